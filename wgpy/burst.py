@@ -1,0 +1,85 @@
+"""The two shapes in which data moves: inner packets in slots, and outer datagrams end to end.
+
+A transport datagram is its inner packet with 16 bytes before and 16 after (paper, 5.4.6), so the same buffer serves
+as both: what the TUN reader lays into a `Burst` is sealed where it lies and leaves as `Datagrams`, and the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+
+
+def padded_length(length: int, mtu: int) -> int:
+    """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, never more than the MTU.
+
+    A packet above the MTU is padded by its remainder, as the kernel's calculate_skb_padding does; `mtu` 0 means no limit.
+    """
+    tail = length % mtu if mtu and length > mtu else length
+    padded = (tail + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
+    return length - tail + (min(mtu, padded) if mtu else padded)
+
+
+class Burst:
+    """Inner packets for or from one flow of slots: slot i starts at `i * stride`, its packet 16 bytes later.
+
+    `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the packet's
+    length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16 bytes
+    after the padded packet for the tag. All packets of an outbound burst have the same destination address and the same
+    ECN field, and all but the last the same length.
+    """
+
+    __slots__ = ("lengths", "stride", "view")
+
+    def __init__(self, view: memoryview, stride: int, lengths: list[int]) -> None:
+        self.view = view
+        self.stride = stride
+        self.lengths = lengths
+
+    @classmethod
+    def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
+        """A burst of one packet, in a buffer of its own."""
+        length = len(packet)
+        stride = padded_length(length, mtu) + TRANSPORT_OVERHEAD
+        view = memoryview(bytearray(stride))
+        view[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
+        return cls(view, stride, [length])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def packet(self, i: int) -> memoryview:
+        start = i * self.stride + TRANSPORT_HEADER_SIZE
+        return self.view[start : start + self.lengths[i]]
+
+    def packets(self) -> Iterator[memoryview]:
+        """The packets that are there, in order."""
+        return (self.packet(i) for i, length in enumerate(self.lengths) if length)
+
+    def copy(self) -> Burst:
+        """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
+        return Burst(memoryview(bytearray(self.view)), self.stride, self.lengths.copy())
+
+
+class Datagrams:
+    """UDP payloads end to end in `view`, each `segment_size` bytes long but the last, which may be shorter."""
+
+    __slots__ = ("segment_size", "view")
+
+    def __init__(self, view: memoryview, segment_size: int) -> None:
+        self.view = view
+        self.segment_size = segment_size
+
+    @classmethod
+    def of(cls, datagram: bytes | bytearray) -> Self:
+        """One datagram, in a writable buffer of its own (a received datagram is opened in place)."""
+        return cls(memoryview(bytearray(datagram)), max(1, len(datagram)))
+
+    def __len__(self) -> int:
+        return -(-len(self.view) // self.segment_size)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view, size = self.view, self.segment_size
+        return (view[start : start + size] for start in range(0, len(view), size))
