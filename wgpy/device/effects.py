@@ -1,0 +1,78 @@
+"""What a call on the Device asks of its caller: datagrams to transmit, packets to deliver, and what rarely happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from wgpy.burst import Burst, Datagrams
+from wgpy.endpoint import Endpoint
+from wgpy.keys import PublicKey
+
+
+class DropReason(StrEnum):
+    """Why a datagram or a packet went no further; counted in `Device.status()`."""
+
+    # Datagrams that were never authenticated, or belong to no peer.
+    MALFORMED = "malformed"  # no known type and length
+    INVALID_MAC1 = "invalid_mac1"
+    UNDER_LOAD = "under_load"  # no valid cookie: answered with one
+    RATE_LIMITED = "rate_limited"
+    UNKNOWN_INDEX = "unknown_index"  # no handshake or session of ours
+    UNKNOWN_PEER = "unknown_peer"
+    NO_IDENTITY = "no_identity"  # no private key is set
+    INVALID_HANDSHAKE = "invalid_handshake"
+    INVALID_COOKIE = "invalid_cookie"
+    # Handshakes of a known peer.
+    REPLAYED_INITIATION = "replayed_initiation"
+    INITIATION_FLOOD = "initiation_flood"
+    # Transport data.
+    EXPIRED_KEY = "expired_key"
+    INVALID_TAG = "invalid_tag"
+    REPLAYED = "replayed"
+    INVALID_PACKET = "invalid_packet"  # not a whole IPv4 or IPv6 packet
+    DISALLOWED_SOURCE = "disallowed_source"
+    # Outbound packets.
+    NOT_IP = "not_ip"
+    NO_PEER = "no_peer"  # no allowed IP covers the destination
+    NO_ENDPOINT = "no_endpoint"
+    STAGED_OVERFLOW = "staged_overflow"
+    HANDSHAKE_ABANDONED = "handshake_abandoned"  # staged packets, after the last attempt
+    INTERFACE_DOWN = "interface_down"
+
+
+class Transmit(NamedTuple):
+    """Datagrams for one endpoint. `traffic_class` is the outer IPv4 TOS or IPv6 traffic class byte.
+
+    `datagrams` may lie in the buffer of the burst that was sent: send them, or copy them, before reading into it again.
+    """
+
+    datagrams: Datagrams
+    endpoint: Endpoint
+    traffic_class: int
+    public_key: PublicKey | None  # the peer; None for a cookie reply
+
+
+class EventKind(StrEnum):
+    HANDSHAKE_COMPLETED = "handshake_completed"
+    HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations
+    ENDPOINT_MOVED = "endpoint_moved"
+    KEYS_ERASED = "keys_erased"
+
+
+class Event(NamedTuple):
+    """A rare thing that happened to a peer."""
+
+    kind: EventKind
+    public_key: PublicKey
+    endpoint: Endpoint | None
+
+
+@dataclass(slots=True)
+class Effects:
+    """To be carried out in this order: transmit, deliver, tell."""
+
+    transmits: list[Transmit] = field(default_factory=list)
+    deliveries: list[Burst] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
