@@ -1,0 +1,59 @@
+"""Where a datagram comes from or goes to: a numeric address and port, and how to get back there."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address, ip_address
+from typing import Final, NamedTuple
+
+_LITERAL: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)(?:%(?P<scope>[0-9]{1,10}))?\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})"
+)
+
+
+class Endpoint(NamedTuple):
+    """A peer's UDP address and, once it has spoken, the local address it spoke to (the kernel's struct endpoint).
+
+    `host` is numeric and has no zone; `scope_id` is the interface index of an IPv6 link-local host, else 0. `source` is
+    the local address the last datagram came to (4 or 16 bytes; empty: the route decides) on interface `source_ifindex`.
+    """
+
+    host: str
+    port: int
+    scope_id: int = 0
+    source: bytes = b""
+    source_ifindex: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read `1.2.3.4:5`, `[::1]:5` or `[fe80::1%3]:5`. Raises ValueError; names are resolved elsewhere."""
+        match = _LITERAL.fullmatch(text)
+        if match is None or int(match["port"]) > 0xFFFF:
+            raise ValueError(f"not an endpoint: {text!r} (expected 192.0.2.1:51820 or [2001:db8::1]:51820)")
+        host = IPv6Address(match["v6"]) if match["v6"] else ip_address(match["v4"])
+        return cls(str(host), int(match["port"]), int(match["scope"] or 0))
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    @property
+    def address_bytes(self) -> bytes:
+        return ip_address(self.host).packed
+
+    @property
+    def packed(self) -> bytes:
+        """Address and big-endian port: what a cookie is bound to (paper, 5.4.7)."""
+        return self.address_bytes + self.port.to_bytes(2, "big")
+
+    def without_source(self) -> Endpoint:
+        """The same remote, with the choice of the local address left to the route."""
+        return self._replace(source=b"", source_ifindex=0) if self.source or self.source_ifindex else self
+
+    def same_remote(self, other: Endpoint) -> bool:
+        return self[:3] == other[:3]
+
+    def __str__(self) -> str:
+        if not self.is_ipv6:
+            return f"{self.host}:{self.port}"
+        return f"[{self.host}%{self.scope_id}]:{self.port}" if self.scope_id else f"[{self.host}]:{self.port}"
