@@ -15,7 +15,7 @@ from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OV
 def padded_length(length: int, mtu: int) -> int:
     """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, never more than the MTU.
 
-    A packet above the MTU is padded by its remainder, as the kernel's calculate_skb_padding does; `mtu` 0 means no limit.
+    A packet above the MTU is padded by its remainder, as the kernel's calculate_skb_padding does; `mtu` 0: no limit.
     """
     tail = length % mtu if mtu and length > mtu else length
     padded = (tail + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
@@ -25,10 +25,10 @@ def padded_length(length: int, mtu: int) -> int:
 class Burst:
     """Inner packets for or from one flow of slots: slot i starts at `i * stride`, its packet 16 bytes later.
 
-    `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the packet's
-    length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16 bytes
-    after the padded packet for the tag. All packets of an outbound burst have the same destination address and the same
-    ECN field, and all but the last the same length.
+    `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the
+    packet's length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16
+    bytes after the padded packet for the tag. All packets of an outbound burst have the same destination address and
+    the same ECN field, and all but the last the same length.
     """
 
     __slots__ = ("lengths", "stride", "view")
