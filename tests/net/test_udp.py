@@ -1,0 +1,436 @@
+"""The UDP port on loopback: real sockets, and sockets that refuse what some kernel or card somewhere refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import select
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from tests.support.netns import in_fresh_namespace, require_root
+from wgpy.burst import Datagrams
+from wgpy.endpoint import Endpoint
+from wgpy.errors import SocketError
+from wgpy.net import udp as udp_module
+from wgpy.net.udp import UDP_SEGMENT, Received, SendResult, SendStatus, UdpSockets
+
+LOCALHOST = ["127.0.0.1", "::1"]
+
+
+class Picky(socket.socket):
+    """A socket that notes each sendmsg, and fails it with the errno that `refuse(segment_size)` names."""
+
+    refuse: Callable[[int], int] = staticmethod(lambda segment_size: 0)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.calls: list[tuple[int, int]] = []  # UDP_SEGMENT (0: none) and bytes
+
+    def sendmsg(self, buffers: Any, control: Any = (), flags: int = 0, address: Any = None) -> int:
+        segment_size = next((int.from_bytes(d, "little") for _, kind, d in control if kind == UDP_SEGMENT), 0)
+        length = sum(len(buffer) for buffer in buffers)
+        self.calls.append((segment_size, length))
+        if number := self.refuse(segment_size):
+            raise OSError(number, os.strerror(number))
+        return super().sendmsg(buffers, control, flags, address)
+
+
+@pytest.fixture
+def receiver() -> Iterator[UdpSockets]:
+    sockets = UdpSockets.open()
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+def sender() -> Iterator[UdpSockets]:
+    sockets = UdpSockets.open()
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+def picky() -> Iterator[Picky]:
+    sock = Picky(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.bind(("", 0))
+    yield sock
+    sock.close()
+
+
+def of_sizes(count: int, size: int, tail: int | None = None) -> Datagrams:
+    """`count` datagrams of random bytes, the last of `tail` bytes."""
+    return Datagrams(memoryview(bytearray(os.urandom((count - 1) * size + (tail or size)))), size)
+
+
+def receive(sockets: UdpSockets, timeout: float = 5) -> Received:
+    """The next read of either socket; its bytes are the caller's to keep."""
+    ready, _, _ = select.select(sockets.sockets, [], [], timeout)
+    assert ready, "nothing arrived"
+    received = sockets.receive(ready[0])
+    assert received is not None
+    datagrams = Datagrams(memoryview(bytearray(received.datagrams.view)), received.datagrams.segment_size)
+    return received._replace(datagrams=datagrams)
+
+
+def assert_arrives(sockets: UdpSockets, sent: Datagrams) -> list[Received]:
+    """Everything sent arrives in order with its boundaries; returns the reads it took."""
+    reads: list[Received] = []
+    arrived: list[bytes] = []
+    while len(arrived) < len(sent):
+        reads.append(receive(sockets))
+        arrived += map(bytes, reads[-1].datagrams)
+    assert arrived == list(map(bytes, sent))
+    return reads
+
+
+@pytest.mark.parametrize("host", LOCALHOST)
+def test_burst_round_trip_takes_two_balanced_calls(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
+    burst = of_sizes(46, 1456, 700)
+    assert sender.send(burst, Endpoint(host, receiver.port), 0).status is SendStatus.SENT
+    reads = assert_arrives(receiver, burst)
+    assert [len(read.datagrams) for read in reads] == [23, 23]
+    assert all((read.source.host, read.source.port) == (host, sender.port) for read in reads)
+
+
+@pytest.mark.parametrize("host", LOCALHOST)
+def test_without_offload_datagrams_travel_alone(receiver: UdpSockets, host: str) -> None:
+    plain = UdpSockets.open(offload=False)
+    burst = of_sizes(5, 1456, 700)
+    plain.send(burst, Endpoint(host, receiver.port), 0)
+    assert len(assert_arrives(receiver, burst)) == 5
+    receiver.send(burst, Endpoint(host, plain.port), 0)
+    assert len(assert_arrives(plain, burst)) == 5
+    plain.close()
+
+
+@pytest.mark.parametrize("size", [1, 16, 1023, 1024, 32754, 65507])
+def test_any_size_and_count_stays_within_the_limits(receiver: UdpSockets, picky: Picky, size: int) -> None:
+    sockets = UdpSockets([picky])
+    burst = of_sizes(max(2, 150_000 // max(size, 1000)), size, 1)
+    assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0).status is SendStatus.SENT
+    assert all(length <= 65507 and length <= 64 * size for _, length in picky.calls)
+    assert_arrives(receiver, burst)
+
+
+def test_single_datagram_asks_for_no_segmentation(receiver: UdpSockets, picky: Picky) -> None:
+    UdpSockets([picky]).send(of_sizes(1, 148), Endpoint("127.0.0.1", receiver.port), 0)
+    assert picky.calls == [(0, 148)]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "shares"),
+    [(46, 1456, [23, 23]), (44, 1456, [44]), (64, 100, [64]), (65, 100, [33, 32]), (100, 1456, [34, 33, 33])],
+)
+def test_cuts_are_balanced(receiver: UdpSockets, picky: Picky, count: int, size: int, shares: list[int]) -> None:
+    UdpSockets([picky]).send(of_sizes(count, size), Endpoint("127.0.0.1", receiver.port), 0)
+    assert [length // size for _, length in picky.calls] == shares
+
+
+def test_nothing_there_is_none(receiver: UdpSockets) -> None:
+    assert [receiver.receive(sock) for sock in receiver.sockets] == [None, None]
+
+
+def test_answers_leave_from_the_address_that_was_spoken_to(sender: UdpSockets, receiver: UdpSockets) -> None:
+    sender.send(Datagrams.of(b"ping"), Endpoint("127.0.0.2", receiver.port), 0)
+    question = receive(receiver)
+    assert question.source.source == ip_address("127.0.0.2").packed
+    assert question.source.source_ifindex == socket.if_nametoindex("lo")
+    assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
+    assert receive(sender).source.same_remote(Endpoint("127.0.0.2", receiver.port))
+
+
+@pytest.mark.parametrize(("host", "gone"), [("127.0.0.1", "203.0.113.9"), ("::1", "2001:db8::9")])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_source_that_is_gone_is_given_up(
+    sender: UdpSockets, receiver: UdpSockets, host: str, gone: str, count: int
+) -> None:
+    burst = of_sizes(count, 100)
+    stale = Endpoint(host, receiver.port, source=ip_address(gone).packed, source_ifindex=1)
+    assert sender.send(burst, stale, 0) == SendResult(SendStatus.SENT, source_stale=True)
+    assert len(assert_arrives(receiver, burst)) == 1, "segmentation was blamed for it"
+
+
+@pytest.mark.parametrize("host", LOCALHOST)
+def test_traffic_class_goes_out_and_ecn_comes_in(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
+    for traffic_class in (0x88, 0x89, 0x03, 0):
+        sender.send(of_sizes(2, 100), Endpoint(host, receiver.port), traffic_class)
+        assert receive(receiver).ecn == traffic_class & 3
+
+
+def test_traffic_class_is_the_whole_byte(sender: UdpSockets) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.bind(("127.0.0.1", 0))
+        plain.settimeout(5)
+        plain.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sender.send(Datagrams.of(b"x"), Endpoint("127.0.0.1", plain.getsockname()[1]), 0x89)
+        assert plain.recvmsg(10, 100)[1] == [(socket.IPPROTO_IP, socket.IP_TOS, b"\x89")]
+
+
+@pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EINVAL])
+def test_segments_above_the_mtu_fall_back_for_that_size_and_host(
+    receiver: UdpSockets, picky: Picky, number: int
+) -> None:
+    picky.refuse = lambda segment_size: number if segment_size > 1252 else 0
+    sockets = UdpSockets([picky])
+    for _ in range(2):
+        burst = of_sizes(3, 1456)
+        assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0) == SendResult(SendStatus.SENT)
+        assert_arrives(receiver, burst)
+    sockets.send(of_sizes(3, 1000), Endpoint("127.0.0.1", receiver.port), 0)
+    sockets.send(of_sizes(3, 1456), Endpoint("127.0.0.2", receiver.port), 0)
+    refused, alone = (1456, 3 * 1456), (0, 1456)
+    assert picky.calls == [refused, *[alone] * 6, (1000, 3000), refused, *[alone] * 3]
+
+
+def test_eio_turns_segmentation_off_and_says_so_once(
+    receiver: UdpSockets, picky: Picky, caplog: pytest.LogCaptureFixture
+) -> None:
+    picky.refuse = lambda segment_size: errno.EIO if segment_size else 0
+    sockets = UdpSockets([picky])
+    with caplog.at_level(logging.INFO):
+        for host in ("127.0.0.1", "127.0.0.2"):
+            burst = of_sizes(3, 1456)
+            sockets.send(burst, Endpoint(host, receiver.port), 0)
+            assert_arrives(receiver, burst)
+    assert [segment_size for segment_size, _ in picky.calls] == [1456, 0, 0, 0, 0, 0, 0]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_what_the_network_refuses_is_counted_not_raised(picky: Picky, number: int) -> None:
+    picky.refuse = lambda segment_size: number
+    sockets = UdpSockets([picky])
+    source = ip_address("127.0.0.1").packed
+    assert sockets.send(of_sizes(3, 100), Endpoint("127.0.0.1", 9, source=source), 0) == SendResult(SendStatus.FAILED)
+    assert sockets.send_failures == 3
+
+
+def test_a_full_socket_hands_back_the_rest(receiver: UdpSockets, picky: Picky) -> None:
+    picky.refuse = lambda segment_size: errno.EAGAIN if len(picky.calls) == 2 else 0
+    sockets = UdpSockets([picky])
+    burst, endpoint = of_sizes(46, 1456, 10), Endpoint("127.0.0.1", receiver.port)
+    first = sockets.send(burst, endpoint, 0)
+    assert first.status is SendStatus.WOULD_BLOCK
+    assert first.remaining is not None
+    assert sockets.socket_for(endpoint) is picky
+    assert sockets.send(first.remaining, endpoint, 0).status is SendStatus.SENT
+    assert_arrives(receiver, burst)
+
+
+def test_missing_family_is_a_counted_failure(picky: Picky) -> None:
+    sockets = UdpSockets([picky])
+    assert sockets.socket_for(Endpoint("::1", 9)) is None
+    assert sockets.send(of_sizes(2, 10), Endpoint("::1", 9), 0).status is SendStatus.FAILED
+    assert sockets.send_failures == 2
+
+
+def test_truncated_reads_are_dropped_and_counted(sender: UdpSockets, receiver: UdpSockets) -> None:
+    receiver._buffer = memoryview(bytearray(100))
+    for size in (101, 100):
+        sender.send(of_sizes(1, size), Endpoint("127.0.0.1", receiver.port), 0)
+    assert len(receive(receiver).datagrams.view) == 100
+    assert receiver.receive_failures == 1
+
+
+def test_icmp_errors_are_read_past(receiver: UdpSockets) -> None:
+    class Refused(socket.socket):
+        errors = 1
+
+        def recvmsg_into(self, *args: Any) -> Any:
+            if self.errors:
+                self.errors -= 1
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+            return super().recvmsg_into(*args)
+
+    with Refused(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind(("", 0))
+        sockets = UdpSockets([sock])
+        receiver.send(Datagrams.of(b"x"), Endpoint("127.0.0.1", sockets.port), 0)
+        assert bytes(receive(sockets).datagrams.view) == b"x"
+
+
+def test_port_is_shared_and_may_be_chosen(receiver: UdpSockets) -> None:
+    assert [sock.getsockname()[1] for sock in receiver.sockets] == [receiver.port] * 2
+    port = receiver.port
+    receiver.close()
+    again = UdpSockets.open(port)
+    assert again.port == port
+    again.close()
+
+
+def test_port_in_use_names_port_and_remedy(receiver: UdpSockets) -> None:
+    with pytest.raises(SocketError, match=rf"UDP port {receiver.port} is in use: `ss -ulpn`"):
+        UdpSockets.open(receiver.port)
+
+
+_REAL_SOCKET = socket.socket
+
+
+class Bind:
+    """Replaces socket.socket in the module: fails `bind` of a family, or its creation, a number of times."""
+
+    def __init__(self, failures: Mapping[socket.AddressFamily, tuple[int, int]], in_constructor: bool = False) -> None:
+        self.failures = failures
+        self.in_constructor = in_constructor
+        self.left = {family: times for family, (times, _) in failures.items()}
+
+    def fail(self, family: socket.AddressFamily) -> None:
+        if self.left.get(family, 0) > 0:
+            self.left[family] -= 1
+            raise OSError(self.failures[family][1], os.strerror(self.failures[family][1]))
+
+    def __call__(self, family: socket.AddressFamily, kind: int) -> socket.socket:
+        outer = self
+        if self.in_constructor:
+            outer.fail(family)
+
+        class Bound(_REAL_SOCKET):
+            def bind(self, address: Any) -> None:
+                outer.fail(family)
+                super().bind(address)
+
+        return Bound(family, kind)
+
+
+@pytest.mark.parametrize(("missing", "left"), [(socket.AF_INET6, socket.AF_INET), (socket.AF_INET, socket.AF_INET6)])
+@pytest.mark.parametrize(("number", "in_constructor"), [(errno.EAFNOSUPPORT, True), (errno.EADDRNOTAVAIL, False)])
+def test_one_family_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, missing: socket.AddressFamily, left: int, number: int, in_constructor: bool
+) -> None:
+    monkeypatch.setattr(socket, "socket", Bind({missing: (1, number)}, in_constructor))
+    sockets = UdpSockets.open()
+    assert [sock.family for sock in sockets.sockets] == [left]
+    assert sockets.port != 0
+    sockets.close()
+
+
+def test_both_families_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = dict.fromkeys((socket.AF_INET, socket.AF_INET6), (1, errno.EAFNOSUPPORT))
+    monkeypatch.setattr(socket, "socket", Bind(absent, in_constructor=True))
+    with pytest.raises(SocketError, match="neither IPv4 nor IPv6"):
+        UdpSockets.open()
+
+
+def test_free_port_is_sought_until_both_families_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = Bind({socket.AF_INET6: (99, errno.EADDRINUSE)})
+    monkeypatch.setattr(socket, "socket", factory)
+    sockets = UdpSockets.open()
+    assert len(sockets.sockets) == 2
+    sockets.close()
+    factory.left[socket.AF_INET6] = 100
+    with pytest.raises(SocketError, match="free in both"):
+        UdpSockets.open()
+
+
+def test_privileged_port_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", Bind({socket.AF_INET: (1, errno.EACCES)}))
+    with pytest.raises(SocketError, match="port 53 is privileged: needs CAP_NET_BIND_SERVICE"):
+        UdpSockets.open(53)
+
+
+def test_fwmark_without_privilege_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unprivileged(socket.socket):
+        def setsockopt(self, level: int, option: int, value: Any, *rest: Any) -> None:
+            if option in (socket.SO_MARK, udp_module.SO_RCVBUFFORCE, udp_module.SO_SNDBUFFORCE):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            super().setsockopt(level, option, value)
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    with pytest.raises(SocketError, match="CAP_NET_ADMIN"):
+        UdpSockets.open(fwmark=51820)
+    UdpSockets.open().close()
+
+
+def test_loop_calls_back_until_reading_stops(sender: UdpSockets, receiver: UdpSockets) -> None:
+    async def run() -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        read: asyncio.Queue[bytes] = asyncio.Queue()
+
+        def readable(sock: socket.socket) -> None:
+            received = receiver.receive(sock)
+            if received is not None:
+                read.put_nowait(bytes(received.datagrams.view))
+
+        receiver.start_reading(loop, readable)
+        for host in LOCALHOST:
+            sender.send(Datagrams.of(host.encode()), Endpoint(host, receiver.port), 0)
+        arrived = [await asyncio.wait_for(read.get(), 5) for _ in LOCALHOST]
+        receiver.stop_reading(loop)
+        assert not any(loop.remove_reader(sock) for sock in receiver.sockets)
+        return arrived
+
+    assert sorted(asyncio.run(run())) == sorted(host.encode() for host in LOCALHOST)
+
+
+@pytest.mark.root
+def test_fwmark_is_set_on_both_sockets() -> None:
+    require_root()
+    sockets = UdpSockets.open(fwmark=51820)
+    assert [s.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) for s in sockets.sockets] == [51820] * 2
+    sockets.set_fwmark(0)
+    assert [s.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) for s in sockets.sockets] == [0] * 2
+    sockets.close()
+
+
+@pytest.mark.root
+def test_buffers_exceed_the_system_limit() -> None:
+    require_root()
+    sockets = UdpSockets.open()
+    for sock in sockets.sockets:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * udp_module.BUFFER_SIZE
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * udp_module.BUFFER_SIZE
+    sockets.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("host", LOCALHOST)
+@in_fresh_namespace
+def test_full_size_datagrams_pass_a_smaller_mtu_in_fragments(host: str) -> None:
+    subprocess.run(["ip", "link", "set", "lo", "mtu", "1300"], check=True)
+    sender, receiver = UdpSockets.open(), UdpSockets.open()
+    for _ in range(2):
+        burst = of_sizes(5, 1456, 20)
+        assert sender.send(burst, Endpoint(host, receiver.port), 0) == SendResult(SendStatus.SENT)
+        assert_arrives(receiver, burst)
+    burst = of_sizes(5, 1200)
+    sender.send(burst, Endpoint(host, receiver.port), 0)
+    assert len(assert_arrives(receiver, burst)) == 1, "smaller ones still go together"
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_link_local_peers_are_reached_through_their_scope() -> None:
+    for command in (
+        "link add v0 type veth peer name v1",
+        "addr add fe80::a/64 dev v0 nodad",
+        "addr add fe80::b/64 dev v1 nodad",
+        "link set v0 up",
+        "link set v1 up",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
+    v0 = socket.if_nametoindex("v0")
+    sender, receiver = UdpSockets.open(), UdpSockets.open()
+    sender.send(Datagrams.of(b"ping"), Endpoint("fe80::a", receiver.port, v0), 0)
+    question = receive(receiver)
+    assert (question.source.scope_id, question.source.source_ifindex) == (v0, v0)
+    assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
+    assert receive(sender).source.same_remote(Endpoint("fe80::a", receiver.port, v0))
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_ipv6_switched_off_leaves_ipv4() -> None:
+    with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as switch:
+        switch.write("1")
+    sockets = UdpSockets.open()
+    sockets.send(Datagrams.of(b"x"), Endpoint("127.0.0.1", sockets.port), 0)
+    assert bytes(receive(sockets).datagrams.view) == b"x"
+    assert sockets.send(Datagrams.of(b"x"), Endpoint("::1", sockets.port), 0).status is SendStatus.FAILED

@@ -1,0 +1,385 @@
+"""The UDP port: one socket per address family, and whole bursts per system call.
+
+Outbound, one `sendmsg` with UDP_SEGMENT carries up to 64 datagrams; inbound, one `recvmsg` with UDP_GRO brings as many.
+Control messages carry what no payload does: the local address a datagram came to, so that the answer leaves from there
+(the kernel's sticky source, its socket.c), and the ECN field (RFC 6040). Every offload falls back at run time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from wgpy.burst import Datagrams
+from wgpy.endpoint import Endpoint
+from wgpy.errors import SocketError
+
+# Linux constants that the socket module of Python 3.11 lacks.
+IP_PKTINFO: Final = 8
+IP_MTU_DISCOVER: Final = 10
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_DONT: Final = 0
+SO_SNDBUFFORCE: Final = 32
+SO_RCVBUFFORCE: Final = 33
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
+
+BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 ms at 5 Gbit/s
+MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels with UDP_SEGMENT
+MAX_PAYLOAD: Final = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
+BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
+MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentation
+
+# Errors that say the remembered local address is gone or no longer leads there.
+_SOURCE_ERRORS: Final = frozenset(
+    {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV, errno.ENETDOWN}
+)
+_FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+_NO_SOURCE_V4: Final = bytes(4)
+_PKTINFO_V4: Final = struct.Struct("=i4s4s")  # ifindex, local address, header's destination
+_PKTINFO_V6: Final = struct.Struct("=16si")  # local address, ifindex
+_INT: Final = struct.Struct("=i")
+_U16: Final = struct.Struct("=H")
+_CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT.size, _INT.size)))
+
+_log = logging.getLogger(__name__)
+
+_ControlMessage = tuple[int, int, bytes]
+
+
+class Received(NamedTuple):
+    """What one read brought: datagrams of one sender, and the ECN field (0 to 3) they share.
+
+    `datagrams` lies in a buffer that the next `receive` overwrites.
+    """
+
+    datagrams: Datagrams
+    source: Endpoint
+    ecn: int
+
+
+class SendStatus(IntEnum):
+    SENT = 0
+    WOULD_BLOCK = 1
+    FAILED = 2
+
+
+class SendResult(NamedTuple):
+    """`remaining` is what to send again once the socket is writable (WOULD_BLOCK).
+
+    `source_stale`: the endpoint's local address no longer works and the route's choice does, so forget it.
+    """
+
+    status: SendStatus
+    remaining: Datagrams | None = None
+    source_stale: bool = False
+
+
+class _Route(NamedTuple):
+    """What sendmsg needs for one endpoint and traffic class."""
+
+    port: _Port
+    address: tuple[Any, ...]
+    control: list[_ControlMessage]
+
+
+class _Port:
+    """One family's socket and what was learnt about its offloads."""
+
+    def __init__(self, sock: socket.socket, *, offload: bool) -> None:
+        self.socket = sock
+        self.max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
+        self.segmentation = offload and _has_segmentation(sock)
+        self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
+        self.last_control: tuple[Any, list[_ControlMessage]] | None = None
+        self.last_seen = Endpoint("", 0), 0, 0
+
+    def segments(self, count: int, size: int, host: str) -> int:
+        """How many of `count` datagrams the next sendmsg takes: equal shares, not 44 and then 2."""
+        if count == 1 or not self.segmentation or size >= self.refused.get(host, size + 1):
+            return 1
+        limit = min(MAX_SEGMENTS, self.max_payload // size) or 1
+        calls = -(-count // limit)
+        return -(-count // calls)
+
+    def refuse(self, number: int, size: int, host: str) -> bool:
+        """Whether a segmented send failed because it was segmented: then it will not be tried that way again.
+
+        EIO: the outgoing device has no checksum offload (kernels before 6.11). EMSGSIZE, or EINVAL on older kernels: a
+        segment exceeds the route's MTU; as a plain datagram it is fragmented instead.
+        """
+        if number == errno.EIO:
+            self.segmentation = False
+            _log.info("UDP segmentation offload does not work here and is now off (%s)", os.strerror(number))
+        elif number in (errno.EMSGSIZE, errno.EINVAL):
+            _remember(self.refused, host, min(size, self.refused.get(host, size)))
+            _log.debug("datagrams of %d bytes exceed the MTU of the route to %s: sent one at a time", size, host)
+        else:
+            return False
+        return True
+
+
+class UdpSockets:
+    """The IPv4 and IPv6 sockets of one port. Not thread-safe; nothing blocks.
+
+    `send_failures` and `receive_failures` count datagrams the system refused to send and reads that came truncated.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], *, offload: bool = True) -> None:
+        """Take over sockets that are bound to one port, at most one per family. Raises SocketError for none."""
+        if not sockets:
+            raise SocketError("neither IPv4 nor IPv6 sockets are available on this system")
+        self._ports = {sock: _Port(sock, offload=offload) for sock in sockets}
+        self._by_family = {socket.AddressFamily(sock.family): port for sock, port in self._ports.items()}
+        self._routes: dict[tuple[Endpoint, int], _Route] = {}
+        self._buffer = memoryview(bytearray(1 << 16))
+        self.port: int = sockets[0].getsockname()[1]
+        self.send_failures = 0
+        self.receive_failures = 0
+        for sock in sockets:
+            _set_options(sock, offload)
+
+    @classmethod
+    def open(cls, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> UdpSockets:
+        """Bind `port` (0: one that is free in both families) on all addresses; one family may be missing.
+
+        Raises SocketError: port in use, privileged port, no family at all, or fwmark without CAP_NET_ADMIN.
+        """
+        udp = cls(_bind_both(port), offload=offload)
+        try:
+            if fwmark:
+                udp.set_fwmark(fwmark)
+        except SocketError:
+            udp.close()
+            raise
+        return udp
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return list(self._ports)
+
+    def socket_for(self, endpoint: Endpoint) -> socket.socket | None:
+        """The socket that sends to `endpoint`: what to wait on after WOULD_BLOCK. None: the family is missing."""
+        port = self._by_family.get(_family(endpoint))
+        return port.socket if port else None
+
+    def set_fwmark(self, mark: int) -> None:
+        """Mark everything sent from now on (0 for none). Raises SocketError."""
+        for port in self._ports.values():
+            try:
+                port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            except PermissionError as error:
+                raise SocketError("cannot set fwmark: needs CAP_NET_ADMIN; run as root, or without FwMark") from error
+            port.refused.clear()  # other routes may apply
+
+    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], None]) -> None:
+        """Have `readable(sock)` called whenever a socket may have something for `receive`."""
+        for sock in self._ports:
+            loop.add_reader(sock.fileno(), readable, sock)
+
+    def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
+        for sock in self._ports:
+            loop.remove_reader(sock.fileno())
+
+    def close(self) -> None:
+        """Close the sockets; stop reading first."""
+        for sock in self._ports:
+            sock.close()
+
+    def receive(self, sock: socket.socket) -> Received | None:
+        """Read once from one of `sockets`. None: nothing is there now."""
+        port = self._ports[sock]
+        while True:
+            try:
+                size, control, flags, address = sock.recvmsg_into([self._buffer], _CONTROL_SPACE)
+            except BlockingIOError:
+                return None
+            except ConnectionError:  # an ICMP error for something sent earlier
+                continue
+            except OSError as error:
+                _log.debug("receiving failed: %s", error)
+                return None
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                self.receive_failures += 1
+                continue
+            if (address, control) != port.last_control:
+                port.last_seen = _interpret(address, control)
+                port.last_control = address, control
+            source, ecn, segment_size = port.last_seen
+            return Received(Datagrams(self._buffer[:size], segment_size or max(1, size)), source, ecn)
+
+    def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult:
+        """Send from the endpoint's `source`, or from the route's choice if that no longer works.
+
+        `traffic_class` is the IPv4 TOS or IPv6 traffic class byte. Never raises for what the network does: datagrams
+        that the system refuses are counted in `send_failures`, and the result is FAILED if there was any.
+        """
+        route = self._routes.get((endpoint, traffic_class)) or self._route(endpoint, traffic_class)
+        if route is None:
+            self.send_failures += len(datagrams)
+            return _FAILED
+        port = route.port
+        view, size, host = datagrams.view, datagrams.segment_size, endpoint.host
+        offset, end = 0, len(view)
+        status, stale = SendStatus.SENT, False
+        while offset < end:
+            count = port.segments(-(-(end - offset) // size), size, host)
+            control = route.control if count == 1 else [*route.control, (socket.SOL_UDP, UDP_SEGMENT, _U16.pack(size))]
+            try:
+                port.socket.sendmsg([view[offset : offset + count * size]], control, 0, route.address)
+            except BlockingIOError:
+                return SendResult(SendStatus.WOULD_BLOCK, Datagrams(view[offset:], size), stale)
+            except OSError as error:
+                number = error.errno or 0
+                if endpoint.source and number in _SOURCE_ERRORS:
+                    endpoint, stale = endpoint.without_source(), True
+                    route = self._route(endpoint, traffic_class) or route
+                    continue
+                if count > 1 and port.refuse(number, size, host):
+                    continue
+                _log.debug("sending to %s failed: %s", endpoint, error)
+                self.send_failures += count
+                status = SendStatus.FAILED
+            offset += count * size
+        if status is SendStatus.SENT and not stale:
+            return _SENT
+        return SendResult(status, source_stale=stale and status is SendStatus.SENT)
+
+    def _route(self, endpoint: Endpoint, traffic_class: int) -> _Route | None:
+        port = self._by_family.get(_family(endpoint))
+        if port is None:
+            return None
+        control: list[_ControlMessage] = []
+        address: tuple[Any, ...] = (endpoint.host, endpoint.port)
+        # The source's interface is left out, so that a better route may take over; scoped addresses need theirs.
+        if endpoint.is_ipv6:
+            address = (*address, 0, endpoint.scope_id)
+            if endpoint.source:
+                packed = _PKTINFO_V6.pack(endpoint.source, endpoint.scope_id)
+                control.append((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed))
+            if traffic_class:
+                control.append((socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(traffic_class)))
+        else:
+            if endpoint.source:
+                packed = _PKTINFO_V4.pack(0, endpoint.source, _NO_SOURCE_V4)
+                control.append((socket.IPPROTO_IP, IP_PKTINFO, packed))
+            if traffic_class:
+                control.append((socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(traffic_class)))
+        route = _Route(port, address, control)
+        _remember(self._routes, (endpoint, traffic_class), route)
+        return route
+
+
+_SENT: Final = SendResult(SendStatus.SENT)
+_FAILED: Final = SendResult(SendStatus.FAILED)
+
+
+def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
+    """Store, forgetting everything when full: bounded, and dearer only for whoever fills it."""
+    if len(memory) >= MAX_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
+def _family(endpoint: Endpoint) -> socket.AddressFamily:
+    return socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+
+
+def _interpret(address: tuple[Any, ...], control: list[_ControlMessage]) -> tuple[Endpoint, int, int]:
+    """Who sent it and to which of our addresses, the ECN field, and the size of GRO's segments (0: not merged)."""
+    source, ifindex, ecn, segment_size = b"", 0, 0, 0
+    for level, kind, data in control:
+        if level == socket.SOL_UDP and kind == UDP_GRO:
+            segment_size = int.from_bytes(data, sys.byteorder)
+        elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            ifindex, source, _ = _PKTINFO_V4.unpack(data)
+        elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            source, ifindex = _PKTINFO_V6.unpack(data)
+        else:  # IP_TOS in one byte, IPV6_TCLASS in an int
+            ecn = int.from_bytes(data, sys.byteorder) & 3
+    scope_id = address[3] if len(address) == 4 else 0
+    return Endpoint(address[0], address[1], scope_id, source, ifindex), ecn, segment_size
+
+
+def _bind_both(port: int) -> list[socket.socket]:
+    for _ in range(BIND_ATTEMPTS):
+        sockets: list[socket.socket] = []
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                sock = _bind(family, sockets[0].getsockname()[1] if sockets else port)
+                if sock is not None:
+                    sockets.append(sock)
+            return sockets
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            if port or not sockets or error.errno != errno.EADDRINUSE:
+                raise _refusal(error, port) from error
+    raise SocketError("found no UDP port that is free in both IPv4 and IPv6; choose one with ListenPort")
+
+
+def _bind(family: socket.AddressFamily, port: int) -> socket.socket | None:
+    """A non-blocking socket on all addresses of a family, or None where the system lacks the family."""
+    sock = None
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(("", port))
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        if error.errno in _FAMILY_ABSENT:
+            return None
+        raise
+    return sock
+
+
+def _refusal(error: OSError, port: int) -> SocketError:
+    if error.errno == errno.EADDRINUSE:
+        return SocketError(f"UDP port {port} is in use: `ss -ulpn` shows by whom; stop it or choose another ListenPort")
+    if error.errno == errno.EACCES:
+        return SocketError(f"UDP port {port} is privileged: needs CAP_NET_BIND_SERVICE, or a ListenPort above 1023")
+    return SocketError(f"cannot open UDP port {port}: {error.strerror}")
+
+
+def _set_options(sock: socket.socket, offload: bool) -> None:
+    """Ask for what the kernel can give; what it lacks, we do without."""
+    ip, ipv6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
+    if sock.family == socket.AF_INET:
+        options = [(ip, IP_PKTINFO, 1), (ip, socket.IP_RECVTOS, 1), (ip, IP_MTU_DISCOVER, PMTUDISC_DONT)]
+    else:
+        options = [(ipv6, socket.IPV6_RECVPKTINFO, 1), (ipv6, socket.IPV6_RECVTCLASS, 1)]
+        options += [(ipv6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)]
+    # The unprivileged sizes first: the forced ones fail without CAP_NET_ADMIN.
+    options += [(socket.SOL_SOCKET, o, BUFFER_SIZE) for o in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+    options += [(socket.SOL_SOCKET, o, BUFFER_SIZE) for o in (SO_RCVBUFFORCE, SO_SNDBUFFORCE)]
+    if offload and _kernel_version() >= (5, 12):  # earlier ones merge datagrams that must stay apart
+        options.append((socket.SOL_UDP, UDP_GRO, 1))
+    for level, option, value in options:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as error:
+            _log.debug("socket option %d of level %d: %s", option, level, error.strerror)
+
+
+def _has_segmentation(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(socket.SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def _kernel_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
