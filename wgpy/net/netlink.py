@@ -1,0 +1,257 @@
+"""The few things `ip` does for wg-quick, over netlink: links, addresses, routes, rules and path MTUs.
+
+Synchronous, by pyroute2, which cannot run inside a running event loop: call from the main thread before the loop, or
+from a thread. It is imported on first use, because that takes a third of a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NamedTuple, Self
+
+from wgpy.errors import NetworkError
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+MAIN_TABLE: Final = 254
+_PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, as `ip route add` does
+_SCOPE_LINK: Final = {4: 253, 6: 0}
+_RULE_INVERT: Final = 2  # FIB_RULE_INVERT: `not`
+_LOWEST_DEFAULT_PRIORITY: Final = 32766  # the rule for table main
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+
+
+class Rule(NamedTuple):
+    """A policy rule wgpy added: all that is needed to delete that one and no other, in this process or a later one."""
+
+    family: int
+    priority: int
+    table: int
+    not_fwmark: int | None = None  # for packets without this mark
+    suppress_default: bool = False  # ignoring what the table finds by a default route
+
+    def __str__(self) -> str:
+        selector = "" if self.not_fwmark is None else f"not fwmark {self.not_fwmark} "
+        suffix = " suppress_prefixlength 0" if self.suppress_default else ""
+        return f"rule {self.priority}: {selector}table {self.table}{suffix}"
+
+
+class Netlink:
+    """A netlink socket in the calling thread's network namespace. Every failed step raises NetworkError naming it."""
+
+    def __init__(self) -> None:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        self._netlink_error: type[Exception] = NetlinkError
+        with self._step("open a netlink socket"):
+            self._ip: Any = IPRoute(strict_check=True)  # the kernel filters what it dumps
+        self._own_routes: dict[str, set[IPNetwork]] = {}
+
+    def close(self) -> None:
+        self._ip.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # Links.
+
+    def link_exists(self, name: str) -> bool:
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            return False
+        return True
+
+    def link_index(self, name: str) -> int:
+        """The interface's index."""
+        try:
+            return socket.if_nametoindex(name)
+        except OSError:
+            raise NetworkError(f'Cannot find device "{name}"') from None
+
+    def link_mtu(self, name: str) -> int:
+        """The interface's MTU in bytes."""
+        return self._device_mtu(self.link_index(name))
+
+    def set_mtu(self, name: str, mtu: int) -> None:
+        self._set_link(name, f"set the MTU of {name} to {mtu}", mtu=mtu)
+
+    def set_up(self, name: str) -> None:
+        self._set_link(name, f"set {name} up", state="up")
+
+    def set_down(self, name: str) -> None:
+        self._set_link(name, f"set {name} down", state="down")
+
+    def delete_link(self, name: str) -> None:
+        index = self.link_index(name)
+        with self._step(f"delete {name}"):
+            self._ip.link("del", index=index)
+
+    # Addresses and routes.
+
+    def add_address(self, name: str, address: IPInterface) -> None:
+        """As `ip address add ADDRESS dev NAME`: the prefix becomes a route once the interface is up."""
+        index = self.link_index(name)
+        self._own_routes.pop(name, None)
+        with self._step(f"add address {address} to {name}"):
+            self._ip.addr(
+                "add",
+                index=index,
+                family=_family(address),
+                address=str(address.ip),
+                local=str(address.ip),
+                prefixlen=address.network.prefixlen,
+            )
+
+    def add_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
+        """As `ip route add NETWORK dev NAME table TABLE`."""
+        index = self.link_index(name)
+        with self._step(f"add route {network} dev {name} table {table}"):
+            self._ip.route(
+                "add",
+                family=_family(network),
+                dst=str(network),
+                oif=index,
+                table=table,
+                proto=_PROTOCOL_BOOT,
+                scope=_SCOPE_LINK[network.version],
+            )
+        if table == MAIN_TABLE and name in self._own_routes:
+            self._own_routes[name].add(network)
+
+    def route_covered(self, network: IPNetwork, name: str) -> bool:
+        """Whether a route through the interface leads to all of `network`: `ip route show dev NAME match NETWORK`."""
+        if name not in self._own_routes:
+            index = self.link_index(name)
+            self._own_routes[name] = {
+                _destination(route)
+                for family in _FAMILIES
+                for route in self._routes(family, oif=index, table=MAIN_TABLE)
+            }
+        own = self._own_routes[name]
+        return any(network.supernet(new_prefix=length) in own for length in range(network.prefixlen, -1, -1))
+
+    def path_mtu(self, address: str) -> int | None:
+        """The MTU towards a numeric address: its route's, else that of the device; None where no route leads there."""
+        host, _, zone = address.partition("%")
+        try:
+            scope = {"oif": int(zone) if zone.isdigit() else self.link_index(zone)} if zone else {}
+            with self._step(f"find the route to {address}"):
+                route = next(iter(self._ip.route("get", family=_family(ipaddress.ip_address(host)), dst=host, **scope)))
+        except NetworkError:
+            return None
+        return self._route_mtu(route)
+
+    def default_route_mtu(self) -> int | None:
+        """The MTU of the preferred default route, IPv4's if there is one; None without any."""
+        for family in _FAMILIES:
+            defaults = [route for route in self._routes(family, table=MAIN_TABLE) if route["dst_len"] == 0]
+            for route in sorted(defaults, key=lambda route: route.get_attr("RTA_PRIORITY") or 0):
+                if mtu := self._route_mtu(route):
+                    return mtu
+        return None
+
+    # Rules.
+
+    def unused_table(self, start: int = 51820) -> int:
+        """The first table from `start` on that has no route and that no rule names."""
+        named = {rule.get_attr("FRA_TABLE") for family in _FAMILIES for rule in self._rules(family)}
+        table = start
+        while table in named or any(self._routes(family, table=table) for family in _FAMILIES):
+            table += 1
+        return table
+
+    def add_rule_not_fwmark(self, family: int, mark: int, table: int) -> Rule:
+        """As `ip rule add not fwmark MARK table TABLE`: only our own datagrams pass the tunnel by."""
+        return self._add_rule(Rule(family, self._next_priority(family), table, not_fwmark=mark))
+
+    def add_rule_suppress_default(self, family: int) -> Rule:
+        """As `ip rule add table main suppress_prefixlength 0`: routes other than defaults still come first."""
+        return self._add_rule(Rule(family, self._next_priority(family), MAIN_TABLE, suppress_default=True))
+
+    def delete_rule(self, rule: Rule) -> None:
+        """Delete that rule and no other."""
+        with self._step(f"delete {rule}"):
+            self._ip.rule("del", **_rule_attributes(rule))
+
+    def _add_rule(self, rule: Rule) -> Rule:
+        with self._step(f"add {rule}"):
+            self._ip.rule("add", **_rule_attributes(rule))
+        return rule
+
+    def _next_priority(self, family: int) -> int:
+        """Just before every rule but the one for local addresses, as the kernel chooses; chosen here, to know it."""
+        taken = {rule.get_attr("FRA_PRIORITY") or 0 for rule in self._rules(family)} - {0}
+        return max(1, min(taken, default=_LOWEST_DEFAULT_PRIORITY) - 1)
+
+    # Dumps.
+
+    def _rules(self, family: int) -> list[Any]:
+        with self._step("list rules"):
+            return list(self._ip.rule("dump", family=family))
+
+    def _routes(self, family: int, **selector: int) -> list[Any]:
+        with suppress(_Missing), self._step("list routes"):
+            return list(self._ip.route("dump", family=family, **selector))
+        return []
+
+    def _route_mtu(self, route: Any) -> int | None:
+        if mtu := route.get_nested("RTA_METRICS", "RTAX_MTU"):
+            return int(mtu)
+        index = route.get_attr("RTA_OIF")
+        return self._device_mtu(index) if index else None
+
+    def _device_mtu(self, index: int) -> int:
+        with self._step(f"read the MTU of device {index}"):
+            return int(next(iter(self._ip.link("get", index=index))).get_attr("IFLA_MTU"))
+
+    def _set_link(self, name: str, step: str, **change: int | str) -> None:
+        index = self.link_index(name)
+        self._own_routes.pop(name, None)
+        with self._step(step):
+            self._ip.link("set", index=index, **change)
+
+    @contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        """Turn what netlink refuses into one line: the step, and why."""
+        try:
+            yield
+        except (OSError, self._netlink_error) as error:
+            number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
+            raised = _Missing if number == errno.ENOENT else NetworkError
+            raise raised(f"cannot {step}: {os.strerror(number)}{_REMEDIES.get(number, '')}") from error
+
+
+class _Missing(NetworkError):
+    """What was asked for does not exist (a table without routes)."""
+
+
+_REMEDIES: Final = {errno.EPERM: " (needs CAP_NET_ADMIN: run as root)"}
+
+
+def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _destination(route: Any) -> IPNetwork:
+    unspecified = "0.0.0.0" if route["family"] == socket.AF_INET else "::"
+    return ipaddress.ip_network(f"{route.get_attr('RTA_DST') or unspecified}/{route['dst_len']}")
+
+
+def _rule_attributes(rule: Rule) -> dict[str, int]:
+    attributes = {"family": rule.family, "priority": rule.priority, "table": rule.table}
+    if rule.not_fwmark is not None:
+        attributes |= {"fwmark": rule.not_fwmark, "flags": _RULE_INVERT}
+    if rule.suppress_default:
+        attributes["suppress_prefixlen"] = 0
+    return attributes
