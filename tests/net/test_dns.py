@@ -1,0 +1,111 @@
+"""DNS through the system's tools: stand-ins on PATH note how they were called."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from wgpy.errors import NetworkError
+from wgpy.net import dns
+from wgpy.net.dns import set_dns, unset_dns
+
+SERVERS = [ip_address("10.0.0.53"), ip_address("fd00::53")]
+
+
+class Tools:
+    """A PATH of our own and a log of what was called with which standard input."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / "log"
+
+    def add(self, name: str, script: str = "", *, under: str = "") -> None:
+        program = self.directory / (under or name)
+        log = f'echo {name} "$@" >>{self.log}; while read -r line; do echo "< $line" >>{self.log}; done'
+        program.write_text(f"#!/bin/sh\n{log}\n{script}\n")
+        program.chmod(0o755)
+
+    def calls(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", os.fspath(directory))
+    monkeypatch.setattr(dns, "_INTERFACE_ORDER", tmp_path / "interface-order")
+    return Tools(directory)
+
+
+def test_resolved_answers_all_names_while_it_runs(tools: Tools) -> None:
+    for name in ("systemctl", "resolvectl", "resolvconf"):
+        tools.add(name)
+    set_dns("wg0", SERVERS, ["example.org", "example.net"])
+    unset_dns("wg0")
+    assert [call for call in tools.calls() if not call.startswith("systemctl")] == [
+        "resolvectl dns wg0 10.0.0.53 fd00::53",
+        "resolvectl domain wg0 example.org example.net ~.",
+        "resolvectl revert wg0",
+    ]
+
+
+def test_resolvconf_takes_over_where_resolved_is_not_running(tools: Tools) -> None:
+    tools.add("systemctl", "exit 3")
+    tools.add("resolvectl")
+    tools.add("resolvconf")
+    set_dns("wg0", SERVERS, ["example.org", "example.net"])
+    unset_dns("wg0")
+    assert [call for call in tools.calls() if not call.startswith("systemctl")] == [
+        "resolvconf -a wg0 -m 0 -x",
+        "< nameserver 10.0.0.53",
+        "< nameserver fd00::53",
+        "< search example.org example.net",
+        "resolvconf -d wg0 -f",
+    ]
+
+
+def test_debian_record_takes_the_first_prefix_of_the_order(tools: Tools, tmp_path: Path) -> None:
+    tools.add("resolvconf")
+    (tmp_path / "interface-order").write_text("# order\nlo.inet6\nlo.@(dhclient|pppd)\ntun*\ntap*\n")
+    set_dns("wg0", SERVERS)
+    unset_dns("wg0")
+    assert tools.calls()[::3] == ["resolvconf -a tun.wg0 -m 0 -x", "resolvconf -d tun.wg0 -f"]
+
+
+def test_linked_resolvconf_gets_the_plain_name(tools: Tools, tmp_path: Path) -> None:
+    tools.add("resolvconf", under="other")
+    (tools.directory / "resolvconf").symlink_to("other")
+    (tmp_path / "interface-order").write_text("tun*\n")
+    set_dns("wg0", SERVERS)
+    assert tools.calls()[0] == "resolvconf -a wg0 -m 0 -x"
+
+
+def test_without_servers_nothing_is_done(tools: Tools) -> None:
+    tools.add("resolvconf")
+    set_dns("wg0", [], ["example.org"])
+    assert tools.calls() == []
+
+
+def test_without_any_tool_the_remedy_is_named(tools: Tools) -> None:
+    with pytest.raises(NetworkError, match="install openresolv or systemd-resolved, or take DNS out"):
+        set_dns("wg0", SERVERS)
+    unset_dns("wg0")  # nothing was set, so there is nothing to undo
+
+
+def test_a_failing_tool_is_quoted_in_one_line(tools: Tools) -> None:
+    tools.add("resolvconf", "echo 'signature mismatch:' >&2; echo /etc/resolv.conf >&2; exit 1")
+    with pytest.raises(NetworkError, match=r"for wg0: resolvconf: signature mismatch: /etc/resolv\.conf$"):
+        set_dns("wg0", SERVERS)
+    with pytest.raises(NetworkError, match="cannot unset DNS"):
+        unset_dns("wg0")
+
+
+def test_a_tool_that_hangs_is_given_up(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns, "_TIMEOUT", 0.1)
+    tools.add("resolvconf", "while :; do :; done")
+    with pytest.raises(NetworkError, match="resolvconf did not finish"):
+        set_dns("wg0", SERVERS)
