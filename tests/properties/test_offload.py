@@ -1,0 +1,127 @@
+"""Splitting and merging undo each other, and no bytes make either raise."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import reference
+from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
+from tests.tun.test_offload import MTU, V4, V6, burst_of, outcome, slots, super_header
+from wgpy.tun.offload import VnetHeader, merge, split
+
+addresses = st.sampled_from([V4, V6])
+sixteen = st.integers(0, 0xFFFF)
+fields = {
+    "identification": sixteen,
+    "traffic_class": st.integers(0, 255),
+    "hop_limit": st.integers(0, 255),
+    "dont_fragment": st.booleans(),
+    "ports": st.tuples(sixteen, sixteen),
+}
+payloads = st.builds(lambda seed, size: (seed * size)[:size], st.binary(min_size=1), st.integers(1, 6000))
+
+
+@st.composite
+def super_packets(draw: st.DrawFn, flags: st.SearchStrategy[int]) -> bytes:
+    common = {name: draw(value) for name, value in fields.items()}
+    ends, payload = draw(addresses), draw(payloads)
+    if draw(st.booleans()):
+        return udp_packet(*ends, payload, **common)  # type: ignore[arg-type]
+    return tcp_packet(
+        *ends,
+        payload,
+        sequence=draw(st.integers(0, 0xFFFFFFFF)),
+        acknowledgement=draw(st.integers(0, 0xFFFFFFFF)),
+        window=draw(sixteen),
+        flags=draw(flags),
+        tcp_options=draw(st.binary(max_size=40).map(lambda options: options[: len(options) & ~3])),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+any_flags = st.sampled_from([ACK, ACK | PSH, ACK | PSH | FIN, ACK | CWR, ACK | CWR | PSH | FIN])
+bulk_flags = st.sampled_from([ACK, ACK | PSH])
+
+
+@settings(deadline=None)
+@given(super_packets(any_flags), st.integers(1, 2000), st.integers(68, 9000))
+def test_split_is_what_the_slow_twin_does(packet: bytes, size: int, mtu: int) -> None:
+    expected = reference.segment_packet(packet, size)
+    burst = split(super_header(packet, size), memoryview(packet), memoryview(bytearray(1 << 20)), mtu)
+    assert burst is not None
+    assert [bytes(segment) for segment in burst.packets()] == expected
+
+
+@settings(deadline=None)
+@given(super_packets(bulk_flags), st.integers(100, 2000))
+def test_split_then_merge_gives_back_the_packet(packet: bytes, size: int) -> None:
+    burst = split(super_header(packet, size), memoryview(packet), slots(), MTU)
+    assert burst is not None
+    segments = reference.segment_packet(packet, size)
+    writes = merge(burst)
+    assert [part for write in writes for part in outcome(write)] == segments
+    if len(segments) <= 64:
+        assert len(writes) == 1
+    if len(segments) == 1 or len(writes) > 1:
+        return
+    again = split(VnetHeader.unpack(writes[0][0]), memoryview(b"".join(writes[0][1:])), slots(), MTU)
+    assert again is not None
+    assert [bytes(segment) for segment in again.packets()] == segments
+
+
+@settings(deadline=None)
+@given(st.lists(super_packets(bulk_flags), min_size=1, max_size=4), st.integers(300, 1400), st.randoms())
+def test_merging_never_changes_or_reorders_packets(packets: list[bytes], size: int, shuffle: object) -> None:
+    segments = [segment for packet in packets for segment in reference.segment_packet(packet, size)]
+    shuffle.shuffle(segments)  # type: ignore[attr-defined]
+    merged = [part for write in merge(burst_of(*segments)) for part in outcome(write)]
+    assert list(map(unidentified, merged)) == list(map(unidentified, segments))
+
+
+def unidentified(packet: bytes) -> bytes:
+    """The packet without the IPv4 identification, which means nothing beside DF (RFC 6864) and may change there."""
+    if len(packet) >= 20 and packet[0] == 0x45 and packet[6] & 0x40 and reference.internet_checksum(packet[:20]) == 0:
+        return packet[:4] + packet[6:10] + packet[12:]
+    return packet
+
+
+headers = st.builds(
+    VnetHeader,
+    st.integers(0, 255),
+    st.sampled_from([0, 1, 3, 4, 5, 0x81, 0x84]) | st.integers(0, 255),
+    sixteen,
+    sixteen | st.integers(0, 2000),
+    sixteen | st.sampled_from([20, 24, 40, 48]),
+    sixteen | st.sampled_from([6, 16]),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Random bytes, or a good packet with some bytes overwritten and its end cut off."""
+    if draw(st.booleans()):
+        return draw(st.binary(max_size=200))
+    packet = bytearray(draw(super_packets(any_flags)))
+    for at, value in draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4)):
+        packet[at % len(packet)] = value
+    return bytes(packet[: draw(st.integers(0, len(packet)))])
+
+
+@settings(deadline=None, max_examples=500)
+@given(headers, damaged(), st.integers(0, 2000))
+def test_no_bytes_make_split_raise(header: VnetHeader, packet: bytes, mtu: int) -> None:
+    burst = split(header, memoryview(packet), slots(), mtu)
+    assert burst is None or all(burst.lengths)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(damaged(), min_size=1, max_size=6), st.integers(1, 4))
+def test_no_bytes_make_merge_raise_or_change_them(packets: list[bytes], repeat: int) -> None:
+    packets = [packet for packet in packets for _ in range(repeat)]
+    burst = burst_of(*packets)
+    if not any(packets):
+        assert merge(burst) == []
+        return
+    merged = [part for write in merge(burst) for part in outcome(write)]
+    assert list(map(unidentified, merged)) == [unidentified(packet) for packet in packets if packet]

@@ -1,0 +1,371 @@
+"""Super-packets: one TUN read split into a burst of packets, and a burst merged into few TUN writes.
+
+A TUN opened with IFF_VNET_HDR puts a `struct virtio_net_hdr` (linux/virtio_net.h) before each packet. With offloads
+on, the kernel hands over TCP and UDP packets of up to 64 kB, to be cut into segments by whoever sends them, and takes
+the same shape back.
+
+- `split` lays the segments into the slots of a burst with one copy, and rewrites one header field of all of them at a
+  time.
+- `merge` finds runs of packets that such a split could have made, verifies each checksum (what was corrupted before
+  the tunnel must not be signed as good after it), and describes each run as one scattered write: nothing is copied.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from struct import Struct
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from wgpy.burst import Burst, padded_length
+from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.tun.checksum import MODULUS, checksum, complement, ones_sum, pseudo_header_sum, row_sums
+
+VNET_HEADER_SIZE: Final = 10
+NEEDS_CSUM: Final = 1
+GSO_NONE: Final = 0
+GSO_TCPV4: Final = 1
+GSO_TCPV6: Final = 4
+GSO_UDP_L4: Final = 5
+GSO_ECN: Final = 0x80
+
+MAX_PACKET_SIZE: Final = 65535
+# Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
+SLOTS_SIZE: Final = 1 << 18
+MERGEABLE: Final = frozenset({GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4})
+
+_TCP: Final = 6
+_UDP: Final = 17
+_FIN: Final = 0x01
+_PSH: Final = 0x08
+_ACK: Final = 0x10
+_CWR: Final = 0x80
+_DONT_FRAGMENT: Final = 0x40
+_MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
+_MAX_TCP_SEGMENTS: Final = 1022  # IOV_MAX less the two headers
+
+_U8: Final = np.dtype("u1")
+_U16: Final = np.dtype(">u2")
+_U32: Final = np.dtype(">u4")
+_vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
+_u16 = Struct(">H")
+_u32 = Struct(">I")
+
+IoVector = list[bytes | bytearray | memoryview]
+Column = npt.NDArray[Any]
+
+
+class VnetHeader(NamedTuple):
+    """`struct virtio_net_hdr` in its legacy form of 10 bytes, in the machine's byte order."""
+
+    flags: int = 0
+    gso_type: int = GSO_NONE
+    hdr_len: int = 0
+    gso_size: int = 0
+    csum_start: int = 0
+    csum_offset: int = 0
+
+    def pack(self) -> bytes:
+        return _vnet.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
+        """Read the first 10 bytes of `data`."""
+        return cls._make(_vnet.unpack_from(data))
+
+
+PLAIN: Final = VnetHeader().pack()
+
+
+# From the TUN.
+
+
+def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
+    """Lay what one TUN read gave into `slots`: a plain packet, or the segments of a super-packet.
+
+    Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, to `mtu`
+    bytes); the burst's view ends with the last slot. A plain packet may already lie at `slots[16:]`; a super-packet
+    must lie in another buffer. Unfinished checksums are completed. Gives None for what the kernel would not send.
+    """
+    if header.gso_type == GSO_NONE:
+        return _plain(header, packet, slots, mtu)
+    segments = _Segments.of(header, packet)
+    if segments is None:
+        return None
+    l4, end, size, count = segments.l4, segments.end, segments.size, segments.pieces
+    longest, last = end + size, len(packet) - (count - 1) * size
+    stride = padded_length(longest, mtu) + TRANSPORT_OVERHEAD
+    if count * stride > len(slots):
+        return None
+
+    rows: Column = np.ndarray((count, longest), _U8, slots, TRANSPORT_HEADER_SIZE, (stride, 1))
+    source = np.frombuffer(packet, _U8)
+    rows[:, :end] = source[:end]
+    cut = end + (count - 1) * size
+    rows[:-1, end:] = source[end:cut].reshape(count - 1, size)
+    rows[-1, end:last] = source[cut:]
+    rows[-1, last:] = 0  # so that every row's sum may run to the longest's end
+
+    column = _columns(slots, TRANSPORT_HEADER_SIZE, stride, count)
+    index = np.arange(count, dtype=np.uint32)
+    lengths = [longest] * (count - 1) + [last]
+    sizes: Column = np.array(lengths)
+    if segments.version == 6:
+        column(4, _U16)[:] = sizes - 40
+    else:
+        column(2, _U16)[:] = sizes
+        column(4, _U16)[:] = _u16.unpack_from(packet, 4)[0] + index
+        column(10, _U16)[:] = 0
+        column(10, _U16)[:] = -row_sums(rows[:, :l4]) % MODULUS
+    if segments.protocol == _TCP:
+        column(l4 + 4, _U32)[:] = _u32.unpack_from(packet, l4 + 4)[0] + index * np.uint32(size)
+        rows[:-1, l4 + 13] &= 0xFF & ~(_FIN | _PSH)
+        rows[1:, l4 + 13] &= 0xFF & ~_CWR
+        check = column(l4 + 16, _U16)
+    else:
+        column(l4 + 4, _U16)[:] = sizes - l4
+        check = column(l4 + 6, _U16)
+    check[:] = 0
+    pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, 0)
+    check[:] = MODULUS - (row_sums(rows[:, l4:]) + (sizes + (pseudo - l4))) % MODULUS
+    view = slots[: (count - 1) * stride + padded_length(last, mtu) + TRANSPORT_OVERHEAD]
+    return Burst(view, stride, lengths)
+
+
+def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
+    length = len(packet)
+    stride = padded_length(length, mtu) + TRANSPORT_OVERHEAD
+    if not length or stride > len(slots):
+        return None
+    slots[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
+    if header.flags & NEEDS_CSUM:
+        start = header.csum_start
+        field = start + header.csum_offset
+        if field + 2 > length:
+            return None
+        covered = slots[TRANSPORT_HEADER_SIZE + start : TRANSPORT_HEADER_SIZE + length]
+        _u16.pack_into(slots, TRANSPORT_HEADER_SIZE + field, checksum(covered))
+    return Burst(slots[:stride], stride, [length])
+
+
+class _Segments(NamedTuple):
+    """How a super-packet is to be cut: offsets of its transport header and payload, payload bytes a segment."""
+
+    version: int
+    protocol: int
+    l4: int
+    end: int
+    size: int
+    pieces: int
+    addresses: slice
+
+    @classmethod
+    def of(cls, header: VnetHeader, packet: memoryview) -> Self | None:
+        """Read from the packet's own headers: `hdr_len` is wrong for forwarded packets. None if they do not fit."""
+        l4, length = header.csum_start, len(packet)
+        if l4 < 20 or l4 + 8 > length:
+            return None
+        version = packet[0] >> 4
+        next_header: int | None
+        if version == 4 and l4 == (packet[0] & 15) * 4:
+            tcp, next_header, addresses = GSO_TCPV4, packet[9], slice(12, 20)
+        elif version == 6 and l4 >= 40:
+            # Behind extension headers the kernel's word is taken for what the transport is.
+            tcp, next_header, addresses = GSO_TCPV6, packet[6] if l4 == 40 else None, slice(8, 40)
+        else:
+            return None
+        if header.gso_type & ~GSO_ECN == tcp and l4 + 20 <= length:
+            protocol, end = _TCP, l4 + (packet[l4 + 12] >> 4) * 4
+        elif header.gso_type == GSO_UDP_L4:
+            protocol, end = _UDP, l4 + 8
+        else:
+            return None
+        size = min(header.gso_size, length - end)
+        if size <= 0 or end < l4 + (20 if protocol == _TCP else 8) or next_header not in (protocol, None):
+            return None
+        return cls(version, protocol, l4, end, size, -(-(length - end) // size), addresses)
+
+
+# To the TUN.
+
+
+def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
+    """The TUN writes that deliver a burst, each as the parts of one scattered write, virtio_net_hdr first.
+
+    `[PLAIN, packet]` is one packet, left as it is for the kernel to judge; `[header, headers, payload, payload, ...]`
+    is a super-packet of as many packets as it has payloads, all of them in the burst's own buffer. `kinds` are the GSO
+    types that may be made. Packets keep their order; only neighbours are merged.
+    """
+    lengths = burst.lengths
+    if len(lengths) == 1 or not kinds:
+        return [[PLAIN, packet] for packet in burst.packets()]
+    writes: list[IoVector] = []
+    i, count = 0, len(lengths)
+    while i < count:
+        run = 1
+        lead = _Lead.of(burst, i) if i + 1 < count and lengths[i + 1] else None
+        if lead is not None and lead.kind in kinds:
+            run = lead.run(burst, i)
+            if run > 1:
+                writes.append(lead.super_packet(burst, i, run))
+        if run == 1 and lengths[i]:
+            writes.append([PLAIN, burst.packet(i)])
+        i += run
+    return writes
+
+
+class _Lead(NamedTuple):
+    """The first packet of a possible run: `kind` of super-packet, offsets of transport header and payload."""
+
+    kind: int
+    version: int
+    protocol: int
+    l4: int
+    end: int
+    size: int
+
+    @classmethod
+    def of(cls, burst: Burst, i: int) -> Self | None:
+        """Judge packet i; None if no run can begin with it. A glance at the next packet spares most the closer look."""
+        view, stride, length, following = burst.view, burst.stride, burst.lengths[i], burst.lengths[i + 1]
+        at = i * stride + TRANSPORT_HEADER_SIZE
+        if length < 29 or following > length:
+            return None
+        if view[at] == 0x45:
+            version, protocol, l4, addresses = 4, view[at + 9], 20, 12
+            if view[at + 6] & ~_DONT_FRAGMENT or view[at + 7]:
+                return None
+        elif view[at] >> 4 == 6 and length > 48:
+            version, protocol, l4, addresses = 6, view[at + 6], 40, 8
+        else:
+            return None
+        if protocol == _TCP:
+            if length <= l4 + 20 or view[at + l4 + 13] != _ACK or view[at + l4 + 12] & 0x0F:
+                return None
+            kind, end = GSO_TCPV4 if version == 4 else GSO_TCPV6, l4 + (view[at + l4 + 12] >> 2)
+        elif protocol == _UDP:
+            kind, end = GSO_UDP_L4, l4 + 8
+        else:
+            return None
+        size = length - end
+        if end < l4 + 8 or size <= 0 or following <= end:
+            return None
+        then = at + stride
+        if view[at + addresses : at + l4 + 4] != view[then + addresses : then + l4 + 4]:
+            return None
+        if protocol == _TCP:
+            sequence = _u32.unpack_from(view, at + l4 + 4)[0] + size
+            if _u32.unpack_from(view, then + l4 + 4)[0] != sequence & 0xFFFFFFFF:
+                return None
+        return cls(kind, version, protocol, l4, end, size)
+
+    def run(self, burst: Burst, i: int) -> int:
+        """How many packets from i on are one run: what a split of one super-packet could have made."""
+        lengths, length, l4, end = burst.lengths, burst.lengths[i], self.l4, self.end
+        limit = min(
+            _MAX_TCP_SEGMENTS if self.protocol == _TCP else _MAX_UDP_SEGMENTS, (MAX_PACKET_SIZE - end) // self.size
+        )
+        equal, most = 1, min(limit, len(lengths) - i)
+        while equal < most and lengths[i + equal] == length:
+            equal += 1
+        tail = equal < most and end < lengths[i + equal] < length
+        count = equal + tail
+        if count < 2:
+            return 1
+
+        at = i * burst.stride + TRANSPORT_HEADER_SIZE
+        column = _columns(burst.view, at, burst.stride, count)
+        rows: Column = np.ndarray((count, end), _U8, burst.view, at, (burst.stride, 1))
+        words = rows.view("<u2").take(_constant_words(self.version, self.protocol, end), 1)
+        index = np.arange(count, dtype=np.uint32)
+        sizes: Column = np.array(lengths[i : i + count])
+        good = (words == words[0]).all(axis=1)
+        if self.version == 6:
+            good &= column(4, _U16) == sizes - 40
+        else:
+            good &= column(2, _U16) == sizes
+            good &= row_sums(rows[:, :20]) == 0
+            if not burst.view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
+                good &= column(4, _U16) == (_u16.unpack_from(burst.view, at + 4)[0] + index) & 0xFFFF
+        if self.protocol == _TCP:
+            flags, plain = column(l4 + 12, _U16), (end - l4) << 10 | _ACK
+            sequence = _u32.unpack_from(burst.view, at + l4 + 4)[0] + index * np.uint32(self.size)
+            good &= column(l4 + 4, _U32) == sequence
+            good &= (flags & (0xFFFF & ~_PSH)) == plain
+            good[1:] &= flags[:-1] == plain  # PSH is the last of its run
+        else:
+            good &= column(l4 + 4, _U16) == sizes - l4
+            good &= column(l4 + 6, _U16) != 0
+        count = _leading(good)
+        return self._verified(burst, at, min(count, equal), lengths[i + equal] if count > equal else 0)
+
+    def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
+        """How many of `count` packets of equal length, and then one of `tail` bytes, lead with good checksums."""
+        view, stride, l4 = burst.view, burst.stride, self.l4
+        first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
+        length = self.end + self.size
+        if count == 0:
+            return 1
+        rows: Column = np.ndarray((count, length - first), _U8, view, at + first, (stride, 1))
+        good = _leading((row_sums(rows) + (self.protocol + length - l4)) % MODULUS == 0)
+        if tail and good == count:
+            start = at + count * stride
+            total = ones_sum(view[start + first : start + tail]) + self.protocol + tail - l4
+            good += total % MODULUS == 0
+        return max(1, good)
+
+    def super_packet(self, burst: Burst, i: int, count: int) -> IoVector:
+        view, stride, l4, end = burst.view, burst.stride, self.l4, self.end
+        at = i * stride + TRANSPORT_HEADER_SIZE
+        last = at + (count - 1) * stride
+        length = end + (count - 1) * self.size + burst.lengths[i + count - 1] - end
+        headers = bytearray(view[at : at + end])
+        if self.version == 4:
+            _u16.pack_into(headers, 2, length)
+            _u16.pack_into(headers, 10, 0)
+            _u16.pack_into(headers, 10, complement(ones_sum(headers[:20])))
+            pseudo = pseudo_header_sum(headers[12:20], self.protocol, length - l4)
+        else:
+            _u16.pack_into(headers, 4, length - 40)
+            pseudo = pseudo_header_sum(headers[8:40], self.protocol, length - l4)
+        if self.protocol == _TCP:
+            headers[l4 + 13] = view[last + l4 + 13]
+            check = 16
+        else:
+            _u16.pack_into(headers, l4 + 4, length - l4)
+            check = 6
+        _u16.pack_into(headers, l4 + check, pseudo)
+        starts = range(at, last, stride)
+        payload, stop = end, end + self.size
+        return [
+            VnetHeader(NEEDS_CSUM, self.kind, end, self.size, l4, check).pack(),
+            headers,
+            *[view[start + payload : start + stop] for start in starts],
+            view[last + payload : last + burst.lengths[i + count - 1]],
+        ]
+
+
+def _leading(good: npt.NDArray[np.bool_]) -> int:
+    """How many elements come before the first that is false."""
+    first = int(good.argmin())
+    return len(good) if good[first] else first
+
+
+def _columns(view: memoryview, at: int, stride: int, count: int) -> Any:
+    """One header field of all packets, as an array over the burst's own buffer: f(offset, dtype)."""
+
+    def column(offset: int, dtype: np.dtype[Any]) -> Column:
+        return np.ndarray((count,), dtype, view, at + offset, (stride,))
+
+    return column
+
+
+@cache
+def _constant_words(version: int, protocol: int, end: int) -> npt.NDArray[np.intp]:
+    """Which 16-bit words of the headers are the same in all packets of a run; the others have rules of their own."""
+    l4 = 10 if version == 4 else 20
+    varying = {1, 2, 5} if version == 4 else {2}
+    varying |= {l4 + 2, l4 + 3, l4 + 6, l4 + 8} if protocol == _TCP else {l4 + 2, l4 + 3}
+    return np.array([word for word in range(end // 2) if word not in varying])
