@@ -232,6 +232,16 @@ def test_missing_family_is_a_counted_failure(picky: Picky) -> None:
     assert sockets.send_failures == 2
 
 
+def test_what_is_remembered_is_bounded(picky: Picky, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp_module, "MAX_REMEMBERED", 4)
+    picky.refuse = lambda segment_size: errno.EMSGSIZE if segment_size else 0
+    sockets = UdpSockets([picky])
+    for i in range(1, 10):
+        sockets.send(of_sizes(2, 10), Endpoint(f"127.0.0.{i}", sockets.port), 0)
+        assert len(sockets._routes) <= 4
+        assert all(len(port.refused) <= 4 for port in sockets._ports.values())
+
+
 def test_truncated_reads_are_dropped_and_counted(sender: UdpSockets, receiver: UdpSockets) -> None:
     receiver._buffer = memoryview(bytearray(100))
     for size in (101, 100):
@@ -408,21 +418,19 @@ def test_full_size_datagrams_pass_a_smaller_mtu_in_fragments(host: str) -> None:
 @pytest.mark.root
 @in_fresh_namespace
 def test_link_local_peers_are_reached_through_their_scope() -> None:
-    for command in (
-        "link add v0 type veth peer name v1",
-        "addr add fe80::a/64 dev v0 nodad",
-        "addr add fe80::b/64 dev v1 nodad",
-        "link set v0 up",
-        "link set v1 up",
-    ):
-        subprocess.run(["ip", *command.split()], check=True)
-    v0 = socket.if_nametoindex("v0")
+    for name in ("v0", "v1"):  # the same address on two links
+        subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-far"], check=True)
+        subprocess.run(["ip", "addr", "add", "fe80::a/64", "dev", name, "nodad"], check=True)
+        for end in (name, f"{name}-far"):
+            subprocess.run(["ip", "link", "set", end, "up"], check=True)
     sender, receiver = UdpSockets.open(), UdpSockets.open()
-    sender.send(Datagrams.of(b"ping"), Endpoint("fe80::a", receiver.port, v0), 0)
-    question = receive(receiver)
-    assert (question.source.scope_id, question.source.source_ifindex) == (v0, v0)
-    assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
-    assert receive(sender).source.same_remote(Endpoint("fe80::a", receiver.port, v0))
+    for name in ("v0", "v1"):
+        scope = socket.if_nametoindex(name)
+        sender.send(Datagrams.of(b"ping"), Endpoint("fe80::a", receiver.port, scope), 0)
+        question = receive(receiver)
+        assert (question.source.scope_id, question.source.source_ifindex) == (scope, scope)
+        assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
+        assert receive(sender).source.same_remote(Endpoint("fe80::a", receiver.port, scope))
 
 
 @pytest.mark.root
