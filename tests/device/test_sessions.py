@@ -1,0 +1,452 @@
+"""Handshakes, keypairs and rekeying between Devices on a virtual clock (kernel noise.c, send.c, receive.c)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from tests.support.world import Host, Link, World
+from wgpy.constants import (
+    HANDSHAKE_TRAFFIC_CLASS,
+    MAX_STAGED_PACKETS,
+    MESSAGE_INITIATION,
+    MESSAGE_RESPONSE,
+    MESSAGE_TRANSPORT,
+)
+from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.effects import DropReason, EventKind
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+
+
+def kinds(world: World) -> list[int]:
+    return [seen.kind for seen in world.eve]
+
+
+def count(world: World, kind: int) -> int:
+    return kinds(world).count(kind)
+
+
+def connected(world: World) -> tuple[Host, Host]:
+    """Two hosts with a confirmed session; `a` initiated it."""
+    a, b = world.pair()
+    world.send(a, b)
+    assert world.run_until(lambda: b.received != [])
+    b.received.clear()
+    return a, b
+
+
+def test_the_first_packet_costs_one_initiation_one_response_and_arrives() -> None:
+    world = World()
+    a, b = world.pair()
+    packet = world.send(a, b)
+    world.run(1)
+    assert b.received == [packet]
+    assert kinds(world) == [MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT]
+    assert [len(seen.datagram) for seen in world.eve] == [148, 92, 32 + 48]
+    assert [seen.traffic_class for seen in world.eve] == [HANDSHAKE_TRAFFIC_CLASS, HANDSHAKE_TRAFFIC_CLASS, 0]
+    assert a.happened(EventKind.HANDSHAKE_COMPLETED) == b.happened(EventKind.HANDSHAKE_COMPLETED) == 1
+
+
+def test_the_responder_may_not_send_before_the_key_is_confirmed() -> None:
+    world = World()
+    a, b = world.pair()
+    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
+    assert world.run_until(lambda: count(world, MESSAGE_RESPONSE) == 1)
+    world.send(b, a)
+    assert count(world, MESSAGE_TRANSPORT) == 0
+    world.run(1)
+    assert len(a.received) == 1
+
+
+def test_a_session_without_data_is_confirmed_by_a_keepalive() -> None:
+    world = World()
+    a, b = world.pair()
+    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
+    world.run(1)
+    assert [len(seen.datagram) for seen in world.eve if seen.kind == MESSAGE_TRANSPORT] == [32]
+    assert b.happened(EventKind.HANDSHAKE_COMPLETED) == 1
+    assert b.received == []
+
+
+def test_traffic_passes_both_ways_and_is_counted_to_the_byte() -> None:
+    world = World()
+    a, b = connected(world)
+    before = a.peer(b), b.peer(a)
+    assert (before[0].tx_bytes, before[0].rx_bytes) == (148 + 80, 92)
+    assert (before[1].tx_bytes, before[1].rx_bytes) == (92, 148 + 80)
+    world.send(b, a, b"x" * 100)
+    world.run(1)
+    assert len(a.received) == 1
+    assert b.peer(a).tx_bytes == before[1].tx_bytes + 32 + 128
+    assert a.peer(b).rx_bytes == before[0].rx_bytes + 32 + 128
+
+
+@pytest.mark.parametrize(("ours", "theirs", "works"), [(1, 1, True), (1, 2, False), (1, 0, False), (0, 1, False)])
+def test_a_session_needs_the_same_preshared_key_on_both_sides(ours: int, theirs: int, works: bool) -> None:
+    world = World()
+    a, b = world.pair()
+    world.configure(a, public_key=b.public_key, preshared_key=PresharedKey(bytes([ours]) * 32))
+    world.configure(b, public_key=a.public_key, preshared_key=PresharedKey(bytes([theirs]) * 32))
+    world.send(a, b)
+    world.run(4)
+    assert (b.received != []) is works
+
+
+def test_a_new_preshared_key_is_for_the_next_handshake_only() -> None:
+    world = World()
+    a, b = connected(world)
+    world.configure(a, public_key=b.public_key, preshared_key=PresharedKey(b"p" * 32))
+    world.send(a, b)
+    world.run(1)
+    assert len(b.received) == 1
+
+
+def test_only_the_initiator_rekeys_after_120_seconds_and_nothing_is_lost() -> None:
+    world = World()
+    a, b = connected(world)
+    for _ in range(300):
+        world.send(a, b)
+        world.send(b, a)
+        world.run(1)
+    assert (len(a.received), len(b.received)) == (300, 300)
+    initiations = [seen for seen in world.eve if seen.kind == MESSAGE_INITIATION]
+    assert [seen.source for seen in initiations] == [a.endpoint] * 3
+    assert [round(y.at - x.at) for x, y in pairwise(initiations)] == [120, 120]
+
+
+def test_an_initiator_that_only_receives_rekeys_once_before_the_key_expires() -> None:
+    world = World()
+    a, b = connected(world)
+    start = world.now
+    while world.now < start + 164:
+        world.send(b, a)
+        world.run(4)
+        # a's passive keepalives would rekey at 120 s, so it gets no chance to send any
+        a.device._peers[b.public_key].timers.send_keepalive_at = float("inf")
+    assert count(world, MESSAGE_INITIATION) == 1
+    world.run(3)
+    world.send(b, a)
+    world.run(1)
+    assert count(world, MESSAGE_INITIATION) == 2
+
+
+def test_keys_older_than_180_seconds_no_longer_seal() -> None:
+    world = World()
+    a, b = connected(world)
+    world.link.cut = True
+    world.run(181)
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_INITIATION]
+
+
+def test_keys_older_than_180_seconds_no_longer_open() -> None:
+    world = World()
+    a, b = connected(world)
+    world.link.cut = True
+    world.run(20)
+    world.send(a, b)
+    held_back = world.eve[-1]
+    assert held_back.kind == MESSAGE_TRANSPORT
+    world.run(150)
+    world.arrive(b, held_back.datagram[:-1] + bytes([held_back.datagram[-1] ^ 1]), a.endpoint)
+    assert b.peer(a).drops == {DropReason.INVALID_TAG: 1}
+    world.run(12)
+    world.arrive(b, held_back.datagram, a.endpoint)
+    assert b.peer(a).drops[DropReason.EXPIRED_KEY] == 1
+    assert b.received == []
+
+
+def test_an_expired_session_is_replaced_when_there_is_something_to_send() -> None:
+    world = World()
+    a, b = connected(world)
+    world.run(200)
+    packet = world.send(b, a)
+    world.run(1)
+    assert a.received == [packet]
+
+
+def test_keys_are_erased_540_seconds_after_the_last_session_began() -> None:
+    world = World()
+    a, b = connected(world)
+    began = next(seen.at for seen in world.eve if seen.kind == MESSAGE_RESPONSE)
+    world.run(began + 539 - world.now)
+    assert a.happened(EventKind.KEYS_ERASED) == 0
+    world.run(2)
+    assert a.happened(EventKind.KEYS_ERASED) == b.happened(EventKind.KEYS_ERASED) == 1
+    peer = a.device._peers[b.public_key]
+    assert peer.previous is peer.current is peer.next is None
+    assert len(a.device._interface.indices) == 0
+
+
+def test_a_keypair_near_its_last_counter_is_renewed_and_at_the_last_refused() -> None:
+    world = World()
+    a, b = connected(world)
+    current = a.device._peers[b.public_key].current
+    assert current is not None
+    world.run(6)
+    current.send_counter = 1 << 60
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_TRANSPORT, MESSAGE_INITIATION]
+    world.run(6)
+    current = a.device._peers[b.public_key].current
+    assert current is not None
+    current.send_counter = (1 << 64) - 1 - 8128 - 1
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_INITIATION]
+
+
+def test_the_responder_too_renews_a_key_of_too_many_messages() -> None:
+    world = World()
+    a, b = connected(world)
+    world.send(b, a)
+    world.run(6)
+    current = b.device._peers[a.public_key].current
+    assert current is not None
+    current.send_counter = 1 << 60
+    world.eve.clear()
+    world.send(b, a)
+    assert kinds(world) == [MESSAGE_TRANSPORT, MESSAGE_INITIATION]
+
+
+def test_unanswered_initiations_go_out_20_times_and_then_stop() -> None:
+    world = World()
+    a, b = world.pair()
+    world.link.cut = True
+    world.send(a, b)
+    world.run(300)
+    times = [seen.at for seen in world.eve]
+    assert kinds(world) == [MESSAGE_INITIATION] * 20
+    assert all(5.0 <= y - x <= 5.0 + 1 / 3 for x, y in pairwise(times))
+    assert a.happened(EventKind.HANDSHAKE_ABANDONED) == 1
+    assert a.peer(b).drops[DropReason.HANDSHAKE_ABANDONED] == 1
+
+
+def test_after_giving_up_the_next_packet_tries_again() -> None:
+    world = World()
+    a, b = world.pair()
+    world.link.cut = True
+    world.send(a, b)
+    world.run(300)
+    world.link.cut = False
+    packet = world.send(a, b)
+    world.run(1)
+    assert b.received == [packet]
+
+
+def test_a_peer_with_persistent_keepalive_never_gives_up() -> None:
+    world = World()
+    a, b = world.pair()
+    world.link.cut = True
+    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
+    world.run(3600)
+    assert count(world, MESSAGE_INITIATION) > 600
+    world.link.cut = False
+    assert world.run_until(lambda: b.happened(EventKind.HANDSHAKE_COMPLETED) == 1, 40)
+
+
+def test_the_newest_128_packets_wait_for_the_handshake() -> None:
+    world = World()
+    a, b = world.pair()
+    packets = [world.send(a, b, number.to_bytes(2, "big")) for number in range(200)]
+    world.run(1)
+    assert b.received == packets[-MAX_STAGED_PACKETS:]
+    assert a.peer(b).drops[DropReason.STAGED_OVERFLOW] == 200 - MAX_STAGED_PACKETS
+
+
+def test_both_sides_may_begin_at_once() -> None:
+    world = World()
+    a, b = world.pair()
+    to_b, to_a = world.send(a, b), world.send(b, a)
+    world.run(10)
+    assert b.received == [to_b]
+    assert a.received == [to_a]
+
+
+def test_unanswered_data_starts_a_handshake_after_15_seconds() -> None:
+    world = World()
+    a, b = connected(world)
+    b.device.stop()  # restarted and forgot
+    world.run(12)
+    world.eve.clear()
+    at = world.now
+    world.send(a, b)
+    world.run(20)
+    initiation = next(seen for seen in world.eve if seen.kind == MESSAGE_INITIATION)
+    assert 15.0 <= initiation.at - at <= 15.0 + 1 / 3
+
+
+def test_data_is_acknowledged_by_one_keepalive_after_10_seconds_and_keepalives_are_not() -> None:
+    world = World()
+    _, b = connected(world)
+    world.run(60)
+    keepalives = [seen for seen in world.eve if seen.kind == MESSAGE_TRANSPORT and len(seen.datagram) == 32]
+    assert [seen.source for seen in keepalives] == [b.endpoint]
+    assert abs(keepalives[0].at - world.eve[2].at - 10) < 0.1
+
+
+def test_persistent_keepalive_is_put_off_by_any_traffic() -> None:
+    world = World()
+    a, b = connected(world)
+    world.configure(a, public_key=b.public_key, persistent_keepalive=5)
+    world.run(0.1)
+    world.eve.clear()
+    for _ in range(10):
+        world.send(a, b)
+        world.run(4)
+    assert all(len(seen.datagram) > 32 for seen in world.eve if seen.source == a.endpoint)
+    world.eve.clear()
+    world.run(20.5)
+    assert len([seen for seen in world.eve if seen.source == a.endpoint and len(seen.datagram) == 32]) == 4
+
+
+def test_turning_persistent_keepalive_on_greets_at_once_and_changing_it_does_not() -> None:
+    world = World()
+    a, b = connected(world)
+    world.eve.clear()
+    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
+    assert len(world.eve) == 1
+    world.configure(a, public_key=b.public_key, persistent_keepalive=15)
+    assert len(world.eve) == 1
+
+
+def test_coming_up_greets_peers_with_a_persistent_keepalive() -> None:
+    world = World()
+    a, b = world.host("a", up=False), world.host("b")
+    world.introduce(a, b)
+    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
+    assert world.eve == []
+    world.do(a, a.device.start(world.now))
+    assert kinds(world) == [MESSAGE_INITIATION]
+
+
+def test_going_down_forgets_sessions_but_not_configuration() -> None:
+    world = World()
+    a, b = connected(world)
+    a.device.stop()
+    assert a.device.next_timeout() is None
+    assert len(a.device._interface.indices) == 0
+    world.do(a, a.device.start(world.now))
+    packet = world.send(a, b)
+    world.run(1)
+    assert b.received == [packet]
+
+
+def test_without_a_private_key_nothing_is_initiated() -> None:
+    world = World()
+    a, b = world.pair()
+    a.device.configure(DeviceChange(private_key=PrivateKey(bytes(32))), world.now)
+    world.send(a, b)
+    world.run(30)
+    assert world.eve == []
+
+
+def test_a_private_key_set_while_up_sends_what_waits() -> None:
+    world = World()
+    a, b = world.pair()
+    world.do(a, a.device.configure(DeviceChange(private_key=PrivateKey(bytes(32))), world.now))
+    packet = world.send(a, b)
+    world.do(a, a.device.configure(DeviceChange(private_key=a.private_key), world.now))
+    world.run(1)
+    assert b.received == [packet]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        bytes(32),
+        (1).to_bytes(32, "little"),
+        bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+        bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+        (2**255 - 20).to_bytes(32, "little"),
+        (2**255 - 19).to_bytes(32, "little"),
+        (2**255 - 18).to_bytes(32, "little"),
+    ],
+)
+def test_a_low_order_public_key_sends_nothing(point: bytes) -> None:
+    world = World()
+    a, b = world.host("a"), world.host("b")
+    world.configure(a, public_key=PublicKey(point), endpoint=b.endpoint, persistent_keepalive=1)
+    world.run(30)
+    assert world.eve == []
+
+
+def test_our_own_key_is_no_peer_and_setting_it_removes_the_peer() -> None:
+    world = World()
+    a, b = world.pair()
+    world.configure(a, public_key=a.public_key)
+    assert [peer.public_key for peer in a.device.status().peers] == [b.public_key]
+    a.device.configure(DeviceChange(private_key=b.private_key), world.now)
+    assert a.device.status().peers == ()
+
+
+def test_a_new_private_key_stops_sending_under_old_keys_but_still_receives() -> None:
+    world = World()
+    a, b = connected(world)
+    a.device.configure(DeviceChange(private_key=PrivateKey(b"n" * 32)), world.now)
+    packet = world.send(b, a)
+    world.run(0.1)
+    assert a.received == [packet]
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_INITIATION]
+
+
+def test_the_same_private_key_changes_nothing() -> None:
+    world = World()
+    a, b = connected(world)
+    a.device.configure(DeviceChange(private_key=a.private_key), world.now)
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_TRANSPORT]
+
+
+def test_a_changed_peer_keeps_its_session_and_counters() -> None:
+    world = World()
+    a, b = connected(world)
+    before = a.peer(b)
+    change = PeerChange(public_key=b.public_key, replace_allowed_ips=False, persistent_keepalive=0)
+    a.device.configure(DeviceChange(peers=(change,)), world.now)
+    assert a.peer(b) == before
+    world.eve.clear()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_TRANSPORT]
+
+
+def test_a_removed_peer_is_gone_with_its_timers_and_indices() -> None:
+    world = World()
+    a, b = connected(world)
+    world.configure(a, public_key=b.public_key, remove=True)
+    assert a.device.status().peers == ()
+    assert a.device.next_timeout() is None
+    assert len(a.device._interface.indices) == 0
+    world.send(b, a)
+    world.run(1)
+    assert a.received == []
+    assert a.device.status().drops[DropReason.UNKNOWN_INDEX] == 1
+
+
+def test_update_only_does_not_add_a_peer() -> None:
+    world = World()
+    a = world.host("a")
+    world.configure(a, public_key=PublicKey(b"u" * 32), update_only=True, persistent_keepalive=1)
+    assert a.device.status().peers == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_traffic_flows_again_on_a_bad_network(seed: int) -> None:
+    world = World(seed, Link(latency=0.05, jitter=0.2, loss=0.3, duplication=0.2, corruption=0.1))
+    a, b = world.pair()
+    sent = set()
+    for number in range(200):
+        sent.add(world.send(a, b, b"a%d" % number))
+        sent.add(world.send(b, a, b"b%d" % number))
+        world.run(world.random.random() * 4)
+    for host in (a, b):
+        assert len(host.received) == len(set(host.received)), "a packet was delivered twice"
+        assert set(host.received) <= sent
+        assert len(host.received) > 60
+    assert {len(seen.datagram) for seen in world.eve if seen.kind == MESSAGE_TRANSPORT} <= {32, 32 + 32}

@@ -1,0 +1,145 @@
+"""Every arm and every fire of the timer machine, as a table (kernel timers.c)."""
+
+from __future__ import annotations
+
+import pytest
+
+from wgpy.device.timers import NEVER, Timer, Timers
+
+NO_JITTER = bytes(2)
+FULL_JITTER = b"\xff\xff"
+
+
+def running(jitter: bytes = NO_JITTER) -> Timers:
+    timers = Timers(lambda n: jitter)
+    timers.start()
+    return timers
+
+
+def test_data_sent_arms_new_handshake_once() -> None:
+    timers = running()
+    timers.data_sent(100.0)
+    timers.data_sent(110.0)
+    assert timers.new_handshake_at == 115.0
+
+
+def test_jitter_is_at_most_a_third_of_a_second() -> None:
+    timers = running(FULL_JITTER)
+    timers.data_sent(100.0)
+    timers.handshake_initiated(100.0)
+    assert 115.33 < timers.new_handshake_at < 115.0 + 1 / 3
+    assert 105.33 < timers.retransmit_handshake_at < 105.0 + 1 / 3
+
+
+def test_first_data_received_arms_the_keepalive_and_more_data_asks_for_another() -> None:
+    timers = running()
+    timers.data_received(100.0)
+    assert (timers.send_keepalive_at, timers.need_another_keepalive) == (110.0, False)
+    timers.data_received(105.0)
+    assert (timers.send_keepalive_at, timers.need_another_keepalive) == (110.0, True)
+    assert timers.pop_due(110.0) is Timer.SEND_KEEPALIVE
+    timers.keepalive_fired(110.0)
+    assert (timers.send_keepalive_at, timers.need_another_keepalive) == (120.0, False)
+    assert timers.pop_due(120.0) is Timer.SEND_KEEPALIVE
+    timers.keepalive_fired(120.0)
+    assert timers.send_keepalive_at == NEVER
+
+
+def test_anything_authenticated_sent_cancels_the_keepalive() -> None:
+    timers = running()
+    timers.data_received(100.0)
+    timers.any_authenticated_packet_sent()
+    assert timers.send_keepalive_at == NEVER
+
+
+def test_anything_authenticated_received_cancels_new_handshake() -> None:
+    timers = running()
+    timers.data_sent(100.0)
+    timers.any_authenticated_packet_received()
+    assert timers.new_handshake_at == NEVER
+
+
+def test_an_initiation_arms_its_retransmission_anew() -> None:
+    timers = running()
+    timers.handshake_initiated(100.0)
+    timers.handshake_initiated(103.0)
+    assert timers.retransmit_handshake_at == 108.0
+
+
+def test_a_complete_handshake_cancels_retransmission_and_forgives_the_past() -> None:
+    timers = running()
+    timers.handshake_initiated(100.0)
+    timers.handshake_attempts = 7
+    timers.sent_lastminute_handshake = True
+    timers.handshake_complete()
+    assert timers.retransmit_handshake_at == NEVER
+    assert (timers.handshake_attempts, timers.sent_lastminute_handshake) == (0, False)
+
+
+def test_each_session_puts_off_the_erasure_of_keys() -> None:
+    timers = running()
+    timers.session_derived(100.0)
+    timers.session_derived(200.0)
+    assert timers.zero_key_material_at == 740.0
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(0, NEVER), (25, 125.0)])
+def test_traversal_rearms_the_persistent_keepalive_only_if_there_is_one(interval: int, expected: float) -> None:
+    timers = running()
+    timers.persistent_keepalive = interval
+    timers.any_authenticated_packet_traversal(100.0)
+    assert timers.persistent_keepalive_at == expected
+
+
+def test_giving_up_leaves_pending_erasure_alone_but_arms_a_missing_one() -> None:
+    timers = running()
+    timers.send_keepalive_at = 105.0
+    timers.handshake_abandoned(100.0)
+    assert (timers.send_keepalive_at, timers.zero_key_material_at) == (NEVER, 640.0)
+    timers.handshake_abandoned(200.0)
+    assert timers.zero_key_material_at == 640.0
+
+
+def test_nothing_is_armed_while_the_interface_is_down() -> None:
+    timers = Timers(lambda n: NO_JITTER)
+    timers.persistent_keepalive = 1
+    timers.data_sent(1.0)
+    timers.data_received(1.0)
+    timers.any_authenticated_packet_traversal(1.0)
+    timers.handshake_initiated(1.0)
+    timers.session_derived(1.0)
+    timers.handshake_abandoned(1.0)
+    assert timers.next_at() == NEVER
+
+
+def test_stopping_cancels_all() -> None:
+    timers = running()
+    timers.persistent_keepalive = 1
+    timers.data_sent(1.0)
+    timers.data_received(1.0)
+    timers.any_authenticated_packet_traversal(1.0)
+    timers.handshake_initiated(1.0)
+    timers.session_derived(1.0)
+    timers.stop()
+    assert timers.next_at() == NEVER
+
+
+def test_due_timers_fire_in_the_order_of_their_deadlines_and_only_once() -> None:
+    timers = running()
+    timers.persistent_keepalive = 7
+    timers.data_sent(100.0)
+    timers.data_received(100.0)
+    timers.handshake_initiated(100.0)
+    timers.session_derived(100.0)
+    timers.any_authenticated_packet_traversal(100.0)
+    assert timers.pop_due(104.9) is None
+    fired = []
+    while (timer := timers.pop_due(1000.0)) is not None:
+        fired.append(timer)
+    assert fired == [
+        Timer.RETRANSMIT_HANDSHAKE,
+        Timer.PERSISTENT_KEEPALIVE,
+        Timer.SEND_KEEPALIVE,
+        Timer.NEW_HANDSHAKE,
+        Timer.ZERO_KEY_MATERIAL,
+    ]

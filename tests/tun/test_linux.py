@@ -1,0 +1,346 @@
+"""LinuxTun: its judgement over a socket pair that stands in for the kernel, and the kernel itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import select
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import reference
+from tests.support.netns import in_fresh_namespace
+from tests.tun.test_offload import V4, burst_of, outcome, sizes, super_header, tcp_run, udp_run
+from wgpy.errors import TunError
+from wgpy.tun import linux
+from wgpy.tun.linux import LinuxTun
+from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4, MERGEABLE, PLAIN, IoVector
+
+
+class Kernel:
+    """The other end of a TUN's file descriptor: a datagram socket keeps packets apart just so."""
+
+    def __init__(self, *, vnet_header: bool = True) -> None:
+        ours, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for end in (ours, self.socket):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.tun = LinuxTun(ours.detach(), "fake0", MERGEABLE if vnet_header else frozenset(), vnet_header=vnet_header)
+
+    def received(self) -> list[bytes]:
+        packets = []
+        while True:
+            try:
+                packets.append(self.socket.recv(1 << 17))
+            except BlockingIOError:
+                return packets
+
+    def close(self) -> None:
+        self.tun.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
+
+
+def test_a_read_gives_the_segments_of_a_super_packet(kernel: Kernel) -> None:
+    packet = reference.tcp_packet(*V4, bytes(5000))
+    kernel.socket.send(super_header(packet, 1000).pack() + packet)
+    burst = kernel.tun.read()
+    assert burst is not None
+    assert [bytes(segment) for segment in burst.packets()] == reference.segment_packet(packet, 1000)
+    assert kernel.tun.read() is None
+
+
+def test_reading_skips_what_is_malformed(kernel: Kernel) -> None:
+    packet = reference.udp_packet(*V4, b"hello")
+    kernel.socket.send(super_header(packet, 0).pack() + packet)
+    kernel.socket.send(PLAIN + packet)
+    burst = kernel.tun.read()
+    assert burst is not None
+    assert [bytes(packet) for packet in burst.packets()] == [packet]
+    assert kernel.tun.drops == {"malformed": 1}
+
+
+def test_a_burst_is_written_merged(kernel: Kernel) -> None:
+    packets = tcp_run(3)
+    kernel.tun.write(burst_of(*packets, reference.udp_packet(*V4, b"x" * 20)))
+    merged, single = kernel.received()
+    assert merged[10:50] + merged[50:] == merged[10:]
+    assert [packet for packet in outcome([merged[:10], merged[10:50], b"", b"", merged[50:]])] == packets
+    assert single == PLAIN + reference.udp_packet(*V4, b"x" * 20)
+
+
+def test_without_a_vnet_header_packets_go_bare_and_apart() -> None:
+    kernel = Kernel(vnet_header=False)
+    packets = tcp_run(3)
+    kernel.tun.write(burst_of(*packets))
+    assert kernel.received() == packets
+    kernel.socket.send(packets[0])
+    burst = kernel.tun.read()
+    assert burst is not None
+    assert [bytes(packet) for packet in burst.packets()] == packets[:1]
+    kernel.close()
+
+
+def test_a_full_queue_drops_and_counts(kernel: Kernel) -> None:
+    packet = reference.udp_packet(*V4, b"x" * 1000)
+    for _ in range(5000):
+        kernel.tun.write(burst_of(packet))
+    assert kernel.tun.drops["full"] + len(kernel.received()) == 5000
+    assert kernel.tun.drops["full"] > 0
+
+
+class Refusing:
+    """os.writev of a kernel that answers some packets with an error number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, merged: int = 0, plain: int = 0) -> None:
+        self.merged, self.plain, self.taken = merged, plain, list[IoVector]()
+        monkeypatch.setattr(linux.os, "writev", self)
+
+    def __call__(self, fd: int, parts: IoVector) -> int:
+        error = self.merged if len(parts) > 2 else self.plain
+        if error:
+            raise OSError(error, os.strerror(error))
+        self.taken.append(parts)
+        return sum(map(len, parts))
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO])
+def test_a_kind_the_kernel_refuses_is_written_apart_and_not_made_again(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
+) -> None:
+    refusing = Refusing(monkeypatch, merged=error)
+    packets = udp_run(4)
+    with caplog.at_level(logging.WARNING):
+        kernel.tun.write(burst_of(tcp_run(1)[0], *packets))
+    assert [bytes(write[1]) for write in refusing.taken] == [tcp_run(1)[0], *packets]
+    assert not kernel.tun.drops
+    assert "type 5" in caplog.text
+
+    refusing.merged = 0
+    kernel.tun.write(burst_of(*udp_run(3)))
+    kernel.tun.write(burst_of(*tcp_run(3)))
+    assert sizes(refusing.taken[5:]) == [1, 1, 1, 3]
+
+
+def test_an_interface_that_is_down_drops_and_keeps_its_offloads(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing = Refusing(monkeypatch, merged=errno.EIO, plain=errno.EIO)
+    kernel.tun.write(burst_of(*tcp_run(4)))
+    kernel.tun.write(burst_of(*tcp_run(1)))
+    assert kernel.tun.drops == {"down": 5}
+    assert not caplog.records
+    refusing.merged = refusing.plain = 0
+    kernel.tun.write(burst_of(*tcp_run(4)))
+    assert sizes(refusing.taken) == [4]
+
+
+def test_a_packet_the_kernel_refuses_is_counted(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    Refusing(monkeypatch, plain=errno.EINVAL)
+    kernel.tun.write(burst_of(b"\x00" * 40))
+    assert kernel.tun.drops == {"refused": 1}
+
+
+@pytest.mark.parametrize("error", [77, errno.ENODEV])
+def test_an_interface_that_went_away_is_an_error(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    Refusing(monkeypatch, merged=error)
+    with pytest.raises(TunError, match="fake0: the interface went away"):
+        kernel.tun.write(burst_of(*tcp_run(4)))
+
+
+def test_a_closed_one_raises_and_closes_again() -> None:
+    kernel = Kernel()
+    kernel.close()
+    assert kernel.tun.fileno() == -1
+    with pytest.raises(TunError):
+        kernel.tun.read()
+    with pytest.raises(TunError):
+        kernel.tun.write(burst_of(b"x"))
+    kernel.close()
+
+
+def test_the_loop_calls_while_there_is_something_to_read(kernel: Kernel) -> None:
+    async def scenario() -> None:
+        got: asyncio.Queue[bytes] = asyncio.Queue()
+
+        def readable() -> None:
+            burst = kernel.tun.read()
+            assert burst is not None
+            got.put_nowait(bytes(burst.packet(0)))
+
+        kernel.tun.start_reading(asyncio.get_running_loop(), readable)
+        kernel.socket.send(PLAIN + b"one")
+        kernel.socket.send(PLAIN + b"two")
+        assert [await got.get(), await got.get()] == [b"one", b"two"]
+        kernel.tun.stop_reading()
+        kernel.tun.stop_reading()
+        kernel.socket.send(PLAIN + b"three")
+        await asyncio.sleep(0.01)
+        assert got.empty()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["", "a" * 16, "a/b", "a b", "a:b", ".", "..", "é" * 8])
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(TunError, match="1 to 15 bytes"):
+        LinuxTun.open(name)
+
+
+def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "TUN_PATH", "/dev/net/no-such-tun")
+    with pytest.raises(TunError, match="modprobe tun"):
+        LinuxTun.open()
+
+
+def test_only_a_tun_can_be_adopted() -> None:
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(TunError, match=f"descriptor {reader} is not a TUN"):
+            LinuxTun.adopt(reader)
+        os.fstat(reader)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+# The kernel.
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_names_are_numbered_and_the_mtu_is_the_interfaces() -> None:
+    tuns = [LinuxTun.open(), LinuxTun.open(), LinuxTun.open("other")]
+    assert [tun.name for tun in tuns] == ["wg0", "wg1", "other"]
+    assert {tun.mtu for tun in tuns} == {1500}
+    for tun in tuns:
+        tun.close()
+    assert not os.path.exists("/sys/class/net/wg0") or LinuxTun.open("wg0").name == "wg0"
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_a_name_in_use_is_refused() -> None:
+    tun = LinuxTun.open("wg0")
+    with pytest.raises(TunError, match="in use by another program"):
+        LinuxTun.open("wg0")
+    tun.close()
+    with pytest.raises(TunError, match="exists as something else"):
+        LinuxTun.open("lo")
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_an_ordinary_user_is_told_what_is_missing() -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+    with pytest.raises(TunError, match="CAP_NET_ADMIN"):
+        LinuxTun.open("wg0")
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("offload", [True, False])
+def test_an_open_descriptor_is_adopted(offload: bool) -> None:
+    first = LinuxTun.open("wg7", offload=offload)
+    second = LinuxTun.adopt(os.dup(first.fileno()), offload=offload)
+    first.close()
+    assert second.name == "wg7"
+    ip("address", "add", "10.9.0.1/24", "dev", "wg7")
+    ip("link", "set", "wg7", "mtu", "1420", "up")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", ("10.9.0.2", 9))
+    assert any(packet.endswith(b"hello") and packet[0] == 0x45 for packet in all_packets(second))
+    second.close()
+
+
+def all_packets(tun: LinuxTun) -> list[bytes]:
+    packets = []
+    while (burst := tun.read()) is not None:
+        packets += [bytes(packet) for packet in burst.packets()]
+    return packets
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("offload", [True, False])
+def test_an_interface_deleted_under_its_reader_is_an_error(offload: bool) -> None:
+    async def scenario() -> None:
+        tun = LinuxTun.open("wg0", offload=offload)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def readable() -> None:
+            try:
+                while tun.read() is not None:
+                    pass
+            except TunError as error:
+                tun.stop_reading()
+                failed.set_exception(error)
+
+        tun.start_reading(asyncio.get_running_loop(), readable)
+        ip("link", "set", "wg0", "up")
+        ip("link", "delete", "wg0")
+        with pytest.raises(TunError, match="wg0: the interface went away"):
+            await asyncio.wait_for(failed, 5)
+        with pytest.raises(TunError, match="wg0: the interface went away"):
+            tun.write(burst_of(*tcp_run(3)))
+        tun.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_writes_to_an_interface_that_is_down_are_dropped_until_it_is_up() -> None:
+    tun = LinuxTun.open("wg0")
+    tun.write(burst_of(*tcp_run(4)))
+    assert tun.drops == {"down": 4}
+    ip("link", "set", "wg0", "up")
+    tun.write(burst_of(*tcp_run(4)))
+    tun.write(burst_of(*udp_run(4)))
+    assert tun.drops == {"down": 4}
+    with open("/sys/class/net/wg0/statistics/rx_packets") as file:
+        assert int(file.read()) == 2
+    tun.close()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("tail", [1, 99, 100])
+def test_the_kernel_cuts_our_super_packets_as_we_would(tail: int) -> None:
+    """Two interfaces, the kernel routing between them: what it takes merged comes back out as the same packets."""
+    into, out = LinuxTun.open("wg0"), LinuxTun.open("wg1", offload=False)
+    for number, name in enumerate(("wg0", "wg1")):
+        ip("address", "add", f"10.{number}.0.1/24", "dev", name)
+        ip("link", "set", name, "up")
+    for setting in ("ip_forward", "conf/all/rp_filter", "conf/wg0/rp_filter"):
+        with open(f"/proc/sys/net/ipv4/{setting}", "w") as file:
+            file.write("1" if setting == "ip_forward" else "0")
+    ends = ("10.0.0.9", "10.1.0.9")
+    tcp = [*tcp_run(3, addresses=ends), tcp_run(1, tail, ends, sequence=307, identification=3)[0]]
+    udp = [*udp_run(3, addresses=ends), udp_run(1, tail, ends, identification=3)[0]]
+    for run, kind in ((tcp, GSO_TCPV4), (udp, GSO_UDP_L4)):
+        all_packets(out)
+        into.write(burst_of(*run))
+        assert select.select([out], [], [], 5)[0]
+        got = [packet for packet in all_packets(out) if packet[0] == 0x45 and packet[12:16] == bytes([10, 0, 0, 9])]
+        assert [packet[20:] for packet in got] == [packet[20:] for packet in run], kind
+        assert all(map(reference.checksums_hold, got))
+    assert not into.drops
+    into.close()
+    out.close()

@@ -1,0 +1,162 @@
+"""One interface's process: from a configuration file to a running tunnel, and back to nothing.
+
+`run` serves in the foreground. `start_in_background` forks first, and returns only when the child is ready, with the
+child's exit status if it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from wgpy.config.values import InterfaceConfig
+from wgpy.daemon.quick import Quick
+from wgpy.daemon.uapi_server import UapiServer, serving_pid
+from wgpy.device.changes import DeviceChange
+from wgpy.errors import ControlError, TunError, WgpyError
+from wgpy.tun.linux import LinuxTun
+from wgpy.tunnel import Tunnel
+
+log = logging.getLogger("wgpy")
+
+RUN_DIRECTORY: Final = Path("/run/wgpy")
+STOP_TIMEOUT: Final = 60  # seconds; hooks may take their time
+
+
+def log_path(name: str) -> Path:
+    """Where a daemon in the background writes what it would have printed."""
+    return RUN_DIRECTORY / f"{name}.log"
+
+
+def run(name: str, config: InterfaceConfig, *, ready: Callable[[], None] = lambda: None, offload: bool = True) -> int:
+    """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr."""
+    try:
+        return _run_loop(partial(_serve, name, config, ready, offload))
+    except WgpyError as error:
+        print(f"wgpy: {name}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+async def _serve(name: str, config: InterfaceConfig, ready: Callable[[], None], offload: bool) -> int:
+    loop = asyncio.get_running_loop()
+    if name in (existing for _, existing in socket.if_nameindex()):
+        raise TunError(f"interface {name} already exists: `wgpy down {name}` first, or choose another name")
+    tunnel = Tunnel(config, tun=LinuxTun.open(name, offload=offload), offload=offload)
+    uapi = UapiServer(tunnel)
+    quick = Quick(
+        name,
+        config,
+        say=say,
+        set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
+        close_interface=lambda: _in_loop(loop, tunnel.close),
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        await tunnel.start()
+        await uapi.start()
+        await asyncio.to_thread(quick.up, tunnel.endpoints())
+        tunnel.mtu = quick.mtu
+        if not stopping.is_set():
+            ready()
+        await _first_of(stopping.wait(), tunnel.wait_closed())
+    finally:
+        await uapi.close()
+        await asyncio.to_thread(quick.down)
+        tunnel.close()
+    return 0
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for one of them; raises what it raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*done)
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Have the loop's thread make a call, from the thread that takes wg-quick's steps, and wait for it."""
+
+    async def made() -> None:
+        call()
+
+    asyncio.run_coroutine_threadsafe(made(), loop).result()
+
+
+def say(step: str) -> None:
+    """Show a step as wg-quick does."""
+    print(f"[#] {step}", file=sys.stderr, flush=True)
+
+
+def start_in_background(name: str, config: InterfaceConfig, *, offload: bool = True) -> int:
+    """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status)."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writable)
+        if os.read(readable, 1):
+            return 0
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
+    os.close(readable)
+    os.setsid()
+
+    def ready() -> None:
+        _detach_output(name)
+        os.write(writable, b"1")
+        os.close(writable)
+
+    status = 1
+    try:
+        status = run(name, config, ready=ready, offload=offload)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _detach_output(name: str) -> None:
+    """From the terminal to the log file, which only its owner may read."""
+    RUN_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    sink = os.open(log_path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, fd in ((0, nothing), (1, sink), (2, sink)):
+        os.dup2(fd, target)
+    os.close(sink)
+    os.close(nothing)
+
+
+def stop(name: str) -> None:
+    """End the daemon that serves `name` and show what it undoes. Raises ControlError when none does."""
+    pid = serving_pid(name)
+    process = os.pidfd_open(pid)
+    try:
+        log_file = log_path(name)
+        seen = log_file.stat().st_size if log_file.exists() else 0
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], STOP_TIMEOUT)[0]:
+            raise ControlError(f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM; {log_file} may say why")
+    finally:
+        os.close(process)
+    if log_file.exists():
+        sys.stderr.write(log_file.read_text(errors="replace")[seen:])
+        log_file.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""The userspace API socket that `wg` and `wgpy show` talk to: /var/run/wireguard/NAME.sock (wireguard.com/xplatform).
+
+Any number of requests per connection, each `get=1` or `set=1` with its lines, ended by an empty line. `wg` first
+connects and closes without a byte, to see whether somebody answers; that is no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from wgpy.config.uapi import UapiError, format_status, parse_set
+from wgpy.errors import ConfigError, ControlError, SocketError
+from wgpy.tunnel import Tunnel
+
+log = logging.getLogger("wgpy")
+
+DIRECTORY: Final = Path("/var/run/wireguard")
+MAX_LINE: Final = 1 << 16
+
+
+def socket_path(name: str) -> Path:
+    return DIRECTORY / f"{name}.sock"
+
+
+class UapiServer:
+    """Serves one tunnel. Only root may connect: the socket's mode is 0700, as wireguard-go's."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+        self._path = socket_path(tunnel.name)
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen, replacing a stale socket. Raises ControlError when a daemon answers on it, or it cannot be made."""
+        path = self._path
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if path.exists() and _answers(path):
+                raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
+            path.unlink(missing_ok=True)
+            old_mask = os.umask(0o077)
+            try:
+                self._server = await asyncio.start_unix_server(self._connected, path, limit=MAX_LINE)
+            finally:
+                os.umask(old_mask)
+        except OSError as error:
+            raise ControlError(f"cannot make {path}: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            for connection in list(self._connections):
+                connection.cancel()
+            self._path.unlink(missing_ok=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            while (request := await _read_request(reader)) is not None:
+                writer.write(self._answer(request).encode())
+                await writer.drain()
+        except (ConnectionError, ValueError, asyncio.CancelledError) as error:  # ValueError: a line above the limit
+            log.debug("(%s) UAPI connection ended: %r", self._tunnel.name, error)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    def _answer(self, request: list[str]) -> str:
+        match request[0]:
+            case "get=1":
+                # wg takes a get's error only as a positive number, and a set's only as a negative one.
+                return format_status(self._tunnel.status()) if len(request) == 1 else f"errno={errno.EINVAL}\n\n"
+            case "set=1":
+                return f"errno={-self._set(request[1:])}\n\n"
+        return f"errno={-errno.EPROTO}\n\n"
+
+    def _set(self, lines: list[str]) -> int:
+        try:
+            self._tunnel.configure(parse_set(lines))
+        except UapiError as error:
+            return error.errno
+        except ConfigError:
+            return errno.EINVAL
+        except SocketError as error:
+            log.warning("(%s) %s", self._tunnel.name, error)
+            return errno.EADDRINUSE
+        return 0
+
+
+async def _read_request(reader: asyncio.StreamReader) -> list[str] | None:
+    """The lines up to the empty one; None at the end, also when it comes in the middle: half a request is none."""
+    lines: list[str] = []
+    while (line := await reader.readline()).endswith(b"\n"):
+        text = line.decode("ascii", errors="replace").rstrip("\n")
+        if text:
+            lines.append(text)
+        elif lines:
+            return lines
+    return None
+
+
+def serving_pid(name: str) -> int:
+    """The process that serves the interface `name`. Raises ControlError when none answers."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(socket_path(name)))
+        except OSError as error:
+            raise ControlError(f"no daemon serves {name}: {socket_path(name)}: {error.strerror}") from error
+        return int(struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True

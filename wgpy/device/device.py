@@ -1,0 +1,478 @@
+"""Device: WireGuard without input, output or a clock of its own.
+
+Call it with what happened; it returns what to do::
+
+    effects = device.send(burst, now)                       # packets the host wants carried
+    effects = device.receive(datagrams, source, now, ecn)   # what a UDP socket brought
+    effects = device.handle_timeout(now)                    # at or after device.next_timeout()
+    effects = device.configure(change, now)                 # keys, peers, allowed IPs
+
+`now` is seconds of CLOCK_BOOTTIME and never goes back; a late or early `handle_timeout` is harmless. Receiving follows
+the kernel's receive.c: cheap refusals first, everything that is authenticated before anything is believed, and
+bookkeeping (endpoint, timers, counters, the key's age) once per burst.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from struct import Struct
+
+from cryptography.exceptions import InvalidTag
+
+from wgpy.burst import Burst, Datagrams
+from wgpy.constants import (
+    COOKIE_REPLY_SIZE,
+    INITIATION_SIZE,
+    MAX_PEERS,
+    MESSAGE_COOKIE_REPLY,
+    MESSAGE_INITIATION,
+    MESSAGE_RESPONSE,
+    MESSAGE_TRANSPORT,
+    RESPONSE_SIZE,
+    TAG_SIZE,
+    TRANSPORT_HEADER_SIZE,
+    TRANSPORT_OVERHEAD,
+)
+from wgpy.device import icmp, ip
+from wgpy.device.allowedips import AllowedIPs
+from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.effects import DropReason, Effects, Transmit
+from wgpy.device.keypair import Keypair
+from wgpy.device.load import LoadMeter
+from wgpy.device.peer import Interface, Peer
+from wgpy.device.ratelimiter import RateLimiter
+from wgpy.device.status import DeviceStatus
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError, ProtocolError
+from wgpy.keys import PrivateKey, PublicKey
+from wgpy.noise.cookie import CookieChecker
+from wgpy.noise.handshake import LocalStatic, open_initiation
+
+_type_and_index = Struct("<II").unpack_from
+_header = Struct("<IIQ").unpack_from
+_receiver_index = Struct("<8xI").unpack_from  # of a response
+_nonce = Struct("<4xQ").pack
+_HANDSHAKE_SIZES = {
+    MESSAGE_INITIATION: INITIATION_SIZE,
+    MESSAGE_RESPONSE: RESPONSE_SIZE,
+    MESSAGE_COOKIE_REPLY: COOKIE_REPLY_SIZE,
+}
+
+
+class Device:
+    """One WireGuard interface and its peers.
+
+    `random(n)` returns n unpredictable bytes (os.urandom); `wall_clock()` nanoseconds since 1970 (time.time_ns). Both
+    are asked only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
+    A new device is down: `start` brings it up, as the link does in the kernel.
+    """
+
+    def __init__(
+        self,
+        *,
+        random: Callable[[int], bytes],
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._interface = Interface(random, wall_clock)
+        self._private_key: PrivateKey | None = None
+        self._cookie_checker: CookieChecker | None = None
+        self._peers: dict[PublicKey, Peer] = {}
+        self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
+        self._load = LoadMeter()
+        self._handshake_limiter = RateLimiter()
+        self._icmp_limiter = RateLimiter()
+        self._deadlines: list[tuple[float, int, Peer]] = []
+        self._tiebreak = count()
+        self._drops: Counter[DropReason] = Counter()
+        self.listen_port = 0
+        self.fwmark = 0
+
+    @property
+    def mtu(self) -> int:
+        """The inner MTU in bytes: padding never makes a packet longer than this."""
+        return self._interface.mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        self._interface.mtu = mtu
+
+    @property
+    def is_up(self) -> bool:
+        return self._interface.is_up
+
+    # Life.
+
+    def start(self, now: float) -> Effects:
+        """The interface came up: timers run, and peers with a persistent keepalive are greeted."""
+        effects = Effects()
+        self._interface.is_up = True
+        for peer in self._peers.values():
+            peer.start(now, effects)
+            self._schedule(peer)
+        return effects
+
+    def stop(self) -> None:
+        """The interface went down: sessions, staged packets and timers go; configuration stays."""
+        self._interface.is_up = False
+        for peer in self._peers.values():
+            peer.stop()
+
+    # Outbound.
+
+    def send(self, burst: Burst | bytes, now: float) -> Effects:
+        """Carry inner packets: a Burst (sealed in its own buffer, so its contents are gone afterwards) or one packet.
+
+        Without a peer or an endpoint for the destination the effects deliver an ICMP error to the packet's source,
+        as the kernel's wg_xmit does.
+        """
+        effects = Effects()
+        if isinstance(burst, bytes):
+            burst = Burst.of(burst, self.mtu)
+        packet = burst.packet(0)
+        destination = ip.destination(packet)
+        if destination is None:
+            self._drops[DropReason.NOT_IP] += len(burst)
+        elif not self._interface.is_up:
+            self._drops[DropReason.INTERFACE_DOWN] += len(burst)
+        elif (peer := self._allowed_ips.lookup(destination)) is None:
+            self._drops[DropReason.NO_PEER] += len(burst)
+            self._answer_unreachable(packet, now, effects)
+        elif peer.endpoint is None:
+            peer.drops[DropReason.NO_ENDPOINT] += len(burst)
+            self._answer_unreachable(packet, now, effects)
+        else:
+            peer.send(burst, now, effects)
+            self._schedule(peer)
+        return effects
+
+    def _answer_unreachable(self, packet: memoryview, now: float, effects: Effects) -> None:
+        source = ip.source(packet)
+        error = icmp.unreachable(packet)
+        if source is not None and error is not None and self._icmp_limiter.allow(source, now):
+            effects.deliveries.append(Burst.of(error))
+
+    def forget_source(self, public_key: PublicKey) -> None:
+        """Tell that a transmit to this peer could not leave from its sticky source address any more."""
+        if (peer := self._peers.get(public_key)) is not None:
+            peer.forget_source()
+
+    # Inbound.
+
+    def receive(self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int = 0) -> Effects:
+        """Take in datagrams from one source; `ecn` is the ECN field (0 to 3) of the outer packets.
+
+        Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
+        """
+        effects = Effects()
+        if not self._interface.is_up:
+            self._drops[DropReason.INTERFACE_DOWN] += len(datagrams)
+            return effects
+        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
+        lengths: list[int] = []
+        start = 0
+        while start < total:
+            end = min(start + stride, total)
+            kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
+            if kind == MESSAGE_TRANSPORT and isinstance(keypair := self._interface.indices.get(index), Keypair):
+                start = self._receive_data(keypair, datagrams, start, source, now, ecn, lengths, effects)
+                continue
+            lengths.append(0)
+            if kind == MESSAGE_TRANSPORT:
+                self._drops[DropReason.UNKNOWN_INDEX] += 1
+            elif _HANDSHAKE_SIZES.get(kind) == end - start:
+                self._receive_handshake(kind, view[start:end], source, now, effects)
+            else:
+                self._drops[DropReason.MALFORMED] += 1
+            start = end
+        if any(lengths):
+            effects.deliveries.append(Burst(view, stride, lengths))
+        return effects
+
+    def _receive_data(
+        self,
+        keypair: Keypair,
+        datagrams: Datagrams,
+        start: int,
+        source: Endpoint,
+        now: float,
+        ecn: int,
+        lengths: list[int],
+        effects: Effects,
+    ) -> int:
+        """Open datagrams under `keypair` from offset `start` on; returns where the run under this key ends.
+
+        Appends to `lengths` the length of each packet to deliver, 0 for none.
+        """
+        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
+        peer, drops, local_index = keypair.peer, keypair.peer.drops, keypair.local_index
+        decrypt_into, accept, owner = keypair.receiving.decrypt_into, keypair.replay.accept, self._allowed_ips.lookup
+        authenticated = data = received_bytes = 0
+        while start < total:
+            slot, end = start, min(start + stride, total)
+            if end - slot < TRANSPORT_OVERHEAD:
+                break
+            kind, index, counter = _header(view, slot)
+            if kind != MESSAGE_TRANSPORT or index != local_index:
+                break
+            start = end
+            lengths.append(0)
+            if not keypair.can_receive(now):
+                drops[DropReason.EXPIRED_KEY] += 1
+                continue
+            body = slot + TRANSPORT_HEADER_SIZE
+            plaintext = view[body : end - TAG_SIZE]
+            try:
+                decrypt_into(_nonce(counter), view[body:end], None, plaintext)
+            except InvalidTag:  # whatever it wrote into the slot is never looked at: its length stays 0
+                drops[DropReason.INVALID_TAG] += 1
+                continue
+            if not accept(counter):
+                drops[DropReason.REPLAYED] += 1
+                continue
+            authenticated += 1
+            if not plaintext:
+                received_bytes += TRANSPORT_OVERHEAD
+                continue
+            data += 1
+            length = ip.packet_length(plaintext)
+            if not length:
+                drops[DropReason.INVALID_PACKET] += 1
+                continue
+            packet = plaintext[:length]
+            inner_source = ip.source(packet)
+            if inner_source is None or owner(inner_source) is not peer:
+                drops[DropReason.DISALLOWED_SOURCE] += 1
+                continue
+            if ecn:
+                ip.decapsulate_ecn(packet, ecn)
+            received_bytes += end - slot
+            lengths[-1] = length
+        if authenticated:
+            peer.rx_bytes += received_bytes
+            peer.move_endpoint(source, effects)
+            peer.confirm_keypair(keypair, now, effects)
+            peer.keep_key_fresh_receiving(now, effects)
+            peer.timers.any_authenticated_packet_received()
+            peer.timers.any_authenticated_packet_traversal(now)
+            if data:
+                peer.timers.data_received(now)
+                if data > 1:
+                    peer.timers.data_received(now)  # the second finds the first's keepalive pending
+            self._schedule(peer)
+        return start
+
+    def _receive_handshake(
+        self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects
+    ) -> None:
+        checker = self._cookie_checker
+        if checker is None:
+            self._drops[DropReason.NO_IDENTITY] += 1
+        elif kind == MESSAGE_COOKIE_REPLY:
+            self._receive_cookie_reply(message, now)
+        elif not checker.verify_mac1(message):
+            self._drops[DropReason.INVALID_MAC1] += 1
+        elif self._load.arrived(now) and not self._admit_under_load(checker, message, source, now, effects):
+            pass
+        elif kind == MESSAGE_INITIATION:
+            self._receive_initiation(message, source, now, effects)
+        else:
+            self._receive_response(message, source, now, effects)
+
+    def _admit_under_load(
+        self, checker: CookieChecker, message: memoryview, source: Endpoint, now: float, effects: Effects
+    ) -> bool:
+        """Under load a sender must show, by mac2, that it receives at its address; then it is still rate limited."""
+        random = self._interface.random
+        if not checker.verify_mac2(message, source.packed, now, random):
+            _, sender_index = _type_and_index(message)
+            reply = checker.create_reply(message, sender_index, source.packed, now, random)
+            effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))
+            self._drops[DropReason.UNDER_LOAD] += 1
+            return False
+        if not self._handshake_limiter.allow(source.address_bytes, now):
+            self._drops[DropReason.RATE_LIMITED] += 1
+            return False
+        return True
+
+    def _receive_initiation(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
+        assert self._interface.local is not None  # there is a cookie checker, so there is an identity
+        try:
+            opened = open_initiation(self._interface.local, message)
+            peer = self._peers.get(opened.remote_public)
+            if peer is None:
+                self._drops[DropReason.UNKNOWN_PEER] += 1
+                return
+            initiation = opened.authenticate(peer.remote)
+        except ProtocolError:
+            self._drops[DropReason.INVALID_HANDSHAKE] += 1
+            return
+        refusal = peer.answer_initiation(initiation, source, now, effects)
+        if refusal is not None:
+            peer.drops[refusal] += 1
+        self._schedule(peer)
+
+    def _receive_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
+        peer = self._interface.indices.get(_receiver_index(message)[0])
+        if not isinstance(peer, Peer):
+            self._drops[DropReason.UNKNOWN_INDEX] += 1
+            return
+        try:
+            peer.consume_response(message, source, now, effects)
+        except ProtocolError:
+            peer.drops[DropReason.INVALID_HANDSHAKE] += 1
+            return
+        peer.rx_bytes += RESPONSE_SIZE
+        peer.timers.any_authenticated_packet_received()
+        peer.timers.any_authenticated_packet_traversal(now)
+        self._schedule(peer)
+
+    def _receive_cookie_reply(self, message: memoryview, now: float) -> None:
+        _, index = _type_and_index(message)
+        entry = self._interface.indices.get(index)
+        if entry is None:
+            self._drops[DropReason.UNKNOWN_INDEX] += 1
+            return
+        peer = entry.peer if isinstance(entry, Keypair) else entry
+        if not peer.cookie_stamp.consume_reply(message, now):
+            peer.drops[DropReason.INVALID_COOKIE] += 1
+
+    # Time.
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` should be called, in the seconds of `now`; None when nothing is pending."""
+        while self._deadlines:
+            at, _, peer = self._deadlines[0]
+            due = peer.timers.next_at()
+            if at == peer.wakes_at == due:
+                return at
+            heappop(self._deadlines)  # the deadline has moved since it was noted
+            if at == peer.wakes_at:
+                peer.wakes_at = inf
+                self._schedule(peer)
+        return None
+
+    def handle_timeout(self, now: float) -> Effects:
+        """Fire the timers that are due."""
+        effects = Effects()
+        while (at := self.next_timeout()) is not None and at <= now:
+            peer = self._deadlines[0][2]
+            peer.handle_timeout(now, effects)
+        return effects
+
+    def _schedule(self, peer: Peer) -> None:
+        """Note the peer's next deadline, if it is earlier than what is noted; later ones are found out when due."""
+        at = peer.timers.next_at()
+        if at < peer.wakes_at:
+            peer.wakes_at = at
+            heappush(self._deadlines, (at, next(self._tiebreak), peer))
+
+    # Configuration and status.
+
+    def configure(self, change: DeviceChange, now: float) -> Effects:
+        """Apply a change, all of it or, when it raises ConfigError, nothing (kernel netlink.c, wg_set_device).
+
+        A peer that bears our own public key is silently left out; a private key that matches a peer removes that peer.
+        """
+        self._check(change)
+        effects = Effects()
+        if change.listen_port is not None:
+            self.listen_port = change.listen_port
+        if change.fwmark is not None:
+            self.fwmark = change.fwmark
+            for peer in self._peers.values():
+                peer.forget_source()
+        if change.replace_peers:
+            for public_key in list(self._peers):
+                self._remove_peer(public_key)
+        if change.private_key is not None and change.private_key != (self._private_key or bytes(32)):
+            self._set_private_key(change.private_key, now, effects)
+        for peer_change in change.peers:
+            self._configure_peer(peer_change, now, effects)
+        return effects
+
+    def _check(self, change: DeviceChange) -> None:
+        if not 0 <= (change.listen_port or 0) <= 0xFFFF:
+            raise ConfigError(f"listen port {change.listen_port} is not between 0 and 65535")
+        if not 0 <= (change.fwmark or 0) <= 0xFFFFFFFF:
+            raise ConfigError(f"fwmark {change.fwmark} is not a 32-bit number")
+        present = set() if change.replace_peers else set(self._peers)
+        for peer in change.peers:
+            if not 0 <= (peer.persistent_keepalive or 0) <= 0xFFFF:
+                raise ConfigError(
+                    f"persistent keepalive {peer.persistent_keepalive} is not between 0 and 65535 seconds"
+                )
+            if peer.remove:
+                present.discard(peer.public_key)
+            elif not peer.update_only:
+                present.add(peer.public_key)
+            if len(present) > MAX_PEERS:
+                raise ConfigError(f"too many peers: {MAX_PEERS} is the most")
+
+    def _set_private_key(self, private_key: PrivateKey, now: float, effects: Effects) -> None:
+        if private_key.is_zero():
+            self._private_key = self._interface.local = self._cookie_checker = None
+        else:
+            self._remove_peer(private_key.public_key)
+            self._private_key = private_key
+            self._interface.local = LocalStatic(private_key)
+            self._cookie_checker = CookieChecker(private_key.public_key)
+        for peer in self._peers.values():
+            peer.private_key_changed()
+            if self._interface.is_up and peer.timers.persistent_keepalive:
+                peer.send_keepalive(now, effects)
+            elif self._interface.is_up:
+                peer.send_staged(now, effects)
+            self._schedule(peer)
+
+    def _configure_peer(self, change: PeerChange, now: float, effects: Effects) -> None:
+        peer = self._peers.get(change.public_key)
+        if change.remove:
+            self._remove_peer(change.public_key)
+            return
+        if peer is None:
+            if change.update_only or (self._private_key and change.public_key == self._private_key.public_key):
+                return
+            peer = self._peers[change.public_key] = Peer(self._interface, change.public_key)
+            if self._interface.is_up:
+                peer.timers.start()
+        if change.preshared_key is not None:
+            peer.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
+        if change.endpoint is not None:
+            peer.endpoint = change.endpoint
+        if change.replace_allowed_ips:
+            self._allowed_ips.remove_owner(peer)
+        for allowed_ip in change.allowed_ips:
+            if allowed_ip.remove:
+                self._allowed_ips.remove(allowed_ip.network, peer)
+            else:
+                self._allowed_ips.insert(allowed_ip.network, peer)
+        turned_on = False
+        if change.persistent_keepalive is not None:
+            turned_on = not peer.timers.persistent_keepalive and change.persistent_keepalive > 0
+            peer.timers.persistent_keepalive = change.persistent_keepalive
+        if self._interface.is_up:
+            if turned_on:
+                peer.send_keepalive(now, effects)
+            peer.send_staged(now, effects)
+        self._schedule(peer)
+
+    def _remove_peer(self, public_key: PublicKey) -> None:
+        peer = self._peers.pop(public_key, None)
+        if peer is not None:
+            self._allowed_ips.remove_owner(peer)
+            peer.stop()
+
+    def status(self) -> DeviceStatus:
+        """What the device is now, secrets included: the answer to `wg show`."""
+        return DeviceStatus(
+            private_key=self._private_key,
+            public_key=self._private_key.public_key if self._private_key else None,
+            listen_port=self.listen_port,
+            fwmark=self.fwmark,
+            peers=tuple(peer.status(self._allowed_ips.networks(peer)) for peer in self._peers.values()),
+            drops={reason.value: n for reason, n in self._drops.items() if n},
+        )

@@ -1,0 +1,36 @@
+"""Is this device under load? The kernel's test (receive.c), told without a queue.
+
+The kernel looks at the length of its handshake queue: 512 waiting, now or within the last second, is load. Here each
+message is handled as it comes and what waits, waits in the socket; so the queue is reckoned: every handshake message
+joins it, and it drains at the rate at which one core answers handshakes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wgpy.constants import UNDER_LOAD_STICKINESS
+
+QUEUE_LIMIT: Final = 4096
+QUEUE_UNDER_LOAD: Final = QUEUE_LIMIT // 8
+SERVICE_RATE: Final = 2000.0  # handshakes a second
+
+
+class LoadMeter:
+    """The reckoned handshake queue."""
+
+    __slots__ = ("_last_at", "_queued", "_under_load_until")
+
+    def __init__(self) -> None:
+        self._queued = 0.0
+        self._last_at = 0.0
+        self._under_load_until = 0.0
+
+    def arrived(self, now: float) -> bool:
+        """Count one handshake message at `now` (seconds); whether it comes under load."""
+        drained = max(0.0, now - self._last_at) * SERVICE_RATE
+        self._queued = min(max(0.0, self._queued - drained) + 1, QUEUE_LIMIT)
+        self._last_at = now
+        if self._queued >= QUEUE_UNDER_LOAD:
+            self._under_load_until = now + UNDER_LOAD_STICKINESS
+        return now < self._under_load_until

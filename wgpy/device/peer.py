@@ -1,0 +1,369 @@
+"""One remote key: its handshake, its keypairs, its staged packets, its timers.
+
+The sending half of the protocol, in the order of the kernel's send.c: packets are staged; staged packets need a usable
+current keypair; without one an initiation goes out, at most every five seconds; with one they are sealed, sent and
+counted, and the key's age is looked at. Then what the timers do when they fire, and how keypairs rotate (noise.c).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from math import inf
+
+from wgpy.burst import Burst, Datagrams
+from wgpy.constants import (
+    DEFAULT_MTU,
+    HANDSHAKE_TRAFFIC_CLASS,
+    INITIATION_INTERVAL,
+    INITIATION_SIZE,
+    KEEPALIVE_TIMEOUT,
+    MAX_HANDSHAKE_RETRIES,
+    MAX_STAGED_PACKETS,
+    REJECT_AFTER_TIME,
+    REKEY_AFTER_MESSAGES,
+    REKEY_AFTER_TIME,
+    REKEY_TIMEOUT,
+)
+from wgpy.device import ip
+from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
+from wgpy.device.indextable import IndexTable
+from wgpy.device.keypair import Keypair
+from wgpy.device.status import PeerStatus
+from wgpy.device.timers import Timer, Timers
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ProtocolError
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.noise.cookie import CookieStamp
+from wgpy.noise.handshake import (
+    InitiationReceived,
+    InitiationSent,
+    LocalStatic,
+    RemoteStatic,
+    SessionKeys,
+    create_initiation,
+)
+from wgpy.noise.tai64n import tai64n
+
+# An initiator with a key this old, still receiving, renews it once before it expires (kernel receive.c).
+REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
+
+
+@dataclass(slots=True)
+class Interface:
+    """What all peers of one device share."""
+
+    random: Callable[[int], bytes]
+    wall_clock: Callable[[], int]  # nanoseconds since 1970
+    local: LocalStatic | None = None
+    indices: IndexTable[Peer | Keypair] = field(default_factory=lambda: IndexTable())
+    is_up: bool = False
+    mtu: int = DEFAULT_MTU
+
+
+class Peer:
+    """The protocol state for one remote static key."""
+
+    def __init__(self, interface: Interface, public_key: PublicKey) -> None:
+        self.interface = interface
+        self.public_key = public_key
+        self.remote = RemoteStatic.of(interface.local, public_key)
+        self.preshared_key: PresharedKey | None = None
+        self.endpoint: Endpoint | None = None
+        self.cookie_stamp = CookieStamp(public_key)
+        self.timers = Timers(interface.random)
+        self.handshake: InitiationSent | None = None
+        self.previous: Keypair | None = None
+        self.current: Keypair | None = None
+        self.next: Keypair | None = None
+        self.latest_timestamp = bytes(12)
+        self.initiation_consumed_at = -inf
+        self.handshake_sent_at = -inf
+        self.staged: deque[Burst] = deque()
+        self.last_handshake_ns = 0
+        self.tx_bytes = 0
+        self.rx_bytes = 0
+        self.drops: Counter[DropReason] = Counter()
+        self.wakes_at = inf  # the device's business: when it will look at the timers
+
+    # Sending.
+
+    def send(self, burst: Burst, now: float, effects: Effects) -> None:
+        """Seal and send a burst, or keep its packets until there is a key."""
+        current = self.current
+        if not self.staged and current is not None and current.can_send(len(burst.lengths), now):
+            self._send_sealed(current, burst, now, effects)
+            return
+        for packet in burst.packets():
+            self._stage(Burst.of(packet, self.interface.mtu))
+        self.send_staged(now, effects)
+
+    def _stage(self, packet: Burst) -> None:
+        if len(self.staged) == MAX_STAGED_PACKETS:
+            self.staged.popleft()
+            self.drops[DropReason.STAGED_OVERFLOW] += 1
+        self.staged.append(packet)
+
+    def send_staged(self, now: float, effects: Effects) -> None:
+        """Send what waits, or ask for the key it waits for."""
+        if not self.staged:
+            return
+        current = self.current
+        if current is None or not current.can_send(len(self.staged), now):
+            if current is not None:
+                current.sending_valid = False
+            self.initiate(now, effects)
+            return
+        while self.staged:
+            self._send_sealed(current, self.staged.popleft(), now, effects)
+
+    def send_keepalive(self, now: float, effects: Effects) -> None:
+        """Send what waits, or else an empty packet."""
+        if not self.staged:
+            self.staged.append(Burst.of(b""))
+        self.send_staged(now, effects)
+
+    def _send_sealed(self, keypair: Keypair, burst: Burst, now: float, effects: Effects) -> None:
+        is_data = burst.lengths[0] != 0
+        traffic_class = ip.outer_ecn(ip.ecn(burst.packet(0))) if is_data else 0
+        keypair.seal(burst)
+        self.timers.any_authenticated_packet_traversal(now)
+        self.timers.any_authenticated_packet_sent()
+        self._transmit(Datagrams(burst.view, burst.stride), traffic_class, effects)
+        if is_data:
+            self.timers.data_sent(now)
+        self._keep_key_fresh_sending(now, effects)
+
+    def _transmit(self, datagrams: Datagrams, traffic_class: int, effects: Effects) -> None:
+        if self.endpoint is None:
+            self.drops[DropReason.NO_ENDPOINT] += len(datagrams)
+            return
+        self.tx_bytes += len(datagrams.view)
+        effects.transmits.append(Transmit(datagrams, self.endpoint, traffic_class, self.public_key))
+
+    def _keep_key_fresh_sending(self, now: float, effects: Effects) -> None:
+        current = self.current
+        if (
+            current is not None
+            and current.sending_valid
+            and (
+                current.send_counter > REKEY_AFTER_MESSAGES
+                or (current.is_initiator and now - current.created_at >= REKEY_AFTER_TIME)
+            )
+        ):
+            self.initiate(now, effects)
+
+    def keep_key_fresh_receiving(self, now: float, effects: Effects) -> None:
+        """After data was received: renew, once, a key that would soon expire while only receiving."""
+        current = self.current
+        if (
+            current is not None
+            and current.sending_valid
+            and current.is_initiator
+            and now - current.created_at >= REKEY_AFTER_TIME_RECEIVING
+            and not self.timers.sent_lastminute_handshake
+        ):
+            self.timers.sent_lastminute_handshake = True
+            self.initiate(now, effects)
+
+    # The handshake.
+
+    def initiate(self, now: float, effects: Effects, *, is_retry: bool = False) -> None:
+        """Send an initiation, unless one or a response went out within REKEY_TIMEOUT."""
+        if not is_retry:
+            self.timers.handshake_attempts = 0
+        if now - self.handshake_sent_at < REKEY_TIMEOUT or not self.interface.is_up:
+            return
+        local = self.interface.local
+        if local is None or self.remote.ss is None:  # no identity, or a key with which no secret can be agreed
+            return
+        self.handshake_sent_at = now
+        ephemeral = PrivateKey(self.interface.random(32))
+        timestamp = tai64n(self.interface.wall_clock())
+        self._forget_handshake()
+        index = self.interface.indices.insert(self, self.interface.random)
+        message, self.handshake = create_initiation(local, self.remote, ephemeral, index, timestamp)
+        self._send_handshake(message, now, effects)
+        self.timers.handshake_initiated(now)
+
+    def _send_handshake(self, message: bytes, now: float, effects: Effects) -> None:
+        stamped = self.cookie_stamp.stamp(message, now)
+        self.timers.any_authenticated_packet_traversal(now)
+        self.timers.any_authenticated_packet_sent()
+        self._transmit(Datagrams.of(stamped), HANDSHAKE_TRAFFIC_CLASS, effects)
+
+    def consume_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
+        """The answer to our initiation: a session, at once confirmed by what waits or by a keepalive.
+
+        Raises ProtocolError, with nothing changed, when it does not belong to the pending initiation.
+        """
+        local = self.interface.local
+        if self.handshake is None or local is None:
+            raise ProtocolError("no initiation is pending")
+        keys = self.handshake.consume_response(message, local, self.preshared_key or bytes(32))
+        self.move_endpoint(source, effects)
+        self._begin_session(keys, now)
+        self.handshake_complete(effects)
+        self.send_keepalive(now, effects)
+
+    def answer_initiation(
+        self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
+    ) -> DropReason | None:
+        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready."""
+        if initiation.timestamp <= self.latest_timestamp:
+            return DropReason.REPLAYED_INITIATION
+        if now - self.initiation_consumed_at < INITIATION_INTERVAL:
+            return DropReason.INITIATION_FLOOD
+        ephemeral = PrivateKey(self.interface.random(32))
+        index = self.interface.indices.insert(self, self.interface.random)
+        try:
+            message, keys = initiation.create_response(ephemeral, index, self.preshared_key or bytes(32))
+        except ProtocolError:
+            self.interface.indices.remove(index)
+            return DropReason.INVALID_HANDSHAKE
+        self.latest_timestamp = initiation.timestamp
+        self.initiation_consumed_at = now
+        self._forget_handshake()  # a pending initiation of ours loses to one that arrived: the last writer wins
+        self.move_endpoint(source, effects)
+        self.rx_bytes += INITIATION_SIZE
+        self.handshake_sent_at = now
+        self._begin_session(keys, now)
+        self._send_handshake(message, now, effects)
+        self.timers.any_authenticated_packet_received()
+        self.timers.any_authenticated_packet_traversal(now)
+        return None
+
+    def _begin_session(self, keys: SessionKeys, now: float) -> None:
+        self.handshake = None  # and with it the ephemeral key, the chaining key and the hash
+        keypair = Keypair(keys, self, now)
+        self.interface.indices.replace(keypair.local_index, keypair)
+        if keypair.is_initiator:
+            if self.next is not None:
+                stale, self.previous, self.next = (self.previous, self.current), self.next, None
+            else:
+                stale, self.previous = (self.previous,), self.current
+            self.current = keypair
+        else:
+            stale, self.next, self.previous = (self.next, self.previous), keypair, None
+        self._forget_keypairs(*stale)
+        self.timers.session_derived(now)
+
+    def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
+        """After authenticated data came under `keypair`: if it is the next one, the initiator has it, so we use it."""
+        if keypair is not self.next:
+            return
+        self._forget_keypairs(self.previous)
+        self.previous, self.current, self.next = self.current, keypair, None
+        self.handshake_complete(effects)
+        self.send_staged(now, effects)
+
+    def handshake_complete(self, effects: Effects) -> None:
+        self.timers.handshake_complete()
+        self.last_handshake_ns = self.interface.wall_clock()
+        effects.events.append(Event(EventKind.HANDSHAKE_COMPLETED, self.public_key, self.endpoint))
+
+    def move_endpoint(self, source: Endpoint, effects: Effects) -> None:
+        """Roaming: an authenticated message came from `source`, so that is where the peer is (paper, 2.1)."""
+        known = self.endpoint
+        if source == known:
+            return
+        self.endpoint = source
+        if known is not None and not source.same_remote(known):
+            effects.events.append(Event(EventKind.ENDPOINT_MOVED, self.public_key, source))
+
+    def forget_source(self) -> None:
+        """Let the route decide again which local address and interface to send from."""
+        if self.endpoint is not None:
+            self.endpoint = self.endpoint.without_source()
+
+    # Timers.
+
+    def handle_timeout(self, now: float, effects: Effects) -> None:
+        """Do what every timer that is due asks for."""
+        while (timer := self.timers.pop_due(now)) is not None:
+            match timer:
+                case Timer.RETRANSMIT_HANDSHAKE:
+                    self._retransmit_handshake(now, effects)
+                case Timer.SEND_KEEPALIVE:
+                    self.send_keepalive(now, effects)
+                    self.timers.keepalive_fired(now)
+                case Timer.NEW_HANDSHAKE:
+                    self.forget_source()
+                    self.initiate(now, effects)
+                case Timer.ZERO_KEY_MATERIAL:
+                    self.erase_keys()
+                    effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
+                case Timer.PERSISTENT_KEEPALIVE:
+                    if self.timers.persistent_keepalive:
+                        self.send_keepalive(now, effects)
+
+    def _retransmit_handshake(self, now: float, effects: Effects) -> None:
+        if self.timers.handshake_attempts > MAX_HANDSHAKE_RETRIES:
+            self._drop_staged(DropReason.HANDSHAKE_ABANDONED)
+            self.timers.handshake_abandoned(now)
+            effects.events.append(Event(EventKind.HANDSHAKE_ABANDONED, self.public_key, self.endpoint))
+            return
+        self.timers.handshake_attempts += 1
+        self.forget_source()
+        self.initiate(now, effects, is_retry=True)
+
+    # Life.
+
+    def start(self, now: float, effects: Effects) -> None:
+        """The interface came up."""
+        self.timers.start()
+        self.handshake_sent_at = -inf
+        if self.timers.persistent_keepalive:
+            self.send_keepalive(now, effects)
+        else:
+            self.send_staged(now, effects)
+
+    def stop(self) -> None:
+        """The interface went down, or the peer is going: nothing pending, no keys, nothing staged."""
+        self.timers.stop()
+        self._drop_staged(DropReason.INTERFACE_DOWN)
+        self.erase_keys()
+
+    def private_key_changed(self) -> None:
+        """Our identity changed: agree anew. What was sealed to the old one may still arrive, until it is too old."""
+        self.remote = RemoteStatic.of(self.interface.local, self.public_key)
+        self._forget_handshake()
+        for keypair in (self.current, self.next):
+            if keypair is not None:
+                keypair.sending_valid = False
+        self.handshake_sent_at = -inf
+
+    def erase_keys(self) -> None:
+        """Forget the pending handshake and every session (paper, 6.3). Python frees the bytes; it cannot wipe them."""
+        self._forget_handshake()
+        self._forget_keypairs(self.previous, self.current, self.next)
+        self.previous = self.current = self.next = None
+
+    def _forget_handshake(self) -> None:
+        if self.handshake is not None:
+            self.interface.indices.remove(self.handshake.local_index)
+            self.handshake = None
+
+    def _forget_keypairs(self, *keypairs: Keypair | None) -> None:
+        for keypair in keypairs:
+            if keypair is not None:
+                self.interface.indices.remove(keypair.local_index)
+
+    def _drop_staged(self, reason: DropReason) -> None:
+        self.drops[reason] += sum(1 for packet in self.staged if packet.lengths[0])
+        self.staged.clear()
+
+    def status(self, allowed_ips: tuple[IPv4Network | IPv6Network, ...]) -> PeerStatus:
+        return PeerStatus(
+            public_key=self.public_key,
+            preshared_key=self.preshared_key,
+            endpoint=self.endpoint,
+            allowed_ips=allowed_ips,
+            last_handshake_ns=self.last_handshake_ns,
+            tx_bytes=self.tx_bytes,
+            rx_bytes=self.rx_bytes,
+            persistent_keepalive=self.timers.persistent_keepalive,
+            drops={reason.value: count for reason, count in self.drops.items() if count},
+        )

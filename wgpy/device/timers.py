@@ -1,0 +1,161 @@
+"""The five timers of a peer, as a table of deadlines under the names of the kernel's timers.c.
+
+A hook says what happened and moves deadlines; `pop_due` says which timer fires. What firing does is the peer's part.
+Deadlines are seconds of CLOCK_BOOTTIME; `NEVER` stands for a timer that is not pending.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from wgpy.constants import (
+    KEEPALIVE_TIMEOUT,
+    REKEY_TIMEOUT,
+    RETRANSMIT_JITTER,
+    ZERO_KEY_MATERIAL_AFTER,
+)
+
+NEVER: Final = math.inf
+
+
+class Timer(Enum):
+    """What can come due (timers.c, top comment)."""
+
+    RETRANSMIT_HANDSHAKE = auto()  # no response to an initiation for REKEY_TIMEOUT + jitter
+    SEND_KEEPALIVE = auto()  # data came and nothing went back for KEEPALIVE_TIMEOUT
+    NEW_HANDSHAKE = auto()  # data went and nothing came back for KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter
+    ZERO_KEY_MATERIAL = auto()  # no new session for 3 * REJECT_AFTER_TIME
+    PERSISTENT_KEEPALIVE = auto()  # nothing authenticated passed either way for the configured interval
+
+
+class Timers:
+    """One peer's deadlines and the flags that go with them.
+
+    `random` gives the jitter of up to a third of a second (paper, 6.1). While `running` is False (interface down) no
+    hook arms anything.
+    """
+
+    __slots__ = (
+        "handshake_attempts",
+        "need_another_keepalive",
+        "new_handshake_at",
+        "persistent_keepalive",
+        "persistent_keepalive_at",
+        "random",
+        "retransmit_handshake_at",
+        "running",
+        "send_keepalive_at",
+        "sent_lastminute_handshake",
+        "zero_key_material_at",
+    )
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self.random = random
+        self.persistent_keepalive = 0
+        self.stop()
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        """Nothing is pending any more, nothing will be until `start`."""
+        self.running = False
+        self.retransmit_handshake_at = NEVER
+        self.send_keepalive_at = NEVER
+        self.new_handshake_at = NEVER
+        self.zero_key_material_at = NEVER
+        self.persistent_keepalive_at = NEVER
+        self.handshake_attempts = 0
+        self.need_another_keepalive = False
+        self.sent_lastminute_handshake = False
+
+    # Hooks. Each docstring says when to call it.
+
+    def data_sent(self, now: float) -> None:
+        """After at least one packet that is not a keepalive was sent."""
+        if self.new_handshake_at == NEVER and self.running:
+            self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self._jitter()
+
+    def data_received(self, now: float) -> None:
+        """After an authenticated packet that is not a keepalive was received."""
+        if self.send_keepalive_at != NEVER:
+            self.need_another_keepalive = True
+        elif self.running:
+            self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
+
+    def any_authenticated_packet_sent(self) -> None:
+        """Before any authenticated message is sent: data, keepalive, initiation, response."""
+        self.send_keepalive_at = NEVER
+
+    def any_authenticated_packet_received(self) -> None:
+        """After any authenticated message was received: data, keepalive, initiation, response."""
+        self.new_handshake_at = NEVER
+
+    def any_authenticated_packet_traversal(self, now: float) -> None:
+        """Before any authenticated message is sent and after any is received."""
+        if self.persistent_keepalive and self.running:
+            self.persistent_keepalive_at = now + self.persistent_keepalive
+
+    def handshake_initiated(self, now: float) -> None:
+        """After an initiation was sent."""
+        if self.running:
+            self.retransmit_handshake_at = now + REKEY_TIMEOUT + self._jitter()
+
+    def handshake_complete(self) -> None:
+        """After a response was consumed, or the first data came under a responder's new key."""
+        self.retransmit_handshake_at = NEVER
+        self.handshake_attempts = 0
+        self.sent_lastminute_handshake = False
+
+    def session_derived(self, now: float) -> None:
+        """After transport keys were derived, in either role."""
+        if self.running:
+            self.zero_key_material_at = now + ZERO_KEY_MATERIAL_AFTER
+
+    def handshake_abandoned(self, now: float) -> None:
+        """After the last attempt: what keys there are still live out their time."""
+        self.send_keepalive_at = NEVER
+        if self.zero_key_material_at == NEVER and self.running:
+            self.zero_key_material_at = now + ZERO_KEY_MATERIAL_AFTER
+
+    def keepalive_fired(self, now: float) -> None:
+        """After the passive keepalive was sent: data that came meanwhile deserves another."""
+        if self.need_another_keepalive:
+            self.need_another_keepalive = False
+            if self.running:
+                self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
+
+    # The clock's side.
+
+    def next_at(self) -> float:
+        """The earliest deadline, or NEVER."""
+        return min(
+            self.retransmit_handshake_at,
+            self.send_keepalive_at,
+            self.new_handshake_at,
+            self.zero_key_material_at,
+            self.persistent_keepalive_at,
+        )
+
+    def pop_due(self, now: float) -> Timer | None:
+        """The timer whose deadline passed longest ago, no longer pending; None when nothing is due.
+
+        One at a time, because firing one may cancel or re-arm another.
+        """
+        at = self.next_at()
+        if at > now:
+            return None
+        for timer, deadline in _DEADLINES.items():
+            if getattr(self, deadline) == at:
+                setattr(self, deadline, NEVER)
+                return timer
+        return None
+
+    def _jitter(self) -> float:
+        return int.from_bytes(self.random(2), "little") / 0x10000 * RETRANSMIT_JITTER
+
+
+_DEADLINES: Final = {timer: f"{timer.name.lower()}_at" for timer in Timer}

@@ -1,0 +1,44 @@
+"""Endpoint names to addresses, as `wg` resolves them: the first answer, and patience while DNS is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Final
+
+from wgpy.config.values import EndpointName
+from wgpy.endpoint import Endpoint
+from wgpy.errors import NetworkError
+
+log = logging.getLogger("wgpy")
+
+FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)
+LONGEST_DELAY: Final = 20.0
+_TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY})
+
+
+async def resolve(name: EndpointName) -> Endpoint:
+    """The endpoint's address. Raises NetworkError naming the host.
+
+    A resolver that does not answer is asked again, WG_ENDPOINT_RESOLUTION_RETRIES times (15; "infinity" for ever).
+    """
+    loop = asyncio.get_running_loop()
+    setting = os.environ.get("WG_ENDPOINT_RESOLUTION_RETRIES", "15")
+    retries = float("inf") if setting == "infinity" else int(setting) if setting.isdigit() else 15
+    delay = FIRST_DELAY
+    while True:
+        try:
+            answers = await loop.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+        except socket.gaierror as error:
+            if error.errno not in _TRANSIENT or retries <= 0:
+                raise NetworkError(f"endpoint {name}: {error.strerror}; check the name and the resolver") from error
+            log.warning("endpoint %s: %s; trying again in %.2f seconds", name, error.strerror, delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.2, LONGEST_DELAY)
+            retries -= 1
+            continue
+        address = answers[0][4]
+        host = str(address[0]).partition("%")[0]
+        return Endpoint(host, name.port, int(address[3]) if len(address) == 4 else 0)

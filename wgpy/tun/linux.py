@@ -1,0 +1,259 @@
+"""The kernel's TUN device: /dev/net/tun, with super-packets both ways where the kernel offers them.
+
+The ioctls and flags are linux/if_tun.h's; what each error number means was read from drivers/net/tun.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+from fcntl import ioctl
+from struct import Struct
+from typing import Final, Self
+
+from wgpy.burst import Burst
+from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.errors import TunError
+from wgpy.tun.offload import (
+    GSO_NONE,
+    GSO_UDP_L4,
+    MERGEABLE,
+    SLOTS_SIZE,
+    VNET_HEADER_SIZE,
+    IoVector,
+    VnetHeader,
+    merge,
+    split,
+)
+
+TUN_PATH: Final = "/dev/net/tun"
+
+_TUNSETIFF: Final = 0x400454CA
+_TUNGETIFF: Final = 0x800454D2
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_SIOCGIFMTU: Final = 0x8921
+_IFF_TUN: Final = 0x0001
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_TUN_F_CSUM: Final = 0x01
+_TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
+_TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
+_EBADFD: Final = 77  # the file has lost its interface
+
+_MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
+_ifreq_flags = Struct("=16sH22x")
+_ifreq_mtu = Struct("=16si20x")
+
+log = logging.getLogger("wgpy.tun")
+
+
+class LinuxTun:
+    """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date.
+
+    `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
+    the queue was "full", or the kernel "refused" them.
+    """
+
+    def __init__(self, fd: int, name: str, merging: frozenset[int], *, vnet_header: bool) -> None:
+        """Use `open` or `adopt`."""
+        self.name = name
+        self.mtu = _mtu_of(name)
+        self.drops: Counter[str] = Counter()
+        self._fd = fd
+        self._vnet_header = vnet_header
+        self._merging = merging
+        self._header = memoryview(bytearray(VNET_HEADER_SIZE))
+        self._buffer = memoryview(bytearray(_MAX_READ + TRANSPORT_OVERHEAD))
+        self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
+        packet = self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + _MAX_READ]
+        self._parts = [self._header, packet] if vnet_header else [packet]
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
+        """Create the interface, or attach to an idle one; "%d" in the name becomes the first free number.
+
+        Without `offload` each packet is read and written by itself. Raises TunError, with a remedy.
+        """
+        encoded = name.encode()
+        if not 0 < len(encoded) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+            raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
+        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0)
+        try:
+            fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TunError(_why_not(name, error)) from error
+        try:
+            ioctl(fd, _TUNSETIFF, _ifreq_flags.pack(encoded, flags))
+            return cls.adopt(fd, offload=offload)
+        except OSError as error:
+            os.close(fd)
+            raise TunError(_why_not(name, error)) from error
+        except TunError:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def adopt(cls, fd: int, *, offload: bool = True) -> Self:
+        """Take over a file descriptor that is attached to a TUN interface; `close` will close it.
+
+        Raises TunError, and leaves the descriptor open, if it is attached to nothing or to something else.
+        """
+        try:
+            encoded, flags = _ifreq_flags.unpack(ioctl(fd, _TUNGETIFF, bytes(_ifreq_flags.size)))
+            if not flags & _IFF_TUN or not flags & _IFF_NO_PI:
+                raise TunError(f"file descriptor {fd} is not a TUN with IFF_NO_PI: open it with IFF_TUN | IFF_NO_PI")
+            vnet_header = bool(flags & _IFF_VNET_HDR)
+            if vnet_header:
+                ioctl(fd, _TUNSETVNETHDRSZ, VNET_HEADER_SIZE.to_bytes(4, sys.byteorder))
+            merging = _set_offloads(fd, wanted=offload) if vnet_header else frozenset[int]()
+            os.set_blocking(fd, False)
+        except OSError as error:
+            raise TunError(f"file descriptor {fd} is not a TUN interface's: {error.strerror}") from error
+        return cls(fd, encoded.rstrip(b"\0").decode(), merging, vnet_header=vnet_header)
+
+    def fileno(self) -> int:
+        """The file descriptor; -1 once closed."""
+        return self._fd
+
+    def read(self) -> Burst | None:
+        """The packets of one read, for use until the next read; None if there is nothing to read now.
+
+        Raises TunError when the interface went away.
+        """
+        while True:
+            try:
+                length = os.readv(self._fd, self._parts)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise self._gone(error) from error
+            burst = self._burst(length)
+            if burst is not None:
+                return burst
+            self.drops["malformed"] += 1
+
+    def _burst(self, length: int) -> Burst | None:
+        start = TRANSPORT_HEADER_SIZE
+        if not self._vnet_header:
+            return split(_NO_OFFLOAD, self._buffer[start : start + length], self._buffer, self.mtu)
+        header = VnetHeader.unpack(self._header)
+        slots = self._buffer if header.gso_type == GSO_NONE else self._slots
+        return split(header, self._buffer[start : start + length - VNET_HEADER_SIZE], slots, self.mtu)
+
+    def write(self, burst: Burst) -> None:
+        """Deliver a burst, in as few writes as it can be merged into.
+
+        What the kernel does not take is counted in `drops`. Raises TunError when the interface went away.
+        """
+        done = 0
+        for parts in merge(burst, self._merging):
+            count = max(1, len(parts) - 2)
+            failure = self._write(parts)
+            if failure and count > 1 and failure in (errno.EINVAL, errno.EIO):
+                self._write_apart(list(burst.packets())[done : done + count], VnetHeader.unpack(parts[0]), failure)
+            elif failure:
+                self._count(failure, count)
+            done += count
+
+    def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
+        """Write a refused super-packet's packets one by one; if they are taken, stop making its kind.
+
+        Some kernels refuse what others take: Linux 6.6.44 answered EINVAL to UDP super-packets with a short tail.
+        """
+        taken = 0
+        for packet in packets:
+            again = self._write([_NO_OFFLOAD.pack(), packet])
+            if again:
+                self._count(again, 1)
+            else:
+                taken += 1
+        if taken:
+            self._merging -= {header.gso_type}
+            log.warning(
+                "(%s) the kernel refuses super-packets of type %d (%s): they are written apart from now on",
+                self.name,
+                header.gso_type,
+                os.strerror(failure),
+            )
+
+    def _write(self, parts: IoVector) -> int:
+        """0, or the error number of a packet that was not taken."""
+        try:
+            os.writev(self._fd, parts if self._vnet_header else parts[1:])
+        except OSError as error:
+            if error.errno in (_EBADFD, errno.ENODEV, errno.EBADF):
+                raise self._gone(error) from error
+            return error.errno or errno.EIO
+        return 0
+
+    def _count(self, failure: int, packets: int) -> None:
+        self.drops[_DROPS.get(failure, "refused")] += packets
+
+    def _gone(self, error: OSError) -> TunError:
+        return TunError(f"{self.name}: the interface went away ({error.strerror})")
+
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        """Have the loop call `callback` while there is something to read."""
+        self.stop_reading()
+        self._loop = loop
+        loop.add_reader(self._fd, callback)
+
+    def stop_reading(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._fd)
+            self._loop = None
+
+    def close(self) -> None:
+        """Give the interface up; unless it was made persistent, it disappears."""
+        self.stop_reading()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+_NO_OFFLOAD: Final = VnetHeader()
+_DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
+
+
+def _set_offloads(fd: int, *, wanted: bool) -> frozenset[int]:
+    """Ask for super-packets; the GSO types the kernel knows. Where it knows none, it goes on as if none were wanted."""
+    if wanted:
+        tcp = _TUN_F_CSUM | _TUN_F_TSO
+        for flags, kinds in ((tcp | _TUN_F_USO, MERGEABLE), (tcp, MERGEABLE - {GSO_UDP_L4})):
+            try:
+                ioctl(fd, _TUNSETOFFLOAD, flags)
+            except OSError:
+                continue
+            return kinds
+    ioctl(fd, _TUNSETOFFLOAD, 0)
+    return frozenset()
+
+
+def _mtu_of(name: str) -> int:
+    """The interface's MTU, or WireGuard's default if it is in another network namespace than we are."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            answer = ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(name.encode(), 0))
+        except OSError:
+            return DEFAULT_MTU
+    return int(_ifreq_mtu.unpack(answer)[1])
+
+
+def _why_not(name: str, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"{TUN_PATH} is missing: run `modprobe tun`, or pass the device into the container"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"{name} cannot be created without root or CAP_NET_ADMIN: run as root"
+    if error.errno == errno.EBUSY:
+        return f"{name} is in use by another program: stop that one, or choose another name"
+    if error.errno == errno.EINVAL:
+        return f"{name} cannot be a TUN interface: it exists as something else, or the name is bad; choose another name"
+    return f"{name} cannot be opened: {error.strerror}"

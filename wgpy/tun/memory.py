@@ -1,0 +1,80 @@
+"""A TUN without a kernel: packets come and go through two queues of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from wgpy.burst import Burst
+from wgpy.constants import DEFAULT_MTU
+from wgpy.errors import TunError
+
+
+class MemoryTun:
+    """The tunnel's side has LinuxTun's methods; `inject` and `take` are the application's side.
+
+    Belongs to one thread, the event loop's. `on_arrival`, if set, is called after packets have come for `take`.
+    """
+
+    def __init__(self, name: str = "memory", mtu: int = DEFAULT_MTU) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.on_arrival: Callable[[], None] | None = None
+        self._outbound: deque[bytes] = deque()
+        self._inbound: deque[bytes] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._callback: Callable[[], None] | None = None
+        self._wakeup: asyncio.Handle | None = None
+        self._closed = False
+
+    def inject(self, packet: bytes) -> None:
+        """Send an IP packet into the tunnel, as an application would. Raises TunError after `close`."""
+        self._check_open()
+        self._outbound.append(bytes(packet))
+        self._schedule()
+
+    def take(self) -> bytes | None:
+        """The oldest packet that came out of the tunnel and was not taken yet."""
+        return self._inbound.popleft() if self._inbound else None
+
+    def read(self) -> Burst | None:
+        """The oldest injected packet, in a buffer of its own; None if there is none. Raises TunError after `close`."""
+        self._check_open()
+        return Burst.of(self._outbound.popleft(), self.mtu) if self._outbound else None
+
+    def write(self, burst: Burst) -> None:
+        """Hand the burst's packets to `take`. Raises TunError after `close`."""
+        self._check_open()
+        self._inbound.extend(bytes(packet) for packet in burst.packets())
+        if self.on_arrival is not None:
+            self.on_arrival()
+
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        """Call `callback` from the loop, again and again while there are packets to read."""
+        self._loop, self._callback = loop, callback
+        self._schedule()
+
+    def stop_reading(self) -> None:
+        self._loop = self._callback = None
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+
+    def close(self) -> None:
+        self.stop_reading()
+        self._closed = True
+
+    def _schedule(self) -> None:
+        if self._loop is not None and self._wakeup is None and self._outbound:
+            self._wakeup = self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        self._wakeup = None
+        if self._callback is not None:
+            self._callback()
+            self._schedule()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TunError(f"{self.name} is closed")

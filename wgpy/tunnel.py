@@ -1,0 +1,313 @@
+"""Tunnel: one Device between one TUN and one pair of UDP sockets, on one asyncio loop.
+
+Three callbacks, each a straight line: the TUN is readable, a UDP socket is readable, a deadline has come. Each reads,
+calls the device, and carries out the effects before it reads again, because a burst lies in its reader's buffer.
+When the UDP socket is full, reading the TUN pauses until it is not: the host's queue is the right place to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from wgpy.burst import Burst, Datagrams
+from wgpy.config.values import InterfaceConfig
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.device import Device
+from wgpy.device.effects import Effects, Event, Transmit
+from wgpy.device.status import DeviceStatus
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError, TunError, WgpyError
+from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.net.resolve import resolve
+from wgpy.net.udp import UdpSockets
+
+log = logging.getLogger("wgpy")
+
+# Bursts taken from one side before the other side and the timers get their turn.
+READS_PER_WAKEUP: Final = 8
+# Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
+MAX_WAITING: Final = 256
+
+
+class Tun(Protocol):
+    """What a tunnel needs of a TUN: `LinuxTun` and `MemoryTun` are two."""
+
+    name: str
+    mtu: int
+
+    def read(self) -> Burst | None: ...
+    def write(self, burst: Burst) -> None: ...
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None: ...
+    def stop_reading(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def clock() -> float:
+    """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Tunnel:
+    """A running WireGuard interface.
+
+    ::
+
+        async with Tunnel(config, tun=LinuxTun.open("wg0")) as tunnel:
+            print(tunnel.status())
+            await tunnel.wait_closed()
+
+    `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
+    tunnel's: `wgpy up` sets them. `on_event` is called for each Event. `offload=False` sends datagrams one by one.
+    """
+
+    def __init__(
+        self,
+        config: InterfaceConfig,
+        *,
+        tun: Tun,
+        on_event: Callable[[Event], None] | None = None,
+        offload: bool = True,
+    ) -> None:
+        self.config = config
+        self.device = Device(random=os.urandom, wall_clock=time.time_ns)
+        self._tun = tun
+        self._on_event = on_event
+        self._offload = offload
+        self._udp: UdpSockets | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._waiting: list[Transmit] = []
+
+    @property
+    def name(self) -> str:
+        return self._tun.name
+
+    @property
+    def mtu(self) -> int:
+        """The inner MTU in bytes."""
+        return self._tun.mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        self._tun.mtu = self.device.mtu = mtu
+
+    def endpoints(self) -> list[Endpoint]:
+        """The addresses of the peers that have one."""
+        return [peer.endpoint for peer in self.status().peers if peer.endpoint]
+
+    @property
+    def listen_port(self) -> int:
+        """The UDP port in use; 0 before the tunnel is up."""
+        return self._udp.port if self._udp else 0
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def start(self) -> None:
+        """Resolve the endpoints, open the sockets, begin to carry packets.
+
+        Raises NetworkError for an endpoint that cannot be resolved, SocketError for a port that cannot be opened.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        change = await to_change(self.config)
+        self._udp = UdpSockets.open(self.config.listen_port, fwmark=self.config.fwmark, offload=self._offload)
+        self.device.mtu = self._tun.mtu
+        now = clock()
+        self._carry_out(self.device.configure(change, now))
+        self.device.listen_port = self._udp.port
+        self._carry_out(self.device.start(now))
+        self._udp.start_reading(self._loop, self._udp_readable)
+        self._tun.start_reading(self._loop, self._tun_readable)
+        self._set_timer()
+
+    def close(self) -> None:
+        """Stop carrying packets; sessions and keys are gone afterwards. Closing twice is harmless."""
+        if self._udp is None:
+            self._tun.close()
+            return
+        udp, self._udp = self._udp, None
+        self._tun.stop_reading()
+        self._stop_udp(udp)
+        self._waiting.clear()
+        self.device.stop()
+        self._set_timer()
+        self._tun.close()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the tunnel is closed. Raises TunError when that was because its interface went away."""
+        await asyncio.shield(self._closed)
+
+    # Data.
+
+    def _tun_readable(self) -> None:
+        try:
+            for _ in range(READS_PER_WAKEUP):
+                burst = self._tun.read()
+                if burst is None:
+                    break
+                self._carry_out(self.device.send(burst, clock()))
+                if self._waiting:
+                    break
+        except TunError as error:
+            self._fail(error)
+            return
+        self._set_timer()
+
+    def _udp_readable(self, sock: socket.socket) -> None:
+        if self._udp is None:
+            return
+        try:
+            for _ in range(READS_PER_WAKEUP):
+                received = self._udp.receive(sock)
+                if received is None:
+                    break
+                self._carry_out(self.device.receive(received.datagrams, received.source, clock(), received.ecn))
+        except TunError as error:
+            self._fail(error)
+            return
+        self._set_timer()
+
+    def _deadline_came(self) -> None:
+        self._timer = self._timer_at = None
+        try:
+            self._carry_out(self.device.handle_timeout(clock()))
+        except TunError as error:
+            self._fail(error)
+            return
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        at = self.device.next_timeout()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = None if at is None else self._loop.call_later(max(0.0, at - clock()), self._deadline_came)
+
+    def _carry_out(self, effects: Effects) -> None:
+        for transmit in effects.transmits:
+            self._transmit(transmit)
+        for burst in effects.deliveries:
+            self._tun.write(burst)
+        for event in effects.events:
+            log.debug("(%s) %s: %s %s", self.name, event.public_key.short(), event.kind, event.endpoint)
+            if self._on_event is not None:
+                self._on_event(event)
+
+    def _transmit(self, transmit: Transmit) -> None:
+        if self._udp is None:
+            return
+        if self._waiting:
+            self._wait_writable(transmit)
+            return
+        result = self._udp.send(transmit.datagrams, transmit.endpoint, transmit.traffic_class)
+        if result.source_stale and transmit.public_key is not None:
+            self.device.forget_source(transmit.public_key)
+        if result.remaining is not None:
+            self._wait_writable(transmit._replace(datagrams=result.remaining))
+
+    def _wait_writable(self, transmit: Transmit) -> None:
+        """Keep what did not fit, in a buffer of its own, and hold the TUN until the socket takes it."""
+        if len(self._waiting) >= MAX_WAITING or self._udp is None:
+            return
+        kept = Datagrams(memoryview(bytearray(transmit.datagrams.view)), transmit.datagrams.segment_size)
+        sock = self._udp.socket_for(transmit.endpoint)
+        if not self._waiting and sock is not None:
+            self._tun.stop_reading()
+            self._loop.add_writer(sock.fileno(), self._writable, sock)
+        self._waiting.append(transmit._replace(datagrams=kept))
+
+    def _writable(self, sock: socket.socket) -> None:
+        self._loop.remove_writer(sock.fileno())
+        waiting, self._waiting = self._waiting, []
+        for transmit in waiting:
+            self._transmit(transmit)
+        if not self._waiting and self._udp is not None:
+            self._tun.start_reading(self._loop, self._tun_readable)
+
+    def _fail(self, error: WgpyError) -> None:
+        if not self._closed.done():
+            self._closed.set_exception(error)
+            self._closed.exception()  # marked as seen: nobody has to wait for it
+        self.close()
+
+    def _stop_udp(self, udp: UdpSockets) -> None:
+        udp.stop_reading(self._loop)
+        for sock in udp.sockets:
+            self._loop.remove_writer(sock.fileno())
+        udp.close()
+
+    # Configuration and status.
+
+    def configure(self, change: DeviceChange) -> None:
+        """Apply a change to the running tunnel, all of it or nothing.
+
+        Raises ConfigError for a value out of range, SocketError when the new port cannot be opened.
+        """
+        now = clock()
+        reopened: UdpSockets | None = None
+        if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:
+            fwmark = self.device.fwmark if change.fwmark is None else change.fwmark
+            reopened = UdpSockets.open(change.listen_port, fwmark=fwmark, offload=self._offload)
+        elif self._udp and change.fwmark is not None:
+            self._udp.set_fwmark(change.fwmark)
+        try:
+            effects = self.device.configure(change, now)
+        except ConfigError:
+            if reopened is not None:
+                reopened.close()
+            raise
+        if reopened is not None and self._udp is not None:
+            self._stop_udp(self._udp)
+            self._udp = reopened
+            self._udp.start_reading(self._loop, self._udp_readable)
+        if self._udp is not None:
+            self.device.listen_port = self._udp.port
+        self._carry_out(effects)
+        self._set_timer()
+
+    def status(self) -> DeviceStatus:
+        """What `wg show` tells, as values. It holds the private key; its repr does not show it."""
+        return self.device.status()
+
+
+async def to_change(config: InterfaceConfig) -> DeviceChange:
+    """The change that makes a device what `config` says, host names resolved. Raises NetworkError naming the host."""
+    names = [peer.endpoint for peer in config.peers]
+    resolved = dict(zip(filter(None, names), await asyncio.gather(*map(resolve, filter(None, names))), strict=True))
+    return DeviceChange(
+        private_key=config.private_key or PrivateKey(bytes(32)),
+        listen_port=config.listen_port,
+        fwmark=config.fwmark,
+        replace_peers=True,
+        peers=tuple(
+            PeerChange(
+                public_key=peer.public_key,
+                preshared_key=peer.preshared_key or PresharedKey(bytes(32)),
+                endpoint=resolved[peer.endpoint] if peer.endpoint else None,
+                persistent_keepalive=peer.persistent_keepalive,
+                replace_allowed_ips=True,
+                allowed_ips=tuple(AllowedIPChange(network) for network in peer.allowed_ips),
+            )
+            for peer in config.peers
+        ),
+    )
