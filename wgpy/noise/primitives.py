@@ -1,0 +1,88 @@
+"""The functions the WireGuard paper defines in section 5.4: DH, AEAD, XAEAD, HASH, MAC, HMAC and KDF."""
+
+from __future__ import annotations
+
+import hmac
+from functools import partial
+from hashlib import blake2s
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from wgpy.constants import MAC_SIZE
+from wgpy.errors import ProtocolError
+from wgpy.keys import PrivateKey
+
+_NONCE_ZERO: Final = bytes(12)  # every handshake key seals one message
+
+
+def dh(private: PrivateKey, public: bytes) -> bytes:
+    """The shared secret, 32 bytes. Raises ProtocolError for a low-order point, whose secret is zero (RFC 7748, 6.1)."""
+    try:
+        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise ProtocolError("a low-order public key") from error
+
+
+def digest(*parts: bytes | memoryview) -> bytes:
+    """BLAKE2s-256 of the parts end to end."""
+    return blake2s(b"".join(parts)).digest()
+
+
+def mac(key: bytes, message: bytes | memoryview) -> bytes:
+    """Keyed BLAKE2s-128: 16 bytes. `key` is up to 32 bytes."""
+    return blake2s(message, digest_size=MAC_SIZE, key=key).digest()
+
+
+_hmac = partial(hmac.digest, digest="blake2s")
+
+
+def kdf1(key: bytes, material: bytes) -> bytes:
+    """HKDF with HMAC-BLAKE2s (RFC 5869): one output of 32 bytes, with the chaining key as salt."""
+    return _hmac(_hmac(key, material), b"\x01")
+
+
+def kdf2(key: bytes, material: bytes) -> tuple[bytes, bytes]:
+    secret = _hmac(key, material)
+    first = _hmac(secret, b"\x01")
+    return first, _hmac(secret, first + b"\x02")
+
+
+def kdf3(key: bytes, material: bytes) -> tuple[bytes, bytes, bytes]:
+    secret = _hmac(key, material)
+    first = _hmac(secret, b"\x01")
+    second = _hmac(secret, first + b"\x02")
+    return first, second, _hmac(secret, second + b"\x03")
+
+
+def seal(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
+    """ChaCha20-Poly1305 (RFC 8439) under nonce zero: 16 bytes longer than the plaintext."""
+    return ChaCha20Poly1305(key).encrypt(_NONCE_ZERO, plaintext, associated)
+
+
+def unseal(key: bytes, ciphertext: bytes | memoryview, associated: bytes) -> bytes:
+    """The plaintext `seal` took. Raises ProtocolError when key, ciphertext or associated data differ."""
+    try:
+        return ChaCha20Poly1305(key).decrypt(_NONCE_ZERO, ciphertext, associated)
+    except InvalidTag as error:
+        raise ProtocolError("failed authentication") from error
+
+
+def xseal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+    """XChaCha20-Poly1305 with its 24-byte nonce, for cookies: 16 bytes longer than the plaintext."""
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt  # rarely needed, and slow to import
+
+    return crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, associated, nonce, key)
+
+
+def xunseal(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+    """The plaintext `xseal` took. Raises ProtocolError."""
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
+    from nacl.exceptions import CryptoError
+
+    try:
+        return crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, associated, nonce, key)
+    except CryptoError as error:
+        raise ProtocolError("failed authentication") from error
