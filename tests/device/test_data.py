@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from tests.support.world import Host, World, ipv4_packet, ipv6_packet
+from tests.support.packets import ipv4_packet, ipv6_packet
+from tests.support.world import Host, World
 from wgpy.burst import Burst, Datagrams
 from wgpy.constants import MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT
 from wgpy.device.changes import AllowedIPChange

@@ -8,10 +8,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from itertools import count
 from random import Random
 
+from tests.support.packets import ipv4_packet
 from wgpy.burst import Burst, Datagrams
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -107,10 +108,10 @@ class World:
             self.do(host, host.device.start(self.now))
         return host
 
-    def pair(self, **options: object) -> tuple[Host, Host]:
+    def pair(self, *, psk: PresharedKey | None = None, one_way: bool = False) -> tuple[Host, Host]:
         """Two hosts that know each other."""
         a, b = self.host("a"), self.host("b")
-        self.introduce(a, b, **options)
+        self.introduce(a, b, psk=psk, one_way=one_way)
         return a, b
 
     def introduce(self, a: Host, b: Host, *, psk: PresharedKey | None = None, one_way: bool = False) -> None:
@@ -216,30 +217,3 @@ class World:
 
     def _arrival(self, target: Host, datagram: bytes, source: Endpoint, ecn: int) -> Callable[[], None]:
         return lambda: self.arrive(target, datagram, source, ecn)
-
-
-def ipv4_packet(source: str, destination: str, payload: bytes = b"", *, tos: int = 0) -> bytes:
-    """A UDP-like IPv4 packet with a correct header checksum."""
-    header = bytearray(20)
-    header[0], header[1], header[8], header[9] = 0x45, tos, 64, 17
-    header[2:4] = (20 + len(payload)).to_bytes(2, "big")
-    header[12:16] = ip_address(source).packed
-    header[16:20] = ip_address(destination).packed
-    total = sum(int.from_bytes(header[i : i + 2], "big") for i in range(0, 20, 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    header[10:12] = (total ^ 0xFFFF).to_bytes(2, "big")
-    return bytes(header) + payload
-
-
-def ipv6_packet(source: str, destination: str, payload: bytes = b"", *, traffic_class: int = 0) -> bytes:
-    """A UDP-like IPv6 packet."""
-    first = (6 << 28 | traffic_class << 20).to_bytes(4, "big")
-    return (
-        first
-        + len(payload).to_bytes(2, "big")
-        + bytes((17, 64))
-        + ip_address(source).packed
-        + ip_address(destination).packed
-        + payload
-    )

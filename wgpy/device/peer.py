@@ -239,15 +239,15 @@ class Peer:
         self.handshake = None  # and with it the ephemeral key, the chaining key and the hash
         keypair = Keypair(keys, self, now)
         self.interface.indices.replace(keypair.local_index, keypair)
-        if keypair.is_initiator:
-            if self.next is not None:
-                stale, self.previous, self.next = (self.previous, self.current), self.next, None
-            else:
-                stale, self.previous = (self.previous,), self.current
-            self.current = keypair
+        if not keypair.is_initiator:
+            self._forget_keypairs(self.next, self.previous)
+            self.next, self.previous = keypair, None
+        elif self.next is not None:
+            self._forget_keypairs(self.previous, self.current)
+            self.previous, self.current, self.next = self.next, keypair, None
         else:
-            stale, self.next, self.previous = (self.next, self.previous), keypair, None
-        self._forget_keypairs(*stale)
+            self._forget_keypairs(self.previous)
+            self.previous, self.current = self.current, keypair
         self.timers.session_derived(now)
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:

@@ -1,0 +1,68 @@
+"""What is read from inner packets, and how congestion marks pass through the tunnel."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.packets import ipv4_packet, ipv6_packet
+from wgpy.device import ip
+from wgpy.device.ip import CE, ECT_0, ECT_1, NOT_ECT
+
+V4 = ipv4_packet("10.0.0.1", "10.0.0.2", b"payload")
+V6 = ipv6_packet("fd00::1", "fd00::2", b"payload")
+
+
+def test_addresses() -> None:
+    assert (ip.source(V4), ip.destination(V4)) == (bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))
+    assert (ip.source(V6), ip.destination(V6)) == (V6[8:24], V6[24:40])
+
+
+@pytest.mark.parametrize("packet", [b"", b"\x45", V4[:19], V6[:39], b"\x55" + V4[1:], bytes(60)])
+def test_what_is_not_ip_has_no_address_and_no_length(packet: bytes) -> None:
+    assert ip.source(packet) is ip.destination(packet) is None
+    assert ip.packet_length(packet) == 0
+
+
+@pytest.mark.parametrize("packet", [V4, V6, V4[:2] + b"\0\x14" + V4[4:20], V6[:4] + b"\0\0" + V6[6:40]])
+def test_the_length_is_the_headers_whatever_padding_follows(packet: bytes) -> None:
+    for padding in (0, 1, 15):
+        assert ip.packet_length(packet + bytes(padding)) == len(packet)
+
+
+@pytest.mark.parametrize("packet", [V4[:-1], V6[:-1], V4[:2] + b"\0\x13" + V4[4:], V6[:4] + b"\xff\xf0" + V6[6:]])
+def test_a_length_that_cannot_be_is_none(packet: bytes) -> None:
+    assert ip.packet_length(packet) == 0
+
+
+def test_the_largest_ipv6_packet_is_measured_without_overflow() -> None:
+    packet = V6[:4] + b"\xff\xff" + V6[6:40] + bytes(65535)
+    assert ip.packet_length(packet) == 65575
+
+
+# RFC 6040, figure 4, with the kernel's choice where the RFC says drop: (inner, outer) -> inner afterwards.
+DECAPSULATED = {
+    (NOT_ECT, NOT_ECT): NOT_ECT, (NOT_ECT, ECT_0): NOT_ECT, (NOT_ECT, ECT_1): NOT_ECT, (NOT_ECT, CE): NOT_ECT,
+    (ECT_0, NOT_ECT): ECT_0, (ECT_0, ECT_0): ECT_0, (ECT_0, ECT_1): ECT_1, (ECT_0, CE): CE,
+    (ECT_1, NOT_ECT): ECT_1, (ECT_1, ECT_0): ECT_1, (ECT_1, ECT_1): ECT_1, (ECT_1, CE): CE,
+    (CE, NOT_ECT): CE, (CE, ECT_0): CE, (CE, ECT_1): CE, (CE, CE): CE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("inner", "outer"), DECAPSULATED)
+@pytest.mark.parametrize("other_bits", [0, 0b101110])
+def test_decapsulation_follows_rfc_6040(inner: int, outer: int, other_bits: int) -> None:
+    traffic_class = other_bits << 2 | inner
+    expected = other_bits << 2 | DECAPSULATED[inner, outer]
+    v4 = bytearray(ipv4_packet("10.0.0.1", "10.0.0.2", tos=traffic_class))
+    ip.decapsulate_ecn(memoryview(v4), outer)
+    assert v4 == ipv4_packet("10.0.0.1", "10.0.0.2", tos=expected)  # its header checksum too
+    v6 = bytearray(ipv6_packet("fd00::1", "fd00::2", traffic_class=traffic_class))
+    ip.decapsulate_ecn(memoryview(v6), outer)
+    assert v6 == ipv6_packet("fd00::1", "fd00::2", traffic_class=expected)
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(NOT_ECT, NOT_ECT), (ECT_0, ECT_0), (ECT_1, ECT_1), (CE, ECT_0)])
+def test_encapsulation_keeps_a_mark_inside(inner: int, outer: int) -> None:
+    assert ip.outer_ecn(inner) == outer
+    assert ip.ecn(ipv4_packet("10.0.0.1", "10.0.0.2", tos=0xB8 | inner)) == inner
+    assert ip.ecn(ipv6_packet("fd00::1", "fd00::2", traffic_class=0xB8 | inner)) == inner

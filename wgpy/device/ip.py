@@ -1,0 +1,111 @@
+"""The few fields of an inner IP packet that WireGuard looks at: addresses, length, and congestion marks (RFC 6040)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+IPV4_HEADER_SIZE: Final = 20
+IPV6_HEADER_SIZE: Final = 40
+
+NOT_ECT, ECT_1, ECT_0, CE = range(4)  # the ECN field (RFC 3168, section 5)
+
+_ipv4_source = Struct("12x4s").unpack_from
+_ipv4_destination = Struct("16x4s").unpack_from
+_ipv6_source = Struct("8x16s").unpack_from
+_ipv6_destination = Struct("24x16s").unpack_from
+_ipv4_length = Struct(">2xH").unpack_from
+_ipv6_length = Struct(">4xH").unpack_from
+
+Packet = bytes | bytearray | memoryview
+
+
+def version(packet: Packet) -> int:
+    """4 or 6, or 0 for what is not even a header long."""
+    if len(packet) >= IPV4_HEADER_SIZE:
+        number = packet[0] >> 4
+        if number == 4 or (number == 6 and len(packet) >= IPV6_HEADER_SIZE):
+            return number
+    return 0
+
+
+def source(packet: Packet) -> bytes | None:
+    """The source address, 4 or 16 bytes; None for what is not IP."""
+    match version(packet):
+        case 4:
+            address: bytes = _ipv4_source(packet)[0]
+        case 6:
+            address = _ipv6_source(packet)[0]
+        case _:
+            return None
+    return address
+
+
+def destination(packet: Packet) -> bytes | None:
+    """The destination address, 4 or 16 bytes; None for what is not IP."""
+    match version(packet):
+        case 4:
+            address: bytes = _ipv4_destination(packet)[0]
+        case 6:
+            address = _ipv6_destination(packet)[0]
+        case _:
+            return None
+    return address
+
+
+def packet_length(plaintext: Packet) -> int:
+    """The length the packet's own header gives, so that padding can be taken off (kernel receive.c).
+
+    0 if there is no whole packet: not IP, shorter than its header, or longer than what came.
+    """
+    match version(plaintext):
+        case 4:
+            length: int = _ipv4_length(plaintext)[0]
+            if length < IPV4_HEADER_SIZE:
+                return 0
+        case 6:
+            length = _ipv6_length(plaintext)[0] + IPV6_HEADER_SIZE
+        case _:
+            return 0
+    return length if length <= len(plaintext) else 0
+
+
+def ecn(packet: Packet) -> int:
+    """The ECN field of an IP packet, 0 to 3."""
+    if packet[0] >> 4 == 4:
+        return packet[1] & 3
+    return packet[1] >> 4 & 3
+
+
+def outer_ecn(inner: int) -> int:
+    """The ECN field for the datagram around a packet: a mark already made stays inside (RFC 3168, 9.1.1).
+
+    The rest of the traffic class is not copied, so nothing else about the packet shows.
+    """
+    return ECT_0 if inner == CE else inner
+
+
+def decapsulate_ecn(packet: memoryview, outer: int) -> None:
+    """Carry the outer datagram's mark into the packet, in place (RFC 6040, section 4.2).
+
+    A packet that does not take part in ECN is left alone, as the kernel leaves it, rather than dropped.
+    """
+    inner = ecn(packet)
+    if inner in (NOT_ECT, CE):
+        return
+    if outer == CE:
+        _set_ecn(packet, CE)
+    elif outer == ECT_1 and inner == ECT_0:
+        _set_ecn(packet, ECT_1)
+
+
+def _set_ecn(packet: memoryview, value: int) -> None:
+    if packet[0] >> 4 == 6:
+        packet[1] = packet[1] & 0b11001111 | value << 4
+        return
+    old = packet[1]
+    packet[1] = old & 0b11111100 | value
+    # RFC 1624: the header checksum follows the change of one word without the others being read.
+    total = (packet[10] << 8 | packet[11]) ^ 0xFFFF
+    total = (total - old + packet[1]) % 0xFFFF
+    packet[10:12] = (total ^ 0xFFFF).to_bytes(2, "big")
