@@ -1,3 +1,79 @@
-"""wgpy: a complete userspace WireGuard in pure Python, for Linux."""
+"""wgpy: a complete userspace WireGuard in pure Python, for Linux.
+
+`Device` is the protocol without input, output or a clock; `Tunnel` runs one on asyncio between a TUN and UDP sockets.
+The names below are the public interface; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wgpy.burst import Burst as Burst
+    from wgpy.burst import Datagrams as Datagrams
+    from wgpy.config.values import EndpointName as EndpointName
+    from wgpy.config.values import InterfaceConfig as InterfaceConfig
+    from wgpy.config.values import PeerConfig as PeerConfig
+    from wgpy.config.wgquick import ConfigFileError as ConfigFileError
+    from wgpy.config.wgquick import parse as parse_config  # noqa: F401
+    from wgpy.device.changes import AllowedIPChange as AllowedIPChange
+    from wgpy.device.changes import DeviceChange as DeviceChange
+    from wgpy.device.changes import PeerChange as PeerChange
+    from wgpy.device.device import Device as Device
+    from wgpy.device.effects import DropReason as DropReason
+    from wgpy.device.effects import Effects as Effects
+    from wgpy.device.effects import Event as Event
+    from wgpy.device.effects import EventKind as EventKind
+    from wgpy.device.effects import Transmit as Transmit
+    from wgpy.device.status import DeviceStatus as DeviceStatus
+    from wgpy.device.status import PeerStatus as PeerStatus
+    from wgpy.endpoint import Endpoint as Endpoint
+    from wgpy.errors import ConfigError as ConfigError
+    from wgpy.errors import ControlError as ControlError
+    from wgpy.errors import KeyFormatError as KeyFormatError
+    from wgpy.errors import NetworkError as NetworkError
+    from wgpy.errors import SocketError as SocketError
+    from wgpy.errors import TunError as TunError
+    from wgpy.errors import WgpyError as WgpyError
+    from wgpy.keys import PresharedKey as PresharedKey
+    from wgpy.keys import PrivateKey as PrivateKey
+    from wgpy.keys import PublicKey as PublicKey
+    from wgpy.tun.linux import LinuxTun as LinuxTun
+    from wgpy.tun.memory import MemoryTun as MemoryTun
+    from wgpy.tunnel import Tunnel as Tunnel
+
+_HOMES = {
+    "wgpy.burst": ("Burst", "Datagrams"),
+    "wgpy.config.values": ("EndpointName", "InterfaceConfig", "PeerConfig"),
+    "wgpy.config.wgquick": ("ConfigFileError", "parse_config"),
+    "wgpy.device.changes": ("AllowedIPChange", "DeviceChange", "PeerChange"),
+    "wgpy.device.device": ("Device",),
+    "wgpy.device.effects": ("DropReason", "Effects", "Event", "EventKind", "Transmit"),
+    "wgpy.device.status": ("DeviceStatus", "PeerStatus"),
+    "wgpy.endpoint": ("Endpoint",),
+    "wgpy.errors": (
+        "ConfigError", "ControlError", "KeyFormatError", "NetworkError", "SocketError", "TunError", "WgpyError",
+    ),
+    "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
+    "wgpy.tun.linux": ("LinuxTun",),
+    "wgpy.tun.memory": ("MemoryTun",),
+    "wgpy.tunnel": ("Tunnel",),
+}  # fmt: skip
+_RENAMED = {"parse_config": "parse"}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'wgpy' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), _RENAMED.get(name, name))
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
