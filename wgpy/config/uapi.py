@@ -1,0 +1,260 @@
+"""The text of the userspace API: requests and answers of `wg` and wireguard-go (wireguard.com/xplatform).
+
+Both directions of both messages, so that a daemon, a client and a test speak from the same tables. A message is lines
+of `key=value`; those before the first `public_key` are the device's, the others belong to the last `public_key`.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final, NamedTuple
+
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.status import DeviceStatus, PeerStatus
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError
+from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
+
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
+_PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
+_ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
+_ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
+_SAFE_TO_SHOW: Final = re.compile(r"[a-z_]{1,32}")  # a base64 key in a wrong place ends in = and would pass for a name
+
+
+class UapiError(ConfigError):
+    """A message that cannot be read. `errno` is positive; the text names the line and key but never a value."""
+
+    def __init__(self, message: str, errno: int = errno.EINVAL) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class _Key(NamedTuple):
+    """How to read one key: the dataclass field it fills ("" for none), its reader, and what a person should write."""
+
+    field: str
+    read: Callable[[str], Any]  # raises ValueError
+    expected: str
+
+
+def _number(field: str, maximum: int) -> _Key:
+    def read(text: str) -> int:
+        if not _NUMBER.fullmatch(text) or int(text) > maximum:
+            raise ValueError
+        return int(text)
+
+    return _Key(field, read, f"a decimal number from 0 to {maximum}")
+
+
+def _constant(field: str, only: str) -> _Key:
+    def read(text: str) -> bool:
+        if text != only:
+            raise ValueError
+        return True
+
+    return _Key(field, read, only)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError
+    return ip_network(text, strict=False)
+
+
+def _allowed_ip_change(text: str) -> AllowedIPChange:
+    return AllowedIPChange(_network(text.removeprefix("-")), remove=text.startswith("-"))
+
+
+def _endpoint(text: str) -> Endpoint:
+    endpoint = Endpoint.parse(text)
+    if endpoint.scope_id > 0xFFFFFFFF:
+        raise ValueError
+    return endpoint
+
+
+def _key_if_any(key_type: type[PrivateKey | PresharedKey]) -> Callable[[str], PrivateKey | PresharedKey | None]:
+    def read(text: str) -> PrivateKey | PresharedKey | None:
+        key = key_type.from_hex(text)
+        return None if key.is_zero() else key
+
+    return read
+
+
+_HEX: Final = "64 hexadecimal digits"
+_PREFIX_EXPECTED: Final = "an address, a slash and a prefix length"
+_PUBLIC_KEY: Final = _Key("public_key", PublicKey.from_hex, _HEX)
+_ENDPOINT: Final = _Key("endpoint", _endpoint, "a numeric address and port: 192.0.2.1:51820 or [2001:db8::1]:51820")
+
+_DEVICE: Final = {
+    "listen_port": _number("listen_port", 0xFFFF),
+    "fwmark": _number("fwmark", 0xFFFFFFFF),
+    "public_key": _PUBLIC_KEY,
+}
+_PEER: Final = {
+    "public_key": _PUBLIC_KEY,
+    "endpoint": _ENDPOINT,
+    "persistent_keepalive_interval": _number("persistent_keepalive", 0xFFFF),
+}
+_SET_DEVICE: Final = _DEVICE | {
+    "private_key": _Key("private_key", PrivateKey.from_hex, _HEX),
+    "replace_peers": _constant("replace_peers", "true"),
+}
+_SET_PEER: Final = _PEER | {
+    "update_only": _constant("update_only", "true"),
+    "remove": _constant("remove", "true"),
+    "preshared_key": _Key("preshared_key", PresharedKey.from_hex, _HEX),
+    "replace_allowed_ips": _constant("replace_allowed_ips", "true"),
+    "allowed_ip": _Key("allowed_ips", _allowed_ip_change, _PREFIX_EXPECTED),
+    "protocol_version": _constant("", "1"),
+}
+_GET_DEVICE: Final = _DEVICE | {"private_key": _Key("private_key", _key_if_any(PrivateKey), _HEX)}
+_GET_PEER: Final = _PEER | {
+    "preshared_key": _Key("preshared_key", _key_if_any(PresharedKey), _HEX),
+    "last_handshake_time_sec": _number("seconds", 2**63 - 1),
+    "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
+    "tx_bytes": _number("tx_bytes", 2**64 - 1),
+    "rx_bytes": _number("rx_bytes", 2**64 - 1),
+    "allowed_ip": _Key("allowed_ips", _network, _PREFIX_EXPECTED),
+}
+
+
+def _no_interfaces(name: str) -> int:
+    raise OSError(errno.ENODEV, "interface names cannot be looked up here")
+
+
+def parse_set(lines: Iterable[str], interface_index: Callable[[str], int] = _no_interfaces) -> DeviceChange:
+    """Read the lines between `set=1` and the empty line, without their newlines, whole before anything is applied.
+
+    `interface_index` is `socket.if_nametoindex` or like it (it may raise OSError): `wg` sends the zone of a link-local
+    endpoint by name. Raises UapiError with wireguard-go's errno: EPROTO for a line without `=`, else EINVAL.
+    """
+    device: dict[str, Any] = {}
+    peers: list[dict[str, Any]] = []
+    for where, key, value in _pairs(lines):
+        table = _SET_PEER if peers else _SET_DEVICE
+        if key not in table:
+            section = "peer" if peers else "device"
+            shown = key if _SAFE_TO_SHOW.fullmatch(key) else "(not shown)"
+            raise UapiError(f"{where}: no {section} key {shown}")
+        _store(table[key], _read(where, key, value, table[key], interface_index, errno.EINVAL), device, peers)
+    return DeviceChange(**device, peers=tuple(_peer_change(fields) for fields in peers))
+
+
+def _peer_change(fields: dict[str, Any]) -> PeerChange:
+    if fields.get("remove"):  # nothing else said about it can matter
+        return PeerChange(public_key=fields["public_key"], remove=True)
+    return PeerChange(**fields | {"allowed_ips": tuple(fields.get("allowed_ips", ()))})
+
+
+def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfaces) -> DeviceStatus:
+    """Read the answer to `get=1`, ours or wireguard-go's; as `wg`, derive the public key and skip unknown keys.
+
+    Raises UapiError: EPROTO for an answer that is malformed or cut off, or the errno that was answered.
+    """
+    body, end, _ = text.partition("\n\n")
+    device: dict[str, Any] = {}
+    peers: list[dict[str, Any]] = []
+    for where, key, value in _pairs(body.split("\n") if end else ()):
+        if key == "errno":
+            if not _ERRNO.fullmatch(value):
+                raise UapiError(f"{where}: errno: expected a number", errno.EPROTO)
+            if code := abs(int(value)):  # wireguard-go answers negative ones
+                raise UapiError(f"the interface answered with error {errno.errorcode.get(code, code)}", code)
+            break
+        table = _GET_PEER if peers else _GET_DEVICE
+        if key in table:
+            _store(table[key], _read(where, key, value, table[key], interface_index, errno.EPROTO), device, peers)
+    else:
+        raise UapiError("the answer is cut off", errno.EPROTO)
+    private_key = device.get("private_key")
+    public_key = private_key.public_key if private_key else None
+    return DeviceStatus(**device, public_key=public_key, peers=tuple(_peer_status(fields) for fields in peers))
+
+
+def _peer_status(fields: dict[str, Any]) -> PeerStatus:
+    last_handshake_ns = fields.pop("seconds", 0) * 10**9 + fields.pop("nanoseconds", 0)
+    allowed_ips = tuple(fields.pop("allowed_ips", ()))
+    return PeerStatus(**fields, last_handshake_ns=last_handshake_ns, allowed_ips=allowed_ips)
+
+
+def _pairs(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    for number, line in enumerate(lines, 1):
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise UapiError(f"line {number}: expected key=value", errno.EPROTO)
+        yield f"line {number}", key, value
+
+
+def _read(where: str, name: str, value: str, key: _Key, interface_index: Callable[[str], int], code: int) -> Any:
+    try:
+        zone = _ZONE.fullmatch(value) if key is _ENDPOINT else None
+        if zone and not zone[2].isdecimal():
+            value = f"{zone[1]}{interface_index(zone[2])}{zone[3]}"
+        return key.read(value)
+    except (ValueError, OSError):
+        raise UapiError(f"{where}: {name}: expected {key.expected}", code) from None
+
+
+def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, Any]]) -> None:
+    if key is _PUBLIC_KEY:
+        peers.append({})
+    fields = peers[-1] if peers else device
+    if key.field == "allowed_ips":
+        fields.setdefault("allowed_ips", []).append(value)
+    elif key.field:
+        fields[key.field] = value
+    if key.field == "replace_allowed_ips":
+        fields.pop("allowed_ips", None)  # it empties the list at the place where it stands
+
+
+def format_set(change: DeviceChange) -> str:
+    """The request that `parse_set` reads as `change`, from `set=1` to the empty line, in the order of `wg`."""
+    lines = ["set=1"]
+    if change.private_key is not None:
+        lines.append(f"private_key={change.private_key.hex()}")
+    lines += _given("listen_port", change.listen_port) + _given("fwmark", change.fwmark)
+    lines += ["replace_peers=true"] * change.replace_peers
+    for peer in change.peers:
+        lines.append(f"public_key={peer.public_key.hex()}")
+        if peer.remove:
+            lines.append("remove=true")
+            continue
+        lines += ["update_only=true"] * peer.update_only
+        if peer.preshared_key is not None:
+            lines.append(f"preshared_key={peer.preshared_key.hex()}")
+        lines += _given("endpoint", peer.endpoint)
+        lines += _given("persistent_keepalive_interval", peer.persistent_keepalive)
+        lines += ["replace_allowed_ips=true"] * peer.replace_allowed_ips
+        lines += [f"allowed_ip={'-' * allowed.remove}{allowed.network}" for allowed in peer.allowed_ips]
+    return "\n".join(lines) + "\n\n"
+
+
+def _given(key: str, value: object) -> list[str]:
+    return [] if value is None else [f"{key}={value}"]
+
+
+def format_status(status: DeviceStatus) -> str:
+    """The answer to `get=1`, in the order of wireguard-go, with `errno=0` and the empty line. It holds the secrets."""
+    lines = []
+    if status.private_key is not None and not status.private_key.is_zero():
+        lines.append(f"private_key={status.private_key.hex()}")
+    lines += _given("listen_port", status.listen_port or None) + _given("fwmark", status.fwmark or None)
+    for peer in status.peers:
+        seconds, nanoseconds = divmod(peer.last_handshake_ns, 10**9)
+        lines += [
+            f"public_key={peer.public_key.hex()}",
+            f"preshared_key={(peer.preshared_key or bytes(KEY_SIZE)).hex()}",
+            "protocol_version=1",
+            *_given("endpoint", peer.endpoint),
+            f"last_handshake_time_sec={seconds}",
+            f"last_handshake_time_nsec={nanoseconds}",
+            f"tx_bytes={peer.tx_bytes}",
+            f"rx_bytes={peer.rx_bytes}",
+            f"persistent_keepalive_interval={peer.persistent_keepalive}",
+            *(f"allowed_ip={network}" for network in peer.allowed_ips),
+        ]
+    return "\n".join([*lines, "errno=0"]) + "\n\n"
