@@ -76,44 +76,32 @@ def _endpoint(text: str) -> Endpoint:
     return endpoint
 
 
-def _key_if_any(key_type: type[PrivateKey | PresharedKey]) -> Callable[[str], PrivateKey | PresharedKey | None]:
-    def read(text: str) -> PrivateKey | PresharedKey | None:
-        key = key_type.from_hex(text)
-        return None if key.is_zero() else key
-
-    return read
-
-
 _HEX: Final = "64 hexadecimal digits"
 _PREFIX_EXPECTED: Final = "an address, a slash and a prefix length"
 _PUBLIC_KEY: Final = _Key("public_key", PublicKey.from_hex, _HEX)
 _ENDPOINT: Final = _Key("endpoint", _endpoint, "a numeric address and port: 192.0.2.1:51820 or [2001:db8::1]:51820")
 
 _DEVICE: Final = {
+    "private_key": _Key("private_key", PrivateKey.from_hex, _HEX),
     "listen_port": _number("listen_port", 0xFFFF),
     "fwmark": _number("fwmark", 0xFFFFFFFF),
     "public_key": _PUBLIC_KEY,
 }
 _PEER: Final = {
     "public_key": _PUBLIC_KEY,
+    "preshared_key": _Key("preshared_key", PresharedKey.from_hex, _HEX),
     "endpoint": _ENDPOINT,
     "persistent_keepalive_interval": _number("persistent_keepalive", 0xFFFF),
 }
-_SET_DEVICE: Final = _DEVICE | {
-    "private_key": _Key("private_key", PrivateKey.from_hex, _HEX),
-    "replace_peers": _constant("replace_peers", "true"),
-}
+_SET_DEVICE: Final = _DEVICE | {"replace_peers": _constant("replace_peers", "true")}
 _SET_PEER: Final = _PEER | {
     "update_only": _constant("update_only", "true"),
     "remove": _constant("remove", "true"),
-    "preshared_key": _Key("preshared_key", PresharedKey.from_hex, _HEX),
     "replace_allowed_ips": _constant("replace_allowed_ips", "true"),
     "allowed_ip": _Key("allowed_ips", _allowed_ip_change, _PREFIX_EXPECTED),
     "protocol_version": _constant("", "1"),
 }
-_GET_DEVICE: Final = _DEVICE | {"private_key": _Key("private_key", _key_if_any(PrivateKey), _HEX)}
 _GET_PEER: Final = _PEER | {
-    "preshared_key": _Key("preshared_key", _key_if_any(PresharedKey), _HEX),
     "last_handshake_time_sec": _number("seconds", 2**63 - 1),
     "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
     "tx_bytes": _number("tx_bytes", 2**64 - 1),
@@ -165,9 +153,11 @@ def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfac
             if code := abs(int(value)):  # wireguard-go answers negative ones
                 raise UapiError(f"the interface answered with error {errno.errorcode.get(code, code)}", code)
             break
-        table = _GET_PEER if peers else _GET_DEVICE
+        table = _GET_PEER if peers else _DEVICE
         if key in table:
-            _store(table[key], _read(where, key, value, table[key], interface_index, errno.EPROTO), device, peers)
+            read = _read(where, key, value, table[key], interface_index, errno.EPROTO)
+            if key not in ("private_key", "preshared_key") or not read.is_zero():  # all zero: it has none
+                _store(table[key], read, device, peers)
     else:
         raise UapiError("the answer is cut off", errno.EPROTO)
     private_key = device.get("private_key")
@@ -213,9 +203,7 @@ def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, 
 
 def format_set(change: DeviceChange) -> str:
     """The request that `parse_set` reads as `change`, from `set=1` to the empty line, in the order of `wg`."""
-    lines = ["set=1"]
-    if change.private_key is not None:
-        lines.append(f"private_key={change.private_key.hex()}")
+    lines = ["set=1", *_given("private_key", change.private_key)]
     lines += _given("listen_port", change.listen_port) + _given("fwmark", change.fwmark)
     lines += ["replace_peers=true"] * change.replace_peers
     for peer in change.peers:
@@ -224,9 +212,7 @@ def format_set(change: DeviceChange) -> str:
             lines.append("remove=true")
             continue
         lines += ["update_only=true"] * peer.update_only
-        if peer.preshared_key is not None:
-            lines.append(f"preshared_key={peer.preshared_key.hex()}")
-        lines += _given("endpoint", peer.endpoint)
+        lines += _given("preshared_key", peer.preshared_key) + _given("endpoint", peer.endpoint)
         lines += _given("persistent_keepalive_interval", peer.persistent_keepalive)
         lines += ["replace_allowed_ips=true"] * peer.replace_allowed_ips
         lines += [f"allowed_ip={'-' * allowed.remove}{allowed.network}" for allowed in peer.allowed_ips]
@@ -234,14 +220,12 @@ def format_set(change: DeviceChange) -> str:
 
 
 def _given(key: str, value: object) -> list[str]:
-    return [] if value is None else [f"{key}={value}"]
+    return [] if value is None else [f"{key}={value.hex() if isinstance(value, bytes) else value}"]
 
 
 def format_status(status: DeviceStatus) -> str:
     """The answer to `get=1`, in the order of wireguard-go, with `errno=0` and the empty line. It holds the secrets."""
-    lines = []
-    if status.private_key is not None and not status.private_key.is_zero():
-        lines.append(f"private_key={status.private_key.hex()}")
+    lines = _given("private_key", status.private_key if any(status.private_key or b"") else None)
     lines += _given("listen_port", status.listen_port or None) + _given("fwmark", status.fwmark or None)
     for peer in status.peers:
         seconds, nanoseconds = divmod(peer.last_handshake_ns, 10**9)
