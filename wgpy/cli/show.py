@@ -35,7 +35,7 @@ def read(name: str) -> DeviceStatus:
             reason = error.strerror or "no answer"
             raise ControlError(f"{reason} ({socket_path(name)})") from error
     try:
-        return parse_status(answer.decode("ascii", errors="replace"))
+        return parse_status(answer.decode("ascii", errors="replace"), socket.if_nametoindex)
     except UapiError as error:
         raise ControlError(f"an answer that is not UAPI: {error}") from error
 

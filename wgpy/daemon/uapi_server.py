@@ -88,7 +88,7 @@ class UapiServer:
 
     def _set(self, lines: list[str]) -> int:
         try:
-            self._tunnel.configure(parse_set(lines))
+            self._tunnel.configure(parse_set(lines, socket.if_nametoindex))
         except UapiError as error:
             return error.errno
         except ConfigError:

@@ -1,0 +1,158 @@
+"""wgpy against Debian's wireguard-go, each in a network namespace, configured by wg-quick files and the stock `wg`."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.interop.conftest import Cable
+from tests.support.peers import WGPY, Wgpy, WireguardGo, iperf3, peer_section, wait_for
+from wgpy.keys import PresharedKey
+
+pytestmark = pytest.mark.root
+
+
+def bring_up(
+    cable: Cable, *, psk: PresharedKey | None = None, extra: str = "", options: tuple[str, ...] = ()
+) -> tuple[Wgpy, WireguardGo]:
+    """wgpy left, wireguard-go right; each knows where the other is."""
+    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=psk))
+    cable.cleanup.callback(theirs.close)
+    ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk), extra=extra, options=options)
+    cable.cleanup.callback(ours.close)
+    return ours, theirs
+
+
+def ping_both_ways(cable: Cable, *options: str) -> None:
+    for here, there in ((cable.left, cable.right), (cable.right, cable.left)):
+        for address in (there.inner4, there.inner6):
+            here.namespace.run("ping", "-c", "3", "-i", "0.1", "-W", "5", *options, address)
+
+
+@pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
+@pytest.mark.parametrize("preshared", [False, True])
+def test_ping_both_ways(cable: Cable, outer: str, preshared: bool) -> None:
+    if outer == "IPv6":
+        cable.over_ipv6()
+    ours, theirs = bring_up(cable, psk=PresharedKey.generate() if preshared else None)
+    ping_both_ways(cable)
+    ping_both_ways(cable, "-s", "1392")  # 1420 bytes: what the tunnel's MTU holds
+    ping_both_ways(cable, "-s", "4000")  # fragments inside
+    (peer,) = ours.status()["peers"]
+    assert peer["endpoint"] == cable.right.endpoint
+    assert peer["has_preshared_key"] is preshared
+    ours_says = (peer["tx_bytes"], peer["rx_bytes"])
+    theirs_says = tuple(int(word) for word in theirs.wg("transfer").split()[1:])
+    assert ours_says == theirs_says, "what we sent is what they received, to the byte"
+
+
+@pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
+@pytest.mark.parametrize("options", [(), ("--no-offload",)], ids=["offload", "no-offload"])
+def test_tcp_and_udp_both_ways(cable: Cable, outer: str, options: tuple[str, ...]) -> None:
+    if outer == "IPv6":
+        cable.over_ipv6()
+    bring_up(cable, options=options)
+    for address in (cable.right.inner4, cable.right.inner6):
+        for direction in ((), ("-R",)):
+            tcp = iperf3(cable.left.namespace, cable.right.namespace, address, *direction, seconds=1)
+            assert tcp["sum_received"]["bytes"] > 1_000_000
+            udp = iperf3(cable.left.namespace, cable.right.namespace, address, "-u", "-b", "20M", *direction, seconds=1)
+            assert udp["sum"]["packets"] > 1000
+            assert udp["sum"]["lost_percent"] < 20
+
+
+def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
+    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=PresharedKey.generate()))
+    cable.cleanup.callback(theirs.close)
+    ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=PresharedKey.generate()))
+    cable.cleanup.callback(ours.close)
+    said = cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "1", cable.right.inner4, check=False)
+    assert "100% packet loss" in said
+    assert theirs.wg("latest-handshakes").split()[1] == "0"
+    assert ours.status()["peers"][0]["latest_handshake"] is None
+
+
+def test_they_roam_and_we_follow(cable: Cable) -> None:
+    ours, theirs = bring_up(cable)
+    ping_both_ways(cable)
+    namespace, name = cable.right.namespace, cable.right.name
+    namespace.run("ip", "address", "add", "192.0.2.77/24", "dev", "veth0")
+    namespace.run("ip", "address", "delete", "192.0.2.2/24", "dev", "veth0")
+    namespace.run("ip", "address", "add", "192.0.2.77/24", "dev", "veth0", check=False)
+    namespace.run("wg", "set", name, "listen-port", "9999")
+    namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
+    assert ours.status()["peers"][0]["endpoint"] == "192.0.2.77:9999"
+    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert theirs.wg("endpoints").split()[1] == cable.left.endpoint
+
+
+def test_we_roam_and_they_follow(cable: Cable) -> None:
+    ours, theirs = bring_up(cable)
+    ping_both_ways(cable)
+    namespace = cable.left.namespace
+    namespace.run("ip", "address", "add", "192.0.2.66/24", "dev", "veth0")
+    namespace.run("ip", "address", "delete", "192.0.2.1/24", "dev", "veth0")
+    namespace.run("ip", "address", "add", "192.0.2.66/24", "dev", "veth0", check=False)
+    namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert theirs.wg("endpoints").split()[1] == "192.0.2.66:51820"
+    cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner6)
+    assert ours.status()["peers"][0]["rx_bytes"] > 0
+
+
+def test_stock_wg_reads_our_status(cable: Cable) -> None:
+    ours, theirs = bring_up(cable, psk=PresharedKey.generate())
+    ping_both_ways(cable)
+    dump = cable.left.namespace.run("wg", "show", cable.left.name, "dump").splitlines()
+    assert dump[0].split("\t") == [cable.left.key.base64(), cable.left.public_key.base64(), "51820", "off"]
+    fields = dump[1].split("\t")
+    assert fields[0] == cable.right.public_key.base64()
+    assert fields[2:4] == [cable.right.endpoint, f"{cable.right.inner4}/32,{cable.right.inner6}/128"]
+    assert int(fields[4]) > 1_600_000_000
+    assert fields[7] == "off"
+    assert wait_for(lambda: shown_by(cable, "wg") == shown_by(cable, *WGPY)), "but for the age of the handshake"
+    assert ours.status()["public_key"] == cable.left.public_key.base64()
+    assert theirs.wg("peers") == cable.left.public_key.base64()
+
+
+def shown_by(cable: Cable, *program: str) -> str:
+    return cable.left.namespace.run(*program, "show", cable.left.name)
+
+
+def test_traffic_goes_on_while_their_sessions_are_lost(cable: Cable) -> None:
+    """Their daemon starts anew with the same keys: our session is void, theirs does not exist."""
+    _, theirs = bring_up(cable)
+    ping_both_ways(cable)
+    theirs.close()
+    restarted = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    cable.cleanup.callback(restarted.close)
+    restarted.side.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", cable.left.inner4)
+    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+
+
+def test_down_leaves_nothing_behind(cable: Cable) -> None:
+    namespace = cable.left.namespace
+
+    def surroundings() -> list[str]:
+        commands = ("ip -o link", "ip route show table all", "ip rule", "ip -6 rule", "ss -Hlun", "nft list ruleset")
+        return [namespace.run(*command.split()) for command in commands]
+
+    before = surroundings()
+    everything = peer_section(cable.right).replace("AllowedIPs = ", "AllowedIPs = 0.0.0.0/0, ::/0, 172.20.0.0/16, ")
+    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    cable.cleanup.callback(theirs.close)
+    ours = Wgpy(cable.left, cable.directory, everything)
+    assert wait_for(lambda: cable.left.name in namespace.run("ip", "-o", "link"))
+    ping_both_ways(cable)
+    ours.close()
+    assert surroundings() == before
+
+
+@pytest.mark.timeout(300)
+def test_a_rekey_passes_unnoticed(cable: Cable) -> None:
+    """Over the 120 seconds after which we, who began the session, renew it; a ping a tenth of a second, none lost."""
+    ours, _ = bring_up(cable)
+    said = cable.left.namespace.run("ping", "-i", "0.1", "-w", "128", "-q", cable.right.inner4, timeout=150)
+    assert " 0% packet loss" in said
+    (peer,) = ours.status()["peers"]
+    assert peer["latest_handshake"] > time.time() - 60, "there was a second handshake"

@@ -1,0 +1,150 @@
+"""Real WireGuard interfaces in network namespaces: wgpy's own daemon and Debian's wireguard-go under the stock `wg`.
+
+Names of interfaces must differ between namespaces, because /var/run/wireguard is shared by all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tests.support.netns import Namespace
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+
+WGPY: Final = (sys.executable, "-m", "wgpy")
+_numbers = itertools.count()
+
+
+def fresh_name() -> str:
+    """An interface name nobody else uses."""
+    return f"wgt{os.getpid() % 100000}x{next(_numbers)}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Poll until the condition holds; whether it came to."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@dataclass
+class Side:
+    """One end of a tunnel: where it is, who it is, and its addresses inside."""
+
+    namespace: Namespace
+    outer: str
+    inner4: str
+    inner6: str
+    port: int = 51820
+    key: PrivateKey = field(default_factory=PrivateKey.generate)
+    name: str = field(default_factory=fresh_name)
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self.key.public_key
+
+    @property
+    def endpoint(self) -> str:
+        return f"[{self.outer}]:{self.port}" if ":" in self.outer else f"{self.outer}:{self.port}"
+
+
+class Interface(Protocol):
+    """A WireGuard interface that somebody serves."""
+
+    side: Side
+
+    def close(self) -> None: ...
+
+
+def peer_section(other: Side, *, psk: PresharedKey | None = None, endpoint: str | None = "", keepalive: int = 0) -> str:
+    """[Peer] for `other`; `endpoint` "" is its own, None leaves it out."""
+    lines = ["[Peer]", f"PublicKey = {other.public_key.base64()}"]
+    if psk:
+        lines.append(f"PresharedKey = {psk.base64()}")
+    if endpoint is not None:
+        lines.append(f"Endpoint = {endpoint or other.endpoint}")
+    if keepalive:
+        lines.append(f"PersistentKeepalive = {keepalive}")
+    lines.append(f"AllowedIPs = {other.inner4}/32, {other.inner6}/128")
+    return "\n".join(lines)
+
+
+class Wgpy:
+    """`wgpy up` of a file; `close` is `wgpy down`."""
+
+    def __init__(self, side: Side, directory: Path, *peers: str, extra: str = "", options: Sequence[str] = ()) -> None:
+        self.side = side
+        self.path = directory / f"{side.name}.conf"
+        self.path.touch(mode=0o600)
+        lines = [
+            "[Interface]",
+            f"Address = {side.inner4}/24, {side.inner6}/64",
+            f"PrivateKey = {side.key.base64()}",
+            f"ListenPort = {side.port}",
+            extra,
+            *peers,
+        ]
+        self.path.write_text("\n".join(lines) + "\n")
+        self.said = side.namespace.run(*WGPY, "up", str(self.path), *options)
+        self.running = True
+
+    def status(self) -> dict[str, Any]:
+        """`wgpy show --json`."""
+        status: dict[str, Any] = json.loads(self.side.namespace.run(*WGPY, "show", self.side.name, "--json"))
+        return status[self.side.name]  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        if self.running:
+            self.running = False
+            self.said += self.side.namespace.run(*WGPY, "down", self.side.name)
+
+
+class WireguardGo:
+    """Debian's wireguard-go, configured by `wg setconf` and `ip`."""
+
+    def __init__(self, side: Side, directory: Path, *peers: str, mtu: int = 1420) -> None:
+        self.side = side
+        path = directory / f"{side.name}.conf"
+        path.touch(mode=0o600)
+        lines = ["[Interface]", f"PrivateKey = {side.key.base64()}", f"ListenPort = {side.port}", *peers]
+        path.write_text("\n".join(lines) + "\n")
+        name, run = side.name, side.namespace.run
+        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
+        self.process = side.namespace.popen("wireguard-go", "-f", name, env=environment)
+        socket = Path(f"/var/run/wireguard/{name}.sock")
+        assert wait_for(socket.exists), "wireguard-go did not start"
+        run("wg", "setconf", name, str(path))
+        run("ip", "address", "add", f"{side.inner4}/24", "dev", name)
+        run("ip", "address", "add", f"{side.inner6}/64", "dev", name, "nodad")
+        run("ip", "link", "set", name, "mtu", str(mtu), "up")
+
+    def wg(self, *arguments: str) -> str:
+        """`wg show NAME ...`, without the trailing newline."""
+        return self.side.namespace.run("wg", "show", self.side.name, *arguments).rstrip("\n")
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def iperf3(client: Namespace, server: Namespace, address: str, *options: str, seconds: float = 2) -> dict[str, Any]:
+    """Run iperf3 through whatever leads to `address`; its report's "end" part."""
+    process = server.popen("iperf3", "-s", "-1", "-B", address, stdout=-3, stderr=-3)
+    listening = f"{address}:5201" if ":" not in address else f"[{address}]:5201"
+    assert wait_for(lambda: listening in server.run("ss", "-Hltn")), "iperf3 does not listen"
+    report = client.run("iperf3", "-c", address, "-t", str(seconds), "--json", *options, timeout=seconds + 30)
+    process.wait(10)
+    parsed: dict[str, Any] = json.loads(report)
+    assert "error" not in parsed, parsed["error"]
+    end: dict[str, Any] = parsed["end"]
+    return end
