@@ -1,0 +1,186 @@
+"""Tunnels in one process: real UDP sockets on the loopback, TUNs in memory, no root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+
+import pytest
+
+from tests.support.packets import ipv4_packet
+from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.effects import Event, EventKind
+from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
+from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.tun.memory import MemoryTun
+from wgpy.tunnel import Tunnel
+
+LEFT, RIGHT = PrivateKey(b"l" * 32), PrivateKey(b"r" * 32)
+PSK = PresharedKey(b"p" * 32)
+
+
+class End:
+    """A tunnel with its TUN, and what it told."""
+
+    def __init__(self, config: InterfaceConfig, *, offload: bool = True) -> None:
+        self.tun = MemoryTun()
+        self.events: list[Event] = []
+        self.tunnel = Tunnel(config, tun=self.tun, on_event=self.events.append, offload=offload)
+
+    async def arrival(self) -> bytes:
+        packet: bytes | None = None
+
+        def came() -> bool:
+            nonlocal packet
+            packet = self.tun.take()
+            return packet is not None
+
+        await eventually(came)
+        assert packet is not None
+        return packet
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def config(own: PrivateKey, other: PrivateKey, inner: str, endpoint: EndpointName | None = None) -> InterfaceConfig:
+    peer = PeerConfig(
+        public_key=other.public_key, preshared_key=PSK, endpoint=endpoint, allowed_ips=(ip_network(inner),)
+    )
+    return InterfaceConfig(private_key=own, peers=(peer,))
+
+
+@asynccontextmanager
+async def two_ends(host: str = "127.0.0.1", *, offload: bool = True) -> AsyncIterator[tuple[End, End]]:
+    right = End(config(RIGHT, LEFT, "10.0.0.1/32"), offload=offload)
+    async with right.tunnel:
+        endpoint = EndpointName(host=host, port=right.tunnel.listen_port)
+        left = End(config(LEFT, RIGHT, "10.0.0.2/32", endpoint), offload=offload)
+        async with left.tunnel:
+            yield left, right
+
+
+@pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_packets_pass_both_ways(host: str, offload: bool) -> None:
+    async def main() -> None:
+        async with two_ends(host, offload=offload) as (left, right):
+            there = ipv4_packet("10.0.0.1", "10.0.0.2", b"there" * 100)
+            back = ipv4_packet("10.0.0.2", "10.0.0.1", b"back")
+            left.tun.inject(there)
+            assert await right.arrival() == there
+            right.tun.inject(back)
+            assert await left.arrival() == back
+            assert [event.kind for event in left.events] == [EventKind.HANDSHAKE_COMPLETED]
+            (peer,) = left.tunnel.status().peers
+            assert peer.last_handshake_ns > 0
+            assert peer.rx_bytes == 92 + 32 + 32
+
+    asyncio.run(main())
+
+
+def test_many_packets_arrive_in_order() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            packets = [ipv4_packet("10.0.0.1", "10.0.0.2", n.to_bytes(4, "big") * 300) for n in range(100)]
+            for packet in packets:
+                left.tun.inject(packet)
+            assert [await right.arrival() for _ in packets] == packets
+
+    asyncio.run(main())
+
+
+def test_garbage_changes_nothing() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            loop = asyncio.get_running_loop()
+            port = right.tunnel.listen_port
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=("127.0.0.1", port)
+            )
+            for kind in range(6):
+                for size in (0, 1, 4, 31, 32, 64, 92, 148, 1500, 60000):
+                    transport.sendto((bytes([kind, 0, 0, 0]) + b"\xa5" * size)[:size])
+            transport.close()
+            packet = ipv4_packet("10.0.0.1", "10.0.0.2", b"still here")
+            left.tun.inject(packet)
+            assert await right.arrival() == packet
+            drops = right.tunnel.status().drops
+            assert drops["malformed"] > 30
+            assert drops["invalid_mac1"] == 2
+            assert drops["unknown_index"] >= 5
+
+    asyncio.run(main())
+
+
+def test_a_port_in_use_is_one_clear_error() -> None:
+    async def main() -> None:
+        async with two_ends() as (_, right):
+            port = right.tunnel.listen_port
+            third = End(InterfaceConfig(private_key=PrivateKey.generate(), listen_port=port))
+            with pytest.raises(SocketError, match=f"{port}.*in use"):
+                await third.tunnel.start()
+            third.tunnel.close()
+
+    asyncio.run(main())
+
+
+def test_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WG_ENDPOINT_RESOLUTION_RETRIES", "0")
+
+    async def main() -> None:
+        end = End(config(LEFT, RIGHT, "10.0.0.2/32", EndpointName(host="no-such-host.invalid", port=1)))
+        with pytest.raises(NetworkError, match=r"no-such-host\.invalid"):
+            await end.tunnel.start()
+        end.tunnel.close()
+
+    asyncio.run(main())
+
+
+def test_a_tun_that_goes_away_closes_the_tunnel_and_says_so() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            right.tun.inject(ipv4_packet("10.0.0.2", "10.0.0.99", b"refused: it makes the tunnel write an error"))
+            right.tun.close()
+            left.tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2", b"to nowhere"))
+            async with asyncio.timeout(10):
+                with pytest.raises(TunError, match="memory"):
+                    await right.tunnel.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_a_change_is_all_or_nothing() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, _):
+            before = left.tunnel.status()
+            bad = PeerChange(public_key=RIGHT.public_key, persistent_keepalive=70000)
+            with pytest.raises(ConfigError, match="70000"):
+                left.tunnel.configure(DeviceChange(listen_port=0, replace_peers=True, peers=(bad,)))
+            assert left.tunnel.status() == before
+
+    asyncio.run(main())
+
+
+def test_the_port_changes_while_traffic_passes() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            packet = ipv4_packet("10.0.0.1", "10.0.0.2", b"one")
+            left.tun.inject(packet)
+            assert await right.arrival() == packet
+            old = left.tunnel.listen_port
+            left.tunnel.configure(DeviceChange(listen_port=0))
+            assert left.tunnel.listen_port != old
+            left.tun.inject(packet)
+            assert await right.arrival() == packet
+            (peer,) = right.tunnel.status().peers
+            assert peer.endpoint is not None
+            assert peer.endpoint.port == left.tunnel.listen_port
+
+    asyncio.run(main())
