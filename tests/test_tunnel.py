@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
@@ -31,22 +31,14 @@ class End:
         self.tunnel = Tunnel(config, tun=self.tun, on_event=self.events.append, offload=offload)
 
     async def arrival(self) -> bytes:
-        packet: bytes | None = None
-
-        def came() -> bool:
-            nonlocal packet
-            packet = self.tun.take()
-            return packet is not None
-
-        await eventually(came)
-        assert packet is not None
+        """The next packet out of the tunnel."""
+        arrived = asyncio.Event()
+        self.tun.on_arrival = arrived.set
+        async with asyncio.timeout(10):
+            while (packet := self.tun.take()) is None:
+                await arrived.wait()
+                arrived.clear()
         return packet
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def config(own: PrivateKey, other: PrivateKey, inner: str, endpoint: EndpointName | None = None) -> InterfaceConfig:

@@ -55,6 +55,8 @@ class Quick:
         Raises NetworkError for the step that failed; call `down` then too.
         """
         config = self.config
+        if config.save_config:
+            self._say("SaveConfig is not carried out: the file stays as it is")
         self._undo.callback(self._run_hooks, "PostDown", config.post_down, forgiving=True)
         self._undo.callback(self._close_interface)
         self._run_hooks("PreUp", config.pre_up)
