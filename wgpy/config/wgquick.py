@@ -1,0 +1,348 @@
+"""wg-quick(8) files: text to values and back to the same text, to the byte.
+
+The grammar is that of wg(8), "CONFIGURATION FILE FORMAT", with wg-quick(8)'s own keys in [Interface]: sections and
+keys in any case, `#` to the end of a line a comment, white space without meaning. Every key is one row of `_KEYS`.
+
+A file that is wrong is refused once, with every problem in it, and without repeating a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from typing import Any, Final, Literal
+
+from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.errors import ConfigError
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+
+_WHITE: Final = " \t\r"
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]")
+_ADDRESS: Final = re.compile(r"([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?:/([0-9]{1,3}))?")
+_ENDPOINT: Final = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+(?:%[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
+)
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
+_TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong, or doubtful, in one line. `str()` is `file:line: key: message`."""
+
+    filename: str
+    line: int  # counted from 1
+    key: str  # as the file spells it; empty when the line has none that may be shown
+    message: str  # says what was expected
+
+    def __str__(self) -> str:
+        where = f"{self.filename}:{self.line}" if self.filename else f"line {self.line}"
+        return ": ".join(filter(None, (where, self.key, self.message)))
+
+
+class ConfigFileError(ConfigError):
+    """A configuration file that cannot be used: all its `problems`, one line each in `str()`."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class WgQuickFile:
+    """A file that was understood. `str()` is its text, unchanged: comments, order, spelling and line ends."""
+
+    config: InterfaceConfig
+    warnings: tuple[Problem, ...]
+    _lines: tuple[str, ...] = field(repr=False)  # they hold the secrets
+    _own: frozenset[int] = field(repr=False)  # indexes of the lines that only wg-quick knows
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines)
+
+    def strip(self) -> str:
+        """The text without wg-quick's own keys: what `wg setconf` and `wg syncconf` take."""
+        return "\n".join(line for index, line in enumerate(self._lines) if index not in self._own)
+
+
+def parse(text: str, filename: str = "") -> WgQuickFile:
+    """Read a configuration. Raises ConfigFileError, and nothing else, whatever the text; `filename` is for problems."""
+    lines = text.split("\n")
+    reader = _Reader(filename)
+    for number, line in enumerate(lines, 1):
+        reader.read_line(number, line)
+    config = reader.finish()
+    return WgQuickFile(config, tuple(reader.warnings), tuple(lines), frozenset(reader.own))
+
+
+# Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
+
+
+def _number(lowest: int, highest: int, words: dict[str, Any] | None = None, *, hexadecimal: bool = False) -> _Parse:
+    """A parser of decimal numbers in a range, of `0x` ones too if `hexadecimal`, and of `words` in any case."""
+    digits = re.compile(r"[0-9]{1,20}|0[xX][0-9A-Fa-f]{1,16}" if hexadecimal else r"[0-9]{1,20}")
+
+    def read(text: str) -> Any:
+        if words and text.lower() in words:
+            return words[text.lower()]
+        if not digits.fullmatch(text):
+            raise ValueError
+        number = int(text, 16 if text[:2] in ("0x", "0X") else 10)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _boolean(text: str) -> bool:
+    return bool(("false", "true").index(text.lower()))
+
+
+def _address(text: str) -> IPv4Interface | IPv6Interface:
+    """An address with a prefix length; /32 or /128 without. ipaddress alone would take netmasks and scopes too."""
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError
+    return ip_interface(text)
+
+
+def _host_bits(interface: IPv4Interface | IPv6Interface) -> str:
+    return (
+        ""
+        if interface.ip == interface.network.network_address
+        else f"has bits beyond its mask; {interface.network} is meant"
+    )
+
+
+def _endpoint(text: str) -> EndpointName:
+    """host:port. An IPv6 address may lack its brackets, as for `wg`: the last colon is before the port."""
+    match = _ENDPOINT.fullmatch(text)
+    if match is None or not 0 < int(match[3]) <= 0xFFFF:
+        raise ValueError
+    host = match[1] or match[2]
+    if match[1] or ":" in host:
+        host = str(IPv6Address(host))
+    elif not host.strip("0123456789."):
+        host = str(ip_address(host))
+    elif not _HOST_NAME.fullmatch(host):
+        raise ValueError
+    return EndpointName(host=host, port=int(match[3]))
+
+
+def _dns(text: str) -> str:
+    """A server if it looks like an address, as wg-quick tells them apart, else a search domain."""
+    if _is_server(text):
+        return str(ip_address(text))
+    if not _SEARCH_DOMAIN.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _is_server(text: str) -> bool:
+    return ":" in text or not text.strip("0123456789.")
+
+
+def _table(text: str) -> int | str:
+    if _TABLE_NAME.fullmatch(text):
+        return text.lower() if text.lower() in ("auto", "off") else text
+    return int(_number(0, 0xFFFFFFFF, hexadecimal=True)(text))
+
+
+# The table of keys.
+
+_Parse = Callable[[str], Any]
+_Section = Literal["Interface", "Peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    name: str
+    section: _Section
+    field: str  # of InterfaceConfig or PeerConfig
+    parse: _Parse
+    expected: str
+    # One value, wg's comma list (without empty items), wg-quick's (white space separates too), or the line's rest.
+    form: Literal["one", "list", "words", "raw"] = "one"
+    own: bool = False  # wg-quick's, unknown to `wg`
+    hidden: bool = False  # its value is never shown
+    doubt: Callable[[Any], str] = lambda value: ""  # a warning about a good value
+
+    def items(self, value: str) -> list[str]:
+        """The texts to parse. White space within is nothing to `wg`, and nothing at all is no MTU to wg-quick."""
+        if self.form == "words":
+            return value.replace(",", " ").split()
+        if self.form == "raw" or self.own:
+            return [value] if value else []
+        return [_squeeze(value)] if self.form == "one" else _squeeze(value).split(",") if value else []
+
+
+def _squeeze(text: str) -> str:
+    return text.translate({ord(character): None for character in _WHITE})
+
+
+def _hook(name: str, field: str) -> _Key:
+    return _Key(name, "Interface", field, str, "a command", "raw", own=True)
+
+
+_BASE64: Final = "the 44 base64 characters that `wg {}` prints"
+_MARK: Final = "off or a number of 32 bits, decimal or 0x and hexadecimal"
+_LOCAL: Final = "addresses with their prefix lengths, as 10.0.0.2/24 or fd00::2/64"
+_NETWORKS: Final = "networks separated by commas, without + or -, as 10.0.0.0/24 or fd00::/64"
+_REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820, the port a number and not 0"
+_KEEPALIVE: Final = "off or a number of seconds, 0 to 65535"
+
+_ROWS: Final = (
+    _Key("PrivateKey", "Interface", "private_key", PrivateKey.from_base64, _BASE64.format("genkey"), hidden=True),
+    _Key("ListenPort", "Interface", "listen_port", _number(0, 0xFFFF), "a port number, 0 to 65535"),
+    _Key("FwMark", "Interface", "fwmark", _number(0, 0xFFFFFFFF, {"off": 0}, hexadecimal=True), _MARK),
+    _Key("Address", "Interface", "addresses", _address, _LOCAL, "words", own=True),
+    _Key("MTU", "Interface", "mtu", _number(68, 0xFFFF), "a number of bytes, 68 to 65535", own=True),
+    _Key("DNS", "Interface", "dns", _dns, "addresses of name servers, or search domains", "words", own=True),
+    _Key("Table", "Interface", "table", _table, "auto, off, or a routing table's number or name", own=True),
+    _hook("PreUp", "pre_up"),
+    _hook("PostUp", "post_up"),
+    _hook("PreDown", "pre_down"),
+    _hook("PostDown", "post_down"),
+    _Key("SaveConfig", "Interface", "save_config", _boolean, "true or false", own=True),
+    _Key("PublicKey", "Peer", "public_key", PublicKey.from_base64, _BASE64.format("pubkey"), hidden=True),
+    _Key("PresharedKey", "Peer", "preshared_key", PresharedKey.from_base64, _BASE64.format("genpsk"), hidden=True),
+    _Key("AllowedIPs", "Peer", "allowed_ips", _address, _NETWORKS, "list", doubt=_host_bits),
+    _Key("Endpoint", "Peer", "endpoint", _endpoint, _REMOTE),
+    _Key("PersistentKeepalive", "Peer", "persistent_keepalive", _number(0, 0xFFFF, {"off": 0}), _KEEPALIVE),
+)
+_KEYS: Final = {key.name.lower(): key for key in _ROWS}
+_SECTIONS: Final[dict[str, _Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
+
+
+@dataclass(slots=True)
+class _Block:
+    """One section's values so far: `values` by field, `lines` the line each key was last seen in."""
+
+    section: _Section
+    line: int
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+
+class _Reader:
+    """Takes lines, collects values and problems."""
+
+    def __init__(self, filename: str) -> None:
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.own: set[int] = set()
+        self._filename = filename
+        self._interface = _Block("Interface", 0)
+        self._peers: list[_Block] = []
+        self._block: _Block | None = None
+        self._lost = False  # in a section whose name is unknown, where no key can be judged
+
+    def read_line(self, number: int, line: str) -> None:
+        if _CONTROL.search(line):
+            self._error(number, "", "has a control character; expected text")
+            return
+        code = line.partition("#")[0].strip(_WHITE)
+        written, equals, value = (part.strip(_WHITE) for part in code.partition("="))
+        key = _KEYS.get(_squeeze(written).lower())
+        if code.startswith("["):
+            self._begin(number, _squeeze(code).lower())
+        elif not code or self._lost:
+            return
+        elif not equals:
+            self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
+        elif key is None or (key.own and key.name.lower() != written.lower()):
+            self._unknown_key(number, written)
+        elif self._block is None:
+            self._error(number, key.name, f"comes before any section; expected [{key.section}] above it")
+        elif self._block.section != key.section:
+            self._error(number, key.name, f"belongs in [{key.section}], not in [{self._block.section}]")
+        else:
+            raw = line.partition("=")[2].strip(_WHITE)
+            self._read_value(number, key, raw if key.form == "raw" else value, self._block)
+
+    def finish(self) -> InterfaceConfig:
+        peers: dict[PublicKey, dict[str, Any]] = {}
+        lines: dict[PublicKey, int] = {}
+        for block in self._peers:
+            line = block.lines.get("PublicKey")
+            public_key = block.values.get("public_key")
+            if line is None:
+                self._error(block.line, "PublicKey", f"missing in this [Peer]; expected {_KEYS['publickey'].expected}")
+            elif public_key is not None:
+                if public_key in peers:
+                    rule = "what is set here counts, AllowedIPs in any case"
+                    self._warn(line, "PublicKey", f"is the peer of line {lines[public_key]} again; {rule}")
+                networks = tuple(interface.network for interface in block.values.get("allowed_ips", ()))
+                peers[public_key] = peers.get(public_key, {}) | block.values | {"allowed_ips": networks}
+                lines[public_key] = line
+        if self.errors:
+            raise ConfigFileError(tuple(sorted(self.errors, key=lambda problem: problem.line)))
+        self.warnings.sort(key=lambda problem: problem.line)
+        values = self._interface.values
+        names = values.pop("dns", ())
+        return InterfaceConfig(
+            **values,
+            dns=tuple(filter(_is_server, names)),
+            dns_search=tuple(name for name in names if not _is_server(name)),
+            peers=tuple(PeerConfig(**peer) for peer in peers.values()),
+        )
+
+    def _begin(self, number: int, header: str) -> None:
+        section = _SECTIONS.get(header)
+        self._lost = section is None
+        if section is None:
+            near = _nearest(header, _SECTIONS)
+            hint = f"did you mean [{_SECTIONS[near]}]?" if near else "expected [Interface] or [Peer]"
+            self._error(number, "", f"unknown section; {hint}")
+        elif section == "Interface":
+            self._block = self._interface
+        else:
+            self._block = _Block(section, number)
+            self._peers.append(self._block)
+
+    def _unknown_key(self, number: int, written: str) -> None:
+        """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
+        if near := _nearest(_squeeze(written).lower(), _KEYS):
+            shown = written if written.isascii() and written.isalpha() else ""
+            self._error(number, shown, f"unknown key; did you mean {_KEYS[near].name}?")
+        else:
+            names = ", ".join(key.name for key in _ROWS if self._block is None or key.section == self._block.section)
+            self._error(number, "", f"unknown key; expected one of {names}")
+
+    def _read_value(self, number: int, key: _Key, value: str, block: _Block) -> None:
+        if key.form == "one" and key.name in block.lines:
+            self._warn(number, key.name, f"was set in line {block.lines[key.name]} already; this line counts")
+        block.lines[key.name] = number
+        if key.own:
+            self.own.add(number - 1)
+        values = []
+        for item in key.items(value):
+            try:
+                values.append(key.parse(item))
+            except ValueError:
+                not_this = "" if key.hidden else f", not {item!a}" if item else ", not nothing"
+                self._error(number, key.name, f"expected {key.expected}{not_this}")
+            else:
+                if doubt := key.doubt(values[-1]):
+                    self._warn(number, key.name, f"{item} {doubt}")
+        if key.form != "one":
+            block.values[key.field] = (*block.values.get(key.field, ()), *values)
+        elif values:
+            block.values[key.field] = values[0]
+        else:
+            block.values.pop(key.field, None)
+
+    def _error(self, line: int, key: str, message: str) -> None:
+        self.errors.append(Problem(self._filename, line, key, message))
+
+    def _warn(self, line: int, key: str, message: str) -> None:
+        self.warnings.append(Problem(self._filename, line, key, message))
+
+
+def _nearest(text: str, names: dict[str, Any]) -> str:
+    from difflib import get_close_matches  # only a file with a mistake pays for it
+
+    return next(iter(get_close_matches(text, names, 1)), "")
