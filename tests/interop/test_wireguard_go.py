@@ -137,6 +137,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
         commands = ("ip -o link", "ip route show table all", "ip rule", "ip -6 rule", "ss -Hlun", "nft list ruleset")
         return [namespace.run(*command.split()) for command in commands]
 
+    assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))  # the cable has settled
     before = surroundings()
     everything = peer_section(cable.right).replace("AllowedIPs = ", "AllowedIPs = 0.0.0.0/0, ::/0, 172.20.0.0/16, ")
     theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))

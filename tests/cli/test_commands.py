@@ -1,0 +1,159 @@
+"""The commands that need no root: keys, `check`, help, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wgpy.cli import main
+from wgpy.keys import PrivateKey
+
+KEY = PrivateKey(b"k" * 32)
+GOOD = f"""[Interface]
+PrivateKey = {KEY.base64()}
+[Peer]
+PublicKey = {PrivateKey(b"p" * 32).public_key.base64()}
+AllowedIPs = 10.0.0.0/8
+"""
+
+
+def wgpy(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run as a user would, in a process."""
+    return subprocess.run(
+        [sys.executable, "-m", "wgpy", *arguments], input=stdin, capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_keys_are_made_and_paired() -> None:
+    private = wgpy("genkey").stdout
+    key = PrivateKey.from_base64(private.strip())
+    assert key.base64() + "\n" == private, "it is clamped already"
+    assert wgpy("pubkey", stdin=private).stdout == key.public_key.base64() + "\n"
+    psk = wgpy("genpsk").stdout
+    assert len(psk) == 45
+    assert psk != wgpy("genpsk").stdout
+
+
+@pytest.mark.root
+def test_pubkey_is_that_of_wg() -> None:
+    private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout
+    public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout
+    assert wgpy("pubkey", stdin=private).stdout == public
+
+
+@pytest.mark.parametrize("stdin", ["", "x", "A" * 44, KEY.base64()[:-1], KEY.base64() + "x", "\x00", "é" * 44])
+def test_pubkey_refuses_what_is_no_key_without_repeating_it(stdin: str) -> None:
+    done = wgpy("pubkey", stdin=stdin)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("wgpy: standard input is not a private key")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_secret_into_a_world_readable_file_is_warned_about(tmp_path: Path) -> None:
+    for mode, warned in ((0o644, True), (0o600, False)):
+        path = tmp_path / f"{mode:o}"
+        path.touch()
+        path.chmod(mode)
+        with path.open("w") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", "wgpy", "genkey"], stdout=file, stderr=subprocess.PIPE, text=True, check=True
+            )
+        assert ("world accessible" in done.stderr) is warned
+        assert len(path.read_text()) == 45
+
+
+def test_check_is_quiet_about_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text(GOOD)
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: ok\n"
+
+
+def test_check_says_every_problem_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text(GOOD + "AlowedIPs = 10.0.0.1\nEndpoint = nowhere\n[Peer]\nPersistentKeepalive = 70000\n")
+    assert main(["check", str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [f"{path}:6", f"{path}:7", f"{path}:8", f"{path}:9"]
+    assert "AllowedIPs" in lines[0]
+    assert main(["check", "--json", str(path)]) == 1
+    problems = json.loads(capsys.readouterr().out)
+    assert [(problem["line"], problem["severity"]) for problem in problems] == [(n, "error") for n in (6, 7, 8, 9)]
+
+
+def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wg0.conf"
+    secret = KEY.base64()[:-2] + "!!"
+    path.write_text(GOOD.replace(KEY.base64(), secret) + f"PresharedKey = {secret}\n")
+    assert main(["check", str(path)]) == 1
+    assert secret[:8] not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "No such file"), (b"\xff\xfe\x00", "line 1"), (b"", "ok"), (b"[Interface]\nMTU = 12\n", ":2: MTU")],
+)
+def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "wg0.conf"
+    if content is not None:
+        path.write_bytes(content)
+    done = wgpy("check", str(path))
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    assert expected.replace("line 1", f"{path}:1") in said
+    assert done.returncode == (0 if expected == "ok" else 1)
+
+
+@pytest.mark.parametrize("verb", ["up", "run", "down", "show", "check", "genkey", "genpsk", "pubkey"])
+def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "-h"])
+    assert ended.value.code == 0
+    assert verb in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["sideways"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: wgpy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["up", "run", "down"])
+@pytest.mark.parametrize("name", ["no-such-interface-at-all.conf", "dir/too-long-a-name-for-it.conf", "a b", ""])
+def test_a_name_that_cannot_be_is_one_line(verb: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, name]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("wgpy: ")
+    assert said.count("\n") == 1
+
+
+def test_show_of_an_interface_that_is_not_there() -> None:
+    done = wgpy("show", "doesnotexist")
+    assert done.returncode == 1
+    assert "doesnotexist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error_message(tmp_path: Path) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text("nonsense\n" * 5000)
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m wgpy check {path} | head -1"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_pubkey_reads_standard_input_in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(KEY.base64() + "\n\n"))
+    assert main(["pubkey"]) == 0
+    assert capsys.readouterr().out.strip() == KEY.public_key.base64()
