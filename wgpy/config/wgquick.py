@@ -22,7 +22,7 @@ _WHITE: Final = " \t\r"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]")
 _ADDRESS: Final = re.compile(r"([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?:/([0-9]{1,3}))?")
 _ENDPOINT: Final = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]+(?:%[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
+    r"(?:\[([0-9A-Fa-f:.]+(?:%(?=[^]]{1,15}])[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
 )
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
