@@ -20,12 +20,11 @@ from wgpy.config.values import InterfaceConfig
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError
 from wgpy.net import dns
-from wgpy.net.netlink import Netlink, Rule
+from wgpy.net.netlink import MAIN_TABLE, Netlink, Rule, table_number
 
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 FALLBACK_MTU: Final = 1500
 FIRST_TABLE: Final = 51820
-MAIN_TABLE: Final = 254
 SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
 
 
@@ -44,6 +43,7 @@ class Quick:
         self.name = name
         self.config = config
         self.mtu = config.mtu or 0
+        self._mark = config.fwmark
         self._say = say
         self._set_fwmark = set_fwmark
         self._close_interface = close_interface
@@ -112,6 +112,8 @@ class Quick:
         table = self.config.table
         if table == "off":
             return
+        if table != "auto" and isinstance(table, str):
+            table = table_number(table)
         networks = {network for peer in self.config.peers for network in peer.allowed_ips}
         for network in sorted(networks, key=lambda network: (-network.prefixlen, network.version, network)):
             if table != "auto":
@@ -121,14 +123,14 @@ class Quick:
             elif not netlink.route_covered(network, self.name):
                 self._add_route(netlink, network, MAIN_TABLE)
 
-    def _add_route(self, netlink: Netlink, network: IPv4Network | IPv6Network, table: int | str) -> None:
+    def _add_route(self, netlink: Netlink, network: IPv4Network | IPv6Network, table: int) -> None:
         suffix = "" if table == MAIN_TABLE else f" table {table}"
         self._say(f"ip -{network.version} route add {network} dev {self.name}{suffix}")
         netlink.add_route(network, self.name, table)
 
     def _add_default_route(self, netlink: Netlink, network: IPv4Network | IPv6Network) -> None:
         """All through the tunnel but the tunnel's own datagrams, which bear the mark (wg-quick's add_default)."""
-        mark = self.config.fwmark or netlink.unused_table(FIRST_TABLE)
+        mark = self._mark = self._mark or netlink.unused_table(FIRST_TABLE)  # one for IPv4 and IPv6
         self._set_fwmark(mark)
         self._add_route(netlink, network, mark)
         version = network.version

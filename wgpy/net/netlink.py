@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from wgpy.errors import NetworkError
@@ -24,6 +25,8 @@ _PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, as `ip route add` does
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _RULE_INVERT: Final = 2  # FIB_RULE_INVERT: `not`
 _LOWEST_DEFAULT_PRIORITY: Final = 32766  # the rule for table main
+_TABLES: Final = {"default": 253, "main": MAIN_TABLE, "local": 255}
+_TABLE_NAMES: Final = (Path("/usr/share/iproute2"), Path("/etc/iproute2"))
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -230,6 +233,21 @@ class Netlink:
             number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
             raised = _Missing if number == errno.ENOENT else NetworkError
             raise raised(f"cannot {step}: {os.strerror(number)}{_REMEDIES.get(number, '')}") from error
+
+
+def table_number(name: str) -> int:
+    """The number of a routing table from its name, as iproute2 reads it. Raises NetworkError for an unknown name."""
+    numbers = dict(_TABLES)
+    for directory in _TABLE_NAMES:
+        for path in (directory / "rt_tables", *sorted(directory.glob("rt_tables.d/*.conf"))):
+            with suppress(OSError):
+                for line in path.read_text(errors="replace").splitlines():
+                    match line.partition("#")[0].split():
+                        case [number, known] if number.isdigit():
+                            numbers[known] = int(number)
+    if name not in numbers:
+        raise NetworkError(f"routing table {name!r} has no number: add it to /etc/iproute2/rt_tables, or use a number")
+    return numbers[name]
 
 
 class _Missing(NetworkError):

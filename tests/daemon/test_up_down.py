@@ -1,0 +1,282 @@
+"""`wgpy up`, `run` and `down` on a real TUN: what they set, what they say, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.keys import PrivateKey
+
+pytestmark = pytest.mark.root
+
+KEY = PrivateKey(b"k" * 32)
+PEER = PrivateKey(b"p" * 32).public_key.base64()
+
+
+class Host:
+    """A namespace with a way out, and one interface's file."""
+
+    def __init__(self, namespace: Namespace, directory: Path) -> None:
+        self.namespace = namespace
+        self.name = fresh_name()
+        self.path = directory / f"{self.name}.conf"
+        self.path.touch(mode=0o600)
+        namespace.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far-end")
+        namespace.run("ip", "link", "set", "far-end", "up")
+        namespace.run("ip", "address", "add", "192.0.2.1/24", "dev", "uplink")
+        namespace.run("ip", "link", "set", "uplink", "mtu", "1400", "up")
+        namespace.run("ip", "route", "add", "default", "via", "192.0.2.254")
+
+    def write(self, interface: str = "", peer: str = "AllowedIPs = 10.9.0.0/16\nEndpoint = 192.0.2.2:51820") -> None:
+        self.path.write_text(
+            f"[Interface]\nPrivateKey = {KEY.base64()}\nAddress = 10.9.0.1/24\n{interface}\n"
+            f"[Peer]\nPublicKey = {PEER}\n{peer}\n"
+        )
+
+    def wgpy(self, *arguments: str) -> str:
+        return self.namespace.run(*WGPY, *arguments)
+
+    def up(self) -> str:
+        return self.wgpy("up", str(self.path))
+
+    def refused(self, *arguments: str) -> str:
+        """What a command says that ends with status 1; never a traceback."""
+        said = self.namespace.run(
+            "bash", "-c", '"$@"; echo "status $?"', "bash", *WGPY, *(arguments or ("up", str(self.path))), check=False
+        )
+        assert said.endswith("status 1\n"), said
+        assert "Traceback" not in said
+        return said
+
+    def surroundings(self) -> str:
+        """Everything that `up` changes, but for a sysctl that wg-quick leaves set, too."""
+        shown = ["link", "address", "route show table all", "-6 route show table all", "rule", "-6 rule"]
+        commands = [*(f"ip {what}" for what in shown), "ss -Hlun", "nft list ruleset"]
+        said = "\n".join(self.namespace.run(*command.split()) for command in commands)
+        sockets = sorted(path.name for path in Path("/var/run/wireguard").glob(f"{self.name}*"))
+        return re.sub(r"valid_lft \S+ preferred_lft \S+", "", said) + str(sockets)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))
+        yield host
+        namespace.run(*WGPY, "down", host.name, check=False)
+
+
+def test_addresses_mtu_and_routes_are_set_and_taken_back(host: Host) -> None:
+    before = host.surroundings()
+    host.write("Address = fd09::1/64", "AllowedIPs = 10.9.0.0/16, 172.16.0.0/12, fd09::/64\nEndpoint = 192.0.2.2:51820")
+    host.up()
+    link = host.namespace.run("ip", "-o", "link", "show", host.name)
+    assert "mtu 1320" in link  # 1400 on the way to the endpoint, less 80
+    assert "POINTOPOINT" in link
+    addresses = host.namespace.run("ip", "-o", "address", "show", "dev", host.name)
+    assert "10.9.0.1/24" in addresses
+    assert "fd09::1/64" in addresses
+    routes = host.namespace.run("ip", "route", "show", "dev", host.name)
+    assert "172.16.0.0/12" in routes
+    assert "10.9.0.0/16" in routes
+    host.wgpy("down", host.name)
+    assert host.surroundings() == before
+
+
+def test_a_default_route_goes_by_mark_and_rules_that_are_taken_back(host: Host) -> None:
+    before = host.surroundings()
+    host.write("", "AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.2:51820")
+    host.up()
+    for family in ("-4", "-6"):
+        assert "not from all fwmark 0xca6c lookup 51820" in host.namespace.run("ip", family, "rule")
+    for family, through, own in (("-4", "198.51.100.1", "192.0.2.2"), ("-6", "2001:db8::1", None)):
+        assert f"dev {host.name}" in host.namespace.run("ip", family, "route", "get", through)
+        if own:
+            assert "dev uplink" in host.namespace.run("ip", family, "route", "get", own, "mark", "51820")
+    assert "fwmark: 0xca6c" in host.wgpy("show", host.name)
+    host.wgpy("down", host.name)
+    assert host.surroundings() == before
+
+
+def test_tables_and_marks_of_ones_own(host: Host) -> None:
+    host.write("Table = 1234\nFwMark = 0x77\nMTU = 1280\nListenPort = 5555")
+    host.up()
+    assert "10.9.0.0/16" in host.namespace.run("ip", "route", "show", "table", "1234")
+    assert "mtu 1280" in host.namespace.run("ip", "link", "show", host.name)
+    assert ":5555" in host.namespace.run("ss", "-Hlun")
+    host.wgpy("down", host.name)
+    host.write("Table = default")
+    host.up()
+    assert "10.9.0.0/16" in host.namespace.run("ip", "route", "show", "table", "253")
+    host.wgpy("down", host.name)
+    host.write("Table = nonesuch")
+    assert "nonesuch" in host.refused()
+    host.write("Table = off")
+    host.up()
+    assert "10.9.0.0/16" not in host.namespace.run("ip", "route", "show", "table", "all")
+
+
+def test_hooks_run_in_order_with_the_interfaces_name(host: Host, tmp_path: Path) -> None:
+    log = tmp_path / "hooks"
+    hooks = [f"{key} = echo {key} %i $(ip link show %i >/dev/null 2>&1 && echo there) >> {log} # {key}"
+             for key in ("PreUp", "PostUp", "PreDown", "PostDown")]  # fmt: skip
+    host.write("\n".join([*hooks, f"PostUp = echo second >> {log}"]))
+    host.up()
+    host.wgpy("down", host.name)
+    n = host.name
+    expected = [f"PreUp {n} there", f"PostUp {n} there", "second", f"PreDown {n} there", f"PostDown {n}"]
+    assert log.read_text().splitlines() == expected
+
+
+def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> None:
+    host.write(f"PostUp = wg show %i listen-port > {tmp_path}/port\nListenPort = 5556")
+    host.up()
+    assert (tmp_path / "port").read_text() == "5556\n"
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        "PostUp = false",
+        "PreUp = exit 3",
+        "Address = 10.9.0.1/24\nPostUp = true",
+        "Table = 9\nDNS = 1.1.1.1\nPostUp = false",
+    ],
+)
+def test_what_a_failed_up_did_is_undone(host: Host, interface: str, tmp_path: Path) -> None:
+    before = host.surroundings()
+    host.write(f"{interface}\nPostDown = touch {tmp_path}/undone", "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.2:1")
+    said = host.refused()
+    assert f"wgpy: {host.name}: " in said
+    assert host.surroundings() == before
+
+
+def test_the_interface_being_deleted_ends_the_daemon_with_its_rules(host: Host) -> None:
+    before = host.surroundings()
+    host.write("", "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.2:51820")
+    host.up()
+    host.namespace.run("ip", "link", "delete", host.name)
+    assert wait_for(lambda: not Path(f"/var/run/wireguard/{host.name}.sock").exists())
+    assert wait_for(lambda: "lookup 51820" not in host.namespace.run("ip", "rule"))
+    assert host.surroundings() == before
+    assert f"{host.name}" in host.refused("down", host.name)
+
+
+def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:
+    host.write()
+    host.up()
+    assert "already exists" in host.refused()
+    assert host.name in host.wgpy("show")
+
+
+def test_a_port_in_use_is_said_with_the_port(host: Host) -> None:
+    import socket
+
+    before = host.surroundings()
+
+    def occupied() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("0.0.0.0", 5557))
+            done = subprocess.run([*WGPY, "up", str(host.path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert re.fullmatch(rf"wgpy: {host.name}: .*5557.*in use.*\n", done.stderr), done.stderr
+
+    host.write("ListenPort = 5557")
+    host.namespace.call(occupied)
+    assert host.surroundings() == before
+
+
+def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
+    host.write()
+    host.path.chmod(0o644)
+    for directory in (host.path.parent, *host.path.parent.parents):
+        if directory.stat().st_uid == 0 and str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
+    for verb in ("up", "run"):
+        said = host.namespace.run(
+            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *WGPY, verb, str(host.path), check=False
+        )
+        lines = [line for line in said.splitlines() if "world accessible" not in line]
+        assert len(lines) == 1, said
+        assert "run as root" in lines[0]
+
+
+def test_run_stays_in_the_foreground_and_ends_on_a_signal(host: Host) -> None:
+    before = host.surroundings()
+    host.write("", "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.2:51820")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = host.namespace.popen(*WGPY, "run", str(host.path), stderr=subprocess.PIPE)
+        assert wait_for(lambda: "lookup 51820" in host.namespace.run("ip", "rule"))
+        assert host.name in host.wgpy("show")
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert host.surroundings() == before
+
+
+def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way(host: Host) -> None:
+    host.write()
+    host.up()
+    from wgpy.daemon.uapi_server import serving_pid
+
+    os.kill(serving_pid(host.name), signal.SIGKILL)
+    assert wait_for(lambda: host.name not in host.namespace.run("ip", "-o", "link"))
+    host.up()
+    assert host.name in host.wgpy("show")
+
+
+def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
+    from wgpy.daemon.process import log_path
+    from wgpy.daemon.uapi_server import serving_pid
+
+    host.write()
+    host.up()
+    pid = serving_pid(host.name)
+    assert KEY.base64().encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert KEY.base64() not in log_path(host.name).read_text()
+    assert log_path(host.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_garbage_on_the_control_socket_is_refused_and_changes_nothing(host: Host) -> None:
+    import socket
+
+    host.write()
+    host.up()
+    before = host.namespace.run("wg", "showconf", host.name)
+    for request in (b"", b"\n", b"get=2\n\n", b"set=1\nnonsense\n\n", b"set=1\nlisten_port=99999\n\n", b"\xff" * 100,
+                    b"set=1\nreplace_peers=true\npublic_key=zz\n\n", b"set=1\nfwmark=1", b"x" * 200_000):  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            client.connect(f"/var/run/wireguard/{host.name}.sock")
+            try:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(4096):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+    assert host.namespace.run("wg", "showconf", host.name) == before
+
+
+def test_wg_changes_a_running_interface(host: Host) -> None:
+    host.write()
+    host.up()
+    run, other = host.namespace.run, PrivateKey(b"o" * 32).public_key.base64()
+    run("wg", "set", host.name, "listen-port", "6001", "fwmark", "0x5", "peer", other, "allowed-ips", "10.7.0.0/16",
+        "endpoint", "[2001:db8::5]:7", "persistent-keepalive", "30")  # fmt: skip
+    said = run("wg", "showconf", host.name)
+    for line in ("ListenPort = 6001", "FwMark = 0x5", f"PublicKey = {other}", "Endpoint = [2001:db8::5]:7"):
+        assert line in said
+    assert ":6001" in run("ss", "-Hlun")
+    run("wg", "set", host.name, "peer", other, "remove")
+    assert other not in run("wg", "show", host.name, "peers")
+    assert "Unable to modify interface" in run(
+        "wg", "set", host.name, "fwmark", "1", "listen-port", "53000", check=False
+    ) or ":53000" in run("ss", "-Hlun")
