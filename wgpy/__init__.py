@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig as InterfaceConfig
     from wgpy.config.values import PeerConfig as PeerConfig
     from wgpy.config.wgquick import ConfigFileError as ConfigFileError
-    from wgpy.config.wgquick import parse as parse_config  # noqa: F401
+    from wgpy.config.wgquick import parse
     from wgpy.device.changes import AllowedIPChange as AllowedIPChange
     from wgpy.device.changes import DeviceChange as DeviceChange
     from wgpy.device.changes import PeerChange as PeerChange
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
+
+    parse_config = parse
 
 _HOMES = {
     "wgpy.burst": ("Burst", "Datagrams"),

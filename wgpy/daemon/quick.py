@@ -109,15 +109,14 @@ class Quick:
 
     def _add_routes(self, netlink: Netlink) -> None:
         """Routes for all allowed IPs, longest prefix first; /0 goes to a table of its own with rules before it."""
-        table = self.config.table
-        if table == "off":
+        if self.config.table == "off":
             return
-        if table != "auto" and isinstance(table, str):
-            table = table_number(table)
+        table = self.config.table
+        number = table_number(table) if isinstance(table, str) and table != "auto" else table
         networks = {network for peer in self.config.peers for network in peer.allowed_ips}
         for network in sorted(networks, key=lambda network: (-network.prefixlen, network.version, network)):
-            if table != "auto":
-                self._add_route(netlink, network, table)
+            if isinstance(number, int):
+                self._add_route(netlink, network, number)
             elif network.prefixlen == 0:
                 self._add_default_route(netlink, network)
             elif not netlink.route_covered(network, self.name):
