@@ -76,7 +76,7 @@ def test_a_burst_is_written_merged(kernel: Kernel) -> None:
     kernel.tun.write(burst_of(*packets, reference.udp_packet(*V4, b"x" * 20)))
     merged, single = kernel.received()
     assert merged[10:50] + merged[50:] == merged[10:]
-    assert [packet for packet in outcome([merged[:10], merged[10:50], b"", b"", merged[50:]])] == packets
+    assert list(outcome([merged[:10], merged[10:50], b"", b"", merged[50:]])) == packets
     assert single == PLAIN + reference.udp_packet(*V4, b"x" * 20)
 
 
@@ -105,7 +105,7 @@ class Refusing:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, merged: int = 0, plain: int = 0) -> None:
         self.merged, self.plain, self.taken = merged, plain, list[IoVector]()
-        monkeypatch.setattr(linux.os, "writev", self)
+        monkeypatch.setattr(os, "writev", self)
 
     def __call__(self, fd: int, parts: IoVector) -> int:
         error = self.merged if len(parts) > 2 else self.plain

@@ -55,6 +55,8 @@ class Transmit(NamedTuple):
 
 
 class EventKind(StrEnum):
+    """What an Event tells."""
+
     HANDSHAKE_COMPLETED = "handshake_completed"
     HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations
     ENDPOINT_MOVED = "endpoint_moved"

@@ -1,0 +1,45 @@
+"""Tests marked `root` say loudly when they cannot run; with WGPY_NO_SKIPS=1 that is a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv")
+
+
+def missing() -> str:
+    """What the tests marked `root` lack here; empty when nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    if not Path("/dev/net/tun").exists():
+        return "/dev/net/tun (modprobe tun)"
+    return ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if lacking := missing():
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason=f"needs {lacking}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    terminalreporter.write_line(f"skipped: {skipped}", yellow=skipped > 0)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("WGPY_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("WGPY_NO_SKIPS is set, and tests were skipped: that is a failure", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,66 @@
+"""Bursts and datagrams: the layout of the buffers that packets move in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wgpy.burst import Burst, Datagrams, padded_length
+
+
+def kernel_padding(length: int, mtu: int) -> int:
+    """calculate_skb_padding of the kernel's send.c, as it stands there."""
+    if mtu == 0:
+        return (length + 15) // 16 * 16 - length
+    last = length % mtu if length > mtu else length
+    return min(mtu, (last + 15) // 16 * 16) - last
+
+
+@given(st.integers(0, 70000), st.one_of(st.just(0), st.integers(1, 65535)))
+def test_padding_is_the_kernels(length: int, mtu: int) -> None:
+    assert padded_length(length, mtu) == length + kernel_padding(length, mtu)
+
+
+@pytest.mark.parametrize(
+    ("length", "mtu", "padded"), [(0, 1420, 0), (1, 1420, 16), (1420, 1420, 1420), (1410, 1420, 1420)]
+)
+def test_padding_stops_at_the_mtu(length: int, mtu: int, padded: int) -> None:
+    assert padded_length(length, mtu) == padded
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_one_packet_has_its_header_padding_and_tag_around_it(packet: bytes, mtu: int) -> None:
+    burst = Burst.of(packet, mtu)
+    assert len(burst) == 1
+    assert len(burst.view) == burst.stride == 16 + padded_length(len(packet), mtu) + 16
+    assert burst.view[:16] == bytes(16)
+    assert bytes(burst.packet(0)) == packet
+    assert not any(burst.view[16 + len(packet) :])
+
+
+def test_slots_without_a_packet_are_passed_over() -> None:
+    view = memoryview(bytearray(range(150)))
+    burst = Burst(view, 50, [3, 0, 2])
+    assert [bytes(packet) for packet in burst.packets()] == [bytes([16, 17, 18]), bytes([116, 117])]
+
+
+def test_a_copy_keeps_its_own_bytes_and_lengths() -> None:
+    burst = Burst.of(b"packet")
+    copy = burst.copy()
+    burst.packet(0)[:] = b"\0" * 6
+    burst.lengths[0] = 0
+    assert [bytes(packet) for packet in copy.packets()] == [b"packet"]
+
+
+@given(st.binary(min_size=1, max_size=100), st.integers(1, 120))
+def test_datagrams_are_cut_at_the_segment_size(payload: bytes, size: int) -> None:
+    datagrams = Datagrams(memoryview(bytearray(payload)), size)
+    parts = [bytes(datagram) for datagram in datagrams]
+    assert len(parts) == len(datagrams)
+    assert b"".join(parts) == payload
+    assert all(len(part) == size for part in parts[:-1])
+
+
+def test_an_empty_datagram_is_no_datagram() -> None:
+    assert list(Datagrams.of(b"")) == []

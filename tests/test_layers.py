@@ -1,0 +1,118 @@
+"""A module imports only what stands below it, and the core is pure: the rules of ARCHITECTURE.md, kept by this test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wgpy
+
+ROOT = Path(wgpy.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+# From the bottom up; a module belongs to the row with the longest prefix of its name.
+LAYERS = [
+    ["wgpy.constants", "wgpy.errors"],
+    ["wgpy.keys", "wgpy.burst", "wgpy.endpoint"],
+    ["wgpy.noise", "wgpy.tun.checksum"],
+    ["wgpy.tun.offload", "wgpy.device"],
+    ["wgpy.config"],
+    ["wgpy.net", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.tunnel"],
+    ["wgpy.daemon"],
+    ["wgpy.cli"],
+    ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
+]
+PURE = 5  # so many layers, from the bottom, have no clock, randomness or I/O
+IMPURE = {
+    "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "pyroute2", "random", "secrets", "select",
+    "selectors", "signal", "socket", "subprocess", "sys", "threading", "time", "uvloop",
+}  # fmt: skip
+# Making a key is the one thing here that needs chance.
+EXCEPTIONS = {("wgpy.keys", "secrets")}
+
+
+def layer(module: str) -> int:
+    """The height of a module."""
+    candidates = [
+        (len(prefix), height)
+        for height, prefixes in enumerate(LAYERS)
+        for prefix in prefixes
+        if module == prefix or module.startswith(prefix + ".")
+    ]
+    return max(candidates)[1]
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every module a source imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            # `from wgpy.tun import checksum` imports wgpy.tun.checksum
+            yield from {
+                f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module for alias in node.names
+            }
+
+
+def breaches(module: str, source: str) -> list[str]:
+    """What a source imports that its module may not."""
+    height = layer(module)
+    found = []
+    for imported in imports(source):
+        if imported == "wgpy.__version__" or (imported == "wgpy" and module.startswith("wgpy.cli")):
+            continue  # the version
+        if imported.split(".")[0] == "wgpy":
+            if layer(imported) > height:
+                found.append(f"{module} imports {imported}, which stands above it")
+        elif height < PURE and imported.split(".")[0] in IMPURE and (module, imported) not in EXCEPTIONS:
+            found.append(f"{module} is pure and imports {imported}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_keeps_to_its_layer(module: str) -> None:
+    assert breaches(module, MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("wgpy.noise.handshake", "from wgpy.device.peer import Peer"),
+        ("wgpy.device.device", "from wgpy.tun.linux import LinuxTun"),
+        ("wgpy.device.device", "def f():\n    import time"),
+        ("wgpy.device.peer", "from os import urandom"),
+        ("wgpy.config.wgquick", "import socket"),
+        ("wgpy.tunnel", "from wgpy.daemon import quick"),
+        ("wgpy.tun.offload", "from wgpy.tun import linux"),
+    ],
+)
+def test_a_breach_is_found(module: str, source: str) -> None:
+    assert breaches(module, source)
+
+
+def test_no_module_is_longer_than_500_lines() -> None:
+    assert {name: lines for name, path in MODULES.items() if (lines := len(path.read_text().splitlines())) > 500} == {}
+
+
+def test_importing_wgpy_loads_nothing_heavy() -> None:
+    program = "import sys, wgpy; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"numpy", "pyroute2", "nacl", "uvloop", "cryptography", "asyncio", "wgpy.device"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_a_running_tunnel_loads_neither_netlink_nor_the_cookie_cipher() -> None:
+    program = "import sys, wgpy; wgpy.Tunnel; wgpy.Device; wgpy.LinuxTun; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"pyroute2", "nacl", "uvloop"}.isdisjoint(loaded)
