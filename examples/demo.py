@@ -87,8 +87,11 @@ def show_tunnel(cleanup: ExitStack) -> None:
         subprocess.run([*wgpy, "up", str(directory / f"{office.name}.conf")], check=True)
         cleanup.callback(subprocess.run, [*wgpy, "down", office.name], check=False)
 
-    for version, inner, flag in (("IPv4", SOUTH.inner4, "-4"), ("IPv6", SOUTH.inner6, "-6")):
-        step(f"ping through the tunnel, {version}: the first packet waits for the handshake")
+    for version, inner, flag in (
+        ("IPv4 (its first packet brings about the handshake)", SOUTH.inner4, "-4"),
+        ("IPv6", SOUTH.inner6, "-6"),
+    ):
+        step(f"ping through the tunnel, {version}")
         print(indent(inside(NORTH, "ping", flag, "-c", "3", "-i", "0.2", "-W", "5", inner)))
     server = subprocess.Popen(
         ["ip", "netns", "exec", SOUTH.name, "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -102,7 +105,9 @@ def show_tunnel(cleanup: ExitStack) -> None:
         print(f"      {received['bytes'] / 2**20:.0f} MiB at {received['bits_per_second'] / 1e6:.0f} Mbit/s")
 
     step("`wgpy show`")
-    print(indent(subprocess.run([*wgpy_in(NORTH), "show", NORTH.name], check=True, capture_output=True, text=True).stdout))
+    print(
+        indent(subprocess.run([*wgpy_in(NORTH), "show", NORTH.name], check=True, capture_output=True, text=True).stdout)
+    )
     step("`wgpy down` in each namespace")
 
 

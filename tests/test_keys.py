@@ -85,7 +85,7 @@ def test_the_public_key_is_that_of_wg() -> None:
 @pytest.mark.parametrize("kind", [PrivateKey, PresharedKey])
 def test_nothing_but_base64_and_hex_shows_a_secret(kind: type[PrivateKey] | type[PresharedKey]) -> None:
     key = kind(RAW)
-    for shown in (repr(key), str(key), f"{key}", f"{key!r}", f"{[key]}", "%s" % key):  # noqa: UP031
+    for shown in (repr(key), str(key), f"{key}", f"{key!r}", f"{[key]}", "{}".format(key)):  # noqa: UP032
         assert shown.strip("[]") == f"{kind.__name__}(hidden)"
 
 
