@@ -1,0 +1,104 @@
+"""Allowed IPs: which peer may send from an address, and is sent what goes there (paper, 2; kernel allowedips.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+Network = IPv4Network | IPv6Network
+
+CACHED_ADDRESSES: Final = 4096
+
+
+class AllowedIPs(Generic[T]):
+    """Prefixes and their owners; the longest prefix wins.
+
+    The kernel walks a trie bit by bit. In Python a dict look-up costs no more than one step of such a walk, so here
+    each prefix length in use has a dict, tried from the longest, and the answers of late are remembered. Whoever sends
+    from ever new addresses only empties that memory.
+    """
+
+    def __init__(self) -> None:
+        # By the address's size in bytes, then by the number of host bits, fewest first: owners by network bits.
+        self._tables: dict[int, dict[int, dict[int, T]]] = {4: {}, 16: {}}
+        # The same from the owner's side, in order of insertion.
+        self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
+        self._recent: dict[bytes, T | None] = {}
+
+    def insert(self, network: Network, owner: T) -> None:
+        """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
+        place = size, host_bits, prefix = _place(network)
+        tables = self._tables[size]
+        table = tables.get(host_bits)
+        if table is None:
+            table = tables[host_bits] = {}
+            self._tables[size] = dict(sorted(tables.items()))
+        elif prefix in table:
+            self._disown(table[prefix], place)
+        table[prefix] = owner
+        self._owned.setdefault(owner, {})[place] = network
+        self._recent.clear()
+
+    def remove(self, network: Network, owner: T) -> None:
+        """Take `network` from `owner`; nothing happens when it is not the owner's."""
+        place = _place(network)
+        if place in self._owned.get(owner, ()):
+            self._disown(owner, place)
+            self._erase(place)
+            self._recent.clear()
+
+    def remove_owner(self, owner: T) -> None:
+        """Take all its prefixes from `owner`."""
+        for place in self._owned.pop(owner, ()):
+            self._erase(place)
+        self._recent.clear()
+
+    def lookup(self, address: bytes | memoryview) -> T | None:
+        """The owner of the longest prefix that holds `address` (4 or 16 bytes); None when there is none."""
+        key = bytes(address)
+        try:
+            return self._recent[key]
+        except KeyError:
+            owner = self._find(key)
+        if len(self._recent) >= CACHED_ADDRESSES:
+            self._recent.clear()
+        self._recent[key] = owner
+        return owner
+
+    def networks(self, owner: T) -> tuple[Network, ...]:
+        """The prefixes of `owner` in the order of their insertion."""
+        return tuple(self._owned.get(owner, {}).values())
+
+    def __len__(self) -> int:
+        """How many prefixes there are."""
+        return sum(map(len, self._owned.values()))
+
+    def _find(self, address: bytes) -> T | None:
+        value = int.from_bytes(address, "big")
+        for host_bits, table in self._tables[len(address)].items():
+            owner = table.get(value >> host_bits)
+            if owner is not None:
+                return owner
+        return None
+
+    def _disown(self, owner: T, place: tuple[int, int, int]) -> None:
+        places = self._owned[owner]
+        del places[place]
+        if not places:
+            del self._owned[owner]
+
+    def _erase(self, place: tuple[int, int, int]) -> None:
+        size, host_bits, prefix = place
+        table = self._tables[size][host_bits]
+        del table[prefix]
+        if not table:
+            del self._tables[size][host_bits]
+
+
+def _place(network: Network) -> tuple[int, int, int]:
+    """Where a network is kept: its addresses' size in bytes, its host bits, and its network bits as a number."""
+    bits = network.max_prefixlen
+    host_bits = bits - network.prefixlen
+    return bits // 8, host_bits, int(network.network_address) >> host_bits
