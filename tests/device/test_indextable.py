@@ -1,0 +1,60 @@
+"""Indices: random, in use once at a time, and free again after removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from wgpy.device.indextable import IndexTable
+
+
+def scripted(*draws: int) -> Callable[[int], bytes]:
+    """Randomness that yields these numbers, and fails the test when it is asked for more."""
+    remaining = iter(draws)
+    return lambda size: next(remaining).to_bytes(size, "little")
+
+
+def test_an_index_is_the_four_bytes_drawn() -> None:
+    indices: IndexTable[str] = IndexTable()
+    assert indices.insert("a", scripted(0xDEADBEEF)) == 0xDEADBEEF
+    assert indices.get(0xDEADBEEF) == "a"
+
+
+def test_an_index_in_use_is_drawn_again() -> None:
+    indices: IndexTable[str] = IndexTable()
+    random = scripted(7, 7, 7, 9)
+    assert [indices.insert("a", random), indices.insert("b", random)] == [7, 9]
+    assert [indices.get(7), indices.get(9)] == ["a", "b"]
+
+
+def test_a_removed_index_is_unknown_and_can_be_drawn_again() -> None:
+    indices: IndexTable[str] = IndexTable()
+    indices.insert("a", scripted(7))
+    indices.remove(7)
+    assert indices.get(7) is None
+    assert len(indices) == 0
+    assert indices.insert("b", scripted(7)) == 7
+
+
+def test_removing_a_free_index_does_nothing() -> None:
+    indices: IndexTable[str] = IndexTable()
+    indices.insert("a", scripted(7))
+    indices.remove(8)
+    indices.remove(8)
+    assert len(indices) == 1
+
+
+def test_an_index_can_stand_for_something_else_from_now_on() -> None:
+    indices: IndexTable[str] = IndexTable()
+    indices.insert("handshake", scripted(7))
+    indices.replace(7, "keypair")
+    assert indices.get(7) == "keypair"
+    assert len(indices) == 1
+
+
+def test_many_entries_have_as_many_32_bit_indices() -> None:
+    indices: IndexTable[int] = IndexTable()
+    drawn = [indices.insert(entry, Random(entry).randbytes) for entry in range(50)]
+    assert len(set(drawn)) == len(indices) == 50
+    assert all(0 <= index < 1 << 32 for index in drawn)
+    assert [indices.get(index) for index in drawn] == list(range(50))
