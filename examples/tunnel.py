@@ -11,27 +11,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wgpy import Event, LinuxTun, Tunnel, parse_config
+from wgpy import Event, InterfaceConfig, LinuxTun, Tunnel, parse_config
 
 
-async def main(path: str, seconds: float) -> None:
-    config = parse_config(Path(path).read_text(), path).config
-
+async def main(config: InterfaceConfig, seconds: float) -> None:
     def tell(event: Event) -> None:
         print(f"{event.kind}: {event.public_key} at {event.endpoint}", flush=True)
 
     async with Tunnel(config, tun=LinuxTun.open("wg%d"), on_event=tell) as tunnel:
-        for address in config.addresses:
-            subprocess.run(["ip", "address", "add", str(address), "dev", tunnel.name], check=True)
-        subprocess.run(["ip", "link", "set", tunnel.name, "mtu", str(tunnel.mtu), "up"], check=True)
-        for peer in config.peers:
-            for network in peer.allowed_ips:
-                subprocess.run(["ip", "route", "replace", str(network), "dev", tunnel.name], check=True)
+        await asyncio.to_thread(give_addresses, tunnel, config)
         print(f"{tunnel.name} is up on UDP port {tunnel.listen_port}", flush=True)
         await asyncio.sleep(seconds)
         for status in tunnel.status().peers:
             print(f"{status.public_key}: {status.rx_bytes} bytes received, {status.tx_bytes} sent")
 
 
+def give_addresses(tunnel: Tunnel, config: InterfaceConfig) -> None:
+    for address in config.addresses:
+        ip("address", "add", str(address), "dev", tunnel.name)
+    ip("link", "set", tunnel.name, "mtu", str(tunnel.mtu), "up")
+    for peer in config.peers:
+        for network in peer.allowed_ips:
+            ip("route", "replace", str(network), "dev", tunnel.name)
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 60.0))
+    path = Path(sys.argv[1])
+    asyncio.run(main(parse_config(path.read_text(), str(path)).config, float(sys.argv[2]) if sys.argv[2:] else 60.0))
