@@ -20,23 +20,23 @@ def test_addresses() -> None:
 @pytest.mark.parametrize("packet", [b"", b"\x45", V4[:19], V6[:39], b"\x55" + V4[1:], bytes(60)])
 def test_what_is_not_ip_has_no_address_and_no_length(packet: bytes) -> None:
     assert ip.source(packet) is ip.destination(packet) is None
-    assert ip.packet_length(packet) == 0
+    assert ip.length_and_source(packet) == (0, b"")
 
 
 @pytest.mark.parametrize("packet", [V4, V6, V4[:2] + b"\0\x14" + V4[4:20], V6[:4] + b"\0\0" + V6[6:40]])
 def test_the_length_is_the_headers_whatever_padding_follows(packet: bytes) -> None:
     for padding in (0, 1, 15):
-        assert ip.packet_length(packet + bytes(padding)) == len(packet)
+        assert ip.length_and_source(packet + bytes(padding)) == (len(packet), ip.source(packet))
 
 
 @pytest.mark.parametrize("packet", [V4[:-1], V6[:-1], V4[:2] + b"\0\x13" + V4[4:], V6[:4] + b"\xff\xf0" + V6[6:]])
 def test_a_length_that_cannot_be_is_none(packet: bytes) -> None:
-    assert ip.packet_length(packet) == 0
+    assert ip.length_and_source(packet) == (0, b"")
 
 
 def test_the_largest_ipv6_packet_is_measured_without_overflow() -> None:
     packet = V6[:4] + b"\xff\xff" + V6[6:40] + bytes(65535)
-    assert ip.packet_length(packet) == 65575
+    assert ip.length_and_source(packet) == (65575, packet[8:24])
 
 
 # RFC 6040, figure 4, with the kernel's choice where the RFC says drop: (inner, outer) -> inner afterwards.

@@ -211,8 +211,11 @@ class Device:
         peer, drops, local_index = keypair.peer, keypair.peer.drops, keypair.local_index
         decrypt_into, accept, owner = keypair.receiving.decrypt_into, keypair.replay.accept, self._allowed_ips.lookup
         authenticated = data = received_bytes = 0
+        can_receive = keypair.can_receive(now)
         while start < total:
-            slot, end = start, min(start + stride, total)
+            slot, end = start, start + stride
+            if end > total:
+                end = total
             if end - slot < TRANSPORT_OVERHEAD:
                 break
             kind, index, counter = _header(view, slot)
@@ -220,7 +223,7 @@ class Device:
                 break
             start = end
             lengths.append(0)
-            if not keypair.can_receive(now):
+            if not can_receive:
                 drops[DropReason.EXPIRED_KEY] += 1
                 continue
             body = slot + TRANSPORT_HEADER_SIZE
@@ -238,17 +241,15 @@ class Device:
                 received_bytes += TRANSPORT_OVERHEAD
                 continue
             data += 1
-            length = ip.packet_length(plaintext)
+            length, inner_source = ip.length_and_source(plaintext)
             if not length:
                 drops[DropReason.INVALID_PACKET] += 1
                 continue
-            packet = plaintext[:length]
-            inner_source = ip.source(packet)
-            if inner_source is None or owner(inner_source) is not peer:
+            if owner(inner_source) is not peer:
                 drops[DropReason.DISALLOWED_SOURCE] += 1
                 continue
             if ecn:
-                ip.decapsulate_ecn(packet, ecn)
+                ip.decapsulate_ecn(plaintext, ecn)
             received_bytes += end - slot
             lengths[-1] = length
         if authenticated:

@@ -14,8 +14,8 @@ _ipv4_source = Struct("12x4s").unpack_from
 _ipv4_destination = Struct("16x4s").unpack_from
 _ipv6_source = Struct("8x16s").unpack_from
 _ipv6_destination = Struct("24x16s").unpack_from
-_ipv4_length = Struct(">2xH").unpack_from
-_ipv6_length = Struct(">4xH").unpack_from
+_ipv4_fields = Struct(">BxH8x4s").unpack_from  # version and header length, total length, source
+_ipv6_fields = Struct(">4xH2x16s").unpack_from  # payload length, source
 
 Packet = bytes | bytearray | memoryview
 
@@ -53,21 +53,22 @@ def destination(packet: Packet) -> bytes | None:
     return address
 
 
-def packet_length(plaintext: Packet) -> int:
-    """The length the packet's own header gives, so that padding can be taken off (kernel receive.c).
+def length_and_source(plaintext: Packet) -> tuple[int, bytes]:
+    """The length the packet's own header gives, so that padding can be taken off, and its source (kernel receive.c).
 
-    0 if there is no whole packet: not IP, shorter than its header, or longer than what came.
+    (0, b"") if there is no whole packet: not IP, shorter than its header, or longer than what came.
     """
-    match version(plaintext):
-        case 4:
-            length: int = _ipv4_length(plaintext)[0]
-            if length < IPV4_HEADER_SIZE:
-                return 0
-        case 6:
-            length = _ipv6_length(plaintext)[0] + IPV6_HEADER_SIZE
-        case _:
-            return 0
-    return length if length <= len(plaintext) else 0
+    size = len(plaintext)
+    if size >= IPV4_HEADER_SIZE:
+        first, length, address = _ipv4_fields(plaintext)
+        if first >> 4 == 4:
+            if IPV4_HEADER_SIZE <= length <= size:
+                return length, address
+        elif first >> 4 == 6 and size >= IPV6_HEADER_SIZE:
+            payload_length, address = _ipv6_fields(plaintext)
+            if IPV6_HEADER_SIZE + payload_length <= size:
+                return IPV6_HEADER_SIZE + payload_length, address
+    return 0, b""
 
 
 def ecn(packet: Packet) -> int:
