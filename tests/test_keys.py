@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import pickle
 import subprocess
 
 import pytest
@@ -29,22 +31,19 @@ def test_only_32_bytes_are_a_key(length: int) -> None:
 
 
 GOOD = base64.b64encode(RAW).decode()
+NOT_BASE64 = [
+    "",
+    GOOD[:-1],
+    GOOD + "=",
+    " " + GOOD,
+    GOOD[:-2] + "9=",  # bits that belong to no byte are set
+    GOOD.replace("=", ""),
+    "é" * 44,
+    "-" + GOOD[1:],
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        GOOD[:-1],
-        GOOD + "=",
-        " " + GOOD,
-        GOOD + "\n",
-        GOOD[:-2] + "9=",
-        GOOD.replace("=", ""),
-        "é" * 44,
-        "-" + GOOD[1:],
-    ],
-)
+@pytest.mark.parametrize("text", [*NOT_BASE64, GOOD + "\n"])
 def test_base64_is_strict_and_never_repeated(text: str) -> None:
     with pytest.raises(KeyFormatError) as raised:
         PresharedKey.from_base64(text)
@@ -76,6 +75,14 @@ def test_the_public_key_is_that_of_rfc_7748() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("text", NOT_BASE64)
+def test_wg_refuses_the_same_texts(text: str) -> None:
+    said = subprocess.run(["wg", "pubkey"], input=text, capture_output=True, text=True, check=False)
+    assert said.returncode != 0
+    assert said.stdout == ""
+
+
+@pytest.mark.root
 def test_the_public_key_is_that_of_wg() -> None:
     key = PrivateKey.generate()
     said = subprocess.run(["wg", "pubkey"], input=key.base64(), capture_output=True, text=True, check=True).stdout
@@ -87,6 +94,15 @@ def test_nothing_but_base64_and_hex_shows_a_secret(kind: type[PrivateKey] | type
     key = kind(RAW)
     for shown in (repr(key), str(key), f"{key}", f"{key!r}", f"{[key]}", "{}".format(key)):  # noqa: UP032
         assert shown.strip("[]") == f"{kind.__name__}(hidden)"
+
+
+@pytest.mark.parametrize("kind", [PrivateKey, PresharedKey])
+def test_a_copy_of_a_secret_hides_it_too(kind: type[PrivateKey] | type[PresharedKey]) -> None:
+    key = kind(RAW)
+    for again in (copy.copy(key), copy.deepcopy(key), pickle.loads(pickle.dumps(key))):
+        assert again == key
+        assert type(again) is kind
+        assert repr(again) == f"{kind.__name__}(hidden)"
 
 
 def test_a_public_key_is_shown() -> None:
