@@ -35,11 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = len(terminalreporter.stats.get("skipped", []))
     terminalreporter.write_line(f"skipped: {skipped}", yellow=skipped > 0)
+    if skipped and os.environ.get("WGPY_NO_SKIPS"):
+        terminalreporter.write_line("WGPY_NO_SKIPS is set, and tests were skipped: that is a failure", red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("WGPY_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
-        reporter.write_line("WGPY_NO_SKIPS is set, and tests were skipped: that is a failure", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -12,7 +12,6 @@ need wg wireguard-tools
 need wireguard-go wireguard-go
 need nft nftables
 need sysctl procps
-need tcpdump tcpdump
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"
