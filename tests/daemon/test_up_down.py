@@ -196,17 +196,11 @@ def test_a_port_in_use_is_said_with_the_port(host: Host) -> None:
 
 def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
     host.write()
-    host.path.chmod(0o644)
-    for directory in (host.path.parent, *host.path.parent.parents):
-        if directory.stat().st_uid == 0 and str(directory).startswith("/tmp/"):
-            directory.chmod(0o755)
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root in name only, who may read our files
     for verb in ("up", "run"):
-        said = host.namespace.run(
-            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *WGPY, verb, str(host.path), check=False
-        )
-        lines = [line for line in said.splitlines() if "world accessible" not in line]
-        assert len(lines) == 1, said
-        assert "run as root" in lines[0]
+        said = host.namespace.run(*powerless, *WGPY, verb, str(host.path), check=False)
+        assert said.count("\n") == 1, said
+        assert "run as root" in said
 
 
 def test_run_stays_in_the_foreground_and_ends_on_a_signal(host: Host) -> None:

@@ -8,7 +8,6 @@ import select
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -16,6 +15,7 @@ from typing import Self
 import pytest
 
 from tests.support.netns import Namespace
+from tests.support.peers import iperf3
 from wgpy.tun.linux import LinuxTun
 
 ADDRESSES = {4: ("10.9.0.1", "10.9.0.2"), 6: ("fd09::1", "fd09::2")}
@@ -163,27 +163,9 @@ def test_udp_datagrams_arrive_whole_and_in_order(offload: bool, version: int) ->
 
 @pytest.mark.parametrize("offload", [True, False])
 def test_iperf3(offload: bool) -> None:
-    pytest.importorskip("shutil").which("iperf3") or pytest.skip("needs iperf3")
     with Cable(offload=offload) as cable:
-        cable.right.popen("iperf3", "-s", stdout=subprocess.DEVNULL)
-        wait_for_port(cable.right, 5201)
-        for arguments in (
-            ["-4"],
-            ["-6"],
-            ["-4", "-P", "4", "-R"],
-            ["-4", "-u", "-b", "50M"],
-            ["-6", "-u", "-b", "50M"],
-        ):
+        for arguments in ("-4", "-6", "-4 -P 4 -R", "-4 -u -b 50M", "-6 -u -b 50M"):
             address = ADDRESSES[6 if "-6" in arguments else 4][1]
-            report = json.loads(cable.left.run("iperf3", "-J", "-c", address, "-t", "1", *arguments))
-            total = report["end"]["sum" if "-u" in arguments else "sum_received"]
-            assert total["bytes"] > 1_000_000, arguments
-            print(offload, arguments, f"{total['bits_per_second'] / 1e6:.0f} Mbit/s")
+            end = iperf3(cable.left, cable.right, address, *arguments.split(), seconds=1)
+            assert end["sum" if "-u" in arguments else "sum_received"]["bytes"] > 1_000_000, arguments
         assert cable.lost() <= {"full"}
-
-
-def wait_for_port(namespace: Namespace, port: int) -> None:
-    deadline = time.monotonic() + 5
-    while f":{port}" not in namespace.run("ss", "-Hltn"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
