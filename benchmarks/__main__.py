@@ -42,6 +42,10 @@ def main() -> int:
             report.setdefault("tcp_ratio", {})[way] = ratio
             ours, theirs = rates["wgpy"][way], rates["wireguard-go"][way]
             tell(f"{way:8}: wgpy {ours:.0f} Mbit/s, wireguard-go {theirs:.0f} Mbit/s: ratio {ratio:.2f}")
+    if arguments.what == "endurance":
+        from benchmarks import endurance
+
+        report["endurance"] = endurance.measure(arguments.minutes, tell)
     if arguments.json:
         print(json.dumps(report, indent=2))
     return 0
@@ -80,9 +84,12 @@ def _missing() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", "import", "stages", "tcp"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "import", "stages", "tcp", "endurance"), default="all")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of TCP (default 3)")
     parser.add_argument("--seconds", type=float, default=5, help="seconds of TCP each (default 5)")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="of TCP for endurance, which is not in all (default 10)"
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON on standard output, progress on stderr")
     return parser
 

@@ -32,12 +32,17 @@ def measure(rounds: int, seconds: float, tell: Callable[[str], None]) -> dict[st
     return {name: {way: median(rates) for way, rates in ways.items()} for name, ways in results.items()}
 
 
-def _bring_up(implementation: type[Wgpy] | type[WireguardGo], cleanup: ExitStack) -> tuple[Side, Side]:
-    directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
+def cable(cleanup: ExitStack) -> tuple[Side, Side]:
+    """Two namespaces that reach each other."""
     a, b = cleanup.enter_context(Namespace()), cleanup.enter_context(Namespace())
     veth_pair(a, b, (("192.0.2.1/24",), ("192.0.2.2/24",)))
-    left, right = Side(a, "192.0.2.1", "10.8.0.1", "fd08::1"), Side(b, "192.0.2.2", "10.8.0.2", "fd08::2")
+    return Side(a, "192.0.2.1", "10.8.0.1", "fd08::1"), Side(b, "192.0.2.2", "10.8.0.2", "fd08::2")
+
+
+def _bring_up(implementation: type[Wgpy] | type[WireguardGo], cleanup: ExitStack) -> tuple[Side, Side]:
+    directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
+    left, right = cable(cleanup)
     for side, other in ((left, right), (right, left)):
         cleanup.callback(implementation(side, directory, peer_section(other)).close)
-    a.run("ping", "-c", "1", "-W", "5", right.inner4)
+    left.namespace.run("ping", "-c", "1", "-W", "5", right.inner4)
     return left, right
