@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.daemon.uapi_client import serving_pid
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -218,7 +219,6 @@ def test_run_stays_in_the_foreground_and_ends_on_a_signal(host: Host) -> None:
 def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way(host: Host) -> None:
     host.write()
     host.up()
-    from wgpy.daemon.uapi_server import serving_pid
 
     os.kill(serving_pid(host.name), signal.SIGKILL)
     assert wait_for(lambda: host.name not in host.namespace.run("ip", "-o", "link"))
@@ -228,7 +228,6 @@ def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way
 
 def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
     from wgpy.daemon.process import log_path
-    from wgpy.daemon.uapi_server import serving_pid
 
     host.write()
     host.up()

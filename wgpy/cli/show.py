@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import socket
+import argparse
+import json
+import os
+import sys
+import time
 from typing import Any, Final
 
-from wgpy.config.uapi import UapiError, parse_status
-from wgpy.daemon.uapi_server import DIRECTORY, socket_path
+from wgpy.daemon import uapi_client
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ControlError
-
-TIMEOUT: Final = 10.0  # seconds to wait for a daemon's answer
 
 _UNITS: Final = ((365 * 86400, "year"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _STYLES: Final = {"interface": "\x1b[32m", "peer": "\x1b[33m", "unit": "\x1b[36m", "bold": "\x1b[1m", "red": "\x1b[31m"}
 _RESET: Final = "\x1b[0m"
 
 
-def interfaces() -> list[str]:
-    """The names of all interfaces with a UAPI socket."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.sock")) if DIRECTORY.is_dir() else []
+def add(verbs: Any) -> None:
+    """Add the command to the command line."""
+    show = verbs.add_parser(
+        "show",
+        help="interfaces and peers, as `wg show`",
+        description="Show every interface that answers in /var/run/wireguard, or one. Private and preshared keys are "
+        "never shown.",
+    )
+    show.add_argument("interface", metavar="INTERFACE", nargs="?", help="only this one")
+    show.add_argument("--json", action="store_true", help="as JSON: bytes, seconds since 1970, drops by reason")
+    show.set_defaults(call=_show)
 
 
-def read(name: str) -> DeviceStatus:
-    """Ask the daemon. Raises ControlError when it does not answer as it should."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(TIMEOUT)
+def _show(arguments: argparse.Namespace) -> int:
+    names = [arguments.interface] if arguments.interface else uapi_client.interfaces()
+    statuses = {}
+    failed = False
+    for name in names:
         try:
-            client.connect(str(socket_path(name)))
-            client.sendall(b"get=1\n\n")
-            client.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
-        except OSError as error:
-            reason = error.strerror or "no answer"
-            raise ControlError(f"{reason} ({socket_path(name)})") from error
-    try:
-        return parse_status(answer.decode("ascii", errors="replace"), socket.if_nametoindex)
-    except UapiError as error:
-        raise ControlError(f"an answer that is not UAPI: {error}") from error
+            statuses[name] = uapi_client.read(name)
+        except ControlError as error:
+            print(f"Unable to access interface {name}: {error}", file=sys.stderr)
+            failed = True
+    if arguments.json:
+        print(json.dumps({name: as_json(status) for name, status in statuses.items()}, indent=2))
+    else:
+        colour = {"always": True, "never": False}.get(os.environ.get("WG_COLOR_MODE", ""), sys.stdout.isatty())
+        now = int(time.time())
+        print("\n".join(as_text(name, status, now, colour) for name, status in statuses.items()), end="")
+    return 1 if failed and not statuses else 0
 
 
 def as_text(name: str, status: DeviceStatus, now: int, colour: bool) -> str:

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from wgpy.config.values import InterfaceConfig
 from wgpy.daemon.quick import Quick
-from wgpy.daemon.uapi_server import UapiServer, serving_pid
+from wgpy.daemon.uapi_client import serving_pid
+from wgpy.daemon.uapi_server import UapiServer
 from wgpy.device.changes import DeviceChange
 from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.tun.linux import LinuxTun

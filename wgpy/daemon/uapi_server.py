@@ -11,22 +11,16 @@ import errno
 import logging
 import os
 import socket
-import struct
-from pathlib import Path
 from typing import Final
 
 from wgpy.config.uapi import UapiError, format_status, parse_set
+from wgpy.daemon.uapi_client import answers, socket_path
 from wgpy.errors import ConfigError, ControlError, SocketError
 from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 
-DIRECTORY: Final = Path("/var/run/wireguard")
 MAX_LINE: Final = 1 << 16
-
-
-def socket_path(name: str) -> Path:
-    return DIRECTORY / f"{name}.sock"
 
 
 class UapiServer:
@@ -43,7 +37,7 @@ class UapiServer:
         path = self._path
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if path.exists() and _answers(path):
+            if path.exists() and answers(path):
                 raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
             path.unlink(missing_ok=True)
             old_mask = os.umask(0o077)
@@ -109,22 +103,3 @@ async def _read_request(reader: asyncio.StreamReader) -> list[str] | None:
         elif lines:
             return lines
     return None
-
-
-def serving_pid(name: str) -> int:
-    """The process that serves the interface `name`. Raises ControlError when none answers."""
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(socket_path(name)))
-        except OSError as error:
-            raise ControlError(f"no daemon serves {name}: {socket_path(name)}: {error.strerror}") from error
-        return int(struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True

@@ -1,0 +1,44 @@
+"""Configuration files as commands name them: an interface in /etc/wireguard, or a path."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from wgpy.config import wgquick
+from wgpy.errors import ConfigError
+
+CONFIG_DIRECTORY: Final = Path("/etc/wireguard")
+CONFIG_HELP: Final = "an interface name, for /etc/wireguard/NAME.conf, or a path to NAME.conf"
+_INTERFACE_NAME: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+
+
+def locate(config: str) -> tuple[str, Path]:
+    """An interface's name and its file, from either, as wg-quick takes them. Raises ConfigError."""
+    if _INTERFACE_NAME.fullmatch(config):
+        return config.removesuffix(".conf"), (
+            Path(config) if config.endswith(".conf") else CONFIG_DIRECTORY / f"{config}.conf"
+        )
+    path = Path(config)
+    name = path.name.removesuffix(".conf")
+    if path.suffix != ".conf" or not _INTERFACE_NAME.fullmatch(name):
+        raise ConfigError(f"{config}: expected an interface name or a path to NAME.conf, NAME of at most 15 characters")
+    return name, path
+
+
+def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
+    name, path = locate(config)
+    text = read(path)
+    if path.stat().st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
+        print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
+    return name, wgquick.parse(text, str(path))
+
+
+def read(path: Path) -> str:
+    """The file's text, to the byte (undecodable ones included). Raises ConfigError."""
+    try:
+        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
