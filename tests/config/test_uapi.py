@@ -120,6 +120,14 @@ def test_a_get_answer_is_read_and_written_in_the_order_of_wireguard_go() -> None
     assert parse_status(GET) == STATUS
 
 
+def test_drops_are_told_after_the_rest_where_there_are_any() -> None:
+    status = DeviceStatus(drops={"malformed": 2}, peers=(PeerStatus(public_key=BOB, drops={"invalid_mac1": 1}),))
+    told = format_status(status)
+    assert told.startswith("drop=malformed:2\npublic_key=")
+    assert told.endswith("persistent_keepalive_interval=0\ndrop=invalid_mac1:1\nerrno=0\n\n")
+    assert parse_status(told) == status
+
+
 def test_an_empty_request_changes_nothing_and_an_empty_device_says_only_that_all_is_well() -> None:
     assert parse_set([]) == DeviceChange()
     assert format_set(DeviceChange()) == "set=1\n\n"

@@ -237,6 +237,14 @@ def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
     assert log_path(host.name).stat().st_mode & 0o777 == 0o600
 
 
+def test_show_counts_what_was_dropped_and_stock_wg_reads_on(host: Host) -> None:
+    host.write("ListenPort = 5558")
+    host.up()
+    host.namespace.run("bash", "-c", "for n in 1 2 3; do echo nonsense > /dev/udp/127.0.0.1/5558; done")
+    assert wait_for(lambda: '"malformed": 3' in host.wgpy("show", host.name, "--json"))
+    assert f"peer: {PEER}" in host.namespace.run("wg", "show", host.name)
+
+
 def test_garbage_on_the_control_socket_is_refused_and_changes_nothing(host: Host) -> None:
     import socket
 

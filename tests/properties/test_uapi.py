@@ -20,6 +20,7 @@ from wgpy.config.uapi import (
     parse_status,
 )
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.effects import DropReason
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -58,6 +59,7 @@ changes = st.builds(
     replace_peers=st.booleans(),
     peers=st.lists(peer_changes, max_size=4).map(tuple),
 )
+drops = st.dictionaries(st.sampled_from(DropReason).map(str), st.integers(1, 2**40), max_size=3)
 peer_statuses = st.builds(
     PeerStatus,
     public_key=public_keys,
@@ -68,6 +70,7 @@ peer_statuses = st.builds(
     tx_bytes=sixty_four,
     rx_bytes=sixty_four,
     persistent_keepalive=sixteen,
+    drops=drops,
 )
 private_keys = st.none() | st.builds(PrivateKey, key_bytes.filter(any))
 statuses = st.builds(

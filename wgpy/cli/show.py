@@ -140,7 +140,9 @@ def as_json(status: DeviceStatus) -> dict[str, Any]:
                 "rx_bytes": peer.rx_bytes,
                 "tx_bytes": peer.tx_bytes,
                 "persistent_keepalive": peer.persistent_keepalive,
+                "drops": dict(peer.drops),
             }
             for peer in status.peers
         ],
+        "drops": dict(status.drops),
     }

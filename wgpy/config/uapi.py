@@ -21,6 +21,7 @@ from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
+_REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
 _SAFE_TO_SHOW: Final = re.compile(r"[a-z_]{1,32}")  # a base64 key in a wrong place ends in = and would pass for a name
 
@@ -76,6 +77,13 @@ def _endpoint(text: str) -> Endpoint:
     return endpoint
 
 
+def _drop(text: str) -> tuple[str, int]:
+    reason, _, count = text.partition(":")
+    if not _REASON.fullmatch(reason) or not _NUMBER.fullmatch(count):
+        raise ValueError
+    return reason, int(count)
+
+
 _HEX: Final = "64 hexadecimal digits"
 _PREFIX_EXPECTED: Final = "an address, a slash and a prefix length"
 _PUBLIC_KEY: Final = _Key("public_key", PublicKey.from_hex, _HEX)
@@ -101,13 +109,20 @@ _SET_PEER: Final = _PEER | {
     "allowed_ip": _Key("allowed_ips", _allowed_ip_change, _PREFIX_EXPECTED),
     "protocol_version": _constant("", "1"),
 }
-_GET_PEER: Final = _PEER | {
-    "last_handshake_time_sec": _number("seconds", 2**63 - 1),
-    "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
-    "tx_bytes": _number("tx_bytes", 2**64 - 1),
-    "rx_bytes": _number("rx_bytes", 2**64 - 1),
-    "allowed_ip": _Key("allowed_ips", _network, _PREFIX_EXPECTED),
-}
+# Ours alone; `wg` skips keys it does not know.
+_DROP: Final = {"drop": _Key("drops", _drop, "a reason, a colon and a number of packets")}
+_GET_DEVICE: Final = _DEVICE | _DROP
+_GET_PEER: Final = (
+    _PEER
+    | _DROP
+    | {
+        "last_handshake_time_sec": _number("seconds", 2**63 - 1),
+        "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
+        "tx_bytes": _number("tx_bytes", 2**64 - 1),
+        "rx_bytes": _number("rx_bytes", 2**64 - 1),
+        "allowed_ip": _Key("allowed_ips", _network, _PREFIX_EXPECTED),
+    }
+)
 
 
 def _no_interfaces(name: str) -> int:
@@ -153,7 +168,7 @@ def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfac
             if code := abs(int(value)):  # wireguard-go answers negative ones
                 raise UapiError(f"the interface answered with error {errno.errorcode.get(code, code)}", code)
             break
-        table = _GET_PEER if peers else _DEVICE
+        table = _GET_PEER if peers else _GET_DEVICE
         if key in table:
             read = _read(where, key, value, table[key], interface_index, errno.EPROTO)
             if key not in ("private_key", "preshared_key") or not read.is_zero():  # all zero: it has none
@@ -195,6 +210,8 @@ def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, 
     fields = peers[-1] if peers else device
     if key.field == "allowed_ips":
         fields.setdefault("allowed_ips", []).append(value)
+    elif key.field == "drops":
+        fields.setdefault("drops", {}).update([value])
     elif key.field:
         fields[key.field] = value
     if key.field == "replace_allowed_ips":
@@ -227,6 +244,7 @@ def format_status(status: DeviceStatus) -> str:
     """The answer to `get=1`, in the order of wireguard-go, with `errno=0` and the empty line. It holds the secrets."""
     lines = _given("private_key", status.private_key if any(status.private_key or b"") else None)
     lines += _given("listen_port", status.listen_port or None) + _given("fwmark", status.fwmark or None)
+    lines += [f"drop={reason}:{count}" for reason, count in status.drops.items()]
     for peer in status.peers:
         seconds, nanoseconds = divmod(peer.last_handshake_ns, 10**9)
         lines += [
@@ -240,5 +258,6 @@ def format_status(status: DeviceStatus) -> str:
             f"rx_bytes={peer.rx_bytes}",
             f"persistent_keepalive_interval={peer.persistent_keepalive}",
             *(f"allowed_ip={network}" for network in peer.allowed_ips),
+            *(f"drop={reason}:{count}" for reason, count in peer.drops.items()),
         ]
     return "\n".join([*lines, "errno=0"]) + "\n\n"
