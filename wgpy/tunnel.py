@@ -23,8 +23,9 @@ from wgpy.device.device import Device
 from wgpy.device.effects import Effects, Event, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, TunError, WgpyError
+from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
 from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.net.monitor import Monitor
 from wgpy.net.resolve import resolve
 from wgpy.net.udp import UdpSockets
 
@@ -35,6 +36,9 @@ READS_PER_WAKEUP: Final = 8
 # Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
 MAX_WAITING: Final = 256
 
+# Seconds by which the machine must have slept for the sessions to be forgotten, as the kernel forgets them.
+SUSPENDED_FROM: Final = 1.0
+
 
 class Tun(Protocol):
     """What a tunnel needs of a TUN: `LinuxTun` and `MemoryTun` are two."""
@@ -44,6 +48,7 @@ class Tun(Protocol):
 
     def read(self) -> Burst | None: ...
     def write(self, burst: Burst) -> None: ...
+    def link(self) -> tuple[bool, int] | None: ...
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None: ...
     def stop_reading(self) -> None: ...
     def close(self) -> None: ...
@@ -52,6 +57,11 @@ class Tun(Protocol):
 def clock() -> float:
     """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _suspended() -> float:
+    """Seconds this machine has spent suspended since it was started."""
+    return clock() - time.monotonic()
 
 
 class Tunnel:
@@ -84,6 +94,9 @@ class Tunnel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
+        self._suspended = _suspended()
+        self._monitor: Monitor | None = None
+        self._closed: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -118,41 +131,81 @@ class Tunnel:
     ) -> None:
         self.close()
 
-    async def start(self) -> None:
-        """Resolve the endpoints, open the sockets, begin to carry packets.
+    async def start(self, *, up: bool = True) -> None:
+        """Resolve the endpoints, take the configuration on, and unless `up` is False begin to carry packets.
 
         Raises NetworkError for an endpoint that cannot be resolved, SocketError for a port that cannot be opened.
         """
         self._loop = asyncio.get_running_loop()
-        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._closed = self._loop.create_future()
         change = await to_change(self.config)
-        self._udp = UdpSockets.open(self.config.listen_port, fwmark=self.config.fwmark, offload=self._offload)
         self.device.mtu = self._tun.mtu
-        now = clock()
-        self._carry_out(self.device.configure(change, now))
-        self.device.listen_port = self._udp.port
-        self._carry_out(self.device.start(now))
-        self._udp.start_reading(self._loop, self._udp_readable)
+        self._carry_out(self.device.configure(change, clock()))
+        if up:
+            self.up()
         self._tun.start_reading(self._loop, self._tun_readable)
+
+    def up(self) -> None:
+        """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
+        if self._udp is not None:
+            return
+        self._udp = UdpSockets.open(self.device.listen_port, fwmark=self.device.fwmark, offload=self._offload)
+        self.device.listen_port = self._udp.port
+        self._udp.start_reading(self._loop, self._udp_readable)
+        self._carry_out(self.device.start(clock()))
         self._set_timer()
+
+    def down(self) -> None:
+        """Close the sockets and forget sessions, as when the link goes down; the port and the configuration stay."""
+        if self._udp is None:
+            return
+        udp, self._udp = self._udp, None
+        self._stop_udp(udp)
+        if self._waiting:
+            self._waiting.clear()
+            self._tun.start_reading(self._loop, self._tun_readable)
+        self.device.stop()
+        self._set_timer()
+
+    def follow_link(self) -> None:
+        """From now on go up and down with the interface, take over its MTU, and let new routes choose source addresses.
+
+        An interface that was moved to another network namespace is taken to be as it was last.
+        """
+        self._monitor = Monitor(self._loop, self._link_changed)
+        self._link_changed()
+
+    def _link_changed(self) -> None:
+        self.device.forget_sources()
+        try:
+            link = self._tun.link()
+        except TunError as error:
+            self._fail(error)
+            return
+        if link is None:
+            return
+        is_up, self.mtu = link
+        if not is_up:
+            self.down()
+            return
+        try:
+            self.up()
+        except SocketError as error:
+            log.error("(%s) %s", self.name, error)
 
     def close(self) -> None:
         """Stop carrying packets; sessions and keys are gone afterwards. Closing twice is harmless."""
-        if self._udp is None:
-            self._tun.close()
-            return
-        udp, self._udp = self._udp, None
-        self._tun.stop_reading()
-        self._stop_udp(udp)
-        self._waiting.clear()
-        self.device.stop()
-        self._set_timer()
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        self.down()
         self._tun.close()
-        if not self._closed.done():
+        if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
     async def wait_closed(self) -> None:
         """Wait until the tunnel is closed. Raises TunError when that was because its interface went away."""
+        assert self._closed is not None, "start the tunnel first"
         await asyncio.shield(self._closed)
 
     # Data.
@@ -187,6 +240,10 @@ class Tunnel:
 
     def _deadline_came(self) -> None:
         self._timer = self._timer_at = None
+        suspended = _suspended()
+        if suspended - self._suspended > SUSPENDED_FROM:
+            self._suspended = suspended
+            self.device.forget_sessions()
         try:
             self._carry_out(self.device.handle_timeout(clock()))
         except TunError as error:
@@ -245,7 +302,7 @@ class Tunnel:
             self._tun.start_reading(self._loop, self._tun_readable)
 
     def _fail(self, error: WgpyError) -> None:
-        if not self._closed.done():
+        if self._closed is not None and not self._closed.done():
             self._closed.set_exception(error)
             self._closed.exception()  # marked as seen: nobody has to wait for it
         self.close()

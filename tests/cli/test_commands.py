@@ -118,7 +118,7 @@ def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) ->
     assert verb in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["sideways"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
+@pytest.mark.parametrize("arguments", [[], ["shwo"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -13,9 +13,9 @@ from wgpy.errors import WgpyError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    from wgpy.cli.commands import parser
+    from wgpy.cli.commands import parse
 
-    arguments = parser().parse_args(argv)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         status: int = arguments.call(arguments)
         sys.stdout.flush()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from wgpy.cli.files import CONFIG_HELP, load, locate
+from wgpy.errors import ControlError
 
 
 def add(verbs: Any) -> None:
@@ -42,25 +44,37 @@ def add(verbs: Any) -> None:
     down.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     down.set_defaults(call=_down)
 
+    serve = verbs.add_parser(
+        "serve",
+        help="serve a bare interface, as wireguard-go does; the same as: wgpy [-f] INTERFACE",
+        description="Create an interface and serve it in the background, without addresses, routes or configuration: "
+        "`wg` and `ip` give it those. This is what wg-quick calls with WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy.",
+        epilog="Environment: WG_PROCESS_FOREGROUND=1 as -f; WG_TUN_FD and WG_UAPI_FD, file descriptors to take over; "
+        "LOG_LEVEL verbose, error (the default) or silent.",
+    )
+    serve.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
+    serve.add_argument("interface", metavar="INTERFACE", help='its name; "wg%%d" takes the first free number')
+    serve.set_defaults(call=_serve)
+
 
 def _up(arguments: argparse.Namespace) -> int:
-    from wgpy.daemon.process import start_in_background
+    from wgpy.daemon.process import Job, start_in_background
 
     name, file = load(arguments.config)
-    return start_in_background(name, file.config, offload=not arguments.no_offload)
+    return start_in_background(Job(name, file.config, offload=not arguments.no_offload))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import logging
 
-    from wgpy.daemon.process import run
+    from wgpy.daemon.process import Job, run
 
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(levelname)s %(name)s: %(message)s",
     )
     name, file = load(arguments.config)
-    return run(name, file.config, offload=not arguments.no_offload)
+    return run(Job(name, file.config, offload=not arguments.no_offload))
 
 
 def _down(arguments: argparse.Namespace) -> int:
@@ -68,3 +82,37 @@ def _down(arguments: argparse.Namespace) -> int:
 
     stop(locate(arguments.config)[0])
     return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    import logging
+
+    from wgpy.config.values import InterfaceConfig
+    from wgpy.daemon.process import Job, run, start_in_background
+
+    levels = {"verbose": logging.DEBUG, "debug": logging.DEBUG, "silent": logging.CRITICAL}
+    logging.basicConfig(
+        level=levels.get(os.environ.get("LOG_LEVEL", ""), logging.ERROR), format="%(levelname)s: %(message)s"
+    )
+    job = Job(
+        arguments.interface,
+        InterfaceConfig(),
+        quick=False,
+        tun_fd=_inherited("WG_TUN_FD"),
+        uapi_fd=_inherited("WG_UAPI_FD"),
+    )
+    if arguments.foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
+        return run(job)
+    return start_in_background(job)
+
+
+def _inherited(variable: str) -> int | None:
+    """A file descriptor that whoever started us names in the environment. Raises ControlError."""
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    try:
+        os.fstat(int(text))
+    except (ValueError, OSError):
+        raise ControlError(f"{variable}={text}: expected the number of an open file descriptor") from None
+    return int(text)

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,12 +39,24 @@ def log_path(name: str) -> Path:
     return RUN_DIRECTORY / f"{name}.log"
 
 
-def run(name: str, config: InterfaceConfig, *, ready: Callable[[], None] = lambda: None, offload: bool = True) -> int:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a daemon is to serve."""
+
+    name: str
+    config: InterfaceConfig
+    quick: bool = True  # addresses, routes, DNS and hooks, as wg-quick; else the interface alone, as wireguard-go
+    offload: bool = True
+    tun_fd: int | None = None  # already attached to the interface
+    uapi_fd: int | None = None  # already listening on its socket
+
+
+def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr."""
     try:
-        return _run_loop(partial(_serve, name, config, ready, offload))
+        return _run_loop(partial(_serve, job, ready))
     except WgpyError as error:
-        print(f"wgpy: {name}: {error}", file=sys.stderr)
+        print(f"wgpy: {job.name}: {error}", file=sys.stderr)
         return 1
 
 
@@ -56,35 +69,42 @@ def _run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return runner.run(main())
 
 
-async def _serve(name: str, config: InterfaceConfig, ready: Callable[[], None], offload: bool) -> int:
+async def _serve(job: Job, ready: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
-    if name in (existing for _, existing in socket.if_nameindex()):
-        raise TunError(f"interface {name} already exists: `wgpy down {name}` first, or choose another name")
-    tunnel = Tunnel(config, tun=LinuxTun.open(name, offload=offload), offload=offload)
-    uapi = UapiServer(tunnel)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    tunnel = Tunnel(job.config, tun=_open_tun(job), offload=job.offload)
+    uapi = UapiServer(tunnel, listener=job.uapi_fd)
     quick = Quick(
-        name,
-        config,
+        tunnel.name,
+        job.config,
         say=say,
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
     )
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     try:
-        await tunnel.start()
+        await tunnel.start(up=job.quick)
         await uapi.start()
-        await asyncio.to_thread(quick.up, tunnel.endpoints())
-        tunnel.mtu = quick.mtu
+        if job.quick:
+            await asyncio.to_thread(quick.up, tunnel.endpoints())
+        tunnel.follow_link()
         if not stopping.is_set():
             ready()
-        await _first_of(stopping.wait(), tunnel.wait_closed())
+        await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
     finally:
         await uapi.close()
         await asyncio.to_thread(quick.down)
         tunnel.close()
     return 0
+
+
+def _open_tun(job: Job) -> LinuxTun:
+    if job.tun_fd is not None:
+        return LinuxTun.adopt(job.tun_fd, offload=job.offload)
+    if job.name in (existing for _, existing in socket.if_nameindex()):
+        raise TunError(f"interface {job.name} already exists: `wgpy down {job.name}` first, or choose another name")
+    return LinuxTun.open(job.name, offload=job.offload)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
@@ -110,7 +130,7 @@ def say(step: str) -> None:
     print(f"[#] {step}", file=sys.stderr, flush=True)
 
 
-def start_in_background(name: str, config: InterfaceConfig, *, offload: bool = True) -> int:
+def start_in_background(job: Job) -> int:
     """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status)."""
     readable, writable = os.pipe()
     child = os.fork()
@@ -123,13 +143,13 @@ def start_in_background(name: str, config: InterfaceConfig, *, offload: bool = T
     os.setsid()
 
     def ready() -> None:
-        _detach_output(name)
+        _detach_output(job.name)
         os.write(writable, b"1")
         os.close(writable)
 
     status = 1
     try:
-        status = run(name, config, ready=ready, offload=offload)
+        status = run(job, ready=ready)
     finally:
         sys.stderr.flush()
         os._exit(status)

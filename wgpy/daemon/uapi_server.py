@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import Final
 
 from wgpy.config.uapi import UapiError, format_status, parse_set
@@ -21,14 +22,20 @@ from wgpy.tunnel import Tunnel
 log = logging.getLogger("wgpy")
 
 MAX_LINE: Final = 1 << 16
+REMOVAL_POLL: Final = 1.0  # seconds
 
 
 class UapiServer:
-    """Serves one tunnel. Only root may connect: the socket's mode is 0700, as wireguard-go's."""
+    """Serves one tunnel. Only root may connect: the socket's mode is 0700, as wireguard-go's.
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    `listener` is a file descriptor that already listens on the socket, from whoever started us.
+    """
+
+    def __init__(self, tunnel: Tunnel, *, listener: int | None = None) -> None:
         self._tunnel = tunnel
         self._path = socket_path(tunnel.name)
+        self._listener = listener
+        self._own: int | None = None  # the socket file's inode
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -36,6 +43,11 @@ class UapiServer:
         """Listen, replacing a stale socket. Raises ControlError when a daemon answers on it, or it cannot be made."""
         path = self._path
         try:
+            if self._listener is not None:
+                inherited = socket.socket(fileno=self._listener)
+                self._server = await asyncio.start_unix_server(self._connected, sock=inherited, limit=MAX_LINE)
+                self._own = _inode(path)
+                return
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if path.exists() and answers(path):
                 raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
@@ -45,8 +57,14 @@ class UapiServer:
                 self._server = await asyncio.start_unix_server(self._connected, path, limit=MAX_LINE)
             finally:
                 os.umask(old_mask)
+            self._own = _inode(path)
         except OSError as error:
             raise ControlError(f"cannot make {path}: {error.strerror}") from error
+
+    async def wait_removed(self) -> None:
+        """Wait until somebody deletes the socket file or puts another in its place: a way to end the daemon."""
+        while self._own is None or _inode(self._path) == self._own:  # noqa: ASYNC110 (Python has no inotify)
+            await asyncio.sleep(REMOVAL_POLL)
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""
@@ -55,7 +73,8 @@ class UapiServer:
             self._server = None
             for connection in list(self._connections):
                 connection.cancel()
-            self._path.unlink(missing_ok=True)
+            if self._own is not None and _inode(self._path) == self._own:
+                self._path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -91,6 +110,13 @@ class UapiServer:
             log.warning("(%s) %s", self._tunnel.name, error)
             return errno.EADDRINUSE
         return 0
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 async def _read_request(reader: asyncio.StreamReader) -> list[str] | None:

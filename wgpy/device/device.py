@@ -121,6 +121,12 @@ class Device:
         for peer in self._peers.values():
             peer.stop()
 
+    def forget_sessions(self) -> None:
+        """The machine was suspended: agree on new keys with everybody (kernel device.c, wg_pm_notification)."""
+        for peer in self._peers.values():
+            peer.erase_keys()
+            peer.handshake_sent_at = -inf
+
     # Outbound.
 
     def send(self, burst: Burst | bytes, now: float) -> Effects:
@@ -158,6 +164,11 @@ class Device:
     def forget_source(self, public_key: PublicKey) -> None:
         """Tell that a transmit to this peer could not leave from its sticky source address any more."""
         if (peer := self._peers.get(public_key)) is not None:
+            peer.forget_source()
+
+    def forget_sources(self) -> None:
+        """Tell that routes or addresses have changed: the routes choose each local address anew."""
+        for peer in self._peers.values():
             peer.forget_source()
 
     # Inbound.
@@ -384,8 +395,7 @@ class Device:
             self.listen_port = change.listen_port
         if change.fwmark is not None:
             self.fwmark = change.fwmark
-            for peer in self._peers.values():
-                peer.forget_source()
+            self.forget_sources()
         if change.replace_peers:
             for public_key in list(self._peers):
                 self._remove_peer(public_key)

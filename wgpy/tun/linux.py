@@ -38,7 +38,9 @@ _TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
+_SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
+_IFF_UP: Final = 0x1
 _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -199,6 +201,23 @@ class LinuxTun:
 
     def _gone(self, error: OSError) -> TunError:
         return TunError(f"{self.name}: the interface went away ({error.strerror})")
+
+    def link(self) -> tuple[bool, int] | None:
+        """Whether the interface is up, and its MTU in bytes; None if it is in another network namespace.
+
+        Raises TunError when it went away.
+        """
+        try:
+            encoded, _ = _ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(_ifreq_flags.size)))  # it may be renamed
+        except OSError as error:
+            raise self._gone(error) from error
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                _, flags = _ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, _ifreq_flags.pack(encoded, 0)))
+                _, mtu = _ifreq_mtu.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(encoded, 0)))
+            except OSError:
+                return None
+        return bool(flags & _IFF_UP), mtu
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Have the loop call `callback` while there is something to read."""

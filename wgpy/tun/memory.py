@@ -50,6 +50,10 @@ class MemoryTun:
         if self.on_arrival is not None:
             self.on_arrival()
 
+    def link(self) -> tuple[bool, int] | None:
+        """It is up until it is closed."""
+        return not self._closed, self.mtu
+
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Call `callback` from the loop, again and again while there are packets to read."""
         self._loop, self._callback = loop, callback
