@@ -20,12 +20,13 @@ from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import InterfaceConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
-from wgpy.device.effects import Effects, Event, Transmit
+from wgpy.device.effects import Effects, Event, EventKind, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
-from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.net.monitor import Monitor
+from wgpy.net.names import Names
 from wgpy.net.resolve import resolve
 from wgpy.net.udp import UdpSockets
 
@@ -94,6 +95,9 @@ class Tunnel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
+        self._names = Names(
+            {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}, self._peer_moved
+        )
         self._suspended = _suspended()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -144,6 +148,7 @@ class Tunnel:
         if up:
             self.up()
         self._tun.start_reading(self._loop, self._tun_readable)
+        self._names.start()
 
     def up(self) -> None:
         """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
@@ -198,6 +203,7 @@ class Tunnel:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
+        self._names.close()
         self.down()
         self._tun.close()
         if self._closed is not None and not self._closed.done():
@@ -267,6 +273,8 @@ class Tunnel:
             self._tun.write(burst)
         for event in effects.events:
             log.debug("(%s) %s: %s %s", self.name, event.public_key.short(), event.kind, event.endpoint)
+            if event.kind is EventKind.HANDSHAKE_UNANSWERED:
+                self._names.unanswered(event.public_key, event.endpoint)
             if self._on_event is not None:
                 self._on_event(event)
 
@@ -318,8 +326,18 @@ class Tunnel:
     def configure(self, change: DeviceChange) -> None:
         """Apply a change to the running tunnel, all of it or nothing.
 
+        An endpoint given here is not looked up again, even if the configuration gave a name.
         Raises ConfigError for a value out of range, SocketError when the new port cannot be opened.
         """
+        self._configure(change)
+        for peer in change.peers:
+            if peer.endpoint or peer.remove:
+                self._names.forget(peer.public_key)
+
+    def _peer_moved(self, public_key: PublicKey, endpoint: Endpoint) -> None:
+        self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
+
+    def _configure(self, change: DeviceChange) -> None:
         now = clock()
         reopened: UdpSockets | None = None
         if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:

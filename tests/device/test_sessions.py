@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from itertools import pairwise
 
 import pytest
@@ -14,8 +15,9 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
 )
-from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.effects import DropReason, EventKind
+from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 
@@ -454,3 +456,67 @@ def test_traffic_flows_again_on_a_bad_network(seed: int) -> None:
         assert set(host.received) <= sent
         assert len(host.received) > 60
     assert {len(seen.datagram) for seen in world.eve if seen.kind == MESSAGE_TRANSPORT} <= {32, 32 + 32}
+
+
+def test_a_clock_that_steps_back_locks_nobody_out() -> None:
+    world = World()
+    a, b = connected(world)
+    world.run(10)
+    a.wall_offset_ns = -(10**9) * 86400
+    for _ in range(3):
+        a.device.forget_sessions()
+        a.received.clear()
+        world.send(a, b)
+        world.run(1)
+        world.send(b, a)
+        world.run(1)
+        assert len(a.received) == 1
+
+
+def test_the_floor_of_timestamps_is_kept_over_a_restart() -> None:
+    world = World()
+    a, b = connected(world)
+    floor = a.device.timestamp_floor
+    assert floor >= world.wall_ns(a) - 3 * 10**9
+    again = world.host("again")
+    again.wall_offset_ns = -(10**9) * 86400
+    again.endpoint, again.inner = Endpoint("192.0.2.77", 1), a.inner
+    again.device.configure(DeviceChange(private_key=a.private_key), world.now)
+    world.configure(
+        again,
+        public_key=b.public_key,
+        endpoint=b.endpoint,
+        allowed_ips=(AllowedIPChange(ip_network(b.inner)),),
+    )
+    world.send(again, b)
+    world.run(1)
+    assert drops_of(b, a) == {"replayed_initiation": 1}
+    again.device.timestamp_floor = floor + 10**9
+    world.run(6)
+    assert len(b.received) == 1
+
+
+def drops_of(host: Host, other: Host) -> dict[str, int]:
+    return dict(host.peer(other).drops)
+
+
+def test_a_peer_moved_to_another_endpoint_is_greeted_there_at_once() -> None:
+    world = World()
+    a, b = connected(world)
+    world.eve.clear()
+    elsewhere = Endpoint("198.51.100.9", 9)
+    world.configure(a, public_key=b.public_key, endpoint=b.endpoint)
+    assert world.eve == [], "it is there already"
+    world.configure(a, public_key=b.public_key, endpoint=elsewhere)
+    assert [(seen.kind, seen.destination) for seen in world.eve] == [(MESSAGE_INITIATION, elsewhere)]
+
+
+def test_after_a_suspension_keys_are_agreed_anew() -> None:
+    world = World()
+    a, b = connected(world)
+    world.eve.clear()
+    a.device.forget_sessions()
+    world.send(a, b)
+    assert kinds(world) == [MESSAGE_INITIATION]
+    world.run(1)
+    assert len(b.received) == 1

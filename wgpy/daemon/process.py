@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wgpy.config.values import InterfaceConfig
+from wgpy.daemon import timestamp
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.daemon.uapi_server import UapiServer
@@ -83,6 +84,8 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
     )
+    timestamp.restore(tunnel.device)
+    keeping = loop.create_task(timestamp.keep(tunnel.device))
     try:
         await tunnel.start(up=job.quick)
         await uapi.start()
@@ -93,6 +96,8 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
             ready()
         await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
     finally:
+        keeping.cancel()
+        timestamp.save(tunnel.device)
         await uapi.close()
         await asyncio.to_thread(quick.down)
         tunnel.close()

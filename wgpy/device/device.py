@@ -101,6 +101,19 @@ class Device:
         self._interface.mtu = mtu
 
     @property
+    def timestamp_floor(self) -> int:
+        """Nanoseconds since 1970 that no initiation of ours was stamped after.
+
+        Peers refuse an initiation that is not newer than the last, so a machine whose clock may start in the past keeps
+        this over a restart and sets it before anything is sent.
+        """
+        return self._interface.timestamp_floor
+
+    @timestamp_floor.setter
+    def timestamp_floor(self, nanoseconds: int) -> None:
+        self._interface.timestamp_floor = max(self._interface.timestamp_floor, nanoseconds)
+
+    @property
     def is_up(self) -> bool:
         return self._interface.is_up
 
@@ -450,10 +463,6 @@ class Device:
             peer = self._peers[change.public_key] = Peer(self._interface, change.public_key)
             if self._interface.is_up:
                 peer.timers.start()
-        if change.preshared_key is not None:
-            peer.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
-        if change.endpoint is not None:
-            peer.endpoint = change.endpoint
         if change.replace_allowed_ips:
             self._allowed_ips.remove_owner(peer)
         for allowed_ip in change.allowed_ips:
@@ -461,14 +470,7 @@ class Device:
                 self._allowed_ips.remove(allowed_ip.network, peer)
             else:
                 self._allowed_ips.insert(allowed_ip.network, peer)
-        turned_on = False
-        if change.persistent_keepalive is not None:
-            turned_on = not peer.timers.persistent_keepalive and change.persistent_keepalive > 0
-            peer.timers.persistent_keepalive = change.persistent_keepalive
-        if self._interface.is_up:
-            if turned_on:
-                peer.send_keepalive(now, effects)
-            peer.send_staged(now, effects)
+        peer.configure(change, now, effects)
         self._schedule(peer)
 
     def _remove_peer(self, public_key: PublicKey) -> None:

@@ -58,6 +58,7 @@ class EventKind(StrEnum):
     """What an Event tells."""
 
     HANDSHAKE_COMPLETED = "handshake_completed"
+    HANDSHAKE_UNANSWERED = "handshake_unanswered"  # for five seconds; another initiation follows
     HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations
     ENDPOINT_MOVED = "endpoint_moved"
     KEYS_ERASED = "keys_erased"

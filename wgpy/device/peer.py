@@ -28,6 +28,7 @@ from wgpy.constants import (
     REKEY_TIMEOUT,
 )
 from wgpy.device import ip
+from wgpy.device.changes import PeerChange
 from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
 from wgpy.device.indextable import IndexTable
 from wgpy.device.keypair import Keypair
@@ -45,7 +46,7 @@ from wgpy.noise.handshake import (
     SessionKeys,
     create_initiation,
 )
-from wgpy.noise.tai64n import tai64n
+from wgpy.noise.tai64n import TIMESTAMP_STEP, tai64n
 
 # An initiator with a key this old, still receiving, renews it once before it expires (kernel receive.c).
 REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
@@ -61,6 +62,7 @@ class Interface:
     indices: IndexTable[Peer | Keypair] = field(default_factory=lambda: IndexTable())
     is_up: bool = False
     mtu: int = DEFAULT_MTU
+    timestamp_floor: int = 0  # nanoseconds since 1970: no initiation bore a later time
 
 
 class Peer:
@@ -78,6 +80,7 @@ class Peer:
         self.previous: Keypair | None = None
         self.current: Keypair | None = None
         self.next: Keypair | None = None
+        self.stamped_ns = 0
         self.latest_timestamp = bytes(12)
         self.initiation_consumed_at = -inf
         self.handshake_sent_at = -inf
@@ -181,12 +184,19 @@ class Peer:
             return
         self.handshake_sent_at = now
         ephemeral = PrivateKey(self.interface.random(32))
-        timestamp = tai64n(self.interface.wall_clock())
+        timestamp = self._timestamp()
         self._forget_handshake()
         index = self.interface.indices.insert(self, self.interface.random)
         message, self.handshake = create_initiation(local, self.remote, ephemeral, index, timestamp)
         self._send_handshake(message, now, effects)
         self.timers.handshake_initiated(now)
+
+    def _timestamp(self) -> bytes:
+        """A TAI64N stamp that the peer finds newer than all before it, also when the wall clock was set back."""
+        interface = self.interface
+        self.stamped_ns = max(interface.wall_clock(), interface.timestamp_floor, self.stamped_ns + TIMESTAMP_STEP)
+        interface.timestamp_floor = max(interface.timestamp_floor, self.stamped_ns)
+        return tai64n(self.stamped_ns)
 
     def _send_handshake(self, message: bytes, now: float, effects: Effects) -> None:
         stamped = self.cookie_stamp.stamp(message, now)
@@ -307,6 +317,7 @@ class Peer:
             return
         self.timers.handshake_attempts += 1
         self.forget_source()
+        effects.events.append(Event(EventKind.HANDSHAKE_UNANSWERED, self.public_key, self.endpoint))
         self.initiate(now, effects, is_retry=True)
 
     # Life.
@@ -325,6 +336,30 @@ class Peer:
         self.timers.stop()
         self._drop_staged(DropReason.INTERFACE_DOWN)
         self.erase_keys()
+
+    def configure(self, change: PeerChange, now: float, effects: Effects) -> None:
+        """Take on what concerns this peer alone (kernel netlink.c, set_peer); its allowed IPs are the device's.
+
+        A peer that is moved to another endpoint is greeted there at once, which tells whoever moves it if it is there.
+        """
+        if change.preshared_key is not None:
+            self.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
+        moved = False
+        if change.endpoint is not None:
+            moved = self.endpoint is not None and not change.endpoint.same_remote(self.endpoint)
+            self.endpoint = change.endpoint
+        turned_on = False
+        if change.persistent_keepalive is not None:
+            turned_on = not self.timers.persistent_keepalive and change.persistent_keepalive > 0
+            self.timers.persistent_keepalive = change.persistent_keepalive
+        if not self.interface.is_up:
+            return
+        if moved:
+            self.handshake_sent_at = -inf
+            self.initiate(now, effects)
+        if turned_on:
+            self.send_keepalive(now, effects)
+        self.send_staged(now, effects)
 
     def private_key_changed(self) -> None:
         """Our identity changed: agree anew. What was sealed to the old one may still arrive, until it is too old."""

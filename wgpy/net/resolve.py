@@ -24,13 +24,12 @@ async def resolve(name: EndpointName) -> Endpoint:
 
     A resolver that does not answer is asked again, WG_ENDPOINT_RESOLUTION_RETRIES times (15; "infinity" for ever).
     """
-    loop = asyncio.get_running_loop()
     setting = os.environ.get("WG_ENDPOINT_RESOLUTION_RETRIES", "15")
     retries = float("inf") if setting == "infinity" else int(setting) if setting.isdigit() else 15
     delay = FIRST_DELAY
     while True:
         try:
-            answers = await loop.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+            return (await look_up(name))[0]
         except socket.gaierror as error:
             if error.errno not in _TRANSIENT or retries <= 0:
                 raise NetworkError(f"endpoint {name}: {error.strerror}; check the name and the resolver") from error
@@ -38,7 +37,14 @@ async def resolve(name: EndpointName) -> Endpoint:
             await asyncio.sleep(delay)
             delay = min(delay * 1.2, LONGEST_DELAY)
             retries -= 1
-            continue
-        address = answers[0][4]
-        host = str(address[0]).partition("%")[0]
-        return Endpoint(host, name.port, int(address[3]) if len(address) == 4 else 0)
+
+
+async def look_up(name: EndpointName) -> list[Endpoint]:
+    """Every address of the name, in the resolver's order. Raises socket.gaierror."""
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+    endpoints = [
+        Endpoint(str(address[0]).partition("%")[0], name.port, int(address[3]) if len(address) == 4 else 0)
+        for *_, address in answers
+    ]
+    return list(dict.fromkeys(endpoints))

@@ -1,0 +1,48 @@
+"""The latest timestamp is kept over restarts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wgpy.daemon import timestamp
+from wgpy.device.device import Device
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "state" / "floor"
+    monkeypatch.setattr(timestamp, "FLOOR_FILE", path)
+    return path
+
+
+def device(floor: int = 0) -> Device:
+    made = Device(random=os.urandom, wall_clock=lambda: 0)
+    made.timestamp_floor = floor
+    return made
+
+
+def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -> None:
+    timestamp.save(device(10**18))
+    again = device()
+    timestamp.restore(again)
+    assert again.timestamp_floor == 10**18 + 5 * 10**9
+
+
+def test_the_file_only_rises(file: Path) -> None:
+    timestamp.save(device(10**18))
+    timestamp.save(device(10**17))
+    assert int(file.read_text()) == 10**18
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"soon", b"\xff\x00"])
+def test_without_a_readable_file_nothing_is_changed(file: Path, content: bytes | None) -> None:
+    if content is not None:
+        file.parent.mkdir()
+        file.write_bytes(content)
+    made = device()
+    timestamp.restore(made)
+    assert made.timestamp_floor == 0

@@ -1,0 +1,104 @@
+"""Endpoints given by name follow it: looked up every two minutes, and at once when a peer does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+
+from wgpy.config.values import EndpointName
+from wgpy.endpoint import Endpoint
+from wgpy.keys import PublicKey
+from wgpy.net.resolve import look_up
+
+log = logging.getLogger("wgpy")
+
+INTERVAL: Final = 120.0  # seconds between two looks at a name whose peer answers
+PATIENCE: Final = 15.0  # seconds between two looks at a name whose peer does not
+
+
+class Names:
+    """The names of some peers' endpoints. `moved` is called, from the loop, with where a peer is to be looked for.
+
+    Addresses are not names: peers without one are left alone, and so is a peer after `forget`.
+    """
+
+    def __init__(self, names: Mapping[PublicKey, EndpointName], moved: Callable[[PublicKey, Endpoint], None]) -> None:
+        self._names = {key: name for key, name in names.items() if not _is_address(name.host)}
+        self._answers: dict[PublicKey, list[Endpoint]] = {}
+        self._looked_at: dict[PublicKey, float] = {}
+        self._moved = moved
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to look the names up again, if there are any."""
+        if self._names:
+            self._spawn(self._look_regularly())
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    def forget(self, public_key: PublicKey) -> None:
+        """Somebody gave this peer an address: it no longer follows the name."""
+        self._names.pop(public_key, None)
+
+    def unanswered(self, public_key: PublicKey, current: Endpoint | None) -> None:
+        """A handshake got no answer from where the peer should be: see whether it moved, or try another address."""
+        now = asyncio.get_running_loop().time()
+        if public_key in self._names and now - self._looked_at.get(public_key, -PATIENCE) >= PATIENCE:
+            self._looked_at[public_key] = now
+            self._spawn(self._find(public_key, current))
+
+    async def _look_regularly(self) -> None:
+        for key in list(self._names):
+            await self._look(key)
+        while True:
+            await asyncio.sleep(INTERVAL)
+            for key in list(self._names):
+                before = self._answers.get(key)
+                answers = await self._look(key)
+                if before and answers and not set(before) & set(answers):
+                    self._move(key, answers[0])
+
+    async def _find(self, public_key: PublicKey, current: Endpoint | None) -> None:
+        answers = await self._look(public_key)
+        known = [index for index, answer in enumerate(answers) if current and answer.same_remote(current)]
+        if answers and not known:
+            self._move(public_key, answers[0])
+        elif len(answers) > 1:
+            self._move(public_key, answers[(known[0] + 1) % len(answers)])
+
+    async def _look(self, public_key: PublicKey) -> list[Endpoint]:
+        name = self._names.get(public_key)
+        if name is None:
+            return []
+        try:
+            answers = await look_up(name)
+        except socket.gaierror as error:
+            log.debug("endpoint %s: %s", name, error.strerror)
+            return []
+        self._answers[public_key] = answers
+        return answers
+
+    def _move(self, public_key: PublicKey, endpoint: Endpoint) -> None:
+        if public_key in self._names:
+            log.info("%s: %s is now at %s", public_key.short(), self._names[public_key], endpoint)
+            self._moved(public_key, endpoint)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
