@@ -9,7 +9,7 @@ A file that is wrong is refused once, with every problem in it, and without repe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Literal
@@ -72,10 +72,35 @@ def parse(text: str, filename: str = "") -> WgQuickFile:
     """Read a configuration. Raises ConfigFileError, and nothing else, whatever the text; `filename` is for problems."""
     lines = text.split("\n")
     reader = _Reader(filename)
-    for number, line in enumerate(lines, 1):
-        reader.read_line(number, line)
-    config = reader.finish()
+    values, peers = reader.read(lines)
+    names = values.pop("dns", ())
+    config = InterfaceConfig(
+        **values,
+        dns=tuple(filter(_is_server, names)),
+        dns_search=tuple(name for name in names if not _is_server(name)),
+        peers=tuple(PeerConfig(**peer) for peer in peers),
+    )
     return WgQuickFile(config, tuple(reader.warnings), tuple(lines), frozenset(reader.own))
+
+
+def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[str, Any]], tuple[Problem, ...]]:
+    """Read a file of wg(8), in which wg-quick's own keys are errors. Raises ConfigFileError.
+
+    Returns what it says of the interface and of each peer, by the fields of InterfaceConfig and PeerConfig and without
+    those it leaves out, and its warnings.
+    """
+    reader = _Reader(filename, wg_only=True)
+    values, peers = reader.read(text.split("\n"))
+    return values, peers, tuple(reader.warnings)
+
+
+def read_value(name: str, text: str) -> Any:
+    """Read one value as the key `name` has it in a file. Raises ConfigError, without repeating a secret."""
+    key = _KEYS[name.lower()]
+    try:
+        return key.parse(text)
+    except ValueError:
+        raise ConfigError(f"{name}: expected {key.expected}{key.not_this(text)}") from None
 
 
 # Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
@@ -178,6 +203,10 @@ class _Key:
             return [value] if value else []
         return [_squeeze(value)] if self.form == "one" else _squeeze(value).split(",") if value else []
 
+    def not_this(self, item: str) -> str:
+        """The end of a message about a wrong item."""
+        return "" if self.hidden else f", not {item!a}" if item else ", not nothing"
+
 
 def _squeeze(text: str) -> str:
     return text.translate({ord(character): None for character in _WHITE})
@@ -230,17 +259,24 @@ class _Block:
 class _Reader:
     """Takes lines, collects values and problems."""
 
-    def __init__(self, filename: str) -> None:
+    def __init__(self, filename: str, *, wg_only: bool = False) -> None:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
         self.own: set[int] = set()
         self._filename = filename
+        self._wg_only = wg_only
         self._interface = _Block("Interface", 0)
         self._peers: list[_Block] = []
         self._block: _Block | None = None
         self._lost = False  # in a section whose name is unknown, where no key can be judged
 
-    def read_line(self, number: int, line: str) -> None:
+    def read(self, lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The values of the interface and of each peer, by field. Raises ConfigFileError."""
+        for number, line in enumerate(lines, 1):
+            self._read_line(number, line)
+        return self._finish()
+
+    def _read_line(self, number: int, line: str) -> None:
         if _CONTROL.search(line):
             self._error(number, "", "has a control character; expected text")
             return
@@ -255,6 +291,8 @@ class _Reader:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
         elif key is None or (key.own and key.name.lower() != written.lower()):
             self._unknown_key(number, written)
+        elif key.own and self._wg_only:
+            self._error(number, key.name, "line unrecognized; only wg-quick files have this key")
         elif self._block is None:
             self._error(number, key.name, f"comes before any section; expected [{key.section}] above it")
         elif self._block.section != key.section:
@@ -263,7 +301,7 @@ class _Reader:
             raw = line.partition("=")[2].strip(_WHITE)
             self._read_value(number, key, raw if key.form == "raw" else value, self._block)
 
-    def finish(self) -> InterfaceConfig:
+    def _finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         peers: dict[PublicKey, dict[str, Any]] = {}
         lines: dict[PublicKey, int] = {}
         for block in self._peers:
@@ -281,14 +319,7 @@ class _Reader:
         if self.errors:
             raise ConfigFileError(tuple(sorted(self.errors, key=lambda problem: problem.line)))
         self.warnings.sort(key=lambda problem: problem.line)
-        values = self._interface.values
-        names = values.pop("dns", ())
-        return InterfaceConfig(
-            **values,
-            dns=tuple(filter(_is_server, names)),
-            dns_search=tuple(name for name in names if not _is_server(name)),
-            peers=tuple(PeerConfig(**peer) for peer in peers.values()),
-        )
+        return self._interface.values, list(peers.values())
 
     def _begin(self, number: int, header: str) -> None:
         section = _SECTIONS.get(header)
@@ -323,8 +354,7 @@ class _Reader:
             try:
                 values.append(key.parse(item))
             except ValueError:
-                not_this = "" if key.hidden else f", not {item!a}" if item else ", not nothing"
-                self._error(number, key.name, f"expected {key.expected}{not_this}")
+                self._error(number, key.name, f"expected {key.expected}{key.not_this(item)}")
             else:
                 if doubt := key.doubt(values[-1]):
                     self._warn(number, key.name, f"{item} {doubt}")

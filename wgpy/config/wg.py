@@ -1,0 +1,72 @@
+"""Files of wg(8), and what `wg setconf`, `addconf` and `syncconf` make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wgpy.config import wgquick
+from wgpy.config.values import EndpointName
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.status import DeviceStatus
+from wgpy.endpoint import Endpoint
+from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class WgChange:
+    """A change in which endpoints are still names: what a file says, and nothing of what it leaves out."""
+
+    change: DeviceChange
+    endpoints: Mapping[PublicKey, EndpointName]
+    warnings: tuple[wgquick.Problem, ...] = ()
+
+    def located(self, endpoints: Mapping[PublicKey, Endpoint]) -> DeviceChange:
+        """The change, with every name's address filled in."""
+        peers = (replace(peer, endpoint=endpoints.get(peer.public_key)) for peer in self.change.peers)
+        return replace(self.change, peers=tuple(peers))
+
+
+def parse(text: str, filename: str = "") -> WgChange:
+    """Read a file: applied as it is, this is `addconf`. Raises ConfigFileError, also for wg-quick's own keys."""
+    values, peers, warnings = wgquick.read_wg(text, filename)
+    endpoints = {peer["public_key"]: peer.pop("endpoint") for peer in peers if "endpoint" in peer}
+    return WgChange(DeviceChange(**values, peers=tuple(map(_peer_change, peers))), endpoints, warnings)
+
+
+def _peer_change(values: dict[str, Any]) -> PeerChange:
+    allowed_ips = tuple(map(AllowedIPChange, values["allowed_ips"]))
+    return PeerChange(**values | {"allowed_ips": allowed_ips}, replace_allowed_ips=True)
+
+
+def replacing(change: DeviceChange) -> DeviceChange:
+    """`setconf`: what the change leaves out becomes none, and other peers go."""
+    return replace(
+        change,
+        private_key=change.private_key or PrivateKey(bytes(KEY_SIZE)),
+        listen_port=change.listen_port or 0,
+        fwmark=change.fwmark or 0,
+        replace_peers=True,
+    )
+
+
+def synchronizing(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
+    """`syncconf`: the end is that of `setconf`, but peers that stay keep their sessions, counters and endpoints.
+
+    An endpoint that the change leaves out stays as it is, too: the peer may have roamed.
+    """
+    change = replacing(change)
+    if not change.peers or not now.peers:
+        return change
+    before = {peer.public_key: peer for peer in now.peers}
+    peers = []
+    for peer in change.peers:
+        if (old := before.pop(peer.public_key, None)) is not None:
+            if old.preshared_key and peer.preshared_key is None:
+                peer = replace(peer, preshared_key=PresharedKey(bytes(KEY_SIZE)))
+            if old.persistent_keepalive and peer.persistent_keepalive is None:
+                peer = replace(peer, persistent_keepalive=0)
+        peers.append(peer)
+    peers += [PeerChange(public_key=public_key, remove=True) for public_key in before]
+    return replace(change, replace_peers=False, peers=tuple(peers))
