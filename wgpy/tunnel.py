@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -75,7 +76,8 @@ class Tunnel:
             await tunnel.wait_closed()
 
     `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
-    tunnel's: `wgpy up` sets them. `on_event` is called for each Event. `offload=False` sends datagrams one by one.
+    tunnel's: `wgpy up` sets them. `on_event` is called for each Event, `keylog` as by `Device`.
+    `offload=False` sends datagrams one by one.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class Tunnel:
         *,
         tun: Tun,
         on_event: Callable[[Event], None] | None = None,
+        keylog: Callable[[str, bytes], None] | None = None,
         offload: bool = True,
     ) -> None:
         self.config = config
-        self.device = Device(random=os.urandom, wall_clock=time.time_ns)
+        self.device = Device(random=os.urandom, wall_clock=time.time_ns, keylog=keylog)
         self._tun = tun
         self._on_event = on_event
         self._offload = offload
@@ -95,9 +98,9 @@ class Tunnel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
-        self._names = Names(
-            {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}, self._peer_moved
-        )
+        self._labels = {peer.public_key: peer.name for peer in config.peers if peer.name}
+        names = {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
+        self._names = Names(names, self._peer_moved)
         self._suspended = _suspended()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -362,7 +365,11 @@ class Tunnel:
 
     def status(self) -> DeviceStatus:
         """What `wg show` tells, as values. It holds the private key; its repr does not show it."""
-        return self.device.status()
+        status = self.device.status()
+        if not self._labels:
+            return status
+        named = tuple(replace(peer, name=self._labels.get(peer.public_key, "")) for peer in status.peers)
+        return replace(status, peers=named)
 
 
 async def to_change(config: InterfaceConfig) -> DeviceChange:

@@ -338,3 +338,14 @@ def test_no_repr_shows_a_secret() -> None:
     shown = repr(parse(FULL))
     assert SECRET.base64() not in shown
     assert SHARED.base64() not in shown
+
+
+@pytest.mark.parametrize(
+    "comment", ["# Name = laptop of Zoë", "#friendly_name=laptop of Zoë  ", "  # NAME = laptop of Zoë\r"]
+)
+def test_a_comment_names_a_peer(comment: str) -> None:
+    key = SECRET.public_key.base64()
+    text = f"[Interface]\n# Name = not a peer\n[Peer]\n{comment}\nPublicKey = {key}\n# nothing = else\n"
+    parsed = parse(text)
+    assert [peer.name for peer in parsed.config.peers] == ["laptop of Zoë"]
+    assert str(parsed) == text

@@ -71,6 +71,7 @@ peer_statuses = st.builds(
     rx_bytes=sixty_four,
     persistent_keepalive=sixteen,
     drops=drops,
+    name=st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
 )
 private_keys = st.none() | st.builds(PrivateKey, key_bytes.filter(any))
 statuses = st.builds(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote, unquote
 
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.status import DeviceStatus, PeerStatus
@@ -109,20 +110,18 @@ _SET_PEER: Final = _PEER | {
     "allowed_ip": _Key("allowed_ips", _allowed_ip_change, _PREFIX_EXPECTED),
     "protocol_version": _constant("", "1"),
 }
-# Ours alone; `wg` skips keys it does not know.
+# Ours alone, as is a peer's `name`; `wg` skips keys it does not know.
 _DROP: Final = {"drop": _Key("drops", _drop, "a reason, a colon and a number of packets")}
 _GET_DEVICE: Final = _DEVICE | _DROP
-_GET_PEER: Final = (
-    _PEER
-    | _DROP
-    | {
-        "last_handshake_time_sec": _number("seconds", 2**63 - 1),
-        "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
-        "tx_bytes": _number("tx_bytes", 2**64 - 1),
-        "rx_bytes": _number("rx_bytes", 2**64 - 1),
-        "allowed_ip": _Key("allowed_ips", _network, _PREFIX_EXPECTED),
-    }
-)
+_GET_PEER: Final = _PEER | {
+    **_DROP,
+    "name": _Key("name", unquote, "a name, percent-encoded"),
+    "last_handshake_time_sec": _number("seconds", 2**63 - 1),
+    "last_handshake_time_nsec": _number("nanoseconds", 10**9 - 1),
+    "tx_bytes": _number("tx_bytes", 2**64 - 1),
+    "rx_bytes": _number("rx_bytes", 2**64 - 1),
+    "allowed_ip": _Key("allowed_ips", _network, _PREFIX_EXPECTED),
+}
 
 
 def _no_interfaces(name: str) -> int:
@@ -259,5 +258,6 @@ def format_status(status: DeviceStatus) -> str:
             f"persistent_keepalive_interval={peer.persistent_keepalive}",
             *(f"allowed_ip={network}" for network in peer.allowed_ips),
             *(f"drop={reason}:{count}" for reason, count in peer.drops.items()),
+            *_given("name", quote(peer.name, safe=" ") or None),
         ]
     return "\n".join([*lines, "errno=0"]) + "\n\n"

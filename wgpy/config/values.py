@@ -28,6 +28,7 @@ class PeerConfig:
     endpoint: EndpointName | None = None
     persistent_keepalive: int = 0
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = ()
+    name: str = ""  # for people, from a comment `# Name = ...`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ _ENDPOINT: Final = re.compile(
 )
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
+_NAME: Final = re.compile(r"\s*#\s*(?:friendly_)?name\s*=\s*(.*?)\s*", re.IGNORECASE)
 _TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -286,7 +287,7 @@ class _Reader:
         if code.startswith("["):
             self._begin(number, _squeeze(code).lower())
         elif not code or self._lost:
-            return
+            self._read_name(line)
         elif not equals:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
         elif key is None or (key.own and key.name.lower() != written.lower()):
@@ -300,6 +301,12 @@ class _Reader:
         else:
             raw = line.partition("=")[2].strip(_WHITE)
             self._read_value(number, key, raw if key.form == "raw" else value, self._block)
+
+    def _read_name(self, comment: str) -> None:
+        """The comment by which several tools give a peer a name."""
+        match = _NAME.fullmatch(comment)
+        if match and self._block is not None and self._block.section == "Peer" and not self._wg_only:
+            self._block.values["name"] = match[1]
 
     def _finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         peers: dict[PublicKey, dict[str, Any]] = {}

@@ -68,7 +68,8 @@ class Device:
 
     `random(n)` returns n unpredictable bytes (os.urandom); `wall_clock()` nanoseconds since 1970 (time.time_ns). Both
     are asked only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
-    A new device is down: `start` brings it up, as the link does in the kernel.
+    `keylog(label, key)`, if given, is told the keys of every handshake, by Wireshark's labels: it makes all traffic
+    readable. A new device is down: `start` brings it up, as the link does in the kernel.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class Device:
         *,
         random: Callable[[int], bytes],
         wall_clock: Callable[[], int],
+        keylog: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        self._interface = Interface(random, wall_clock)
+        self._interface = Interface(random, wall_clock, keylog)
         self._private_key: PrivateKey | None = None
         self._cookie_checker: CookieChecker | None = None
         self._peers: dict[PublicKey, Peer] = {}

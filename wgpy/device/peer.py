@@ -58,6 +58,7 @@ class Interface:
 
     random: Callable[[int], bytes]
     wall_clock: Callable[[], int]  # nanoseconds since 1970
+    keylog: Callable[[str, bytes], None] | None = None
     local: LocalStatic | None = None
     indices: IndexTable[Peer | Keypair] = field(default_factory=lambda: IndexTable())
     is_up: bool = False
@@ -183,13 +184,25 @@ class Peer:
         if local is None or self.remote.ss is None:  # no identity, or a key with which no secret can be agreed
             return
         self.handshake_sent_at = now
-        ephemeral = PrivateKey(self.interface.random(32))
+        ephemeral = self._ephemeral(local)
         timestamp = self._timestamp()
         self._forget_handshake()
         index = self.interface.indices.insert(self, self.interface.random)
         message, self.handshake = create_initiation(local, self.remote, ephemeral, index, timestamp)
         self._send_handshake(message, now, effects)
         self.timers.handshake_initiated(now)
+
+    def _ephemeral(self, local: LocalStatic | None) -> PrivateKey:
+        ephemeral = PrivateKey(self.interface.random(32))
+        if self.interface.keylog is not None and local is not None:
+            for label, key in (
+                ("LOCAL_STATIC_PRIVATE_KEY", local.private),
+                ("REMOTE_STATIC_PUBLIC_KEY", self.public_key),
+                ("LOCAL_EPHEMERAL_PRIVATE_KEY", ephemeral),
+                ("PRESHARED_KEY", self.preshared_key or bytes(32)),
+            ):
+                self.interface.keylog(label, key)
+        return ephemeral
 
     def _timestamp(self) -> bytes:
         """A TAI64N stamp that the peer finds newer than all before it, also when the wall clock was set back."""
@@ -226,7 +239,7 @@ class Peer:
             return DropReason.REPLAYED_INITIATION
         if now - self.initiation_consumed_at < INITIATION_INTERVAL:
             return DropReason.INITIATION_FLOOD
-        ephemeral = PrivateKey(self.interface.random(32))
+        ephemeral = self._ephemeral(self.interface.local)
         index = self.interface.indices.insert(self, self.interface.random)
         try:
             message, keys = initiation.create_response(ephemeral, index, self.preshared_key or bytes(32))

@@ -23,6 +23,7 @@ class PeerStatus:
     rx_bytes: int = 0
     persistent_keepalive: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)  # by DropReason, packets
+    name: str = ""  # what the configuration calls it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
