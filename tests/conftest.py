@@ -13,7 +13,7 @@ settings.register_profile("default", deadline=None, derandomize=True, max_exampl
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv")
+TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv", "tcpdump", "tshark")
 
 
 def missing() -> str:

@@ -12,6 +12,8 @@ need wg wireguard-tools
 need wireguard-go wireguard-go
 need nft nftables
 need sysctl procps
+need tcpdump tcpdump
+need tshark tshark
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wgpy.cli.files import CONFIG_HELP, load, locate
 from wgpy.errors import ControlError
+
+if TYPE_CHECKING:
+    from wgpy.daemon.process import Job
 
 
 def add(verbs: Any) -> None:
@@ -33,6 +36,7 @@ def add(verbs: Any) -> None:
             action="store_true",
             help="move packets one at a time, without segmentation or merging (for kernels where that is broken)",
         )
+        _observe(verb)
     run.add_argument("-v", "--verbose", action="store_true", help="log handshakes, roaming and fallbacks")
 
     down = verbs.add_parser(
@@ -57,24 +61,49 @@ def add(verbs: Any) -> None:
     serve.set_defaults(call=_serve)
 
 
-def _up(arguments: argparse.Namespace) -> int:
-    from wgpy.daemon.process import Job, start_in_background
+def _observe(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--events", metavar="FILE", default="", help="append what happens to peers, one JSON object a line"
+    )
+    verb.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve Prometheus metrics at this address")
+    verb.add_argument(
+        "--keylog",
+        metavar="FILE",
+        default="",
+        help="append the keys of every handshake in Wireshark's format: who has the file can read all traffic",
+    )
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    from wgpy.daemon.process import Job
 
     name, file = load(arguments.config)
-    return start_in_background(Job(name, file.config, offload=not arguments.no_offload))
+    return Job(
+        name,
+        file.config,
+        offload=not arguments.no_offload,
+        events=arguments.events,
+        keylog=arguments.keylog,
+        metrics=arguments.metrics,
+    )
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from wgpy.daemon.process import start_in_background
+
+    return start_in_background(_job(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import logging
 
-    from wgpy.daemon.process import Job, run
+    from wgpy.daemon.process import run
 
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(levelname)s %(name)s: %(message)s",
     )
-    name, file = load(arguments.config)
-    return run(Job(name, file.config, offload=not arguments.no_offload))
+    return run(_job(arguments))
 
 
 def _down(arguments: argparse.Namespace) -> int:

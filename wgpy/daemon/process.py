@@ -21,6 +21,8 @@ from typing import Any, Final
 
 from wgpy.config.values import InterfaceConfig
 from wgpy.daemon import timestamp
+from wgpy.daemon.events import EventLog, KeyLog, open_log
+from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.daemon.uapi_server import UapiServer
@@ -50,6 +52,9 @@ class Job:
     offload: bool = True
     tun_fd: int | None = None  # already attached to the interface
     uapi_fd: int | None = None  # already listening on its socket
+    events: str = ""  # a file for events, one JSON object a line; "-" is standard output
+    keylog: str = ""  # a file for the keys of every handshake
+    metrics: str = ""  # HOST:PORT for Prometheus
 
 
 def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
@@ -75,7 +80,14 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tunnel = Tunnel(job.config, tun=_open_tun(job), offload=job.offload)
+    tunnel = Tunnel(
+        job.config,
+        tun=_open_tun(job),
+        on_event=EventLog(job.name, open_log(job.events)) if job.events else None,
+        keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
+        offload=job.offload,
+    )
+    metrics = Metrics(tunnel.name, job.metrics, tunnel.status) if job.metrics else None
     uapi = UapiServer(tunnel, listener=job.uapi_fd)
     quick = Quick(
         tunnel.name,
@@ -89,6 +101,8 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     try:
         await tunnel.start(up=job.quick)
         await uapi.start()
+        if metrics:
+            metrics.start()
         if job.quick:
             await asyncio.to_thread(quick.up, tunnel.endpoints())
         tunnel.follow_link()
@@ -98,6 +112,8 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     finally:
         keeping.cancel()
         timestamp.save(tunnel.device)
+        if metrics:
+            metrics.close()
         await uapi.close()
         await asyncio.to_thread(quick.down)
         tunnel.close()

@@ -1,0 +1,98 @@
+"""What a daemon tells besides its status: events, metrics, and keys for Wireshark."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import pytest
+
+from tests.interop.conftest import Cable
+from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
+from wgpy.keys import PresharedKey
+
+pytestmark = pytest.mark.root
+
+
+def bring_up(cable: Cable, *options: str, psk: PresharedKey | None = None) -> tuple[Wgpy, WireguardGo]:
+    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=psk))
+    cable.cleanup.callback(theirs.close)
+    named = peer_section(cable.right, psk=psk).replace("[Peer]", "[Peer]\n# Name = right-hand side")
+    ours = Wgpy(cable.left, cable.directory, named, options=options)
+    cable.cleanup.callback(ours.close)
+    return ours, theirs
+
+
+def test_events_are_lines_of_json(cable: Cable) -> None:
+    path = cable.directory / "events"
+    _, theirs = bring_up(cable, "--events", str(path))
+    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert path.stat().st_mode & 0o777 == 0o600
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert line["event"] == "handshake_completed"
+    assert line["interface"] == cable.left.name
+    assert line["public_key"] == cable.right.public_key.base64()
+    assert line["endpoint"] == cable.right.endpoint
+    cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
+    cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
+
+
+def test_prometheus_reads_the_metrics(cable: Cable) -> None:
+    bring_up(cable, "--metrics", "127.0.0.1:9586")
+    namespace = cable.left.namespace
+    namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9586/metrics', timeout=5).read().decode())"
+    text = namespace.run("python3", "-c", fetch)
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples = {s.name: s for family in text_string_to_metric_families(text) for s in family.samples}
+    sent = samples["wireguard_sent_bytes_total"]
+    assert sent.labels == {
+        "interface": cable.left.name,
+        "public_key": cable.right.public_key.base64(),
+        "allowed_ips": f"{cable.right.inner4}/32,{cable.right.inner6}/128",
+        "friendly_name": "right-hand side",
+    }
+    assert sent.value >= 148 + 128
+    assert samples["wireguard_received_bytes_total"].value >= 92 + 128
+    assert abs(samples["wireguard_latest_handshake_seconds"].value - time.time()) < 60
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.250:9586"])
+def test_an_address_for_metrics_that_cannot_be_is_said_and_nothing_stays(cable: Cable, address: str) -> None:
+    with pytest.raises(AssertionError, match=f"--metrics {address}"):
+        Wgpy(cable.left, cable.directory, peer_section(cable.right), options=("--metrics", address))
+    assert cable.left.name not in cable.left.namespace.run("ip", "-o", "link")
+
+
+@pytest.mark.parametrize("preshared", [False, True])
+def test_wireshark_decrypts_a_capture_by_the_key_log(cable: Cable, preshared: bool) -> None:
+    keys, capture = cable.directory / "keys", cable.directory / "capture.pcap"
+    bring_up(cable, "--keylog", str(keys), psk=PresharedKey.generate() if preshared else None)
+    recorder = cable.left.namespace.popen(
+        "tcpdump", "-U", "-i", "veth0", "-w", str(capture), "udp", stderr=subprocess.PIPE
+    )
+    assert recorder.stderr is not None
+    recorder.stderr.readline()  # "listening on"
+    cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "5", cable.right.inner4)
+    assert wait_for(lambda: capture.stat().st_size > 900)
+    recorder.terminate()
+    recorder.wait(10)
+    assert keys.stat().st_mode & 0o777 == 0o600
+    tshark = [
+        "tshark",
+        "-r",
+        str(capture),
+        "-o",
+        f"wg.keylog_file:{keys}",
+        "-Y",
+        "icmp",
+        "-T",
+        "fields",
+        "-e",
+        "icmp.type",
+    ]
+    shown = subprocess.run(tshark, capture_output=True, text=True, check=True).stdout.split()
+    assert shown == ["8", "0", "8", "0"]
