@@ -23,6 +23,7 @@ from wgpy.config.values import InterfaceConfig
 from wgpy.daemon import timestamp
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.metrics import Metrics
+from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.daemon.uapi_server import UapiServer
@@ -77,6 +78,7 @@ def _run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 async def _serve(job: Job, ready: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
+    notifier = Notifier()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -98,6 +100,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     )
     timestamp.restore(tunnel.device)
     keeping = loop.create_task(timestamp.keep(tunnel.device))
+    living = loop.create_task(notifier.keep_alive())
     try:
         await tunnel.start(up=job.quick)
         await uapi.start()
@@ -108,8 +111,10 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         tunnel.follow_link()
         if not stopping.is_set():
             ready()
+            notifier.say("READY=1")
         await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
     finally:
+        notifier.say("STOPPING=1")
         keeping.cancel()
         timestamp.save(tunnel.device)
         if metrics:
@@ -117,6 +122,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         await uapi.close()
         await asyncio.to_thread(quick.down)
         tunnel.close()
+        living.cancel()
     return 0
 
 
