@@ -1,0 +1,71 @@
+"""The systemd units: that systemd understands them, and that wgpy can live with what they leave it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.keys import PrivateKey
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+@pytest.mark.parametrize("unit", ["wgpy@.service", "wgpy-quick@.service"])
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_systemd_understands_it(tmp_path: Path, unit: str, spoilt: bool) -> None:
+    program = tmp_path / "bin/wgpy"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = (UNITS / unit).read_text().replace("/usr/local", str(tmp_path))
+    (tmp_path / unit).write_text(text.replace("RestartSec=", "RestartSeconds=").replace("RemainAfter", "RemainsAfter"))
+    if not spoilt:
+        (tmp_path / unit).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if unit in line]
+    assert bool(said) is spoilt, done.stderr
+    assert spoilt or done.returncode == 0
+
+
+@pytest.mark.root
+def test_its_capabilities_are_enough_for_a_full_tunnel_and_its_hooks(tmp_path: Path) -> None:
+    bounding = re.search(r"^CapabilityBoundingSet=(.*)$", (UNITS / "wgpy@.service").read_text(), re.MULTILINE)
+    assert bounding
+    left = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in bounding[1].split())
+    confine = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{left}", f"--inh-caps=-all,{left}"]
+    name = fresh_name()
+    config, witness = tmp_path / f"{name}.conf", tmp_path / "witness"
+    config.touch(mode=0o600)
+    config.write_text(
+        f"""[Interface]
+PrivateKey = {PrivateKey.generate().base64()}
+Address = 10.9.0.1/24, fd09::1/64
+ListenPort = 443
+PostUp = grep CapBnd /proc/self/status > {witness}; wg show %i listen-port >> {witness}
+PostUp = sysctl -q -w net.ipv4.ip_forward=1; nft add table inet hooked
+PostDown = nft delete table inet hooked
+[Peer]
+PublicKey = {PrivateKey(b"p" * 32).public_key.base64()}
+AllowedIPs = 0.0.0.0/0, ::/0
+"""
+    )
+    with Namespace() as namespace:
+        process = namespace.popen(*confine, *WGPY, "run", str(config))
+        assert wait_for(lambda: "hooked" in namespace.run("nft", "list", "tables"))
+        bounds, port = witness.read_text().splitlines()
+        assert int(bounds.split()[1], 16) == 1 << 10 | 1 << 12 | 1 << 13  # linux/capability.h
+        assert port == "443"
+        assert namespace.run("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv4.conf.all.src_valid_mark") == "1\n1\n"
+        assert "suppress_prefixlength" in namespace.run("ip", "rule")
+        process.terminate()
+        assert process.wait(10) == 0
+        assert namespace.run("nft", "list", "tables") == ""
