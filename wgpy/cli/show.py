@@ -1,21 +1,27 @@
-"""`wgpy show`: what a running interface answers over UAPI, in the layout of `wg show` or as JSON."""
+"""`wgpy show`: what a running interface answers over UAPI, in all forms of `wg show` and as JSON."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import shutil
+import socket
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TextIO
 
 from wgpy.daemon import uapi_client
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ControlError
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 _UNITS: Final = ((365 * 86400, "year"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _STYLES: Final = {"interface": "\x1b[32m", "peer": "\x1b[33m", "unit": "\x1b[36m", "bold": "\x1b[1m", "red": "\x1b[31m"}
 _RESET: Final = "\x1b[0m"
+_HOME, _ERASE_LINE, _ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def add(verbs: Any) -> None:
@@ -23,63 +29,119 @@ def add(verbs: Any) -> None:
     show = verbs.add_parser(
         "show",
         help="interfaces and peers, as `wg show`",
-        description="Show every interface that answers in /var/run/wireguard, or one. Private and preshared keys are "
-        "never shown.",
+        description="Show every interface that answers in /var/run/wireguard, or one, or one thing of each peer: "
+        f"{', '.join(_SCRIPTS)}. Those forms are for scripts, and private-key, preshared-keys and dump show secrets.",
+        epilog="Environment: WG_COLOR_MODE=always or never; WG_HIDE_KEYS=never shows the keys.",
     )
-    show.add_argument("interface", metavar="INTERFACE", nargs="?", help="only this one")
+    show.add_argument("interface", metavar="INTERFACE", nargs="?", default="all", help="its name, all or interfaces")
+    show.add_argument("parameter", metavar="PARAMETER", nargs="?", help="only this, in a form for scripts")
     show.add_argument("--json", action="store_true", help="as JSON: bytes, seconds since 1970, drops by reason")
-    show.set_defaults(call=_show)
+    show.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=1.0,
+        help="again every SECONDS (1), until Ctrl-C",
+    )
+    show.set_defaults(call=_show, usage=show.format_usage(), wrong=show.error)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0.05 <= seconds <= 86400:  # neither is nan
+        raise argparse.ArgumentTypeError(f"expected seconds, 0.05 to 86400, not {text!r}; an interface goes before it")
+    return seconds
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    names = [arguments.interface] if arguments.interface else uapi_client.interfaces()
+    if arguments.json and (arguments.parameter or arguments.interface == "interfaces"):
+        arguments.wrong("--json shows everything at once: without a parameter, of an interface or all")
+    if arguments.interface == "interfaces" and arguments.parameter:
+        arguments.wrong("interfaces takes no parameter")
+    if arguments.watch is None:
+        return _show_once(arguments, sys.stdout)
+    while True:
+        text = io.StringIO()
+        _show_once(arguments, text)
+        _redraw(text.getvalue())
+        time.sleep(arguments.watch)
+
+
+def _redraw(text: str) -> None:
+    """On a terminal over what is there, line by line, so that nothing flickers, and no more than it holds."""
+    if sys.stdout.isatty():
+        lines = text.splitlines()[: shutil.get_terminal_size().lines - 1]
+        text = "".join([_HOME, *(f"{line}{_ERASE_LINE}\n" for line in lines), _ERASE_BELOW])
+    print(text, end="", flush=True)
+
+
+def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
+    if arguments.interface == "interfaces":
+        if names := uapi_client.interfaces():
+            print(*names, file=out)
+        return 0
+    every = arguments.interface == "all"
+    names = uapi_client.interfaces() if every else [arguments.interface]
     statuses = {}
-    failed = False
     for name in names:
         try:
             statuses[name] = uapi_client.read(name)
         except ControlError as error:
             print(f"Unable to access interface {name}: {error}", file=sys.stderr)
-            failed = True
     if arguments.json:
-        print(json.dumps({name: as_json(status) for name, status in statuses.items()}, indent=2))
+        print(json.dumps({name: as_json(status) for name, status in statuses.items()}, indent=2), file=out)
+    elif arguments.parameter:
+        for name, status in statuses.items():
+            if (script := _SCRIPTS.get(arguments.parameter)) is None:
+                print(f"Invalid parameter: `{arguments.parameter}'\n{arguments.usage}", end="", file=sys.stderr)
+                return 1
+            for line in script(status):
+                print(*([name] if every else []), *line, sep="\t", file=out)
     else:
         colour = {"always": True, "never": False}.get(os.environ.get("WG_COLOR_MODE", ""), sys.stdout.isatty())
+        hidden = os.environ.get("WG_HIDE_KEYS") != "never"
         now = int(time.time())
-        print("\n".join(as_text(name, status, now, colour) for name, status in statuses.items()), end="")
-    return 1 if failed and not statuses else 0
+        texts = (as_text(name, status, now, colour=colour, hidden=hidden) for name, status in statuses.items())
+        print("\n".join(texts), end="", file=out)
+    return 1 if names and not statuses else 0
 
 
-def as_text(name: str, status: DeviceStatus, now: int, colour: bool) -> str:
-    """The layout of `wg show`; `now` is seconds since 1970. Peers come with the latest handshake first."""
+def as_text(name: str, status: DeviceStatus, now: int, *, colour: bool, hidden: bool = True) -> str:
+    """The layout of `wg show`; `now` is seconds since 1970. Peers come with the latest handshake first.
+
+    It shows the private and preshared keys unless `hidden`.
+    """
     paint = _paint if colour else _plain
-    lines = [f"{paint('bold', paint('interface', 'interface'))}: {paint('interface', name)}"]
+    lines = [f"{paint('', '')}{paint('interface bold', 'interface')}: {paint('interface', name)}"]
 
     def add(field: str, value: str) -> None:
         lines.append(f"  {paint('bold', field)}: {value}")
 
-    if status.public_key:
+    if status.public_key and status.private_key:
         add("public key", status.public_key.base64())
-        add("private key", "(hidden)")
+        add("private key", "(hidden)" if hidden else status.private_key.base64())
     if status.listen_port:
         add("listening port", str(status.listen_port))
     if status.fwmark:
         add("fwmark", f"{status.fwmark:#x}")
     for peer in sorted(status.peers, key=lambda peer: -peer.last_handshake_ns):
-        lines += ["", f"{paint('bold', paint('peer', 'peer'))}: {paint('peer', peer.public_key.base64())}"]
-        for field, value in _peer_fields(peer, now, paint):
+        lines += ["", f"{paint('peer bold', 'peer')}: {paint('peer', peer.public_key.base64())}"]
+        for field, value in _peer_fields(peer, now, paint, hidden):
             add(field, value)
     return "\n".join(lines) + "\n"
 
 
-def _peer_fields(peer: PeerStatus, now: int, paint: Any) -> list[tuple[str, str]]:
+def _peer_fields(peer: PeerStatus, now: int, paint: Any, hidden: bool) -> list[tuple[str, str]]:
     fields: list[tuple[str, str]] = []
     if peer.preshared_key:
-        fields.append(("preshared key", "(hidden)"))
+        fields.append(("preshared key", "(hidden)" if hidden else peer.preshared_key.base64()))
     if peer.endpoint:
-        fields.append(("endpoint", str(peer.endpoint)))
-    slash = paint("unit", "/")
-    allowed = ", ".join(f"{net.network_address}{slash}{net.prefixlen}" for net in peer.allowed_ips)
+        fields.append(("endpoint", endpoint(peer)))
+    allowed = ", ".join(allowed_ips(peer, slash=paint("unit", "/")))
     fields.append(("allowed ips", allowed or "(none)"))
     if peer.last_handshake_ns:
         fields.append(("latest handshake", _ago(now - peer.last_handshake_ns // 10**9, paint)))
@@ -88,6 +150,30 @@ def _peer_fields(peer: PeerStatus, now: int, paint: Any) -> list[tuple[str, str]
     if peer.persistent_keepalive:
         fields.append(("persistent keepalive", f"every {_duration(peer.persistent_keepalive, paint)}"))
     return fields
+
+
+def endpoint(peer: PeerStatus) -> str:
+    """A peer's endpoint as getnameinfo has it: with the name of the interface of a link-local one."""
+    known = peer.endpoint
+    if known is None:
+        return "(none)"
+    host = _address(known.address_bytes)
+    if known.scope_id:
+        try:
+            host += f"%{socket.if_indextoname(known.scope_id)}"
+        except OSError:
+            host += f"%{known.scope_id}"
+    return f"[{host}]:{known.port}" if known.is_ipv6 else f"{host}:{known.port}"
+
+
+def allowed_ips(peer: PeerStatus, *, slash: str = "/") -> list[str]:
+    """A peer's allowed IPs."""
+    return [f"{_address(net.network_address.packed)}{slash}{net.prefixlen}" for net in peer.allowed_ips]
+
+
+def _address(packed: bytes) -> str:
+    """As wg writes it; ipaddress writes an IPv4 address within an IPv6 one otherwise."""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
 def _ago(seconds: int, paint: Any) -> str:
@@ -116,8 +202,8 @@ def _bytes(number: int, paint: Any) -> str:
     return f"{size:.2f} {paint('unit', unit)}"
 
 
-def _paint(style: str, text: str) -> str:
-    return f"{_STYLES[style]}{text}{_RESET}"
+def _paint(styles: str, text: str) -> str:
+    return "".join(_STYLES[style] for style in styles.split()) + text + _RESET
 
 
 def _plain(_: str, text: str) -> str:
@@ -146,3 +232,61 @@ def as_json(status: DeviceStatus) -> dict[str, Any]:
         ],
         "drops": dict(status.drops),
     }
+
+
+# The forms for scripts: what `wg show INTERFACE PARAMETER` prints, as lines of columns. They show the secrets.
+
+_Lines = Iterable[tuple[object, ...]]
+
+
+def _of_interface(column: Callable[[DeviceStatus], object]) -> Callable[[DeviceStatus], _Lines]:
+    return lambda status: [(column(status),)]
+
+
+def _of_peers(*columns: Callable[[PeerStatus], object]) -> Callable[[DeviceStatus], _Lines]:
+    return lambda status: ((_key(peer.public_key), *(column(peer) for column in columns)) for peer in status.peers)
+
+
+def _key(key: PrivateKey | PresharedKey | PublicKey | None) -> str:
+    return key.base64() if key else "(none)"
+
+
+def _mark(status: DeviceStatus) -> str:
+    return f"{status.fwmark:#x}" if status.fwmark else "off"
+
+
+def _handshake(peer: PeerStatus) -> int:
+    return peer.last_handshake_ns // 10**9
+
+
+def _keepalive(peer: PeerStatus) -> object:
+    return peer.persistent_keepalive or "off"
+
+
+def _dump(status: DeviceStatus) -> _Lines:
+    yield _key(status.private_key), _key(status.public_key), status.listen_port, _mark(status)
+    yield from _of_peers(
+        lambda peer: _key(peer.preshared_key),
+        endpoint,
+        lambda peer: ",".join(allowed_ips(peer)) or "(none)",
+        _handshake,
+        lambda peer: peer.rx_bytes,
+        lambda peer: peer.tx_bytes,
+        _keepalive,
+    )(status)
+
+
+_SCRIPTS: Final[dict[str, Callable[[DeviceStatus], _Lines]]] = {
+    "public-key": _of_interface(lambda status: _key(status.public_key)),
+    "private-key": _of_interface(lambda status: _key(status.private_key)),
+    "listen-port": _of_interface(lambda status: status.listen_port),
+    "fwmark": _of_interface(_mark),
+    "peers": _of_peers(),
+    "preshared-keys": _of_peers(lambda peer: _key(peer.preshared_key)),
+    "endpoints": _of_peers(endpoint),
+    "allowed-ips": _of_peers(lambda peer: " ".join(allowed_ips(peer)) or "(none)"),
+    "latest-handshakes": _of_peers(_handshake),
+    "transfer": _of_peers(lambda peer: peer.rx_bytes, lambda peer: peer.tx_bytes),
+    "persistent-keepalive": _of_peers(_keepalive),
+    "dump": _dump,
+}

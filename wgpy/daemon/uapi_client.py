@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import socket
 import struct
 from pathlib import Path
 from typing import Final
 
-from wgpy.config.uapi import UapiError, parse_status
+from wgpy.config.uapi import UapiError, format_set, parse_status
+from wgpy.device.changes import DeviceChange
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import ControlError
 
 DIRECTORY: Final = Path("/var/run/wireguard")
 TIMEOUT: Final = 10.0  # seconds to wait for a daemon's answer
+IFNAMSIZ: Final = 16
+_SET_ANSWER: Final = re.compile(r"errno=-?([0-9]{1,9})\n\n")  # the kernel's sign, and some daemons' own
 
 
 def socket_path(name: str) -> Path:
@@ -20,17 +26,26 @@ def socket_path(name: str) -> Path:
 
 
 def interfaces() -> list[str]:
-    """The names of all interfaces with a socket."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.sock")) if DIRECTORY.is_dir() else []
+    """The names of all interfaces with a socket that somebody serves, or that is not ours to ask."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.sock") if _connect_error(path) in (0, errno.EACCES))
 
 
 def read(name: str) -> DeviceStatus:
     """Ask for the status. Raises ControlError when no daemon answers as it should."""
-    answer = _exchange(name, b"get=1\n\n")
+    answer = _exchange(name, "get=1\n\n")
     try:
-        return parse_status(answer.decode("ascii", errors="replace"), socket.if_nametoindex)
+        return parse_status(answer, socket.if_nametoindex)
     except UapiError as error:
         raise ControlError(f"an answer that is not UAPI: {error}") from error
+
+
+def write(name: str, change: DeviceChange) -> None:
+    """Apply a change. Raises ControlError with the text of the errno that the interface answers."""
+    answer = _exchange(name, format_set(change))
+    if (match := _SET_ANSWER.fullmatch(answer)) is None:
+        raise ControlError("an answer that is not UAPI")
+    if code := int(match[1]):
+        raise ControlError(os.strerror(code))
 
 
 def serving_pid(name: str) -> int:
@@ -45,21 +60,25 @@ def serving_pid(name: str) -> int:
 
 def answers(path: Path) -> bool:
     """Whether a daemon listens on a socket."""
+    return _connect_error(path) == 0
+
+
+def _connect_error(path: Path) -> int:
     with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
+        return probe.connect_ex(str(path))
 
 
-def _exchange(name: str, request: bytes) -> bytes:
+def _exchange(name: str, request: str) -> str:
+    if not name or "/" in name or len(name) >= IFNAMSIZ:
+        raise ControlError(os.strerror(errno.EINVAL))
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(TIMEOUT)
         try:
             client.connect(str(socket_path(name)))
-            client.sendall(request)
+            client.sendall(request.encode())
             client.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+            return b"".join(iter(lambda: client.recv(1 << 16), b"")).decode("ascii", errors="replace")
+        except FileNotFoundError:
+            raise ControlError(f"{os.strerror(errno.ENODEV)} ({socket_path(name)})") from None
         except OSError as error:
             raise ControlError(f"{error.strerror or 'no answer'} ({socket_path(name)})") from error

@@ -1,0 +1,222 @@
+"""`wgpy showconf`, `set`, `setconf`, `addconf` and `syncconf`: those of `wg`, on whatever serves the userspace API."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from wgpy.cli.files import read
+from wgpy.cli.show import allowed_ips, endpoint
+from wgpy.config import wg
+from wgpy.config.values import EndpointName
+from wgpy.config.wgquick import read_value
+from wgpy.daemon import uapi_client
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.status import DeviceStatus
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError, ControlError, KeyFormatError
+from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
+
+_Secret = TypeVar("_Secret", PrivateKey, PresharedKey)
+_SETTINGS: Final = (
+    "[listen-port PORT] [fwmark MARK|off] [private-key FILE] [peer PUBLIC-KEY [remove] [preshared-key FILE] "
+    "[endpoint HOST:PORT] [persistent-keepalive SECONDS|off] [allowed-ips [+|-]NETWORK,...]]..."
+)
+
+
+def add(verbs: Any) -> None:
+    """Add the commands to the command line."""
+    showconf = verbs.add_parser(
+        "showconf",
+        help="the configuration of an interface, for setconf",
+        description="Print the configuration of a running interface as a file for setconf. It holds the secrets.",
+    )
+    showconf.set_defaults(call=_showconf)
+    setting = verbs.add_parser(
+        "set",
+        help="change an interface, and add, change or remove peers",
+        usage=f"wgpy set INTERFACE {_SETTINGS}",
+        description="Change a running interface. Keys are read from files, /dev/stdin among them; an empty one removes "
+        "the key. allowed-ips replaces the list, unless all of its networks have a + (to add) or - (to take away).",
+    )
+    setting.set_defaults(call=_set)
+    verbs_of_files = [
+        ("setconf", "replace the configuration of an interface by a file's", _setconf),
+        ("addconf", "add what is in a file to an interface", _addconf),
+        ("syncconf", "setconf, but peers that stay keep their sessions", _syncconf),
+    ]
+    for name, text, call in verbs_of_files:
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. The file is one of wg(8), without the keys that only wg-quick "
+            "knows. If anything in it is wrong, nothing is changed.",
+        )
+        verb.set_defaults(call=call)
+        verb.add_argument("interface", metavar="INTERFACE")
+        verb.add_argument("file", metavar="FILE", help="the file; /dev/stdin is one")
+    for verb in (showconf, setting):
+        verb.add_argument("interface", metavar="INTERFACE")
+    setting.add_argument("settings", metavar="SETTING", nargs=argparse.REMAINDER, help=_SETTINGS.replace("%", "%%"))
+
+
+def _showconf(arguments: argparse.Namespace) -> int:
+    print(as_file(_status(arguments.interface)), end="")
+    return 0
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    if not arguments.settings:
+        raise ConfigError(f"nothing to set: expected {_SETTINGS}")
+    _apply(arguments.interface, _located(change_from(arguments.settings)))
+    return 0
+
+
+def _setconf(arguments: argparse.Namespace) -> int:
+    _apply(arguments.interface, wg.replacing(_from_file(arguments.file)))
+    return 0
+
+
+def _addconf(arguments: argparse.Namespace) -> int:
+    _apply(arguments.interface, _from_file(arguments.file))
+    return 0
+
+
+def _syncconf(arguments: argparse.Namespace) -> int:
+    change = _from_file(arguments.file)
+    _apply(arguments.interface, wg.synchronizing(change, _status(arguments.interface)))
+    return 0
+
+
+def _status(name: str) -> DeviceStatus:
+    try:
+        return uapi_client.read(name)
+    except ControlError as error:
+        raise ControlError(f"Unable to access interface {name}: {error}") from error
+
+
+def _apply(name: str, change: DeviceChange) -> None:
+    try:
+        uapi_client.write(name, change)
+    except ControlError as error:
+        raise ControlError(f"Unable to modify interface {name}: {error}") from error
+
+
+def _from_file(path: str) -> DeviceChange:
+    change = wg.parse(read(Path(path)), path)
+    for problem in change.warnings:
+        print(f"{problem} (warning)", file=sys.stderr)
+    return _located(change)
+
+
+def _located(change: wg.WgChange) -> DeviceChange:
+    return change.located(asyncio.run(_resolve(change.endpoints)) if change.endpoints else {})
+
+
+async def _resolve(names: Mapping[PublicKey, EndpointName]) -> dict[PublicKey, Endpoint]:
+    from wgpy.net.resolve import resolve
+
+    endpoints = await asyncio.gather(*(resolve(name) for name in names.values()))
+    return dict(zip(names, endpoints, strict=True))
+
+
+def change_from(words: list[str]) -> wg.WgChange:
+    """What the settings of `wg set` say. Reads the key files. Raises ConfigError and KeyFormatError."""
+    device: dict[str, Any] = {}
+    peers: list[PeerChange] = []
+    endpoints: dict[PublicKey, EndpointName] = {}
+    rest = iter(words)
+    for word in rest:
+        if word not in (_OF_PEER if peers else _OF_DEVICE):
+            raise ConfigError(f"Invalid argument: {_shown(word, bool(peers))}")
+        if word == "remove":
+            peers[-1] = replace(peers[-1], remove=True)
+            continue
+        if (value := next(rest, None)) is None:
+            raise ConfigError(f"{word}: expected a value after it")
+        match word:
+            case "peer":
+                peers.append(PeerChange(public_key=read_value("PublicKey", value)))
+            case "private-key":
+                device["private_key"] = _key_in(word, value, PrivateKey)
+            case "listen-port":
+                device["listen_port"] = read_value("ListenPort", value)
+            case "fwmark":
+                device["fwmark"] = read_value("FwMark", value)
+            case "preshared-key":
+                peers[-1] = replace(peers[-1], preshared_key=_key_in(word, value, PresharedKey))
+            case "endpoint":
+                endpoints[peers[-1].public_key] = read_value("Endpoint", value)
+            case "persistent-keepalive":
+                peers[-1] = replace(peers[-1], persistent_keepalive=read_value("PersistentKeepalive", value))
+            case "allowed-ips":
+                peers[-1] = _with_allowed_ips(peers[-1], "".join(value.split()))
+    return wg.WgChange(DeviceChange(**device, peers=tuple(peers)), endpoints)
+
+
+_OF_DEVICE: Final = frozenset({"listen-port", "fwmark", "private-key", "peer"})
+_OF_PEER: Final = frozenset({"peer", "remove", "preshared-key", "endpoint", "persistent-keepalive", "allowed-ips"})
+
+
+def _shown(word: str, after_peer: bool) -> str:
+    """A word that does not belong, and what would; it may be a key in a wrong place, which is not shown."""
+    other, place = (_OF_DEVICE, "before the first") if after_peer else (_OF_PEER, "after a")
+    if word in other:
+        return f"{word} goes {place} peer"
+    expected = ", ".join(sorted(_OF_PEER if after_peer else _OF_DEVICE))
+    return f"{word if len(word) < 32 else '(not shown)'}; expected one of {expected}"
+
+
+def _with_allowed_ips(peer: PeerChange, text: str) -> PeerChange:
+    """The peer with a list, that replaces what it has unless every item has a sign."""
+    items = text.split(",") if text else []
+    signed = [item.startswith(("+", "-")) for item in items]
+    networks = [read_value("AllowedIPs", item[has_sign:]).network for item, has_sign in zip(items, signed, strict=True)]
+    changes = (AllowedIPChange(net, item.startswith("-")) for net, item in zip(networks, items, strict=True))
+    replaces = peer.replace_allowed_ips or not items or not all(signed)
+    return replace(peer, allowed_ips=(*peer.allowed_ips, *changes), replace_allowed_ips=replaces)
+
+
+def _key_in(word: str, path: str, kind: type[_Secret]) -> _Secret:
+    """The key in a file; all zero, which is none, when it is empty. Raises ConfigError."""
+    try:
+        kind.from_base64(path)
+    except KeyFormatError:
+        pass
+    else:
+        raise ConfigError(f"{word}: expected a file, not the key: everybody can see a command line (/dev/stdin is one)")
+    try:
+        with open(path, "rb") as file:
+            text = file.read(1024).decode("ascii", errors="replace").rstrip()
+        return kind.from_base64(text) if text else kind(bytes(KEY_SIZE))
+    except OSError as error:
+        raise ConfigError(f"{word}: {path}: {error.strerror}") from error
+    except KeyFormatError:
+        raise ConfigError(f"{word}: {path}: Key is not the correct length or format") from None
+
+
+def as_file(status: DeviceStatus) -> str:
+    """The layout of `wg showconf`. It holds the secrets."""
+    lines = ["[Interface]"]
+    if status.listen_port:
+        lines.append(f"ListenPort = {status.listen_port}")
+    if status.fwmark:
+        lines.append(f"FwMark = {status.fwmark:#x}")
+    if status.private_key:
+        lines.append(f"PrivateKey = {status.private_key.base64()}")
+    for peer in status.peers:
+        lines += ["", "[Peer]", f"PublicKey = {peer.public_key.base64()}"]
+        if peer.preshared_key:
+            lines.append(f"PresharedKey = {peer.preshared_key.base64()}")
+        if peer.allowed_ips:
+            lines.append(f"AllowedIPs = {', '.join(allowed_ips(peer))}")
+        if peer.endpoint:
+            lines.append(f"Endpoint = {endpoint(peer)}")
+        if peer.persistent_keepalive:
+            lines.append(f"PersistentKeepalive = {peer.persistent_keepalive}")
+    return "\n".join([*lines, *([""] if not status.peers else []), ""])
