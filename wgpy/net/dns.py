@@ -24,11 +24,12 @@ def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], 
     if not servers:
         return
     addresses = [str(server) for server in servers]
-    if _resolved_runs():
+    found = tool()
+    if found == "resolvectl":
         _run("set", interface, ["resolvectl", "dns", interface, *addresses])
         # The routing domain of all names: what resolvconf's -x asks for.
         _run("set", interface, ["resolvectl", "domain", interface, *search, "~."])
-    elif shutil.which("resolvconf"):
+    elif found:
         lines = [f"nameserver {address}\n" for address in addresses]
         lines += [f"search {' '.join(search)}\n"] if search else []
         _run("set", interface, ["resolvconf", "-a", _record(interface), "-m", "0", "-x"], "".join(lines))
@@ -41,10 +42,18 @@ def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], 
 
 def unset_dns(interface: str) -> None:
     """Undo `set_dns`, while the interface still exists. Raises NetworkError where the tool fails."""
-    if _resolved_runs():
+    found = tool()
+    if found == "resolvectl":
         _run("unset", interface, ["resolvectl", "revert", interface])
-    elif shutil.which("resolvconf"):
+    elif found:
         _run("unset", interface, ["resolvconf", "-d", _record(interface), "-f"])
+
+
+def tool() -> str:
+    """What sets name servers here: "resolvectl", "resolvconf", or nothing."""
+    if _resolved_runs():
+        return "resolvectl"
+    return "resolvconf" if shutil.which("resolvconf") else ""
 
 
 def _resolved_runs() -> bool:

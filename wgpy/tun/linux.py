@@ -125,6 +125,11 @@ class LinuxTun:
         """The file descriptor; -1 once closed."""
         return self._fd
 
+    @property
+    def super_packets(self) -> frozenset[int]:
+        """The GSO types that may be written; none without offloads."""
+        return self._merging
+
     def read(self) -> Burst | None:
         """The packets of one read, for use until the next read; None if there is nothing to read now.
 

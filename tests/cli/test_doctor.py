@@ -1,0 +1,153 @@
+"""`wgpy doctor`: what it says where things work, where they do not, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY
+from wgpy.cli import doctor, main
+from wgpy.daemon import timestamp, uapi_client
+from wgpy.net import dns
+
+
+def found(said: str) -> dict[str, dict[str, str]]:
+    return {finding["name"]: finding for finding in json.loads(said)}
+
+
+def test_every_probe_says_something_and_every_trouble_has_a_remedy() -> None:
+    findings = list(doctor.examine())
+    assert len(findings) >= len(doctor.PROBES)
+    for finding in findings:
+        assert finding.status in ("ok", "warn", "fail")
+        assert "\n" not in str(finding)
+        assert finding.message
+        assert not finding.message.startswith("cannot be told"), finding
+
+
+def test_it_prints_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def good(name: str) -> Iterator[doctor.Finding]:
+        yield doctor.Finding(name, "ok", "works")
+
+    def bad(name: str) -> Iterator[doctor.Finding]:
+        yield doctor.Finding(name, "warn", "does not", "buy another")
+
+    monkeypatch.setattr(doctor, "PROBES", (good, bad))
+    assert main(["doctor"]) == 0, "a tunnel can work"
+    assert capsys.readouterr().out == "ok    good: works\nwarn  bad: does not; buy another\n"
+    assert main(["doctor", "--json"]) == 0
+    assert found(capsys.readouterr().out)["bad"] == {
+        "name": "bad",
+        "status": "warn",
+        "message": "does not",
+        "remedy": "buy another",
+    }
+
+
+def test_a_failure_is_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hopeless(name: str) -> Iterator[doctor.Finding]:
+        yield doctor.Finding(name, "fail", "no")
+
+    monkeypatch.setattr(doctor, "PROBES", (hopeless,))
+    assert main(["doctor"]) == 1
+
+
+def test_a_probe_that_raises_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Iterator[doctor.Finding]:
+        yield doctor.Finding(name, "ok", "so far")
+        raise ZeroDivisionError("oh")
+
+    def good(name: str) -> Iterator[doctor.Finding]:
+        yield doctor.Finding(name, "ok", "works")
+
+    monkeypatch.setattr(doctor, "PROBES", (broken, good))
+    assert [str(finding) for finding in doctor.examine()] == [
+        "ok    broken: so far",
+        "warn  broken: cannot be told: ZeroDivisionError: oh",
+        "ok    good: works",
+    ]
+
+
+def test_a_clock_before_the_past_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timestamp, "FLOOR_FILE", tmp_path / "floor")
+    assert [finding.status for finding in doctor._clock("clock")] == ["ok"]
+    (tmp_path / "floor").write_text(f"{2**62}\n")
+    (finding,) = doctor._clock("clock")
+    assert finding.status == "warn"
+    assert "behind" in finding.message
+
+
+def test_without_any_program_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    findings = {finding.name: finding for finding in doctor.examine()}
+    for name in ("firewall", "DNS", "bash", "wg", "wg-quick"):
+        assert findings[name].status == "warn"
+        assert findings[name].remedy.startswith("install "), name
+
+
+def test_the_dns_tool_is_resolvconf_where_resolved_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dns.tool() == ""
+    for program in ("resolvconf", "resolvectl", "systemctl"):
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+        assert dns.tool() == "resolvconf"
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 0\n")
+    assert dns.tool() == "resolvectl"
+
+
+def test_a_socket_directory_that_was_not_there_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uapi_client, "DIRECTORY", tmp_path / "wireguard")
+    assert [finding.status for finding in doctor._uapi_sockets("x")] == ["ok"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "wireguard").write_text("a file")
+    assert [finding.status for finding in doctor._uapi_sockets("x")] == ["fail"]
+
+
+@pytest.mark.root
+def test_a_tunnel_can_work_here_and_nothing_is_left() -> None:
+    with Namespace() as namespace:
+        namespace.run("ip", "link", "set", "lo", "up")
+        commands = ("ip -o link", "ip rule", "ip route show table all", "nft list ruleset", "sysctl net.ipv4.conf.all")
+        before = [namespace.run(*command.split()) for command in commands]
+        sockets = list(uapi_client.DIRECTORY.glob("*"))
+        findings = found(namespace.run(*WGPY, "doctor", "--json"))
+        assert [namespace.run(*command.split()) for command in commands] == before
+        assert not [path for path in uapi_client.DIRECTORY.glob(".doctor*") if path not in sockets]
+    for name in ("privilege", "tun", "netlink", "uapi sockets", "udp", "UDP GSO", "UDP GRO", "firewall"):
+        assert findings[name]["status"] == "ok", findings[name]
+
+
+@pytest.mark.root
+def test_what_is_switched_off_is_said() -> None:
+    with Namespace() as namespace:
+        namespace.run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1")
+        namespace.run("ip", "link", "set", "lo", "down")
+        findings = found(namespace.run(*WGPY, "doctor", "--json"))
+    assert findings["IPv6"]["status"] == "warn"
+    assert findings["IPv6"]["remedy"] == "sysctl net.ipv6.conf.all.disable_ipv6=0"
+    assert findings["UDP GSO"]["status"] == "warn"
+    assert findings["UDP GSO"]["remedy"] == "ip link set lo up"
+
+
+@pytest.mark.root
+def test_without_privilege_no_tunnel_can_work() -> None:
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *WGPY, "doctor", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    findings = found(done.stdout)
+    for name in ("privilege", "tun"):
+        assert findings[name]["status"] == "fail"
+        assert "root" in str(findings[name])
+    assert findings["udp"]["status"] == "ok"

@@ -1,0 +1,354 @@
+"""`wgpy doctor`: what will and will not work on this machine, found by trying.
+
+A probe opens, binds or asks for what a tunnel would, gives it back at once, and sets nothing that others would see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from struct import pack
+from typing import Any, Final, Literal
+
+import wgpy
+from wgpy.daemon import timestamp, uapi_client
+from wgpy.errors import NetworkError, SocketError, TunError
+
+_STATUS: Final = Path("/proc/self/status")
+_SYSCTL: Final = Path("/proc/sys/net")
+_CAP_NET_ADMIN: Final = 12  # linux/capability.h
+_CLOCK_TOLERANCE: Final = 3600.0  # seconds; what is kept of the past may be somewhat ahead of it
+_TIMEOUT: Final = 10.0  # seconds for a tool that hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one probe found: `fail` is that no tunnel can work, `warn` that something of it cannot."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.status:<4}  {self.name}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def add(verbs: Any) -> None:
+    """Add the command to the command line."""
+    doctor = verbs.add_parser(
+        "doctor",
+        help="what will and will not work on this machine, and what to do about it",
+        description="Try what a tunnel needs, and say of each thing whether it works: ok, warn or fail, and a remedy. "
+        "Nothing is left behind. Exit status 1 only if no tunnel can work at all.",
+        epilog="Run it as whom the daemon will run as: sudo wgpy doctor.",
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON: a list of findings")
+    doctor.set_defaults(call=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    findings = list(examine())
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        print(*findings, sep="\n")
+    return int(any(finding.status == "fail" for finding in findings))
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, in the order of what rests on what. Never raises."""
+    for probe in PROBES:
+        name = probe.__name__.strip("_").replace("_", " ")
+        try:
+            yield from probe(name)
+        except Exception as error:  # whatever this machine is like, the other probes still count
+            yield Finding(name, "warn", f"cannot be told: {type(error).__name__}: {error}")
+
+
+def _packages(name: str) -> Iterator[Finding]:
+    broken = []
+    for package in ("cryptography.hazmat.primitives.ciphers.aead", "nacl.bindings", "pyroute2", "numpy"):
+        try:
+            import_module(package)
+        except Exception as error:  # a broken binary raises what it likes
+            broken.append(f"{package.partition('.')[0]} ({error})")
+    if broken:
+        yield Finding(name, "fail", f"cannot be imported: {', '.join(broken)}", "install wgpy again, with pip")
+    else:
+        yield Finding(name, "ok", "cryptography, PyNaCl, pyroute2 and numpy load")
+
+
+def _privilege(name: str) -> Iterator[Finding]:
+    (effective,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("CapEff:"))
+    if int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
+        yield Finding(name, "ok", "CAP_NET_ADMIN is there")
+    else:
+        remedy = "run as root; in a container: --cap-add NET_ADMIN --device /dev/net/tun"
+        yield Finding(name, "fail", "CAP_NET_ADMIN is missing: interfaces cannot be made or configured", remedy)
+
+
+def _tun(name: str) -> Iterator[Finding]:
+    """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
+    from wgpy.net.netlink import Netlink
+    from wgpy.tun.linux import TUN_PATH, LinuxTun
+    from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4
+
+    try:
+        tun = LinuxTun.open("wgpydoctor%d")
+    except TunError as error:
+        yield Finding(name, "fail", str(error))
+        return
+    try:
+        yield Finding(name, "ok", f"{TUN_PATH} makes interfaces")
+        for offload, kind, since in (("TSO", GSO_TCPV4, "2.6.27"), ("USO", GSO_UDP_L4, "6.2")):
+            if kind in tun.super_packets:
+                yield Finding(f"{name} {offload}", "ok", "the kernel takes super-packets")
+            else:
+                yield Finding(
+                    f"{name} {offload}", "warn", "no super-packets, so slower", f"Linux {since} or later has them"
+                )
+        with Netlink() as netlink:
+            netlink.set_mtu(tun.name, 1420)
+            netlink.unused_table()
+        yield Finding("netlink", "ok", "links can be set, and routing tables read")
+    except NetworkError as error:
+        yield Finding("netlink", "fail", str(error))
+    finally:
+        tun.close()
+
+
+def _uapi_sockets(name: str) -> Iterator[Finding]:
+    directory = uapi_client.DIRECTORY
+    made = not directory.exists()
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path = directory / f".doctor-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.unlink()
+        if made:
+            directory.rmdir()
+    except OSError as error:
+        yield Finding(name, "fail", f"no socket can be made in {directory}: {error.strerror}", "run as root")
+    else:
+        yield Finding(name, "ok", f"{directory} is writable")
+
+
+def _udp(name: str) -> Iterator[Finding]:
+    from wgpy.net.udp import BUFFER_SIZE, UdpSockets
+
+    try:
+        udp = UdpSockets.open()
+    except SocketError as error:
+        yield Finding(name, "fail", str(error))
+        return
+    try:
+        families = {sock.family for sock in udp.sockets}
+        yield Finding(name, "ok", "a port can be bound")
+        if socket.AF_INET not in families:
+            yield Finding("IPv4", "warn", "the system lacks it: only peers with IPv6 can be reached")
+        disabled = _sysctl("ipv6/conf/all/disable_ipv6")
+        if socket.AF_INET6 not in families or disabled == "1":
+            remedy = "sysctl net.ipv6.conf.all.disable_ipv6=0" if disabled else "boot without ipv6.disable=1"
+            yield Finding("IPv6", "warn", "it is off: IPv6 addresses and endpoints will fail", remedy)
+        else:
+            yield Finding("IPv6", "ok", "it is on")
+        for option, direction, limit in (
+            (socket.SO_RCVBUF, "receiving", "net.core.rmem_max"),
+            (socket.SO_SNDBUF, "sending", "net.core.wmem_max"),
+        ):
+            # The kernel doubles what it is asked for, and tells the double (socket(7)).
+            size = min(sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets)
+            if size < BUFFER_SIZE:
+                said = f"{size} bytes for {direction}: bursts may be lost"
+                yield Finding("socket buffers", "warn", said, f"sysctl {limit}={BUFFER_SIZE}, or run as root")
+            else:
+                yield Finding("socket buffers", "ok", f"{size} bytes for {direction}")
+    finally:
+        udp.close()
+
+
+def _udp_offload(name: str) -> Iterator[Finding]:
+    """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
+    from wgpy.net.udp import UDP_GRO, UDP_SEGMENT
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(1.0)
+        with suppress(OSError):
+            receiver.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
+        try:
+            sender.sendmsg([bytes(200)], [(socket.SOL_UDP, UDP_SEGMENT, pack("=H", 100))], 0, receiver.getsockname())
+            received = len(receiver.recv(1000))
+        except OSError as error:
+            absent = error.errno in (errno.EINVAL, errno.EIO, errno.EOPNOTSUPP)
+            remedy = "Linux 4.18 or later has it" if absent else "ip link set lo up"
+            yield Finding("UDP GSO", "warn", f"datagrams go one by one, so slower: {error.strerror or error}", remedy)
+            return
+    yield Finding("UDP GSO", "ok", "a burst leaves in one call")
+    if received == 200:
+        yield Finding("UDP GRO", "ok", "a burst arrives in one call")
+    else:
+        yield Finding("UDP GRO", "warn", "datagrams arrive one by one, so slower", "Linux 5.0 or later has it")
+
+
+def _event_loop(name: str) -> Iterator[Finding]:
+    try:
+        import uvloop
+
+        uvloop.new_event_loop().close()
+    except Exception as error:  # a broken binary raises what it likes
+        yield Finding(name, "warn", f"uvloop does not work ({error}): asyncio's own, slower", "pip install uvloop")
+    else:
+        yield Finding(name, "ok", f"uvloop {version('uvloop')}")
+
+
+def _clock(name: str) -> Iterator[Finding]:
+    """A wall clock that stands before what was certainly in the past is wrong; handshakes carry its time."""
+    past = Path(wgpy.__file__).stat().st_mtime
+    with suppress(OSError, ValueError):
+        past = max(past, int(timestamp.FLOOR_FILE.read_text()) / 1e9)
+    time.clock_gettime(time.CLOCK_BOOTTIME)
+    if (behind := past - time.time()) > _CLOCK_TOLERANCE:
+        said = f"{behind:.0f} s behind what has already been: peers would refuse handshakes, so they are stamped later"
+        yield Finding(name, "warn", said, "set the clock, or let NTP: timedatectl set-ntp true")
+    else:
+        yield Finding(name, "ok", "it stands after all that has been")
+
+
+def _timestamps(name: str) -> Iterator[Finding]:
+    directory = timestamp.FLOOR_FILE.parent
+    known = next(path for path in (directory, *directory.parents) if path.exists())
+    if os.access(known, os.W_OK, effective_ids=True):
+        yield Finding(name, "ok", f"the latest is kept in {directory}")
+    else:
+        said = f"{known} is not writable: after a restart with a clock set back, peers refuse handshakes"
+        yield Finding(name, "warn", said, "run as root, with a writable /var/lib")
+
+
+def _firewall(name: str) -> Iterator[Finding]:
+    """`nft -c` has the kernel check a transaction, and drops it."""
+    if shutil.which("nft") and not (said := _fails("nft", "-c", "add table inet wgpy-doctor")):
+        yield Finding(name, "ok", "nft works")
+    elif shutil.which("iptables") and not (said := _fails("iptables", "-w", "5", "-S", "OUTPUT")):
+        yield Finding(name, "ok", "iptables works")
+    elif shutil.which("nft") or shutil.which("iptables"):
+        yield Finding(name, "warn", f"it cannot be set ({said}): a full tunnel is not guarded", "run as root")
+    else:
+        said = "neither nft nor iptables is there: a full tunnel is not guarded against spoofed packets"
+        yield Finding(name, "warn", said, "install nftables")
+
+
+def _DNS(name: str) -> Iterator[Finding]:
+    from wgpy.net import dns
+
+    if tool := dns.tool():
+        yield Finding(name, "ok", f"{tool} sets it")
+    else:
+        said = "neither systemd-resolved nor resolvconf is there: files with DNS will not come up"
+        yield Finding(name, "warn", said, "install openresolv or systemd-resolved")
+
+
+def _full_tunnels(name: str) -> Iterator[Finding]:
+    """Strict reverse path filtering drops marked replies unless src_valid_mark is 1 (the kernel's ip-sysctl)."""
+    marked = _sysctl("ipv4/conf/all/src_valid_mark") == "1"
+    strict = max(_sysctl("ipv4/conf/all/rp_filter"), _sysctl("ipv4/conf/default/rp_filter")) == "1"
+    try:
+        with (_SYSCTL / "ipv4/conf/all/src_valid_mark").open("r+"):
+            writable = True
+    except OSError:
+        writable = False
+    if marked or writable:
+        yield Finding(name, "ok", f"src_valid_mark is {'1' if marked else 'writable'}{', rp_filter strict' * strict}")
+    else:
+        said = "src_valid_mark is 0 and not writable"
+        said += (
+            ", rp_filter is strict: replies over IPv4 will be dropped"
+            if strict
+            else ": no matter while rp_filter is not strict"
+        )
+        yield Finding(
+            name,
+            "warn" if strict else "ok",
+            said,
+            "sysctl net.ipv4.conf.all.src_valid_mark=1 on the host (docker run --sysctl)" if strict else "",
+        )
+
+
+def _kernel_module(name: str) -> Iterator[Finding]:
+    modules = Path("/lib/modules") / os.uname().release
+    listed = any(
+        "/wireguard.ko" in (modules / index).read_text(errors="replace")
+        for index in ("modules.dep", "modules.builtin")
+        if (modules / index).exists()
+    )
+    if Path("/sys/module/wireguard").exists() or listed:
+        yield Finding(name, "ok", "the kernel has WireGuard: faster, and what wg-quick takes rather than wgpy")
+    else:
+        yield Finding(name, "ok", "the kernel has no WireGuard: wgpy is what runs here, also under wg-quick")
+
+
+def _programs(name: str) -> Iterator[Finding]:
+    for program, without in (
+        ("bash", "hooks cannot run"),
+        ("wg", "hooks that call it fail, and scripts that do; wgpy's own commands do the same"),
+        ("wg-quick", "wgpy up and down do the same"),
+    ):
+        if path := shutil.which(program):
+            yield Finding(program, "ok", path)
+        else:
+            package = "bash" if program == "bash" else "wireguard-tools"
+            yield Finding(program, "warn", f"not found: {without}", f"install {package}")
+
+
+def _sysctl(name: str) -> str:
+    """A setting's text; empty where the system lacks it."""
+    try:
+        return (_SYSCTL / name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _fails(*command: str) -> str:
+    """What a command complains of; empty when it succeeds."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0] if done.returncode else ""
+
+
+PROBES: Final[tuple[Callable[[str], Iterator[Finding]], ...]] = (
+    _packages,
+    _privilege,
+    _tun,
+    _uapi_sockets,
+    _udp,
+    _udp_offload,
+    _event_loop,
+    _clock,
+    _timestamps,
+    _full_tunnels,
+    _firewall,
+    _DNS,
+    _kernel_module,
+    _programs,
+)
