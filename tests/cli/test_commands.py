@@ -157,3 +157,11 @@ def test_pubkey_reads_standard_input_in_process(
     monkeypatch.setattr(sys, "stdin", io.StringIO(KEY.base64() + "\n\n"))
     assert main(["pubkey"]) == 0
     assert capsys.readouterr().out.strip() == KEY.public_key.base64()
+
+
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m wgpy show wgnone >&-"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr

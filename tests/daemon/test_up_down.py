@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.daemon.process import log_path
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.keys import PrivateKey
 
@@ -90,6 +91,7 @@ def test_addresses_mtu_and_routes_are_set_and_taken_back(host: Host) -> None:
     assert "10.9.0.0/16" in routes
     host.wgpy("down", host.name)
     assert host.surroundings() == before
+    assert not log_path(host.name).exists()
 
 
 def test_a_default_route_goes_by_mark_and_rules_that_are_taken_back(host: Host) -> None:
@@ -171,6 +173,17 @@ def test_the_interface_being_deleted_ends_the_daemon_with_its_rules(host: Host) 
     assert f"{host.name}" in host.refused("down", host.name)
 
 
+def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path) -> None:
+    before = host.surroundings()
+    host.write(f"PreUp = touch {tmp_path}/begun; sleep 1\nPostDown = touch {tmp_path}/undone")
+    process = host.namespace.popen(*WGPY, "up", str(host.path), stderr=subprocess.PIPE)
+    assert wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert (tmp_path / "undone").exists()
+    assert host.surroundings() == before
+
+
 def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:
     host.write()
     host.up()
@@ -227,7 +240,6 @@ def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way
 
 
 def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
-    from wgpy.daemon.process import log_path
 
     host.write()
     host.up()

@@ -15,6 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     from wgpy.cli.commands import parse
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         status: int = arguments.call(arguments)

@@ -7,6 +7,7 @@ child's exit status if it is not.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import select
@@ -17,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from wgpy.config.values import InterfaceConfig
 from wgpy.daemon import timestamp
@@ -158,13 +159,21 @@ def say(step: str) -> None:
 
 
 def start_in_background(job: Job) -> int:
-    """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status)."""
+    """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status).
+
+    Interrupted while it waits, the parent has the child undo what it did.
+    """
     readable, writable = os.pipe()
     child = os.fork()
     if child:
         os.close(writable)
-        if os.read(readable, 1):
-            return 0
+        try:
+            if os.read(readable, 1):
+                return 0
+        except KeyboardInterrupt:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
     os.close(readable)
     os.setsid()
@@ -177,6 +186,8 @@ def start_in_background(job: Job) -> int:
     status = 1
     try:
         status = run(job, ready=ready)
+        if status == 0:
+            log_path(job.name).unlink(missing_ok=True)
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -198,13 +209,22 @@ def stop(name: str) -> None:
     pid = serving_pid(name)
     process = os.pidfd_open(pid)
     try:
-        log_file = log_path(name)
-        seen = log_file.stat().st_size if log_file.exists() else 0
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        if not select.select([process], [], [], STOP_TIMEOUT)[0]:
-            raise ControlError(f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM; {log_file} may say why")
+        with _log_from_now(name) as log_file:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if not select.select([process], [], [], STOP_TIMEOUT)[0]:
+                raise ControlError(
+                    f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM; {log_path(name)} may say why"
+                )
+            sys.stderr.write(log_file.read())
     finally:
         os.close(process)
-    if log_file.exists():
-        sys.stderr.write(log_file.read_text(errors="replace")[seen:])
-        log_file.unlink(missing_ok=True)
+
+
+def _log_from_now(name: str) -> IO[str]:
+    """What the daemon will have logged by the time this is read, also when it has removed its log by then."""
+    try:
+        log_file = log_path(name).open(errors="replace")
+    except OSError:
+        return io.StringIO()
+    log_file.seek(0, os.SEEK_END)
+    return log_file
