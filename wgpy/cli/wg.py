@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -115,14 +114,18 @@ def _from_file(path: str) -> DeviceChange:
 
 
 def _located(change: wg.WgChange) -> DeviceChange:
-    return change.located(asyncio.run(_resolve(change.endpoints)) if change.endpoints else {})
+    return change.located(_resolve(change.endpoints) if change.endpoints else {})
 
 
-async def _resolve(names: Mapping[PublicKey, EndpointName]) -> dict[PublicKey, Endpoint]:
+def _resolve(names: Mapping[PublicKey, EndpointName]) -> dict[PublicKey, Endpoint]:
+    import asyncio  # most commands name nobody
+
     from wgpy.net.resolve import resolve
 
-    endpoints = await asyncio.gather(*(resolve(name) for name in names.values()))
-    return dict(zip(names, endpoints, strict=True))
+    async def all_at_once() -> list[Endpoint]:
+        return await asyncio.gather(*(resolve(name) for name in names.values()))
+
+    return dict(zip(names, asyncio.run(all_at_once()), strict=True))
 
 
 def change_from(words: list[str]) -> wg.WgChange:
