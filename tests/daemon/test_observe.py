@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.interop.conftest import Cable
-from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
+from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
@@ -37,6 +37,13 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
+
+
+def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    assert "  name: right-hand side\n" in cable.left.namespace.run(*WGPY, "show", cable.left.name)
+    assert ours.status()["peers"][0]["name"] == "right-hand side"
+    assert cable.left.namespace.run("wg", "show", cable.left.name, "peers").strip() == cable.right.public_key.base64()
 
 
 def test_prometheus_reads_the_metrics(cable: Cable) -> None:

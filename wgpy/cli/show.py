@@ -137,6 +137,8 @@ def as_text(name: str, status: DeviceStatus, now: int, *, colour: bool, hidden: 
 
 def _peer_fields(peer: PeerStatus, now: int, paint: Any, hidden: bool) -> list[tuple[str, str]]:
     fields: list[tuple[str, str]] = []
+    if peer.name:
+        fields.append(("name", peer.name))
     if peer.preshared_key:
         fields.append(("preshared key", "(hidden)" if hidden else peer.preshared_key.base64()))
     if peer.endpoint:
@@ -219,6 +221,7 @@ def as_json(status: DeviceStatus) -> dict[str, Any]:
         "peers": [
             {
                 "public_key": peer.public_key.base64(),
+                "name": peer.name,
                 "has_preshared_key": peer.preshared_key is not None,
                 "endpoint": str(peer.endpoint) if peer.endpoint else None,
                 "allowed_ips": [str(network) for network in peer.allowed_ips],
