@@ -104,6 +104,11 @@ def read_value(name: str, text: str) -> Any:
         raise ConfigError(f"{name}: expected {key.expected}{key.not_this(text)}") from None
 
 
+def described_keys() -> list[tuple[str, str, str]]:
+    """Every key there is: its section, its name, and what is expected of its value."""
+    return [(key.section, key.name, key.expected) for key in _ROWS]
+
+
 # Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
 
 

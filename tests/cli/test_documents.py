@@ -1,0 +1,135 @@
+"""Manual pages and completion: they hold every command and key, and the programs they are for understand them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wgpy.cli import documents
+from wgpy.config import wgquick
+
+
+def printed(document: str) -> str:
+    command = [sys.executable, "-m", "wgpy.cli.documents", document]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is missing")
+
+
+def test_the_manual_has_every_command_and_option() -> None:
+    page = printed("man").replace("\\-", "-")
+    assert len(documents.commands()) > 10
+    for command in documents.commands():
+        assert f".SS {command.usage}\n" in page
+        for argument in command.arguments:
+            if "-h" not in argument.flags:
+                assert argument.help in page
+                assert all(f"\\fB{flag}\\fR" in page for flag in argument.flags)
+
+
+def test_the_manual_of_files_has_every_key_with_its_meaning() -> None:
+    names = [name for _, name, _ in wgquick.described_keys()]
+    assert sorted(documents.MEANINGS) == sorted(names)
+    page = printed("conf")
+    assert [line[3:] for line in page.splitlines() if line.startswith(".B ") and " " not in line[3:]] == names
+
+
+@needs("groff")
+@pytest.mark.parametrize("page", ["man", "conf"])
+def test_the_manuals_are_sound(page: str) -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z"]
+    done = subprocess.run(command, input=printed(page), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_a_line_that_begins_like_a_request_is_text() -> None:
+    assert documents._roff(".x -y\\z") == "\\&.x \\-y\\ez"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("wgpy sho", {"show", "showconf"}),
+        ("wgpy --v", {"--version"}),
+        ("wgpy run --no", {"--no-offload"}),
+        ("wgpy up ./on", {"./one.conf"}),
+        ("wgpy up --no-offload ./on", {"./one.conf"}),
+        ("wgpy up --events log ./", {"./one.conf", "./sub"}),
+        ("wgpy up --events ./o", {"./one.conf", "./other"}),
+        ("wgpy check ./o", {"./one.conf", "./other"}),
+        ("wgpy show in", {"interfaces"}),
+        ("wgpy show wg0 latest", {"latest-handshakes"}),
+        ("wgpy genkey x", set()),
+        ("wgpy nonsense x", set()),
+    ],
+)
+def test_bash_completes(tmp_path: Path, line: str, expected: set[str]) -> None:
+    for name in ("one.conf", "other"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    program = (
+        f'source /dev/fd/3 3<<<"$DOCUMENT"; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); '
+        '_wgpy; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-uc", program],
+        env={"DOCUMENT": documents.bash(), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == expected
+
+
+def test_bash_completes_names(tmp_path: Path) -> None:
+    for name in ("wg0.sock", "wg1.sock", "other"):
+        (tmp_path / name).touch()
+    program = f'source /dev/fd/3 3<<<"$DOCUMENT"; _wgpy_names {tmp_path} sock; _wgpy_names {tmp_path} conf'
+    done = subprocess.run(
+        ["bash", "--norc", "-uc", program],
+        env={"DOCUMENT": documents.bash()}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["wg0", "wg1"]
+
+
+@needs("zsh")
+def test_zsh_understands_it(tmp_path: Path) -> None:
+    """The completion system's own builtins cannot run outside a prompt; here _arguments only shows its words."""
+    (tmp_path / "_wgpy").write_text(printed("zsh"))
+    program = "_arguments() { print -l -- $@ }; words=(wgpy run x); CURRENT=3; source ./_wgpy"
+    done = subprocess.run(["zsh", "-fec", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "--no-offload[" in done.stdout
+    assert done.stdout.splitlines()[-1] == ":CONFIG:_wgpy_configs"
+
+
+@needs("fish")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("wgpy sho", {"show", "showconf"}),
+        ("wgpy run --no", {"--no-offload"}),
+        ("wgpy show wg0 latest", {"latest-handshakes"}),
+        ("wgpy up ./on", {"./one.conf"}),
+    ],
+)
+def test_fish_completes(tmp_path: Path, line: str, expected: set[str]) -> None:
+    (tmp_path / "one.conf").touch()
+    (tmp_path / "wgpy.fish").write_text(printed("fish"))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f'source ./wgpy.fish; complete -C "{line}"'],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert {said.split("\t")[0] for said in done.stdout.splitlines()} == expected
+
+
+@pytest.mark.parametrize("arguments", [[], ["html"], ["man", "conf"]])
+def test_anything_else_is_wrong_usage(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "wgpy.cli.documents", *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2

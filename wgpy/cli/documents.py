@@ -1,0 +1,327 @@
+"""Manual pages and shell completion, made from the command line and the table of keys themselves.
+
+`python -m wgpy.cli.documents man|conf|bash|zsh|fish` prints one: `make install` calls it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from wgpy import __version__
+from wgpy.cli.commands import parser
+from wgpy.cli.show import _SCRIPTS
+from wgpy.config import wgquick
+from wgpy.daemon.uapi_client import DIRECTORY
+
+MEANINGS: Final = {
+    "PrivateKey": "The interface's private key. Required for anything to pass.",
+    "ListenPort": "The UDP port to listen on; one that is free, if there is none.",
+    "FwMark": "The mark of the tunnel's own datagrams, for policy routing.",
+    "Address": "Addresses of the interface. May be given several times.",
+    "MTU": "The interface's MTU; else that of the way to the endpoint, less 80.",
+    "DNS": "Name servers and search domains for as long as the interface is up. May be given several times.",
+    "Table": "Where routes to allowed IPs go. With auto, as without it, a default route gets its own table.",
+    "PreUp": "Run by bash before the interface is configured, %i being its name. May be given several times.",
+    "PostUp": "Run when all is done. May be given several times.",
+    "PreDown": "Run before the interface is taken down. May be given several times.",
+    "PostDown": "Run when the interface is gone. May be given several times.",
+    "SaveConfig": "Whether the file is to be written anew, from what the interface then has, when it is taken down.",
+    "PublicKey": "The peer's public key. Required, and another one for each peer.",
+    "PresharedKey": "A key that both sides share besides, against future quantum computers.",
+    "AllowedIPs": "What is routed to the peer, and from where it may send. May be given several times.",
+    "Endpoint": "Where the peer is, until it is heard from elsewhere.",
+    "PersistentKeepalive": "How often to send something, to keep a NAT's mapping. Off by default.",
+}
+ENVIRONMENT: Final = {
+    "WG_ENDPOINT_RESOLUTION_RETRIES": "How often a name that does not resolve is tried again: 15, or infinity.",
+    "WG_COLOR_MODE": "always or never: whether show colours; on a terminal it does.",
+    "WG_HIDE_KEYS": "never: show shows private and preshared keys.",
+    "LOG_LEVEL, WG_PROCESS_FOREGROUND, WG_TUN_FD, WG_UAPI_FD": "As wireguard-go has them, for serve.",
+}
+FILES: Final = {
+    "/etc/wireguard/NAME.conf": "The configuration of interface NAME: wgpy.conf(5).",
+    f"{DIRECTORY}/NAME.sock": "The socket on which its daemon answers wg(8) and wgpy show.",
+    "/run/wgpy/NAME.log": "What a daemon in the background has to say.",
+    "/var/lib/wgpy/timestamp-floor": "The latest time put on a handshake.",
+}
+EXIT: Final = {
+    "0": "Done.",
+    "1": "Failed: a line on standard error says why.",
+    "2": "Wrong usage.",
+    "130": "Interrupted.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument, or an option with its flags. `value` is what its metavar says; empty for a switch."""
+
+    flags: tuple[str, ...]
+    value: str
+    help: str
+    choices: tuple[str, ...]
+    rest: bool  # takes all that is left
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One word of the command line, with what follows it."""
+
+    name: str
+    summary: str
+    usage: str
+    description: str
+    epilog: str
+    arguments: tuple[Argument, ...]
+
+    @property
+    def options(self) -> list[Argument]:
+        return [argument for argument in self.arguments if argument.flags]
+
+    @property
+    def positionals(self) -> list[Argument]:
+        return [argument for argument in self.arguments if not argument.flags]
+
+
+def commands() -> list[Command]:
+    """Every command, in the order of `wgpy -h`."""
+    (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    summaries = {action.dest: action.help or "" for action in verbs._choices_actions}
+    return [_command(name, summaries[name], verb) for name, verb in verbs.choices.items() if name in summaries]
+
+
+def _command(name: str, summary: str, verb: argparse.ArgumentParser) -> Command:
+    verb.formatter_class = partial(argparse.HelpFormatter, width=10_000)  # no line breaks
+    usage = " ".join(verb.format_usage().removeprefix("usage: ").split())
+    arguments = tuple(_argument(verb, action) for action in verb._actions)
+    return Command(name, summary % {}, usage, verb.description or "", verb.epilog or "", arguments)
+
+
+def _argument(verb: argparse.ArgumentParser, action: argparse.Action) -> Argument:
+    value = "" if action.nargs == 0 else str(action.metavar or action.dest)
+    text = verb._get_formatter()._expand_help(action) if action.help else ""
+    choices = tuple(map(str, action.choices or (_SCRIPTS if value == "PARAMETER" else ())))
+    return Argument(tuple(action.option_strings), value, text, choices, action.nargs == argparse.REMAINDER)
+
+
+# Manual pages: man(7).
+
+
+def _roff(text: str) -> str:
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
+def _page(name: str, section: int, summary: str) -> Iterator[str]:
+    yield f'.TH "{name.upper()}" "{section}" "" "wgpy {__version__}" "wgpy"'
+    yield from (".SH NAME", f"{name} \\- {_roff(summary)}")
+
+
+def _items(heading: str, items: dict[str, str]) -> Iterator[str]:
+    yield f".SH {heading}"
+    for term, text in items.items():
+        yield from (".TP", f".B {_roff(term)}", _roff(text))
+
+
+def man() -> str:
+    """wgpy(8)."""
+    top = parser()
+    lines = [*_page("wgpy", 8, "WireGuard in pure Python")]
+    lines += [".SH SYNOPSIS", ".B wgpy", ".I COMMAND", "\\&..."]
+    lines += [".SH DESCRIPTION", _roff(top.description or ""), ".PP", _roff(top.epilog or ""), ".SH COMMANDS"]
+    for command in commands():
+        lines += [f".SS {_roff(command.usage)}", _roff(command.description)]
+        for argument in command.arguments:
+            if argument.help and argument.flags[:1] != ("-h",):
+                head = ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in argument.flags)
+                lines += [".TP", f"{head} \\fI{_roff(argument.value)}\\fR".strip(), _roff(argument.help)]
+        if command.epilog:
+            lines += [".PP", _roff(command.epilog)]
+    for heading, items in (("FILES", FILES), ("ENVIRONMENT", ENVIRONMENT), ("EXIT STATUS", EXIT)):
+        lines += _items(heading, items)
+    lines += [".SH SEE ALSO", ".BR wgpy.conf (5),", ".BR wg (8),", ".BR wg\\-quick (8)"]
+    return "\n".join(lines) + "\n"
+
+
+def conf() -> str:
+    """wgpy.conf(5)."""
+    lines = [*_page("wgpy.conf", 5, "the configuration of a tunnel, as wg-quick has it")]
+    lines += [".SH DESCRIPTION", "Sections in brackets, and in them lines of the form"]
+    lines += ['.IR key " = " value ;', "from # to the end of a line is comment, and the case of keys is of no matter."]
+    lines += [
+        "There is one [Interface], and a [Peer] for each peer.",
+        ".B wgpy check",
+        "tells what is wrong in a file.",
+    ]
+    rows = wgquick.described_keys()
+    for section in dict.fromkeys(section for section, _, _ in rows):
+        items = {name: f"{MEANINGS[name]} Expected: {expected}." for of, name, expected in rows if of == section}
+        lines += _items(f'"[{section}]"', items)
+    lines += [".SH EXAMPLE", ".nf", "[Interface]", "PrivateKey = (what wgpy genkey printed)", "Address = 10.8.0.2/24"]
+    lines += ["", "[Peer]", "PublicKey = (what wgpy pubkey printed over there)", "Endpoint = vpn.example.org:51820"]
+    lines += ["AllowedIPs = 10.8.0.0/24", ".fi", ".SH SEE ALSO", ".BR wgpy (8),", ".BR wg (8),", ".BR wg\\-quick (8)"]
+    return "\n".join(lines).replace("\n\n", "\n.PP\n") + "\n"
+
+
+# Completion. What an argument is, its metavar says: INTERFACE, CONFIG, FILE, or one of its choices.
+
+
+def _flags(options: list[Argument]) -> str:
+    return " ".join(flag for option in options for flag in option.flags)
+
+
+def bash() -> str:
+    """For bash-completion, and for bash alone."""
+    valued = sorted({flag for c in commands() for option in c.options if option.value for flag in option.flags})
+    lines = []
+    for command in commands():
+        lines.append(f"    {command.name},-*) words='{_flags(command.options)}' ;;")
+        for index, argument in enumerate(command.positionals):
+            place = f"{command.name},{'*' if argument.rest else index}"
+            if argument.choices:
+                lines.append(f"    {place}) words='{' '.join(argument.choices)}' ;;")
+            elif argument.value == "INTERFACE":
+                also = " all interfaces" if command.name == "show" else ""
+                lines.append(f"    {place}) words=$(_wgpy_names {DIRECTORY} sock)'{also}' ;;")
+            elif argument.value == "CONFIG":
+                lines.append(f"    {place}) words=$(_wgpy_names /etc/wireguard conf) files='!*.conf' ;;")
+            elif argument.value == "FILE":
+                lines.append(f"    {place}) files=- ;;")
+    names = " ".join(command.name for command in commands())
+    return _BASH.format(valued="|".join(valued), names=names, cases="\n".join(lines))
+
+
+_BASH: Final = r"""# bash completion of wgpy
+_wgpy_names() {{
+    local path
+    for path in "$1"/*."$2"; do
+        path=${{path##*/}}
+        [[ $path == "*.$2" ]] || printf '%s ' "${{path%."$2"}}"
+    done
+}}
+
+_wgpy() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} place=0 index words= files=
+    COMPREPLY=()
+    for ((index = 2; index < COMP_CWORD; index++)); do
+        case ${{COMP_WORDS[index]}} in
+        {valued}) ((index++)) ;;
+        -*) ;;
+        *) ((place++)) ;;
+        esac
+    done
+    [[ $current == -* ]] && place=-
+    if ((COMP_CWORD == 1)); then
+        words='{names} --help --version'
+    elif ((index > COMP_CWORD)); then
+        files=-
+    else
+        case ${{COMP_WORDS[1]}},$place in
+{cases}
+        esac
+    fi
+    mapfile -t COMPREPLY < <(
+        compgen -W "$words" -- "$current"
+        [[ ! $files ]] || compgen -f -X "${{files#-}}" -- "$current"
+        [[ ! $files ]] || compgen -d -- "$current"
+    )
+}}
+complete -o filenames -F _wgpy wgpy
+"""
+
+
+def _quoted(text: str, special: str) -> str:
+    """The text within single quotes of a shell, with what is special to the completion system escaped."""
+    return "".join(f"\\{c}" if c in special else c for c in text).replace("'", "’")
+
+
+def zsh() -> str:
+    """A function file for zsh's fpath."""
+    values = {"INTERFACE": "_wgpy_interfaces", "CONFIG": "_wgpy_configs", "FILE": "_files"}
+    cases = []
+    for command in commands():
+        specs = []
+        for option in command.options:
+            value = f":{option.value}:{values.get(option.value, ' ')}" if option.value else ""
+            text = _quoted(option.help, "[]:\\")
+            specs += [f"'{flag}[{text}]{value}'" for flag in option.flags]
+        for argument in command.positionals:
+            does = f"({' '.join(argument.choices)})" if argument.choices else values.get(argument.value, " ")
+            specs.append(f"'{'*' if argument.rest else ''}:{argument.value}:{does}'")
+        cases.append(f"        {command.name}) _arguments {' '.join(specs)} ;;")
+    names = "\n".join(f"        '{c.name}:{_quoted(c.summary, ':')}'" for c in commands())
+    return _ZSH.format(names=names, cases="\n".join(cases), directory=DIRECTORY)
+
+
+_ZSH: Final = r"""#compdef wgpy
+_wgpy_interfaces() {{
+    local -a names=({directory}/*.sock(N:t:r))
+    compadd -a names
+}}
+
+_wgpy_configs() {{
+    local -a names=(/etc/wireguard/*.conf(N:t:r))
+    compadd -a names
+    _files -g '*.conf'
+}}
+
+_wgpy() {{
+    local -a names=(
+{names}
+    )
+    if ((CURRENT == 2)); then
+        _describe command names
+    else
+        shift words
+        ((CURRENT--))
+        case $words[1] in
+{cases}
+        esac
+    fi
+}}
+
+_wgpy "$@"
+"""
+
+
+def fish() -> str:
+    """For fish's vendor_completions.d."""
+    names = "for path in {}/*.{}; string replace -r '.*/(.*)\\.{}$' '$1' $path; end"
+    interfaces = f"({names.format(DIRECTORY, 'sock', 'sock')})"
+    configs = f"({names.format('/etc/wireguard', 'conf', 'conf')}; __fish_complete_suffix .conf)"
+    values = {"INTERFACE": interfaces, "CONFIG": configs, "FILE": "(__fish_complete_path)"}
+    lines = ["# fish completion of wgpy", "complete -c wgpy -f"]
+    for command in commands():
+        text = _quoted(command.summary, "\\")
+        lines.append(f"complete -c wgpy -n __fish_use_subcommand -a {command.name} -d '{text}'")
+        seen = f"complete -c wgpy -n '__fish_seen_subcommand_from {command.name}'"
+        for option in command.options:
+            flags = " ".join(f"-l {f[2:]}" if f.startswith("--") else f"-s {f[1:]}" for f in option.flags)
+            takes = (" -rF" if option.value == "FILE" else " -x") if option.value else ""
+            lines.append(f"{seen} {flags}{takes} -d '{_quoted(option.help, chr(92))}'")
+        for argument in command.positionals:
+            does = " ".join(argument.choices) or values.get(argument.value, "")
+            if does:
+                lines.append(f'{seen} -a "{does.replace("$", chr(92) + "$")}"')
+    return "\n".join(lines) + "\n"
+
+
+DOCUMENTS: Final = {"man": man, "conf": conf, "bash": bash, "zsh": zsh, "fish": fish}
+
+
+def main() -> int:
+    """Print the document that the only argument names."""
+    if len(sys.argv) != 2 or sys.argv[1] not in DOCUMENTS:
+        print(f"usage: python -m wgpy.cli.documents {'|'.join(DOCUMENTS)}", file=sys.stderr)
+        return 2
+    print(DOCUMENTS[sys.argv[1]](), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
