@@ -14,6 +14,8 @@ need nft nftables
 need sysctl procps
 need tcpdump tcpdump
 need tshark tshark
+need systemd-analyze systemd
+need groff groff
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"

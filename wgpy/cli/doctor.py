@@ -23,7 +23,7 @@ from struct import pack
 from typing import Any, Final, Literal
 
 import wgpy
-from wgpy.daemon import timestamp, uapi_client
+from wgpy.daemon import uapi_client
 from wgpy.errors import NetworkError, SocketError, TunError
 
 _STATUS: Final = Path("/proc/self/status")
@@ -221,6 +221,8 @@ def _event_loop(name: str) -> Iterator[Finding]:
 
 def _clock(name: str) -> Iterator[Finding]:
     """A wall clock that stands before what was certainly in the past is wrong; handshakes carry its time."""
+    from wgpy.daemon import timestamp
+
     past = Path(wgpy.__file__).stat().st_mtime
     with suppress(OSError, ValueError):
         past = max(past, int(timestamp.FLOOR_FILE.read_text()) / 1e9)
@@ -233,6 +235,8 @@ def _clock(name: str) -> Iterator[Finding]:
 
 
 def _timestamps(name: str) -> Iterator[Finding]:
+    from wgpy.daemon import timestamp
+
     directory = timestamp.FLOOR_FILE.parent
     known = next(path for path in (directory, *directory.parents) if path.exists())
     if os.access(known, os.W_OK, effective_ids=True):

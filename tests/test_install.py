@@ -1,0 +1,63 @@
+"""`make install` and `make uninstall`, into a directory of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from wgpy import __version__
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sysconfig.get_path("purelib")
+
+
+def make(target: str, directory: Path) -> None:
+    """Without the network: pip finds what it builds with in the tests' own environment, and installs wgpy alone."""
+    offline = {"PYTHONPATH": PACKAGES, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    command = ["make", target, f"DESTDIR={directory}", "PREFIX=/opt", f"PYTHON={sys.executable}"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, check=True)
+
+
+def files(directory: Path) -> set[str]:
+    return {
+        str(path.relative_to(directory))
+        for path in directory.rglob("*")
+        if path.is_file() and "opt/lib/wgpy/" not in str(path)
+    }
+
+
+def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
+    target = tmp_path / "root"
+    stranger = target / "opt/bin/stranger"
+    stranger.parent.mkdir(parents=True)
+    stranger.touch()
+    make("install", target)
+    assert files(target) == {
+        "opt/bin/stranger",
+        "opt/bin/wgpy",
+        "opt/lib/systemd/system/wgpy@.service",
+        "opt/lib/systemd/system/wgpy-quick@.service",
+        "opt/share/man/man8/wgpy.8",
+        "opt/share/man/man5/wgpy.conf.5",
+        "opt/share/bash-completion/completions/wgpy",
+        "opt/share/zsh/site-functions/_wgpy",
+        "opt/share/fish/vendor_completions.d/wgpy.fish",
+    }
+    assert "ExecStart=/opt/bin/wgpy run %i\n" in (target / "opt/lib/systemd/system/wgpy@.service").read_text()
+    assert (target / "opt/share/man/man8/wgpy.8").read_text().startswith(".TH ")
+
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "wgpy").mkdir(parents=True)
+    (elsewhere / "wgpy/__init__.py").write_text("raise SystemExit('taken from the current directory')")
+    link = tmp_path / "link"
+    link.symlink_to(target / "opt/bin/wgpy")
+    for program in (target / "opt/bin/wgpy", link):
+        said = subprocess.run([program, "--version"], cwd=elsewhere, capture_output=True, text=True, check=True).stdout
+        assert said == f"wgpy {__version__}\n"
+
+    make("uninstall", target)
+    assert files(target) == {"opt/bin/stranger"}
+    assert not (target / "opt/lib/wgpy").exists()
