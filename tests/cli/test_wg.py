@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.cli import main
 from wgpy.keys import PresharedKey, PrivateKey
 
 pytestmark = pytest.mark.root
@@ -245,6 +246,7 @@ def test_set_does_what_it_does_by_wg(served: Served) -> None:
         "peer A persistent-keepalive off endpoint [::1]:5 peer C remove peer B endpoint localhost:77",
         "peer A allowed-ips 10.7.0.0/16,10.3.0.1/32,fd00::1",
         "peer C allowed-ips NOTHING",
+        "peer C allowed-ips 10.3.0.1/16",
         "peer NEW",
         "peer NEW allowed-ips 10.1.0.0/16 peer A allowed-ips 10.1.0.0/24",
         "peer NEW remove",
@@ -254,7 +256,7 @@ def test_set_does_what_it_does_by_wg(served: Served) -> None:
             served.reset()
             said, status = served.run(program, "set", served.name, *(meaning.get(word, word) for word in words.split()))
             assert status == 0, said
-            results.append(without_random_port(served.configuration()))
+            results.append([said, *without_random_port(served.configuration())])
         assert results[0] == results[1], words
 
 
@@ -343,3 +345,13 @@ def test_watch_redraws_a_terminal(served: Served) -> None:
     assert process.wait(10) == 130
     os.close(master)
     assert re.match(rb"(\x1b\[H0x1f\x1b\[K\r\n\x1b\[J){2}", seen)
+
+
+@pytest.mark.parametrize("verb", ["showconf", "set", "setconf", "addconf", "syncconf"])
+def test_each_verb_has_help_and_refuses_too_few_words(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, status in (([verb, "-h"], 0), ([verb], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == status
+        said = capsys.readouterr()
+        assert f"usage: wgpy {verb}" in (said.err if status else said.out)

@@ -61,7 +61,7 @@ def add(verbs: Any) -> None:
         verb.add_argument("file", metavar="FILE", help="the file; /dev/stdin is one")
     for verb in (showconf, setting):
         verb.add_argument("interface", metavar="INTERFACE")
-    setting.add_argument("settings", metavar="SETTING", nargs=argparse.REMAINDER, help=_SETTINGS.replace("%", "%%"))
+    setting.add_argument("settings", metavar="SETTING", nargs=argparse.REMAINDER, help=_SETTINGS)
 
 
 def _showconf(arguments: argparse.Namespace) -> int:
@@ -177,12 +177,16 @@ def _shown(word: str, after_peer: bool) -> str:
 
 def _with_allowed_ips(peer: PeerChange, text: str) -> PeerChange:
     """The peer with a list, that replaces what it has unless every item has a sign."""
-    items = text.split(",") if text else []
-    signed = [item.startswith(("+", "-")) for item in items]
-    networks = [read_value("AllowedIPs", item[has_sign:]).network for item, has_sign in zip(items, signed, strict=True)]
-    changes = (AllowedIPChange(net, item.startswith("-")) for net, item in zip(networks, items, strict=True))
-    replaces = peer.replace_allowed_ips or not items or not all(signed)
-    return replace(peer, allowed_ips=(*peer.allowed_ips, *changes), replace_allowed_ips=replaces)
+    changes = list(peer.allowed_ips)
+    replaces = peer.replace_allowed_ips or not text
+    for item in text.split(",") if text else []:
+        signed = item.startswith(("+", "-"))
+        address = read_value("AllowedIPs", item[signed:])
+        if address.ip != address.network.network_address:
+            print(f"Warning: AllowedIP has nonzero host part: {item[signed:]}", file=sys.stderr)
+        changes.append(AllowedIPChange(address.network, item.startswith("-")))
+        replaces = replaces or not signed
+    return replace(peer, allowed_ips=tuple(changes), replace_allowed_ips=replaces)
 
 
 def _key_in(word: str, path: str, kind: type[_Secret]) -> _Secret:
