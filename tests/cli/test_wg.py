@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,17 @@ class Served:
         self.name = fresh_name()
 
     def run(self, program: str, *words: str, **options: Any) -> tuple[str, int]:
-        """Both outputs, and the exit status, of `wg` or `wgpy`."""
+        """Both outputs, and the exit status, of `wg` or `wgpy`; the latter in this process unless there are options."""
+        if program == "wgpy" and not options:
+            with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
+                status = main(list(words))
+            return said.getvalue(), status
         command = (*(WGPY if program == "wgpy" else ("wg",)), *words)
-        said = self.namespace.run("bash", "-c", '"$@"; echo "status $?"', "bash", *command, check=False, **options)
-        text, _, status = said.rpartition("status ")
+        text, _, end = self.namespace.run(
+            "bash", "-c", '"$@"; echo "status $?"', "bash", *command, check=False, **options
+        ).rpartition("status ")
         assert "Traceback" not in text
-        return text, int(status)
+        return text, int(end)
 
     def wg(self, *words: str) -> str:
         text, status = self.run("wg", *words)
@@ -198,8 +205,8 @@ def test_a_file_does_what_it_does_by_wg(served: Served, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["setconf", "addconf", "syncconf"])
 @pytest.mark.parametrize("served", ["wgpy"], indirect=True)
-def test_a_file_with_a_mistake_changes_nothing(served: Served, verb: str) -> None:
-    resolver = {**os.environ, "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
+def test_a_file_with_a_mistake_changes_nothing(served: Served, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WG_ENDPOINT_RESOLUTION_RETRIES", "0")
     for text, said in [
         ("[Interface]\nListenPort = 1\nMTU = 1420\n", ":3: MTU: line unrecognized"),
         ("[Interface]\nPostUp = true\n", ":2: PostUp: line unrecognized"),
@@ -210,7 +217,7 @@ def test_a_file_with_a_mistake_changes_nothing(served: Served, verb: str) -> Non
         (f"[Interface]\nFwMark = 1\n[Peer]\nPublicKey = {A}\nEndpoint = host.invalid:5\n", "host.invalid"),
         (f"[Interface]\nFwMark = 1\n[Peer]\nPublicKey = {A}\nEndpoint = 192.0.2.1\n", ":5: Endpoint: expected"),
     ]:
-        assert said in served.refused(verb, served.name, served.file(text), env=resolver)
+        assert said in served.refused(verb, served.name, served.file(text))
     assert "No such file" in served.refused(verb, served.name, str(served.directory / "nonesuch"))
     assert "Unable to" in served.refused(verb, "nosuch", served.file(SMALL))
 
