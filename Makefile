@@ -20,7 +20,7 @@ DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/c
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: $(READY) packages lint others  ## lint, types, and every test, on every Python found
 	@echo "==> tests on $$($(BIN)/python --version)"

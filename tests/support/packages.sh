@@ -16,6 +16,8 @@ need tcpdump tcpdump
 need tshark tshark
 need systemd-analyze systemd
 need groff groff
+need zsh zsh
+need fish fish
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"
