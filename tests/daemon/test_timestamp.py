@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wgpy.daemon import timestamp
+from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.device.device import Device
 
 
@@ -25,16 +26,25 @@ def device(floor: int = 0) -> Device:
 
 
 def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -> None:
-    timestamp.save(device(10**18))
+    TimestampFloor(device(10**18)).save()
     again = device()
-    timestamp.restore(again)
+    TimestampFloor(again).restore()
     assert again.timestamp_floor == 10**18 + 5 * 10**9
 
 
-def test_the_file_only_rises(file: Path) -> None:
-    timestamp.save(device(10**18))
-    timestamp.save(device(10**17))
+def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -> None:
+    TimestampFloor(device(10**18)).save()
+    for _ in range(3):
+        floor = TimestampFloor(device())
+        floor.restore()
+        floor.save()
     assert int(file.read_text()) == 10**18
+
+
+def test_the_file_only_rises(file: Path) -> None:
+    for stamp in (10**18, 10**17, 10**18 + 1, 10**18):
+        TimestampFloor(device(stamp)).save()
+    assert int(file.read_text()) == 10**18 + 1
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -44,5 +54,5 @@ def test_without_a_readable_file_nothing_is_changed(file: Path, content: bytes |
         file.parent.mkdir()
         file.write_bytes(content)
     made = device()
-    timestamp.restore(made)
+    TimestampFloor(made).restore()
     assert made.timestamp_floor == 0

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from wgpy.config.values import InterfaceConfig
-from wgpy.daemon import timestamp
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
+from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.daemon.uapi_server import UapiServer
 from wgpy.device.changes import DeviceChange
@@ -99,8 +99,9 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
     )
-    timestamp.restore(tunnel.device)
-    keeping = loop.create_task(timestamp.keep(tunnel.device))
+    floor = TimestampFloor(tunnel.device)
+    floor.restore()
+    keeping = loop.create_task(floor.keep())
     living = loop.create_task(notifier.keep_alive())
     try:
         await tunnel.start(up=job.quick)
@@ -117,7 +118,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     finally:
         notifier.say("STOPPING=1")
         keeping.cancel()
-        timestamp.save(tunnel.device)
+        floor.save()
         if metrics:
             metrics.close()
         await uapi.close()

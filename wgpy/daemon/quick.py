@@ -19,7 +19,7 @@ from typing import Final
 from wgpy.config.values import InterfaceConfig
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError
-from wgpy.net import dns
+from wgpy.net import dns, firewall
 from wgpy.net.netlink import MAIN_TABLE, Netlink, Rule, table_number
 
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
@@ -141,12 +141,31 @@ class Quick:
             rule = add()
             self._say(f"ip -{version} rule add {rule}")
             self._undo_with(f"ip -{version} rule delete {rule}", partial(_delete_rule, rule))
-        if version == 4 and SRC_VALID_MARK.read_text().strip() != "1":
+        self._guard(version, mark)
+        if version == 4:
+            self._validate_marks()
+
+    def _guard(self, version: int, mark: int) -> None:
+        if not firewall.is_there():
+            self._say(f"without nft, IPv{version} packets from outside the tunnel to its addresses are not dropped")
+            return
+        table = firewall.table(self.name, version)
+        self._say(f"nft add table {table}")
+        firewall.add(self.name, version, self.config.addresses, mark)
+        self._undo_with(f"nft delete table {table}", partial(firewall.remove, self.name, version))
+
+    def _validate_marks(self) -> None:
+        """Have reverse path filtering heed the mark. Containers often may not set this; most need not."""
+        try:
+            if SRC_VALID_MARK.read_text().strip() == "1":
+                return
             self._say("sysctl -q net.ipv4.conf.all.src_valid_mark=1")
-            try:
-                SRC_VALID_MARK.write_text("1")
-            except OSError as error:
-                self._say(f"cannot set it here ({error.strerror}); set it on the host if replies are dropped")
+            SRC_VALID_MARK.write_text("1")
+        except OSError as error:
+            self._say(
+                f"net.ipv4.conf.all.src_valid_mark cannot be set here ({error.strerror}): "
+                "set it to 1 on the host if answers are dropped"
+            )
 
 
 def _delete_rule(rule: Rule) -> None:

@@ -20,34 +20,41 @@ FLOOR_FILE: Final = Path("/var/lib/wgpy/timestamp-floor")
 SAVE_INTERVAL: Final = 5.0  # seconds; as much is added when the floor is read, for what was not saved any more
 
 
-def restore(device: Device) -> None:
-    """Have the device stamp later than this machine ever did. Without a file, or with a spoilt one, nothing is done."""
+class TimestampFloor:
+    """Keeps one device's floor in a file that all interfaces of the machine share, and that only rises."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._saved = 0
+
+    def restore(self) -> None:
+        """Have the device stamp later than this machine ever did; a missing or spoilt file changes nothing."""
+        if floor := _read():
+            self._device.timestamp_floor = self._saved = floor + int(SAVE_INTERVAL * 1e9)
+
+    async def keep(self) -> None:
+        """Save every few seconds, for as long as the task lives."""
+        while True:
+            await asyncio.sleep(SAVE_INTERVAL)
+            self.save()
+
+    def save(self) -> None:
+        """Raise what the file says to the device's floor, if something was stamped since the last time."""
+        floor = self._device.timestamp_floor
+        if floor <= max(self._saved, _read()):
+            return
+        fresh = FLOOR_FILE.with_suffix(f".{os.getpid()}")
+        try:
+            FLOOR_FILE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            fresh.write_text(f"{floor}\n")
+            fresh.replace(FLOOR_FILE)
+            self._saved = floor
+        except OSError as error:
+            log.debug("cannot keep the latest timestamp: %s", error)
+
+
+def _read() -> int:
     try:
-        floor = int(FLOOR_FILE.read_text())
+        return int(FLOOR_FILE.read_text())
     except (OSError, ValueError):
-        return
-    device.timestamp_floor = floor + int(SAVE_INTERVAL * 1e9)
-
-
-async def keep(device: Device) -> None:
-    """Save the device's floor every few seconds, while it rises."""
-    while True:
-        await asyncio.sleep(SAVE_INTERVAL)
-        save(device)
-
-
-def save(device: Device) -> None:
-    """Raise what is saved to the device's floor; all interfaces of the machine share one file."""
-    try:
-        saved = int(FLOOR_FILE.read_text())
-    except (OSError, ValueError):
-        saved = 0
-    if device.timestamp_floor <= saved:
-        return
-    fresh = FLOOR_FILE.with_suffix(f".{os.getpid()}")
-    try:
-        FLOOR_FILE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fresh.write_text(f"{device.timestamp_floor}\n")
-        fresh.replace(FLOOR_FILE)
-    except OSError as error:
-        log.debug("cannot keep the latest timestamp: %s", error)
+        return 0
