@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
-from tests.support.peers import Side, Wgpy, WireguardGo, peer_section, wait_for
+from tests.support.peers import WGPY, Side, Wgpy, WireguardGo, capture, peer_section, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -74,6 +74,32 @@ def test_strict_reverse_path_filtering_lets_the_tunnel_work(cable: Cable) -> Non
     everything_through(cable)
     cable.left.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", cable.right.inner4)
     cable.right.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", cable.left.inner4)
+
+
+@pytest.mark.parametrize("program", ["wgpy", "wg-quick"])
+def test_nothing_leaks_beside_a_tunnel_that_carries_everything(cable: Cable, program: str) -> None:
+    """With a default route outside: what goes anywhere goes through the tunnel, and back, and nothing else passes."""
+    left, right = cable.left, cable.right
+    run = left.namespace.run
+    run("ip", "route", "add", "default", "via", right.outer)
+    run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
+    for far in ("203.0.113.5/32", "2001:db8:99::5/128"):
+        right.namespace.run("ip", "address", "add", far, "dev", "lo")
+    ours = everything_through(cable)
+    if program == "wg-quick":
+        ours.close()
+        wrapper = cable.directory / "implementation"
+        wrapper.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
+        wrapper.chmod(0o755)
+        run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wrapper}", "wg-quick", "up", str(ours.path))
+    outside = f"not (udp port {right.port}) and not arp and not ip6 multicast and not (icmp6 and ip6[40] >= 133)"
+    with capture(left.namespace, "veth0", outside) as seen:
+        for far in ("203.0.113.5", "2001:db8:99::5"):
+            run("ping", "-c", "3", "-i", "0.2", "-W", "5", far)
+    assert seen == []
+    if program == "wg-quick":
+        run("wg-quick", "down", str(ours.path))
+        assert wait_for(lambda: left.name not in run("ip", "-o", "link"))
 
 
 def test_two_tunnels_keep_out_of_each_others_rules(cable: Cable) -> None:

@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -155,3 +156,18 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str, se
     assert "error" not in report, report["error"]
     end: dict[str, Any] = report["end"]
     return end
+
+
+@contextmanager
+def capture(namespace: Namespace, interface: str, expression: str) -> Iterator[list[str]]:
+    """What passes an interface meanwhile, one line a packet, as tcpdump tells it; filled in at the end."""
+    lines: list[str] = []
+    command = ("tcpdump", "-nnl", "--immediate-mode", "-i", interface, expression)
+    recorder = namespace.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert recorder.stderr is not None
+    while "listening on" not in recorder.stderr.readline():
+        assert recorder.poll() is None, "tcpdump ended"
+    yield lines
+    time.sleep(0.3)  # what is under way
+    recorder.terminate()
+    lines += recorder.communicate(timeout=10)[0].splitlines()
