@@ -170,4 +170,4 @@ def capture(namespace: Namespace, interface: str, expression: str) -> Iterator[l
     yield lines
     time.sleep(0.3)  # what is under way
     recorder.terminate()
-    lines += recorder.communicate(timeout=10)[0].splitlines()
+    lines += filter(None, recorder.communicate(timeout=10)[0].splitlines())
