@@ -159,6 +159,7 @@ def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
     assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
     surroundings = ("ip -o link", "ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
     before = [run(*command.split()) for command in surroundings]
+    cable.cleanup.callback(run, "wg-quick", "down", str(path), check=False)
     run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wrapper}", "wg-quick", "up", str(path))
     for address in (right.inner4, right.inner6):
         run("ping", "-c", "2", "-i", "0.2", "-W", "5", address)

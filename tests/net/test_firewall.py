@@ -91,6 +91,7 @@ def test_nothing_leaks_beside_a_tunnel_that_carries_everything(cable: Cable, pro
         wrapper = cable.directory / "implementation"
         wrapper.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
         wrapper.chmod(0o755)
+        cable.cleanup.callback(run, "wg-quick", "down", str(ours.path), check=False)
         run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wrapper}", "wg-quick", "up", str(ours.path))
     outside = f"not (udp port {right.port}) and not arp and not ip6 multicast and not (icmp6 and ip6[40] >= 133)"
     with capture(left.namespace, "veth0", outside) as seen:
