@@ -55,8 +55,9 @@ class Namespace:
         return str(done.stdout)
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a process; `delete` ends it."""
-        process: subprocess.Popen[str] = subprocess.Popen(self._inside(command), text=True, **options)
+        """Start a process; `delete` ends it. It heeds SIGINT even if these tests run in the background."""
+        heeding = ("env", "--default-signal=INT", *command)
+        process: subprocess.Popen[str] = subprocess.Popen(self._inside(heeding), text=True, **options)
         self._processes.append(process)
         return process
 
