@@ -191,6 +191,18 @@ def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:
     assert host.name in host.wgpy("show")
 
 
+@pytest.mark.parametrize(("mode", "owner"), [(0o620, 0), (0o602, 0), (0o600, 65534)])
+def test_hooks_in_a_file_that_others_may_write_are_refused(host: Host, tmp_path: Path, mode: int, owner: int) -> None:
+    host.write(f"PreUp = touch {tmp_path}/ran")
+    host.path.chmod(mode)
+    os.chown(host.path, owner, 0)
+    for verb in ("up", "run"):
+        assert f"{host.path}: has hooks, and others" in host.refused(verb, str(host.path))
+    assert not (tmp_path / "ran").exists()
+    host.write("ListenPort = 5559")
+    host.up()
+
+
 def test_a_port_in_use_is_said_with_the_port(host: Host) -> None:
     import socket
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -29,11 +30,20 @@ def locate(config: str) -> tuple[str, Path]:
 
 
 def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
+    """The name and the content of the file, warned about if others may read it. Raises ConfigError.
+
+    A file with hooks, whose commands run as root, is refused if others may write it.
+    """
     name, path = locate(config)
     text = read(path)
-    if path.stat().st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
+    status = path.stat()
+    if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
         print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
-    return name, wgquick.parse(text, str(path))
+    file = wgquick.parse(text, str(path))
+    hooks = file.config.pre_up + file.config.post_up + file.config.pre_down + file.config.post_down
+    if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
+        raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
+    return name, file
 
 
 def read(path: Path) -> str:
