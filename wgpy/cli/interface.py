@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from wgpy.cli.files import CONFIG_HELP, load, locate
@@ -11,6 +12,8 @@ from wgpy.errors import ControlError
 
 if TYPE_CHECKING:
     from wgpy.daemon.process import Job
+    from wgpy.endpoint import Endpoint
+    from wgpy.keys import PublicKey
 
 
 def add(verbs: Any) -> None:
@@ -47,6 +50,22 @@ def add(verbs: Any) -> None:
     )
     down.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     down.set_defaults(call=_down)
+
+    apply = verbs.add_parser(
+        "apply",
+        help="make a running interface what its edited file says",
+        description="Bring keys, peers, addresses, MTU and routes of a running interface in line with its file. Peers "
+        "that stay keep their sessions. Says each step, and, with exit status 1, what only `down` and `up` can change.",
+    )
+    apply.set_defaults(call=_apply)
+    strip = verbs.add_parser(
+        "strip",
+        help="the file without wg-quick's own keys, for `wg syncconf`",
+        description="Print a configuration file without the keys that only wg-quick and wgpy know.",
+    )
+    strip.set_defaults(call=_strip)
+    for verb in (apply, strip):
+        verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
 
     serve = verbs.add_parser(
         "serve",
@@ -110,6 +129,28 @@ def _down(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.process import stop
 
     stop(locate(arguments.config)[0])
+    return 0
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from wgpy.daemon.apply import apply
+    from wgpy.daemon.process import say
+    from wgpy.net.resolve import resolve
+
+    name, file = load(arguments.config)
+
+    async def endpoints() -> dict[PublicKey, Endpoint]:
+        return {peer.public_key: await resolve(peer.endpoint) for peer in file.config.peers if peer.endpoint}
+
+    if left := apply(name, file, asyncio.run(endpoints()), say):
+        raise ControlError(f"{name}: {' and '.join(left)}: what the file says of these takes effect at the next up")
+    return 0
+
+
+def _strip(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(load(arguments.config)[1].strip())
     return 0
 
 

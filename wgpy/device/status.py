@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from wgpy.endpoint import Endpoint
@@ -36,3 +36,8 @@ class DeviceStatus:
     fwmark: int = 0
     peers: tuple[PeerStatus, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
+
+    def without_counters(self) -> DeviceStatus:
+        """What was configured, and nothing of what has happened since."""
+        still = {"last_handshake_ns": 0, "tx_bytes": 0, "rx_bytes": 0, "drops": {}}
+        return replace(self, drops={}, peers=tuple(replace(peer, **still) for peer in self.peers))  # type: ignore[arg-type]

@@ -116,6 +116,44 @@ class Netlink:
                 prefixlen=address.network.prefixlen,
             )
 
+    def delete_address(self, name: str, address: IPInterface) -> None:
+        """As `ip address delete ADDRESS dev NAME`: routes by way of it go, too."""
+        index = self.link_index(name)
+        self._own_routes.pop(name, None)
+        with self._step(f"delete address {address} from {name}"):
+            self._ip.addr(
+                "delete",
+                index=index,
+                family=_family(address),
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+            )
+
+    def addresses(self, name: str) -> set[IPInterface]:
+        """The interface's addresses, but for IPv6 link-local ones."""
+        index = self.link_index(name)
+        with self._step(f"list addresses of {name}"):
+            found = [ipaddress.ip_interface(f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
+                     for a in self._ip.addr("dump", index=index)]  # fmt: skip
+        return {address for address in found if not address.is_link_local or address.version == 4}
+
+    def delete_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
+        """As `ip route delete NETWORK dev NAME table TABLE`."""
+        index = self.link_index(name)
+        self._own_routes.pop(name, None)
+        with self._step(f"delete route {network} dev {name} table {table}"):
+            self._ip.route("delete", family=_family(network), dst=str(network), oif=index, table=table)
+
+    def routes(self, name: str, table: int = MAIN_TABLE) -> set[IPNetwork]:
+        """Where routes through the interface lead, but for those the kernel makes for its addresses."""
+        index = self.link_index(name)
+        return {
+            _destination(route)
+            for family in _FAMILIES
+            for route in self._routes(family, oif=index, table=table)
+            if route["proto"] == _PROTOCOL_BOOT
+        }
+
     def add_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
         """As `ip route add NETWORK dev NAME table TABLE`."""
         index = self.link_index(name)
