@@ -142,7 +142,8 @@ class Netlink:
         index = self.link_index(name)
         self._own_routes.pop(name, None)
         with self._step(f"delete route {network} dev {name} table {table}"):
-            self._ip.route("delete", family=_family(network), dst=str(network), oif=index, table=table)
+            scope = _SCOPE_LINK[network.version]
+            self._ip.route("delete", family=_family(network), dst=str(network), oif=index, table=table, scope=scope)
 
     def routes(self, name: str, table: int = MAIN_TABLE) -> set[IPNetwork]:
         """Where routes through the interface lead, but for those the kernel makes for its addresses."""
