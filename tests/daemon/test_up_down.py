@@ -140,9 +140,11 @@ def test_hooks_run_in_order_with_the_interfaces_name(host: Host, tmp_path: Path)
 
 
 def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> None:
-    host.write(f"PostUp = wg show %i listen-port > {tmp_path}/port\nListenPort = 5556")
+    ask = f"wg show %i listen-port >> {tmp_path}/port"
+    host.write(f"PostUp = {ask}\nPreDown = {ask}\nListenPort = 5556")
     host.up()
-    assert (tmp_path / "port").read_text() == "5556\n"
+    host.wgpy("down", host.name)
+    assert (tmp_path / "port").read_text() == "5556\n5556\n"
 
 
 @pytest.mark.parametrize(

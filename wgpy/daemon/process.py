@@ -121,8 +121,8 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         floor.save()
         if metrics:
             metrics.close()
-        await uapi.close()
         await asyncio.to_thread(quick.down)
+        await uapi.close()  # PreDown may still ask
         tunnel.close()
         living.cancel()
     return 0
