@@ -40,5 +40,7 @@ def ip(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        raise SystemExit(f"usage: {sys.argv[0]} wg0.conf [SECONDS]")
     path = Path(sys.argv[1])
     asyncio.run(main(parse_config(path.read_text(), str(path)).config, float(sys.argv[2]) if sys.argv[2:] else 60.0))

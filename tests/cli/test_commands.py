@@ -165,3 +165,19 @@ def test_a_closed_standard_output_is_no_traceback() -> None:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["genkey >&-", "genkey > /dev/full", "pubkey <&-", "check /dev/null >&-"])
+def test_streams_that_are_closed_or_full_are_no_traceback(command: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m wgpy {command}"], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert main(["check", str(path)]) == 0
+    assert "ok" in capsys.readouterr().out

@@ -186,6 +186,38 @@ def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path) -> Non
     assert host.surroundings() == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_daemon_that_waits_for_a_name_can_be_ended(host: Host, number: signal.Signals) -> None:
+    before = host.surroundings()
+    host.write("", "AllowedIPs = 0.0.0.0/0\nEndpoint = no-such-host.invalid:51820")
+    process = host.namespace.popen(*WGPY, "run", str(host.path), stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert "trying again" in process.stderr.readline()
+    process.send_signal(number)
+    assert process.wait(10) == 1
+    assert host.surroundings() == before
+
+
+def test_the_scope_of_a_link_local_endpoint_is_kept(host: Host) -> None:
+    host.write("", "AllowedIPs = 10.9.0.0/16\nEndpoint = [fe80::1%uplink]:51820")
+    host.up()
+    assert "endpoint: [fe80::1%uplink]:51820" in host.wgpy("show", host.name)
+    assert "[fe80::1%uplink]:51820" in host.namespace.run("wg", "show", host.name, "endpoints")
+
+
+def test_closed_streams_do_not_matter(host: Host) -> None:
+    host.write("ListenPort = 5560")
+    host.namespace.run("bash", "-c", f"{' '.join(WGPY)} up {host.path} <&- >&- 2>&-")
+    assert "5560" in host.wgpy("show", host.name)
+    host.wgpy("down", host.name)
+    assert not log_path(host.name).exists()
+
+
+def test_up_says_the_warnings_of_the_file(host: Host) -> None:
+    host.write("", "AllowedIPs = 10.9.0.2/16\nEndpoint = 192.0.2.2:51820")
+    assert "AllowedIPs: 10.9.0.2/16 has bits beyond its mask" in host.up()
+
+
 def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:
     host.write()
     host.up()

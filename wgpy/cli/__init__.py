@@ -15,9 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     from wgpy.cli.commands import parse
 
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever called us
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    _open_closed_streams()
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         status: int = arguments.call(arguments)
@@ -28,6 +26,21 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `wgpy show | head`: whoever read has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"wgpy: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _open_closed_streams() -> None:
+    """Whoever calls us may have closed the standard streams; a file that took their numbers would be written to."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115

@@ -40,6 +40,8 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
         print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
     file = wgquick.parse(text, str(path))
+    for problem in file.warnings:
+        print(f"{problem} (warning)", file=sys.stderr)
     hooks = file.config.pre_up + file.config.post_up + file.config.pre_down + file.config.post_down
     if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
         raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
@@ -47,8 +49,8 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
 
 
 def read(path: Path) -> str:
-    """The file's text, to the byte (undecodable ones included). Raises ConfigError."""
+    """The file's text, undecodable bytes included, a byte order mark not. Raises ConfigError."""
     try:
-        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+        return path.read_bytes().decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error

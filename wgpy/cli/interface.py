@@ -119,9 +119,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.process import run
 
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        level=logging.INFO,
         format="%(levelname)s %(name)s: %(message)s",
     )
+    if arguments.verbose:
+        logging.getLogger("wgpy").setLevel(logging.DEBUG)
     return run(_job(arguments))
 
 

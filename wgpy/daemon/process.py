@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr."""
     try:
         return _run_loop(partial(_serve, job, ready))
-    except WgpyError as error:
+    except (WgpyError, OSError) as error:
         print(f"wgpy: {job.name}: {error}", file=sys.stderr)
         return 1
 
@@ -81,7 +82,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
     notifier = Notifier()
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     tunnel = Tunnel(
         job.config,
@@ -104,8 +105,10 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     keeping = loop.create_task(floor.keep())
     living = loop.create_task(notifier.keep_alive())
     try:
-        await tunnel.start(up=job.quick)
-        await uapi.start()
+        await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
+        await _first_of(stopping.wait(), tunnel.start(up=job.quick))
+        if stopping.is_set():
+            return 1
         if metrics:
             metrics.start()
         if job.quick:
@@ -132,7 +135,9 @@ def _open_tun(job: Job) -> LinuxTun:
     if job.tun_fd is not None:
         return LinuxTun.adopt(job.tun_fd, offload=job.offload)
     if job.name in (existing for _, existing in socket.if_nameindex()):
-        raise TunError(f"interface {job.name} already exists: `wgpy down {job.name}` first, or choose another name")
+        raise TunError(
+            f"interface {job.name} already exists: `wgpy down {job.name}` if wgpy serves it, or choose another"
+        )
     return LinuxTun.open(job.name, offload=job.offload)
 
 
@@ -155,8 +160,9 @@ def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 
 
 def say(step: str) -> None:
-    """Show a step as wg-quick does."""
-    print(f"[#] {step}", file=sys.stderr, flush=True)
+    """Show a step as wg-quick does, to whoever still listens."""
+    with suppress(OSError):
+        print(f"[#] {step}", file=sys.stderr, flush=True)
 
 
 def start_in_background(job: Job) -> int:
@@ -189,8 +195,11 @@ def start_in_background(job: Job) -> int:
         status = run(job, ready=ready)
         if status == 0:
             log_path(job.name).unlink(missing_ok=True)
+    except BaseException:
+        log.exception("(%s) the daemon failed", job.name)
     finally:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(status)
 
 

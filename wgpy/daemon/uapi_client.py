@@ -54,6 +54,8 @@ def serving_pid(name: str) -> int:
         try:
             client.connect(str(socket_path(name)))
         except OSError as error:
+            if isinstance(error, PermissionError):
+                raise ControlError(f"{socket_path(name)}: {error.strerror}: run as root") from error
             raise ControlError(f"no daemon serves {name}: {socket_path(name)}: {error.strerror}") from error
         return int(struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 

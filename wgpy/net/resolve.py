@@ -41,8 +41,10 @@ async def resolve(name: EndpointName) -> Endpoint:
 
 async def look_up(name: EndpointName) -> list[Endpoint]:
     """Every address of the name, in the resolver's order. Raises socket.gaierror."""
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+    # Not the loop's getaddrinfo: uvloop's loses the scope of a link-local address.
+    answers = await asyncio.to_thread(
+        socket.getaddrinfo, name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP
+    )
     endpoints = [
         Endpoint(str(address[0]).partition("%")[0], name.port, int(address[3]) if len(address) == 4 else 0)
         for *_, address in answers
