@@ -176,3 +176,34 @@ def test_the_port_changes_while_traffic_passes() -> None:
             assert peer.endpoint.port == left.tunnel.listen_port
 
     asyncio.run(main())
+
+
+def test_a_receiver_of_events_may_close_the_tunnel_or_fail() -> None:
+    async def main() -> None:
+        right = End(config(RIGHT, LEFT, "10.0.0.1/32"))
+        async with right.tunnel:
+            endpoint = EndpointName(host="127.0.0.1", port=right.tunnel.listen_port)
+            left = End(config(LEFT, RIGHT, "10.0.0.2/32", endpoint))
+
+            def close(_: Event) -> None:
+                left.tunnel.close()
+                raise RuntimeError("its own fault")
+
+            left.tunnel = Tunnel(left.tunnel.config, tun=left.tun, on_event=close)
+            await left.tunnel.start()
+            left.tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2", b"hello"))
+            async with asyncio.timeout(10):
+                await left.tunnel.wait_closed()
+
+    asyncio.run(main())
+
+
+@pytest.mark.root
+def test_every_fwmark_of_32_bits_can_be_set() -> None:
+    async def main() -> None:
+        async with two_ends() as (left, _):
+            for mark in (0x80000000, 0xFFFFFFFF, 0):
+                left.tunnel.configure(DeviceChange(fwmark=mark))
+                assert left.tunnel.status().fwmark == mark
+
+    asyncio.run(main())

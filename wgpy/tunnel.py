@@ -185,6 +185,8 @@ class Tunnel:
 
     def _link_changed(self) -> None:
         self.device.forget_sources()
+        if self._udp is not None:
+            self._udp.forget_refusals()
         try:
             link = self._tun.link()
         except TunError as error:
@@ -220,6 +222,7 @@ class Tunnel:
     # Data.
 
     def _tun_readable(self) -> None:
+        self._notice_suspension()
         try:
             for _ in range(READS_PER_WAKEUP):
                 burst = self._tun.read()
@@ -234,25 +237,30 @@ class Tunnel:
         self._set_timer()
 
     def _udp_readable(self, sock: socket.socket) -> None:
-        if self._udp is None:
-            return
+        self._notice_suspension()
+        udp = self._udp
         try:
             for _ in range(READS_PER_WAKEUP):
-                received = self._udp.receive(sock)
+                received = udp.receive(sock) if udp else None
                 if received is None:
                     break
                 self._carry_out(self.device.receive(received.datagrams, received.source, clock(), received.ecn))
+                if self._udp is not udp:  # an event's receiver has closed us, or changed the port
+                    return
         except TunError as error:
             self._fail(error)
             return
         self._set_timer()
 
-    def _deadline_came(self) -> None:
-        self._timer = self._timer_at = None
+    def _notice_suspension(self) -> None:
         suspended = _suspended()
         if suspended - self._suspended > SUSPENDED_FROM:
             self._suspended = suspended
             self.device.forget_sessions()
+
+    def _deadline_came(self) -> None:
+        self._timer = self._timer_at = None
+        self._notice_suspension()
         try:
             self._carry_out(self.device.handle_timeout(clock()))
         except TunError as error:
@@ -279,7 +287,10 @@ class Tunnel:
             if event.kind is EventKind.HANDSHAKE_UNANSWERED:
                 self._names.unanswered(event.public_key, event.endpoint)
             if self._on_event is not None:
-                self._on_event(event)
+                try:
+                    self._on_event(event)
+                except Exception:
+                    log.exception("(%s) on_event failed", self.name)
 
     def _transmit(self, transmit: Transmit) -> None:
         if self._udp is None:
@@ -306,6 +317,9 @@ class Tunnel:
 
     def _writable(self, sock: socket.socket) -> None:
         self._loop.remove_writer(sock.fileno())
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transmit in waiting:
             self._transmit(transmit)
@@ -358,6 +372,8 @@ class Tunnel:
             self._stop_udp(self._udp)
             self._udp = reopened
             self._udp.start_reading(self._loop, self._udp_readable)
+            if self._waiting:
+                self._send_waiting()
         if self._udp is not None:
             self.device.listen_port = self._udp.port
         self._carry_out(effects)

@@ -16,7 +16,7 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
 )
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
-from wgpy.device.effects import DropReason, EventKind
+from wgpy.device.effects import DropReason, Effects, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -520,3 +520,29 @@ def test_after_a_suspension_keys_are_agreed_anew() -> None:
     assert kinds(world) == [MESSAGE_INITIATION]
     world.run(1)
     assert len(b.received) == 1
+
+
+def test_a_peer_that_answers_everything_does_not_fill_the_list_of_deadlines() -> None:
+    world = World()
+    a, b = connected(world)
+    for _ in range(500):
+        world.send(a, b)
+        world.run(0.03)
+        world.do(b, Effects())
+        peer = b.device._peers[a.public_key]
+        effects = Effects()
+        peer.send_keepalive(world.now, effects)
+        world.do(b, effects)
+        world.run(0.03)
+    assert len(a.device._deadlines) < 70
+
+
+def test_a_peer_that_is_moved_to_and_fro_is_still_given_up() -> None:
+    world = World()
+    a, b = world.pair()
+    world.link.cut = True
+    world.send(a, b)
+    for n in range(20):
+        world.run(15)
+        world.configure(a, public_key=b.public_key, endpoint=Endpoint("198.51.100.1", 1 + n % 2))
+    assert a.happened(EventKind.HANDSHAKE_ABANDONED) >= 1

@@ -11,6 +11,7 @@ import pytest
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from wgpy.burst import Burst, padded_length
+from wgpy.tun.checksum import checksum, pseudo_header_sum
 from wgpy.tun.offload import (
     GSO_ECN,
     GSO_NONE,
@@ -416,3 +417,16 @@ def test_empty_slots_are_skipped() -> None:
 def test_a_lone_packet_is_written_as_it_is() -> None:
     (write,) = merge(burst_of(b"anything"))
     assert write == [bytes(VNET_HEADER_SIZE), b"anything"]
+
+
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 4])
+def test_tcp_with_too_short_a_header_is_passed_on_alone(words: int) -> None:
+    packets = []
+    for packet in tcp_run(3):
+        segment = bytearray(packet)
+        segment[32] = words << 4
+        segment[36:38] = b"\0\0"
+        pseudo = pseudo_header_sum(segment[12:20], 6, len(segment) - 20)
+        segment[36:38] = checksum(segment[20:], pseudo).to_bytes(2, "big")
+        packets.append(bytes(segment))
+    assert sizes(merge(burst_of(*packets))) == [1, 1, 1]

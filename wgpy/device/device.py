@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from struct import Struct
@@ -396,6 +396,10 @@ class Device:
         if at < peer.wakes_at:
             peer.wakes_at = at
             heappush(self._deadlines, (at, next(self._tiebreak), peer))
+            if len(self._deadlines) > 2 * len(self._peers) + 64:  # mostly deadlines that have moved since
+                noted = (peer for peer in self._peers.values() if peer.wakes_at < inf)
+                self._deadlines = [(peer.wakes_at, next(self._tiebreak), peer) for peer in noted]
+                heapify(self._deadlines)
 
     # Configuration and status.
 
@@ -408,6 +412,7 @@ class Device:
         effects = Effects()
         if change.listen_port is not None:
             self.listen_port = change.listen_port
+            self.forget_sources()
         if change.fwmark is not None:
             self.fwmark = change.fwmark
             self.forget_sources()

@@ -367,12 +367,15 @@ class Peer:
             self.timers.persistent_keepalive = change.persistent_keepalive
         if not self.interface.is_up:
             return
+        attempts = self.timers.handshake_attempts if self.timers.retransmit_handshake_at < inf else 0
         if moved:
             self.handshake_sent_at = -inf
             self.initiate(now, effects)
         if turned_on:
             self.send_keepalive(now, effects)
         self.send_staged(now, effects)
+        if moved:  # a peer that is sought at one address after the other is still given up after so many attempts
+            self.timers.handshake_attempts = attempts
 
     def private_key_changed(self) -> None:
         """Our identity changed: agree anew. What was sealed to the old one may still arrive, until it is too old."""

@@ -49,6 +49,7 @@ _NO_SOURCE_V4: Final = bytes(4)
 _PKTINFO_V4: Final = struct.Struct("=i4s4s")  # ifindex, local address, header's destination
 _PKTINFO_V6: Final = struct.Struct("=16si")  # local address, ifindex
 _INT: Final = struct.Struct("=i")
+_U32: Final = struct.Struct("=I")
 _U16: Final = struct.Struct("=H")
 _CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT.size, _INT.size)))
 
@@ -177,10 +178,17 @@ class UdpSockets:
         """Mark everything sent from now on (0 for none). Raises SocketError."""
         for port in self._ports.values():
             try:
-                port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _U32.pack(mark))
             except PermissionError as error:
                 raise SocketError("cannot set fwmark: needs CAP_NET_ADMIN; run as root, or without FwMark") from error
-            port.refused.clear()  # other routes may apply
+            except OSError as error:
+                raise SocketError(f"cannot set fwmark {mark}: {error.strerror}") from error
+        self.forget_refusals()
+
+    def forget_refusals(self) -> None:
+        """Other routes apply now: what was too long for the old ones may be segmented again."""
+        for port in self._ports.values():
+            port.refused.clear()
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], None]) -> None:
         """Have `readable(sock)` called whenever a socket may have something for `receive`."""

@@ -247,10 +247,12 @@ class _Lead(NamedTuple):
             kind, end = GSO_TCPV4 if version == 4 else GSO_TCPV6, l4 + (view[at + l4 + 12] >> 2)
         elif protocol == _UDP:
             kind, end = GSO_UDP_L4, l4 + 8
+            if not view[at + l4 + 6] | view[at + l4 + 7]:  # no checksum, so nothing to make one from
+                return None
         else:
             return None
         size = length - end
-        if end < l4 + 8 or size <= 0 or following <= end:
+        if end < l4 + (20 if protocol == _TCP else 8) or size <= 0 or following <= end:
             return None
         then = at + stride
         if view[at + addresses : at + l4 + 4] != view[then + addresses : then + l4 + 4]:
