@@ -108,7 +108,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
         await _first_of(stopping.wait(), tunnel.start(up=job.quick))
         if stopping.is_set():
-            return 1
+            return 0
         if metrics:
             metrics.start()
         if job.quick:
