@@ -9,6 +9,7 @@ from wgpy.config import wg
 from wgpy.config.values import InterfaceConfig
 from wgpy.config.wgquick import WgQuickFile
 from wgpy.daemon import uapi_client
+from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
 from wgpy.net.netlink import MAIN_TABLE, IPNetwork, Netlink, table_number
@@ -22,23 +23,26 @@ def apply(
     Peers that stay keep their sessions; what is as it should be is not touched. Each step is said. Returns what only
     `down` and `up` can change. Raises ControlError and NetworkError for the step that failed; those before it stay.
     """
-    _apply_peers(name, file, endpoints, say)
+    mark = _apply_peers(name, file, endpoints, say).fwmark
     with Netlink() as netlink:
         _apply_addresses(netlink, name, file.config, say)
-        return _apply_routes(netlink, name, file.config, say)
+        return _apply_routes(netlink, name, file.config, mark, say)
 
 
 def _apply_peers(
     name: str, file: WgQuickFile, endpoints: Mapping[PublicKey, Endpoint], say: Callable[[str], None]
-) -> None:
+) -> DeviceStatus:
+    """Returns what the interface is afterwards."""
     status = uapi_client.read(name)
     change = wg.synchronizing(wg.parse(file.strip()).located(endpoints), status)
     # What the file leaves to chance, the port and a default route's mark, stays as it turned out.
     config = file.config
     change = replace(change, listen_port=config.listen_port or None, fwmark=config.fwmark or None)
     uapi_client.write(name, change)
-    if uapi_client.read(name).without_counters() != status.without_counters():
+    after = uapi_client.read(name)
+    if after.without_counters() != status.without_counters():
         say(f"wg syncconf {name}")
+    return after
 
 
 def _apply_addresses(netlink: Netlink, name: str, config: InterfaceConfig, say: Callable[[str], None]) -> None:
@@ -55,7 +59,9 @@ def _apply_addresses(netlink: Netlink, name: str, config: InterfaceConfig, say: 
         netlink.set_mtu(name, config.mtu)
 
 
-def _apply_routes(netlink: Netlink, name: str, config: InterfaceConfig, say: Callable[[str], None]) -> list[str]:
+def _apply_routes(
+    netlink: Netlink, name: str, config: InterfaceConfig, mark: int, say: Callable[[str], None]
+) -> list[str]:
     left = ["DNS and hooks"] if config.dns else []
     if config.table == "off":
         return left
@@ -63,23 +69,23 @@ def _apply_routes(netlink: Netlink, name: str, config: InterfaceConfig, say: Cal
     table = MAIN_TABLE
     if config.table == "auto":
         everything: set[IPNetwork] = {network for network in networks if network.prefixlen == 0}
-        if everything != _carried(netlink, name):
+        if everything != _carried(netlink, name, mark):
             left.append("the default route")
         networks -= everything
     else:
         table = config.table if isinstance(config.table, int) else table_number(config.table)
     suffix = "" if table == MAIN_TABLE else f" table {table}"
-    for network in netlink.routes(name, table) - networks:
+    present = netlink.routes(name, table)
+    for network in present - networks:
         say(f"ip -{network.version} route delete {network} dev {name}{suffix}")
         netlink.delete_route(network, name, table)
-    for network in sorted(networks - netlink.routes(name, table), key=lambda network: -network.prefixlen):
+    for network in sorted(networks - present, key=lambda network: -network.prefixlen):
         if table != MAIN_TABLE or not netlink.route_covered(network, name):
             say(f"ip -{network.version} route add {network} dev {name}{suffix}")
             netlink.add_route(network, name, table)
     return left
 
 
-def _carried(netlink: Netlink, name: str) -> set[IPNetwork]:
+def _carried(netlink: Netlink, name: str, mark: int) -> set[IPNetwork]:
     """The default routes that go through the interface: they stand in the table whose number is its mark."""
-    mark = uapi_client.read(name).fwmark
     return {network for network in netlink.routes(name, mark) if network.prefixlen == 0} if mark else set()
