@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
-from wgpy.config.wgquick import _ROWS, ConfigFileError, parse
+from wgpy.config.wgquick import ROWS, ConfigFileError, parse
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 key_bytes = st.binary(min_size=32, max_size=32)
@@ -98,7 +100,7 @@ pieces = st.sampled_from(
     ["", "off", "0x", "auto", "[::1]:1", "::1/128", "1.2.3.4/", "host:1", "A" * 43 + "=", ",", "%"]
 )
 values = st.lists(st.text(max_size=8) | pieces, max_size=3).map("".join)
-names = st.sampled_from([key.name for key in _ROWS]) | st.text(max_size=12)
+names = st.sampled_from([key.name for key in ROWS]) | st.text(max_size=12)
 near_misses = st.lists(
     st.sampled_from(["[Interface]", "[Peer]", "[", "#"])
     | st.builds("{}={}".format, names, values)
@@ -128,6 +130,20 @@ def test_stripping_leaves_what_wg_knows_and_stripping_twice_changes_nothing(file
     )
     assert parse(stripped).config == kept
     assert parse(stripped).strip() == stripped
+
+
+@given(files(), configs)
+def test_a_file_rewritten_says_what_it_should_and_keeps_its_comments(
+    file: tuple[InterfaceConfig, str], other: InterfaceConfig
+) -> None:
+    config, text = file
+    before = parse(text)
+    assert str(rewritten(before, config)) == text
+    wanted = replace(other, peers=(*config.peers[1:], *other.peers))
+    after = rewritten(before, wanted)
+    assert after.config == wanted
+    assert after.lines.count("#MTU = 1") <= before.lines.count("#MTU = 1")
+    assert rewritten(after, config).config.private_key == config.private_key
 
 
 @given(key_bytes, st.integers(0, 43), st.text("= :#[]\t\n,x", min_size=1, max_size=2))

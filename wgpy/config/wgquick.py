@@ -1,7 +1,7 @@
 """wg-quick(8) files: text to values and back to the same text, to the byte.
 
 The grammar is that of wg(8), "CONFIGURATION FILE FORMAT", with wg-quick(8)'s own keys in [Interface]: sections and
-keys in any case, `#` to the end of a line a comment, white space without meaning. Every key is one row of `_KEYS`.
+keys in any case, `#` to the end of a line a comment, white space without meaning. Every key is one row of `KEYS`.
 
 A file that is wrong is refused once, with every problem in it, and without repeating a secret.
 """
@@ -27,6 +27,7 @@ _ENDPOINT: Final = re.compile(
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
 _NAME: Final = re.compile(r"\s*#\s*(?:friendly_)?name\s*=\s*(.*?)\s*", re.IGNORECASE)
+NAME: Final = "# Name"  # among a block's keys
 _TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -58,15 +59,16 @@ class WgQuickFile:
 
     config: InterfaceConfig
     warnings: tuple[Problem, ...]
-    _lines: tuple[str, ...] = field(repr=False)  # they hold the secrets
-    _own: frozenset[int] = field(repr=False)  # indexes of the lines that only wg-quick knows
+    lines: tuple[str, ...] = field(repr=False)  # they hold the secrets
+    blocks: tuple[Block, ...] = field(repr=False)  # [Interface], all of them as one, then each [Peer]
 
     def __str__(self) -> str:
-        return "\n".join(self._lines)
+        return "\n".join(self.lines)
 
     def strip(self) -> str:
         """The text without wg-quick's own keys: what `wg setconf` and `wg syncconf` take."""
-        return "\n".join(line for index, line in enumerate(self._lines) if index not in self._own)
+        own = {number for name, numbers in self.blocks[0].lines.items() if KEYS[name.lower()].own for number in numbers}
+        return "\n".join(line for number, line in enumerate(self.lines, 1) if number not in own)
 
 
 def parse(text: str, filename: str = "") -> WgQuickFile:
@@ -81,7 +83,7 @@ def parse(text: str, filename: str = "") -> WgQuickFile:
         dns_search=tuple(name for name in names if not _is_server(name)),
         peers=tuple(PeerConfig(**peer) for peer in peers),
     )
-    return WgQuickFile(config, tuple(reader.warnings), tuple(lines), frozenset(reader.own))
+    return WgQuickFile(config, tuple(reader.warnings), tuple(lines), reader.blocks())
 
 
 def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[str, Any]], tuple[Problem, ...]]:
@@ -97,7 +99,7 @@ def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[st
 
 def read_value(name: str, text: str) -> Any:
     """Read one value as the key `name` has it in a file. Raises ConfigError, without repeating a secret."""
-    key = _KEYS[name.lower()]
+    key = KEYS[name.lower()]
     try:
         return key.parse(text)
     except ValueError:
@@ -106,7 +108,7 @@ def read_value(name: str, text: str) -> Any:
 
 def described_keys() -> list[tuple[str, str, str]]:
     """Every key there is: its section, its name, and what is expected of its value."""
-    return [(key.section, key.name, key.expected) for key in _ROWS]
+    return [(key.section, key.name, key.expected) for key in ROWS]
 
 
 # Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
@@ -185,13 +187,13 @@ def _table(text: str) -> int | str:
 # The table of keys.
 
 _Parse = Callable[[str], Any]
-_Section = Literal["Interface", "Peer"]
+Section = Literal["Interface", "Peer"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class Key:
     name: str
-    section: _Section
+    section: Section
     field: str  # of InterfaceConfig or PeerConfig
     parse: _Parse
     expected: str
@@ -218,8 +220,8 @@ def _squeeze(text: str) -> str:
     return text.translate({ord(character): None for character in _WHITE})
 
 
-def _hook(name: str, field: str) -> _Key:
-    return _Key(name, "Interface", field, str, "a command", "raw", own=True)
+def _hook(name: str, field: str) -> Key:
+    return Key(name, "Interface", field, str, "a command", "raw", own=True)
 
 
 _BASE64: Final = "the 44 base64 characters that `wg {}` prints"
@@ -229,37 +231,37 @@ _NETWORKS: Final = "networks separated by commas, without + or -, as 10.0.0.0/24
 _REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820, the port a number and not 0"
 _KEEPALIVE: Final = "off or a number of seconds, 0 to 65535"
 
-_ROWS: Final = (
-    _Key("PrivateKey", "Interface", "private_key", PrivateKey.from_base64, _BASE64.format("genkey"), hidden=True),
-    _Key("ListenPort", "Interface", "listen_port", _number(0, 0xFFFF), "a port number, 0 to 65535"),
-    _Key("FwMark", "Interface", "fwmark", _number(0, 0xFFFFFFFF, {"off": 0}, hexadecimal=True), _MARK),
-    _Key("Address", "Interface", "addresses", _address, _LOCAL, "words", own=True),
-    _Key("MTU", "Interface", "mtu", _number(68, 0xFFFF), "a number of bytes, 68 to 65535", own=True),
-    _Key("DNS", "Interface", "dns", _dns, "addresses of name servers, or search domains", "words", own=True),
-    _Key("Table", "Interface", "table", _table, "auto, off, or a routing table's number or name", own=True),
+ROWS: Final = (
+    Key("PrivateKey", "Interface", "private_key", PrivateKey.from_base64, _BASE64.format("genkey"), hidden=True),
+    Key("ListenPort", "Interface", "listen_port", _number(0, 0xFFFF), "a port number, 0 to 65535"),
+    Key("FwMark", "Interface", "fwmark", _number(0, 0xFFFFFFFF, {"off": 0}, hexadecimal=True), _MARK),
+    Key("Address", "Interface", "addresses", _address, _LOCAL, "words", own=True),
+    Key("MTU", "Interface", "mtu", _number(68, 0xFFFF), "a number of bytes, 68 to 65535", own=True),
+    Key("DNS", "Interface", "dns", _dns, "addresses of name servers, or search domains", "words", own=True),
+    Key("Table", "Interface", "table", _table, "auto, off, or a routing table's number or name", own=True),
     _hook("PreUp", "pre_up"),
     _hook("PostUp", "post_up"),
     _hook("PreDown", "pre_down"),
     _hook("PostDown", "post_down"),
-    _Key("SaveConfig", "Interface", "save_config", _boolean, "true or false", own=True),
-    _Key("PublicKey", "Peer", "public_key", PublicKey.from_base64, _BASE64.format("pubkey"), hidden=True),
-    _Key("PresharedKey", "Peer", "preshared_key", PresharedKey.from_base64, _BASE64.format("genpsk"), hidden=True),
-    _Key("AllowedIPs", "Peer", "allowed_ips", _address, _NETWORKS, "list", doubt=_host_bits),
-    _Key("Endpoint", "Peer", "endpoint", _endpoint, _REMOTE),
-    _Key("PersistentKeepalive", "Peer", "persistent_keepalive", _number(0, 0xFFFF, {"off": 0}), _KEEPALIVE),
+    Key("SaveConfig", "Interface", "save_config", _boolean, "true or false", own=True),
+    Key("PublicKey", "Peer", "public_key", PublicKey.from_base64, _BASE64.format("pubkey"), hidden=True),
+    Key("PresharedKey", "Peer", "preshared_key", PresharedKey.from_base64, _BASE64.format("genpsk"), hidden=True),
+    Key("AllowedIPs", "Peer", "allowed_ips", _address, _NETWORKS, "list", doubt=_host_bits),
+    Key("Endpoint", "Peer", "endpoint", _endpoint, _REMOTE),
+    Key("PersistentKeepalive", "Peer", "persistent_keepalive", _number(0, 0xFFFF, {"off": 0}), _KEEPALIVE),
 )
-_KEYS: Final = {key.name.lower(): key for key in _ROWS}
-_SECTIONS: Final[dict[str, _Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
+KEYS: Final = {key.name.lower(): key for key in ROWS}
+_SECTIONS: Final[dict[str, Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
 
 
 @dataclass(slots=True)
-class _Block:
-    """One section's values so far: `values` by field, `lines` the line each key was last seen in."""
+class Block:
+    """One section's values: `values` by field, `lines` the numbers of the lines that have each key, from 1."""
 
-    section: _Section
-    line: int
+    section: Section
+    headers: list[int] = field(default_factory=list)  # the lines of its header, from 1
     values: dict[str, Any] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
 
 
 class _Reader:
@@ -268,12 +270,11 @@ class _Reader:
     def __init__(self, filename: str, *, wg_only: bool = False) -> None:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
-        self.own: set[int] = set()
         self._filename = filename
         self._wg_only = wg_only
-        self._interface = _Block("Interface", 0)
-        self._peers: list[_Block] = []
-        self._block: _Block | None = None
+        self._interface = Block("Interface")
+        self._peers: list[Block] = []
+        self._block: Block | None = None
         self._lost = False  # in a section whose name is unknown, where no key can be judged
 
     def read(self, lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -282,17 +283,20 @@ class _Reader:
             self._read_line(number, line)
         return self._finish()
 
+    def blocks(self) -> tuple[Block, ...]:
+        return (self._interface, *self._peers)
+
     def _read_line(self, number: int, line: str) -> None:
         if _CONTROL.search(line):
             self._error(number, "", "has a control character; expected text")
             return
         code = line.partition("#")[0].strip(_WHITE)
         written, equals, value = (part.strip(_WHITE) for part in code.partition("="))
-        key = _KEYS.get(_squeeze(written).lower())
+        key = KEYS.get(_squeeze(written).lower())
         if code.startswith("["):
             self._begin(number, _squeeze(code).lower())
         elif not code or self._lost:
-            self._read_name(line)
+            self._read_name(number, line)
         elif not equals:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
         elif key is None or (key.own and key.name.lower() != written.lower()):
@@ -307,20 +311,23 @@ class _Reader:
             raw = line.partition("=")[2].strip(_WHITE)
             self._read_value(number, key, raw if key.form == "raw" else value, self._block)
 
-    def _read_name(self, comment: str) -> None:
+    def _read_name(self, number: int, comment: str) -> None:
         """The comment by which several tools give a peer a name."""
         match = _NAME.fullmatch(comment)
         if match and self._block is not None and self._block.section == "Peer" and not self._wg_only:
             self._block.values["name"] = match[1]
+            self._block.lines.setdefault(NAME, []).append(number)
 
     def _finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         peers: dict[PublicKey, dict[str, Any]] = {}
         lines: dict[PublicKey, int] = {}
         for block in self._peers:
-            line = block.lines.get("PublicKey")
+            line = block.lines.get("PublicKey", [0])[-1]
             public_key = block.values.get("public_key")
-            if line is None:
-                self._error(block.line, "PublicKey", f"missing in this [Peer]; expected {_KEYS['publickey'].expected}")
+            if not line:
+                self._error(
+                    block.headers[0], "PublicKey", f"missing in this [Peer]; expected {KEYS['publickey'].expected}"
+                )
             elif public_key is not None:
                 if public_key in peers:
                     rule = "what is set here counts, AllowedIPs in any case"
@@ -340,27 +347,25 @@ class _Reader:
             near = _nearest(header, _SECTIONS)
             hint = f"did you mean [{_SECTIONS[near]}]?" if near else "expected [Interface] or [Peer]"
             self._error(number, "", f"unknown section; {hint}")
-        elif section == "Interface":
-            self._block = self._interface
-        else:
-            self._block = _Block(section, number)
-            self._peers.append(self._block)
+            return
+        if section == "Peer":
+            self._peers.append(Block(section))
+        self._block = self._peers[-1] if section == "Peer" else self._interface
+        self._block.headers.append(number)
 
     def _unknown_key(self, number: int, written: str) -> None:
         """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
-        if near := _nearest(_squeeze(written).lower(), _KEYS):
+        if near := _nearest(_squeeze(written).lower(), KEYS):
             shown = written if written.isascii() and written.isalpha() else ""
-            self._error(number, shown, f"unknown key; did you mean {_KEYS[near].name}?")
+            self._error(number, shown, f"unknown key; did you mean {KEYS[near].name}?")
         else:
-            names = ", ".join(key.name for key in _ROWS if self._block is None or key.section == self._block.section)
+            names = ", ".join(key.name for key in ROWS if self._block is None or key.section == self._block.section)
             self._error(number, "", f"unknown key; expected one of {names}")
 
-    def _read_value(self, number: int, key: _Key, value: str, block: _Block) -> None:
+    def _read_value(self, number: int, key: Key, value: str, block: Block) -> None:
         if key.form == "one" and key.name in block.lines:
-            self._warn(number, key.name, f"was set in line {block.lines[key.name]} already; this line counts")
-        block.lines[key.name] = number
-        if key.own:
-            self.own.add(number - 1)
+            self._warn(number, key.name, f"was set in line {block.lines[key.name][-1]} already; this line counts")
+        block.lines.setdefault(key.name, []).append(number)
         values = []
         for item in key.items(value):
             try:

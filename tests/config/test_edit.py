@@ -1,0 +1,126 @@
+"""A file that is changed keeps everything else that people wrote into it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+
+import pytest
+
+from wgpy.config.edit import rewritten
+from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.config.wgquick import parse
+from wgpy.errors import ConfigError
+from wgpy.keys import PrivateKey, PublicKey
+
+ALICE, BOB, CAROL = (PrivateKey(letter * 32).public_key for letter in (b"a", b"b", b"c"))
+FILE = f"""\
+# The office's gateway
+
+[interface]
+address=10.0.0.1/24   # the office
+ListenPort = 51820
+PostUp = echo "up" # of %i
+
+# Alice: her laptop
+[Peer]
+# friendly_name = Alice
+PublicKey = {ALICE.base64()}
+AllowedIPs = 10.0.0.2/32,10.0.0.9   # two of them
+Endpoint = alice.example.org:51820
+# her telephone is not here
+
+# [Peer]
+# PublicKey = (Dora comes back in spring)
+
+[Peer]
+publickey={BOB.base64()}
+AllowedIPs = 10.0.0.3/32
+"""
+
+
+def changed(config: InterfaceConfig) -> str:
+    return str(rewritten(parse(FILE), config))
+
+
+def with_peer(public_key: PublicKey, **values: object) -> InterfaceConfig:
+    config = parse(FILE).config
+    peers = (replace(peer, **values) if peer.public_key == public_key else peer for peer in config.peers)  # type: ignore[arg-type]
+    return replace(config, peers=tuple(peers))
+
+
+def test_nothing_to_change_is_the_same_text() -> None:
+    assert changed(parse(FILE).config) == FILE
+
+
+def test_a_value_changes_in_its_place_beside_its_comment() -> None:
+    config = replace(parse(FILE).config, addresses=(ip_interface("10.0.0.1/24"), ip_interface("fd00::1/64")))
+    assert changed(config) == FILE.replace("address=10.0.0.1/24 ", "address=10.0.0.1/24, fd00::1/64 ")
+    moved = with_peer(ALICE, allowed_ips=(ip_network("10.0.0.2/32"),))
+    assert changed(moved) == FILE.replace("10.0.0.2/32,10.0.0.9 ", "10.0.0.2/32 ")
+
+
+def test_a_new_value_comes_last_in_its_section() -> None:
+    assert changed(replace(parse(FILE).config, mtu=1380)) == FILE.replace("of %i\n", "of %i\nMTU = 1380\n")
+    assert changed(with_peer(BOB, persistent_keepalive=25)) == FILE + "PersistentKeepalive = 25\n"
+
+
+def test_a_value_that_goes_takes_its_line_along() -> None:
+    assert changed(replace(parse(FILE).config, listen_port=0)) == FILE.replace("ListenPort = 51820\n", "")
+    assert changed(with_peer(ALICE, endpoint=None)) == FILE.replace("Endpoint = alice.example.org:51820\n", "")
+
+
+def test_a_new_peer_gets_a_section_at_the_end_with_its_name() -> None:
+    carol = PeerConfig(
+        public_key=CAROL,
+        name="Carol",
+        allowed_ips=(ip_network("10.0.0.4/32"),),
+        endpoint=EndpointName(host="c", port=1),
+    )
+    config = parse(FILE).config
+    section = f"\n[Peer]\n# Name = Carol\nPublicKey = {CAROL.base64()}\nAllowedIPs = 10.0.0.4/32\nEndpoint = c:1\n"
+    assert changed(replace(config, peers=(*config.peers, carol))) == FILE + section
+
+
+def test_a_peer_that_goes_takes_the_comments_that_touch_it_along_and_no_others() -> None:
+    config = parse(FILE).config
+    start, end = FILE.index("# Alice: her laptop"), FILE.index("# [Peer]")
+    assert changed(replace(config, peers=config.peers[1:])) == FILE[:start] + FILE[end:]
+    assert changed(replace(config, peers=config.peers[:1])) == FILE[: FILE.rindex("[Peer]")]
+
+
+def test_a_name_is_given_and_changed() -> None:
+    assert changed(with_peer(ALICE, name="Alicia")) == FILE.replace("friendly_name = Alice", "friendly_name = Alicia")
+    named = changed(with_peer(BOB, name="Bob"))
+    assert named == FILE.replace("[Peer]\npublickey", "[Peer]\n# Name = Bob\npublickey")
+
+
+def test_hooks_have_a_line_each() -> None:
+    text = changed(replace(parse(FILE).config, post_up=("true; # 1", "false")))
+    assert text == FILE.replace('PostUp = echo "up" # of %i\n', "PostUp = true; # 1\nPostUp = false\n")
+
+
+def test_a_peer_with_several_sections_keeps_the_last() -> None:
+    file = parse(FILE + f"[Peer]\nPublicKey = {ALICE.base64()}\nAllowedIPs = 10.1.0.0/16\n")
+    assert str(rewritten(file, file.config)) == str(file)
+    peers = tuple(replace(peer, persistent_keepalive=9) for peer in file.config.peers)
+    after = rewritten(file, replace(file.config, peers=peers))
+    assert str(after).count(ALICE.base64()) == 1
+    assert {peer.public_key: peer for peer in after.config.peers} == {peer.public_key: peer for peer in peers}
+
+
+def test_a_file_of_nothing_becomes_one() -> None:
+    config = InterfaceConfig(listen_port=7, peers=(PeerConfig(public_key=BOB),))
+    assert str(rewritten(parse(""), config)) == f"[Interface]\nListenPort = 7\n\n[Peer]\nPublicKey = {BOB.base64()}\n"
+
+
+def test_line_ends_stay_and_new_lines_get_the_same() -> None:
+    file = parse(FILE.replace("\n", "\r\n"))
+    text = str(rewritten(file, replace(file.config, mtu=1380)))
+    assert text.count("\r\n") == text.count("\n") == FILE.count("\n") + 1
+
+
+@pytest.mark.parametrize("name", ["two\nlines", " spaces ", "bell\a"])
+def test_what_no_file_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot hold"):
+        changed(with_peer(BOB, name=name))

@@ -1,0 +1,169 @@
+"""Changing a wg-quick file as a person would: the lines that must change do, and all the others stay to the byte.
+
+A change is given as values: the configuration that the file is to say. What it says already is left alone, with its
+spelling, order, comments and white space; a peer that goes takes its section and the comments that touch it along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from wgpy.config.values import InterfaceConfig, PeerConfig
+from wgpy.config.wgquick import NAME, ROWS, Block, ConfigFileError, Key, WgQuickFile, parse
+from wgpy.errors import ConfigError
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+
+# What stands before a value, the value, and what comes after it; a hook and a name go on to the end of the line.
+_VALUE: Final = re.compile(r"([^=]*=[ \t]*)(.*?)([ \t]*(?:#.*)?)(\r?)")
+_REST: Final = re.compile(r"([^=]*=[ \t]*)(.*?)()(\r?)")
+_DEFAULTS: Final = {field.name: field.default for kind in (InterfaceConfig, PeerConfig) for field in fields(kind)}
+
+
+def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
+    """The file, changed to say `config`; new peers come last. `rewritten(file, file.config)` is the same text.
+
+    Raises ConfigError for a value that no file can hold, as a name of two lines.
+    """
+    text = _Text(file.lines)
+    text.change(file.blocks[0], "Interface", file.config, config)
+    blocks: dict[PublicKey, list[Block]] = {}
+    for block in file.blocks[1:]:
+        blocks.setdefault(block.values["public_key"], []).append(block)
+    before = {peer.public_key: peer for peer in file.config.peers}
+    after = {peer.public_key: peer for peer in config.peers}
+    for public_key, sections in blocks.items():
+        peer = after.get(public_key)
+        if peer == before[public_key]:
+            continue
+        for section in sections if peer is None else sections[:-1]:
+            text.delete(section)
+        if peer is not None:  # if it had several sections, the last one now says all
+            text.change(sections[-1], "Peer", before[public_key] if len(sections) == 1 else None, peer)
+    for public_key, peer in after.items():
+        if public_key not in before:
+            text.append(peer)
+    with suppress(ConfigFileError):
+        result = parse(str(text))
+        if _unordered(result.config) == _unordered(config):
+            return result
+    raise ConfigError("a name, hook or search domain has characters that a configuration file cannot hold")
+
+
+class _Text:
+    """The lines of a file and what becomes of them: `_now` by number from 1, `_after` what follows one (0: the top)."""
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        self._lines = lines
+        self._now: dict[int, str | None] = {}
+        self._after: dict[int, list[str]] = {}
+        self._appended: list[str] = []
+        self._end = "\r" if lines[0].endswith("\r") else ""
+
+    def __str__(self) -> str:
+        lines = list(self._after.get(0, ()))
+        for number, line in enumerate(self._lines, 1):
+            if (now := self._now.get(number, line)) is not None:
+                lines.append(now)
+            lines += self._after.get(number, ())
+        if self._appended:
+            while lines and not lines[-1].strip():
+                lines.pop()
+            lines += [*(self._appended if lines else self._appended[1:]), ""]
+        return "\n".join(lines)
+
+    def change(
+        self,
+        block: Block,
+        section: str,
+        before: InterfaceConfig | PeerConfig | None,
+        after: InterfaceConfig | PeerConfig,
+    ) -> None:
+        """Have one section say `after`; what it says of `before` alike stays."""
+        new: list[str] = []
+        for name, is_rest, items in _differences(section, before, after):
+            numbers = block.lines.get(name, [])
+            texts = items if is_rest else [", ".join(items)] if items else []
+            for number, text in zip(numbers, texts, strict=False):
+                self._put(number, text, _REST if is_rest else _VALUE)
+            for number in numbers[len(texts) :]:
+                self._now[number] = None
+            added = [f"{name} = {text}{self._end}" for text in texts[len(numbers) :]]
+            if numbers or name == NAME:
+                self._after.setdefault(numbers[-1] if numbers else block.headers[0], []).extend(added)
+            else:
+                new += added
+        if new and not block.headers:
+            new = [f"[{section}]{self._end}", *new, self._end]
+        place = max((*block.headers, *(number for numbers in block.lines.values() for number in numbers)), default=0)
+        self._after.setdefault(place, []).extend(new)
+
+    def append(self, peer: PeerConfig) -> None:
+        """A section for a new peer at the end."""
+        lines = [f"{name} = {', '.join(items)}" for name, _, items in _differences("Peer", None, peer) if items]
+        self._appended += [line + self._end for line in ("", "[Peer]", *lines)]
+
+    def delete(self, block: Block) -> None:
+        """A section, with comments just above its header or just below its keys, and the blank lines after it."""
+        first, last = block.headers[0], max(number for numbers in block.lines.values() for number in numbers)
+        while self._is_comment(first - 1):
+            first -= 1
+        below = last
+        while self._is_comment(below + 1):
+            below += 1
+        if not self._is_header(below + 1):
+            last = below
+        while last + 1 < len(self._lines) and not self._lines[last].strip():
+            last += 1
+        self._now |= dict.fromkeys(range(first, last + 1))
+
+    def _put(self, number: int, text: str, form: re.Pattern[str]) -> None:
+        match = form.fullmatch(self._lines[number - 1])
+        assert match is not None, "a line with a key"
+        before, value, comment, end = match.groups()
+        if value != text:
+            self._now[number] = f"{before}{text}{comment}{end}"
+
+    def _is_comment(self, number: int) -> bool:
+        return 0 < number <= len(self._lines) and self._lines[number - 1].lstrip().startswith("#")
+
+    def _is_header(self, number: int) -> bool:
+        return number <= len(self._lines) and self._lines[number - 1].lstrip().startswith("[")
+
+
+def _differences(
+    section: str, before: InterfaceConfig | PeerConfig | None, after: InterfaceConfig | PeerConfig
+) -> Iterator[tuple[str, bool, list[str]]]:
+    """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`."""
+    if isinstance(after, PeerConfig) and (before is None or before.name != after.name):
+        yield NAME, True, [after.name] if after.name else []
+    for key in ROWS:
+        if key.section == section:
+            items = _items(key, after)
+            if before is None or _items(key, before) != items:
+                yield key.name, key.form == "raw", items
+
+
+def _items(key: Key, config: InterfaceConfig | PeerConfig) -> list[str]:
+    """The texts of a key's values; none for what a file need not say."""
+    if key.name == "DNS" and isinstance(config, InterfaceConfig):
+        return [*config.dns, *config.dns_search]
+    value = getattr(config, key.field)
+    if value == _DEFAULTS[key.field]:
+        return []
+    return [_text(key, item) for item in (value if key.form in ("list", "words", "raw") else (value,))]
+
+
+def _text(key: Key, value: Any) -> str:
+    if isinstance(value, PrivateKey | PublicKey | PresharedKey):
+        return value.base64()
+    if key.name == "FwMark":
+        return f"{value:#x}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unordered(config: InterfaceConfig) -> tuple[Any, ...]:
+    return replace(config, peers=()), frozenset(config.peers)
