@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from wgpy.burst import Burst, Datagrams
-from wgpy.config.values import InterfaceConfig
+from wgpy.config import wg
+from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Effects, Event, EventKind, Transmit
@@ -98,9 +99,8 @@ class Tunnel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
-        self._labels = {peer.public_key: peer.name for peer in config.peers if peer.name}
-        names = {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
-        self._names = Names(names, self._peer_moved)
+        self._labels = _labels(config)
+        self._names = Names(_endpoint_names(config), self._peer_moved)
         self._suspended = _suspended()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -351,6 +351,25 @@ class Tunnel:
             if peer.endpoint or peer.remove:
                 self._names.forget(peer.public_key)
 
+    async def reconfigure(self, config: InterfaceConfig) -> None:
+        """Become what `config` says, but for the mark, all of it or nothing; peers that stay keep their sessions.
+
+        An address or a port that the configuration leaves open stays as it is, and so does one that a name led to.
+        Raises NetworkError for an endpoint that cannot be resolved, SocketError when the new port cannot be opened.
+        """
+        peers = [self._unless_followed(peer) for peer in config.peers]
+        change = await to_change(replace(config, peers=tuple(peers)))
+        change = wg.synchronizing(change, self.device.status())
+        self._configure(replace(change, listen_port=config.listen_port or None, fwmark=None))
+        self.config = config
+        self._labels = _labels(config)
+        self._names.follow(_endpoint_names(config))
+        self._names.start()
+
+    def _unless_followed(self, peer: PeerConfig) -> PeerConfig:
+        followed = peer.endpoint and self._names.follows(peer.public_key, peer.endpoint)
+        return replace(peer, endpoint=None) if followed else peer
+
     def _peer_moved(self, public_key: PublicKey, endpoint: Endpoint) -> None:
         self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
 
@@ -386,6 +405,14 @@ class Tunnel:
             return status
         named = tuple(replace(peer, name=self._labels.get(peer.public_key, "")) for peer in status.peers)
         return replace(status, peers=named)
+
+
+def _labels(config: InterfaceConfig) -> dict[PublicKey, str]:
+    return {peer.public_key: peer.name for peer in config.peers if peer.name}
+
+
+def _endpoint_names(config: InterfaceConfig) -> dict[PublicKey, EndpointName]:
+    return {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
 
 
 async def to_change(config: InterfaceConfig) -> DeviceChange:

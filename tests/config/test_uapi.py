@@ -7,7 +7,17 @@ from ipaddress import ip_network
 
 import pytest
 
-from wgpy.config.uapi import UapiError, format_set, format_status, parse_set, parse_status
+from wgpy.config.uapi import (
+    UapiError,
+    format_applied,
+    format_apply,
+    format_set,
+    format_status,
+    parse_applied,
+    parse_apply,
+    parse_set,
+    parse_status,
+)
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.endpoint import Endpoint
@@ -297,3 +307,29 @@ def test_a_malformed_answer_is_eproto(text: str) -> None:
     with pytest.raises(UapiError) as caught:
         parse_status(text)
     assert caught.value.errno == errno.EPROTO
+
+
+@pytest.mark.parametrize("text", ["", "[Interface]\n\n# \udce4\n", "AllowedIPs = " + "10.0.0.0/8, " * 20_000])
+def test_a_whole_file_arrives_as_it_was_sent(text: str) -> None:
+    lines = format_apply(text).splitlines()
+    assert lines[0] == "apply=1"
+    assert max(map(len, lines)) < 1 << 15
+    assert parse_apply(filter(None, lines[1:])) == text
+
+
+@pytest.mark.parametrize("line", ["text=?", "text=YQ", "txt=YQ=="])
+def test_a_damaged_file_is_refused(line: str) -> None:
+    with pytest.raises(UapiError):
+        parse_apply([line])
+
+
+@pytest.mark.parametrize("error", ["", "wg0.conf:3: MTU: expected\nwg0.conf:4: two lines"])
+def test_steps_and_error_arrive(error: str) -> None:
+    steps = ["ip -4 route add 10.0.0.0/8 dev wg0", "echo 'a=b' % \u00e4"]
+    assert parse_applied(format_applied(steps, error)) == (steps, error)
+
+
+@pytest.mark.parametrize("answer", ["", "errno=-22\n\n", "errno=0\n", "step=a\nerrno=-1\n\n", "text"])
+def test_another_daemons_answer_is_none(answer: str) -> None:
+    with pytest.raises(UapiError):
+        parse_applied(answer)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.interop.conftest import Cable
-from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section
+from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for, wgpy_program
+from tests.support.tools import Tools
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -24,6 +28,12 @@ def bring_up(cable: Cable) -> tuple[Wgpy, WireguardGo]:
 
 def apply(ours: Wgpy, *, check: bool = True) -> str:
     return ours.side.namespace.run(*WGPY, "apply", str(ours.path), check=check)
+
+
+def edit(ours: Wgpy, interface: str = "", allowed_ips: str = "") -> None:
+    """Add lines to [Interface], and networks before the peer's."""
+    text = ours.path.read_text().replace("[Interface]\n", f"[Interface]\n{interface}\n")
+    ours.path.write_text(text.replace("AllowedIPs = ", f"AllowedIPs = {allowed_ips}", 1))
 
 
 def test_what_is_added_and_taken_away_is_applied_while_traffic_passes(cable: Cable) -> None:
@@ -61,13 +71,108 @@ def test_the_port_that_chance_chose_stays(cable: Cable) -> None:
     assert ours.status()["listen_port"] == 51820
 
 
-def test_what_takes_down_and_up_is_said(cable: Cable) -> None:
+def test_a_default_route_comes_and_goes_with_its_mark_rules_and_guard(cable: Cable) -> None:
     ours, _ = bring_up(cable)
-    ours.path.write_text(ours.path.read_text().replace("AllowedIPs = ", "AllowedIPs = 0.0.0.0/0, "))
-    said = apply(ours, check=False)
-    assert "the default route" in said
-    assert "next up" in said
-    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    run, name = cable.left.namespace.run, cable.left.name
+
+    def surroundings() -> list[str]:
+        shown = "ip route show table all; ip rule; ip -6 rule; nft list ruleset; wg show NAME fwmark"
+        return sorted(run("bash", "-c", shown.replace("NAME", name)).splitlines())
+
+    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    before, file = surroundings(), ours.path.read_text()
+    edit(ours, allowed_ips="0.0.0.0/0, ::/0, ")
+    apply(ours)
+    assert f"dev {name}" in run("ip", "route", "get", "198.51.100.1")
+    assert f"dev {name}" in run("ip", "-6", "route", "get", "2001:db8:99::1")
+    assert "fib saddr type != local drop" in run("nft", "list", "ruleset")
+    run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert apply(ours) == ""
+    edit(ours, "FwMark = 0x123\nAddress = 10.9.8.7")
+    apply(ours)
+    assert "not from all fwmark 0x123 lookup 291" in run("ip", "rule")
+    assert "10.9.8.7 fib saddr" in run("nft", "list", "ruleset"), "the guard knows the new address"
+    run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    ours.path.write_text(file)
+    apply(ours)
+    assert surroundings() == before
+    run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+
+
+def test_a_default_route_that_apply_set_is_taken_back_by_down(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    edit(ours, allowed_ips="0.0.0.0/0, ")
+    apply(ours)
+    ours.close()
+    assert "lookup 51820" not in cable.left.namespace.run("ip", "rule")
+    assert cable.left.namespace.run("nft", "list", "ruleset") == ""
+
+
+def test_dns_is_changed_and_taken_back(cable: Cable, tmp_path: Path) -> None:
+    ours, _ = bring_up(cable)
+    ours.close()
+    tools = Tools(tmp_path)
+    tools.add("resolvconf")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def wgpy(verb: str) -> str:
+        return cable.left.namespace.run(*WGPY, verb, str(ours.path), env=environment)
+
+    file = ours.path.read_text()
+    wgpy("up")
+    edit(ours, "DNS = 10.77.0.53, example.org")
+    assert "set DNS" in wgpy("apply")
+    added = [f"resolvconf -a {ours.side.name} -m 0 -x", "< nameserver 10.77.0.53", "< search example.org"]
+    assert tools.calls() == added
+    assert wgpy("apply") == ""
+    ours.path.write_text(file)
+    wgpy("apply")
+    wgpy("down")
+    assert tools.calls() == [*added, f"resolvconf -d {ours.side.name} -f"]
+
+
+def test_hooks_are_not_run_and_the_new_ones_count_from_now_on(cable: Cable, tmp_path: Path) -> None:
+    ours, _ = bring_up(cable)
+    edit(ours, f"PostUp = touch {tmp_path}/up\nPostDown = touch {tmp_path}/down")
+    assert apply(ours) == ""
+    ours.close()
+    assert not (tmp_path / "up").exists()
+    assert (tmp_path / "down").exists()
+
+
+def test_routes_and_addresses_that_no_file_named_stay(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    run, name = cable.left.namespace.run, cable.left.name
+    run("ip", "route", "add", "198.51.100.0/24", "dev", name)
+    run("ip", "address", "add", "10.88.0.1/32", "dev", name)
+    edit(ours, "Address = 10.77.0.1/24")
+    assert apply(ours).count("\n") == 1
+    assert "198.51.100.0/24" in run("ip", "route")
+    assert "10.88.0.1/32" in run("ip", "address")
+
+
+def test_an_interface_that_wg_quick_brought_up_is_changed_too(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    ours.close()
+    run = cable.left.namespace.run
+    cable.cleanup.callback(run, "wg-quick", "down", str(ours.path), check=False)
+    run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wgpy_program(cable.directory)}", "wg-quick", "up", str(ours.path))
+    file = ours.path.read_text()
+    edit(ours, "MTU = 1300", "172.16.0.0/12, ")
+    said = apply(ours)
+    for step in ("syncconf", "mtu 1300", "route add 172.16.0.0/12"):
+        assert step in said
+    ours.path.write_text(file)
+    assert "route delete 172.16.0.0/12" in apply(ours)
+    run("wg-quick", "down", str(ours.path))
+
+
+def test_an_interface_that_is_not_wgpys_is_refused(cable: Cable) -> None:
+    _, theirs = bring_up(cable)
+    path = cable.directory / f"{theirs.side.name}.conf"
+    said = theirs.side.namespace.run(*WGPY, "apply", str(path), check=False)
+    assert "not served by wgpy" in said
+    assert "Traceback" not in said
 
 
 def test_a_file_with_a_mistake_changes_nothing(cable: Cable) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.support.netns import Namespace
-from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for
+from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for, wgpy_program
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.keys import PrivateKey
 
@@ -152,15 +152,12 @@ def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
     path.write_text(
         f"[Interface]\nAddress = {left.inner4}/24, {left.inner6}/64\nPrivateKey = {left.key.base64()}\n{peer}\n"
     )
-    wrapper = cable.directory / "wgpy"
-    wrapper.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
-    wrapper.chmod(0o755)
     run = left.namespace.run
     assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
     surroundings = ("ip -o link", "ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
     before = [run(*command.split()) for command in surroundings]
     cable.cleanup.callback(run, "wg-quick", "down", str(path), check=False)
-    run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wrapper}", "wg-quick", "up", str(path))
+    run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wgpy_program(cable.directory)}", "wg-quick", "up", str(path))
     for address in (right.inner4, right.inner6):
         run("ping", "-c", "2", "-i", "0.2", "-W", "5", address)
     run("wg-quick", "down", str(path))

@@ -8,28 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tools import Tools
 from wgpy.errors import NetworkError
 from wgpy.net import dns
 from wgpy.net.dns import set_dns, unset_dns
 
 SERVERS = [ip_address("10.0.0.53"), ip_address("fd00::53")]
-
-
-class Tools:
-    """A PATH of our own and a log of what was called with which standard input."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / "log"
-
-    def add(self, name: str, script: str = "", *, under: str = "") -> None:
-        program = self.directory / (under or name)
-        log = f'echo {name} "$@" >>{self.log}; while read -r line; do echo "< $line" >>{self.log}; done'
-        program.write_text(f"#!/bin/sh\n{log}\n{script}\n")
-        program.chmod(0o755)
-
-    def calls(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
 
 
 @pytest.fixture

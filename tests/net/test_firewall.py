@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
-from tests.support.peers import WGPY, Side, Wgpy, WireguardGo, capture, peer_section, wait_for
+from tests.support.peers import Side, Wgpy, WireguardGo, capture, peer_section, wait_for, wgpy_program
 
 pytestmark = pytest.mark.root
 
@@ -88,11 +88,9 @@ def test_nothing_leaks_beside_a_tunnel_that_carries_everything(cable: Cable, pro
     ours = everything_through(cable)
     if program == "wg-quick":
         ours.close()
-        wrapper = cable.directory / "implementation"
-        wrapper.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
-        wrapper.chmod(0o755)
         cable.cleanup.callback(run, "wg-quick", "down", str(ours.path), check=False)
-        run("env", f"WG_QUICK_USERSPACE_IMPLEMENTATION={wrapper}", "wg-quick", "up", str(ours.path))
+        variable = f"WG_QUICK_USERSPACE_IMPLEMENTATION={wgpy_program(cable.directory)}"
+        run("env", variable, "wg-quick", "up", str(ours.path))
     outside = f"not (udp port {right.port}) and not arp and not ip6 multicast and not (icmp6 and ip6[40] >= 133)"
     with capture(left.namespace, "veth0", outside) as seen:
         for far in ("203.0.113.5", "2001:db8:99::5"):

@@ -29,6 +29,14 @@ def fresh_name() -> str:
     return f"wgt{os.getpid() % 100000}x{next(_numbers)}"
 
 
+def wgpy_program(directory: Path) -> Path:
+    """A program that is `wgpy`, for those that want a path."""
+    program = directory / "wgpy"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     """Poll until the condition holds; whether it came to."""
     end = time.monotonic() + seconds

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wgpy.cli.files import read
 from wgpy.config import wgquick
+from wgpy.daemon.files import read_text
 
 
 def add(verbs: Any) -> None:
@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     try:
-        warnings = wgquick.parse(read(path), str(path)).warnings
+        warnings = wgquick.parse(read_text(path), str(path)).warnings
         errors: tuple[wgquick.Problem, ...] = ()
     except wgquick.ConfigFileError as error:
         warnings, errors = (), error.problems

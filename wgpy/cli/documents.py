@@ -30,7 +30,7 @@ MEANINGS: Final = {
     "PostUp": "Run when all is done. May be given several times.",
     "PreDown": "Run before the interface is taken down. May be given several times.",
     "PostDown": "Run when the interface is gone. May be given several times.",
-    "SaveConfig": "Whether the file is to be written anew, from what the interface then has, when it is taken down.",
+    "SaveConfig": "Whether `down` first brings the file in line with the running interface, as `wgpy save` does.",
     "PublicKey": "The peer's public key. Required, and another one for each peer.",
     "PresharedKey": "A key that both sides share besides, against future quantum computers.",
     "AllowedIPs": "What is routed to the peer, and from where it may send. May be given several times.",

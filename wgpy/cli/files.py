@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config import wgquick
+from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 
 CONFIG_DIRECTORY: Final = Path("/etc/wireguard")
@@ -35,7 +36,7 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     A file with hooks, whose commands run as root, is refused if others may write it.
     """
     name, path = locate(config)
-    text = read(path)
+    text = read_text(path)
     status = path.stat()
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
         print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
@@ -46,11 +47,3 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
         raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
     return name, file
-
-
-def read(path: Path) -> str:
-    """The file's text, undecodable bytes included, a byte order mark not. Raises ConfigError."""
-    try:
-        return path.read_bytes().decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error

@@ -12,8 +12,6 @@ from wgpy.errors import ControlError
 
 if TYPE_CHECKING:
     from wgpy.daemon.process import Job
-    from wgpy.endpoint import Endpoint
-    from wgpy.keys import PublicKey
 
 
 def add(verbs: Any) -> None:
@@ -54,17 +52,26 @@ def add(verbs: Any) -> None:
     apply = verbs.add_parser(
         "apply",
         help="make a running interface what its edited file says",
-        description="Bring keys, peers, addresses, MTU and routes of a running interface in line with its file. Peers "
-        "that stay keep their sessions. Says each step, and, with exit status 1, what only `down` and `up` can change.",
+        description="Bring keys, peers, addresses, MTU, routes, rules and DNS of a running interface in line with its "
+        "file. Peers that stay keep their sessions; hooks are not run. Says each step; nothing is said, or done, for "
+        "what is as it should be.",
     )
     apply.set_defaults(call=_apply)
+    save = verbs.add_parser(
+        "save",
+        help="write into its file what a running interface has become",
+        description="Bring the file in line with the running interface: peers, keys, port, mark, addresses and MTU. "
+        "Comments, peers' names, host names of endpoints and everything else in the file stay. With SaveConfig = true "
+        "in the file, `down` does this.",
+    )
+    save.set_defaults(call=_save)
     strip = verbs.add_parser(
         "strip",
         help="the file without wg-quick's own keys, for `wg syncconf`",
         description="Print a configuration file without the keys that only wg-quick and wgpy know.",
     )
     strip.set_defaults(call=_strip)
-    for verb in (apply, strip):
+    for verb in (apply, save, strip):
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
 
     serve = verbs.add_parser(
@@ -100,6 +107,7 @@ def _job(arguments: argparse.Namespace) -> Job:
     return Job(
         name,
         file.config,
+        path=locate(arguments.config)[1].absolute(),
         offload=not arguments.no_offload,
         events=arguments.events,
         keylog=arguments.keylog,
@@ -135,19 +143,22 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    import asyncio
-
-    from wgpy.daemon.apply import apply
+    from wgpy.daemon import uapi_client
     from wgpy.daemon.process import say
-    from wgpy.net.resolve import resolve
 
     name, file = load(arguments.config)
+    steps, error = uapi_client.apply(name, str(file))
+    for step in steps:
+        say(step)
+    if error:
+        raise ControlError(f"{name}: {error}")
+    return 0
 
-    async def endpoints() -> dict[PublicKey, Endpoint]:
-        return {peer.public_key: await resolve(peer.endpoint) for peer in file.config.peers if peer.endpoint}
 
-    if left := apply(name, file, asyncio.run(endpoints()), say):
-        raise ControlError(f"{name}: {' and '.join(left)}: what the file says of these takes effect at the next up")
+def _save(arguments: argparse.Namespace) -> int:
+    from wgpy.daemon.save import save
+
+    save(*locate(arguments.config))
     return 0
 
 

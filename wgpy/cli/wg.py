@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from wgpy.cli.files import read
 from wgpy.cli.show import allowed_ips, endpoint
 from wgpy.config import wg
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import read_value
 from wgpy.daemon import uapi_client
+from wgpy.daemon.files import read_text
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
@@ -107,7 +107,7 @@ def _apply(name: str, change: DeviceChange) -> None:
 
 
 def _from_file(path: str) -> DeviceChange:
-    change = wg.parse(read(Path(path)), path)
+    change = wg.parse(read_text(Path(path)), path)
     for problem in change.warnings:
         print(f"{problem} (warning)", file=sys.stderr)
     return _located(change)

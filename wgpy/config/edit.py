@@ -138,7 +138,7 @@ def _differences(
     section: str, before: InterfaceConfig | PeerConfig | None, after: InterfaceConfig | PeerConfig
 ) -> Iterator[tuple[str, bool, list[str]]]:
     """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`."""
-    if isinstance(after, PeerConfig) and (before is None or before.name != after.name):
+    if isinstance(after, PeerConfig) and (not isinstance(before, PeerConfig) or before.name != after.name):
         yield NAME, True, [after.name] if after.name else []
     for key in ROWS:
         if key.section == section:

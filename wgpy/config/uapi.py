@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ _PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
 _REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
+_PIECE: Final = 3 << 12  # bytes
 _SAFE_TO_SHOW: Final = re.compile(r"[a-z_]{1,32}")  # a base64 key in a wrong place ends in = and would pass for a name
 
 
@@ -261,3 +263,43 @@ def format_status(status: DeviceStatus) -> str:
             *_given("name", quote(peer.name, safe=" ") or None),
         ]
     return "\n".join([*lines, "errno=0"]) + "\n\n"
+
+
+# Our own request beside get and set: become what a wg-quick file says. Its text goes in lines of a bearable length.
+
+
+def format_apply(text: str) -> str:
+    """The request for a file's text, undecodable bytes and all."""
+    data = text.encode("utf-8", errors="surrogateescape")
+    pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    return "\n".join(["apply=1", *(f"text={b64encode(piece).decode()}" for piece in pieces), "", ""])
+
+
+def parse_apply(lines: Iterable[str]) -> str:
+    """The text in a request's lines after the first. Raises UapiError."""
+    data = b""
+    for line in lines:
+        name, _, value = line.partition("=")
+        try:
+            data += b64decode(value, validate=True)
+        except ValueError:
+            name = ""
+        if name != "text":
+            raise UapiError("apply: expected text= and base64")
+    return data.decode("utf-8", errors="surrogateescape")
+
+
+def format_applied(steps: Iterable[str], error: str) -> str:
+    """The answer: what was done and, if a step failed, why."""
+    lines = [*(f"step={quote(step)}" for step in steps), *([f"error={quote(error)}"] if error else [])]
+    return "\n".join([*lines, f"errno={-errno.EINVAL if error else 0}", "", ""])
+
+
+def parse_applied(answer: str) -> tuple[list[str], str]:
+    """What was done, and what went wrong. Raises UapiError for an answer that is none to this request."""
+    lines = [line.partition("=")[::2] for line in answer.splitlines()]
+    said = [(name, unquote(value)) for name, value in lines if name in ("step", "error")]
+    error = "\n".join(value for name, value in said if name == "error")
+    if not answer.endswith("\n\n") or (not error and ("errno", "0") not in lines):
+        raise UapiError("not an answer to apply")
+    return [value for name, value in said if name == "step"], error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
 
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -14,6 +14,15 @@ class EndpointName:
 
     host: str
     port: int
+
+    @property
+    def is_host_name(self) -> bool:
+        """Whether the host has to be looked up."""
+        try:
+            ip_address(self.host.partition("%")[0])
+        except ValueError:
+            return True
+        return False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from wgpy.config.values import InterfaceConfig
+from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
+from wgpy.daemon.save import save
 from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.daemon.uapi_server import UapiServer
@@ -51,6 +53,7 @@ class Job:
 
     name: str
     config: InterfaceConfig
+    path: Path | None = None  # of the file that says so
     quick: bool = True  # addresses, routes, DNS and hooks, as wg-quick; else the interface alone, as wireguard-go
     offload: bool = True
     tun_fd: int | None = None  # already attached to the interface
@@ -93,12 +96,19 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     )
     metrics = Metrics(tunnel.name, job.metrics, tunnel.status) if job.metrics else None
     uapi = UapiServer(tunnel, listener=job.uapi_fd)
+    steps: list[str] = []
+
+    def take_note(step: str) -> None:
+        steps.append(step)
+        say(step)
+
     quick = Quick(
         tunnel.name,
         job.config,
-        say=say,
+        say=take_note,
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
+        save=lambda: save(tunnel.name, job.path) if job.path else None,
     )
     floor = TimestampFloor(tunnel.device)
     floor.restore()
@@ -114,6 +124,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         if job.quick:
             await asyncio.to_thread(quick.up, tunnel.endpoints())
         tunnel.follow_link()
+        uapi.apply = Apply(tunnel, quick, steps)
         if not stopping.is_set():
             ready()
             notifier.say("READY=1")

@@ -7,24 +7,27 @@ a hook may well talk to the daemon that is running it.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
 from wgpy.config.values import InterfaceConfig
+from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
-from wgpy.errors import NetworkError
+from wgpy.errors import NetworkError, WgpyError
 from wgpy.net import dns, firewall
-from wgpy.net.netlink import MAIN_TABLE, Netlink, Rule, table_number
+from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, Rule, table_number
 
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 FALLBACK_MTU: Final = 1500
 FIRST_TABLE: Final = 51820
+EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
 
 
@@ -39,120 +42,206 @@ class Quick:
         say: Callable[[str], None],
         set_fwmark: Callable[[int], None],
         close_interface: Callable[[], None],
+        save: Callable[[], None],
     ) -> None:
         self.name = name
         self.config = config
-        self.mtu = config.mtu or 0
         self._mark = config.fwmark
         self._say = say
         self._set_fwmark = set_fwmark
         self._close_interface = close_interface
-        self._undo = ExitStack()
+        self._save = save
+        self._begun = self._is_up = False
+        self._dns: tuple[str, ...] = ()  # what is set
+        self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
 
     def up(self, endpoints: Iterable[Endpoint]) -> None:
         """Take every step; the MTU is chosen by the routes to `endpoints`.
 
         Raises NetworkError for the step that failed; call `down` then too.
         """
-        config = self.config
-        if config.save_config:
-            self._say("SaveConfig is not carried out: the file stays as it is")
-        self._undo.callback(self._run_hooks, "PostDown", config.post_down, forgiving=True)
-        self._undo.callback(self._close_interface)
-        self._run_hooks("PreUp", config.pre_up)
+        self._begun = True
+        self._run_hooks("PreUp", self.config.pre_up)
         with Netlink() as netlink:
-            for address in config.addresses:
-                self._say(f"ip -{address.version} address add {address} dev {self.name}")
-                netlink.add_address(self.name, address)
-            self.mtu = self.mtu or _suitable_mtu(netlink, endpoints)
-            self._say(f"ip link set mtu {self.mtu} up dev {self.name}")
-            netlink.set_mtu(self.name, self.mtu)
+            for address in self.config.addresses:
+                self._add_address(netlink, address)
+            mtu = self.config.mtu or _suitable_mtu(netlink, endpoints)
+            self._say(f"ip link set mtu {mtu} up dev {self.name}")
+            netlink.set_mtu(self.name, mtu)
             netlink.set_up(self.name)
             self._set_dns()
-            self._add_routes(netlink)
-        self._undo.callback(self._run_hooks, "PreDown", config.pre_down, forgiving=True)
-        self._run_hooks("PostUp", config.post_up)
+            for network, table in _routes(self.config, self._networks()):
+                if table is None:
+                    self._add_default_route(netlink, network)
+                else:
+                    self._add_route(netlink, network, table)
+        self._is_up = True
+        self._run_hooks("PostUp", self.config.post_up)
+
+    def apply(self, config: InterfaceConfig, endpoints: Iterable[Endpoint], status: DeviceStatus) -> None:
+        """Bring all this in line with an edited configuration; what is as it should be is not touched.
+
+        `status` is the device's before: routes of its allowed IPs go unless they are still wanted. Other routes stay,
+        as do addresses that no configuration named. Hooks are not run; the new ones count from now on.
+        Where `up` was not called, because wg-quick did its work, DNS and default routes are wg-quick's and stay.
+        Raises NetworkError for the step that failed; those before it stay.
+        """
+        before, self.config = self.config, config
+        if not self._begun:
+            self._mark = status.fwmark
+            if config.dns or (config.table == "auto" and self._networks().intersection(EVERYTHING)):
+                self._say("DNS and default routes are left to wg-quick, which brought the interface up")
+        with Netlink() as netlink:
+            self._apply_addresses(netlink, before)
+            mtu = config.mtu or (before.mtu and _suitable_mtu(netlink, endpoints))
+            if mtu and netlink.link_mtu(self.name) != mtu:
+                self._say(f"ip link set mtu {mtu} dev {self.name}")
+                netlink.set_mtu(self.name, mtu)
+            if self._begun:
+                self._set_dns()
+            self._apply_routes(netlink, before, {network for peer in status.peers for network in peer.allowed_ips})
 
     def down(self) -> None:
-        """Undo, in reverse, whatever `up` came to do: PreDown, routes, rules, DNS, the interface, PostDown.
+        """Undo, in reverse, whatever `up` and `apply` came to do, and save if the configuration says so.
 
         A step that cannot be undone is said, and does not keep the others from being undone.
         """
-        self._undo.close()
+        if self._is_up:
+            self._run_hooks("PreDown", self.config.pre_down, forgiving=True)
+            if self.config.save_config:
+                self._forgiving("save", self._save)
+        for version in list(self._defaults):
+            self._defaults.pop(version).close()
+        if self._dns:
+            self._forgiving(f"restore DNS without {self.name}", partial(dns.unset_dns, self.name))
+        self._close_interface()
+        if self._begun:
+            self._run_hooks("PostDown", self.config.post_down, forgiving=True)
 
     def _run_hooks(self, key: str, commands: Iterable[str], *, forgiving: bool = False) -> None:
         for command in commands:
             command = command.replace("%i", self.name)
             self._say(command)
             status = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, check=False).returncode
+            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             if status and not forgiving:
-                raise NetworkError(f"{key} ended with status {status}: {command}")
+                raise NetworkError(f"{key} {how}: {command}")
             if status:
-                self._say(f"{key} ended with status {status}; going on")
+                self._say(f"{key} {how}; going on")
 
-    def _undo_with(self, said: str, undo: Callable[[], None]) -> None:
-        def step() -> None:
-            self._say(said)
-            try:
-                undo()
-            except NetworkError as error:
-                self._say(f"{error}; going on")
+    def _forgiving(self, said: str, step: Callable[[], None]) -> None:
+        self._say(said)
+        try:
+            step()
+        except WgpyError as error:
+            self._say(f"{error}; going on")
 
-        self._undo.callback(step)
+    # Addresses and DNS.
+
+    def _add_address(self, netlink: Netlink, address: IPInterface) -> None:
+        self._say(f"ip -{address.version} address add {address} dev {self.name}")
+        netlink.add_address(self.name, address)
+
+    def _apply_addresses(self, netlink: Netlink, before: InterfaceConfig) -> None:
+        wanted = self.config.addresses
+        present = netlink.addresses(self.name, (*wanted, *before.addresses))
+        for address in wanted:
+            if address not in present:
+                self._add_address(netlink, address)
+        for address in (present.intersection(before.addresses) if self._begun else present).difference(wanted):
+            self._say(f"ip -{address.version} address delete {address} dev {self.name}")
+            netlink.delete_address(self.name, address)
+        if set(wanted) != set(before.addresses):
+            for version in self._defaults:
+                self._guard(version)
 
     def _set_dns(self) -> None:
-        if not self.config.dns:
+        wanted = (*self.config.dns, *self.config.dns_search) if self.config.dns else ()
+        if wanted == self._dns:
             return
-        self._say(f"set DNS of {self.name} to {', '.join([*self.config.dns, *self.config.dns_search])}")
-        dns.set_dns(self.name, self.config.dns, self.config.dns_search)
-        self._undo_with(f"restore DNS without {self.name}", partial(dns.unset_dns, self.name))
+        if wanted:
+            self._say(f"set DNS of {self.name} to {', '.join(wanted)}")
+            dns.set_dns(self.name, self.config.dns, self.config.dns_search)
+        else:
+            self._say(f"restore DNS without {self.name}")
+            dns.unset_dns(self.name)
+        self._dns = wanted
 
-    def _add_routes(self, netlink: Netlink) -> None:
-        """Routes for all allowed IPs, longest prefix first; /0 goes to a table of its own with rules before it."""
-        if self.config.table == "off":
-            return
-        table = self.config.table
-        number = table_number(table) if isinstance(table, str) and table != "auto" else table
-        networks = {network for peer in self.config.peers for network in peer.allowed_ips}
-        for network in sorted(networks, key=lambda network: (-network.prefixlen, network.version, network)):
-            if isinstance(number, int):
-                self._add_route(netlink, network, number)
-            elif network.prefixlen == 0:
+    # Routes.
+
+    def _networks(self) -> set[IPNetwork]:
+        return {network for peer in self.config.peers for network in peer.allowed_ips}
+
+    def _apply_routes(self, netlink: Netlink, before: InterfaceConfig, carried: set[IPNetwork]) -> None:
+        config = self.config
+        old, wanted = _routes(before if self._begun else config, carried), _routes(config, self._networks())
+        stays = set(wanted)
+        if self._defaults and config.fwmark not in (0, self._mark):  # the rules name the mark
+            stays = {(network, table) for network, table in wanted if table is not None}
+        tables = {table for _, table in (*old, *wanted) if table is not None}
+        present = {table: netlink.routes(self.name, table) for table in tables}
+        for network, table in old:
+            if (network, table) in stays:
+                continue
+            if table is None:
+                self._delete_default_route(netlink, network)
+            elif network in present[table]:
+                self._delete_route(netlink, network, table)
+        for network, table in wanted:
+            if table is None:
                 self._add_default_route(netlink, network)
-            elif not netlink.route_covered(network, self.name):
-                self._add_route(netlink, network, MAIN_TABLE)
+            elif network not in present[table]:
+                self._add_route(netlink, network, table)
+        mark = config.fwmark or (self._mark if self._defaults or not self._begun else 0)
+        if mark != self._mark:
+            self._mark = mark
+            self._set_fwmark(mark)
 
-    def _add_route(self, netlink: Netlink, network: IPv4Network | IPv6Network, table: int) -> None:
-        suffix = "" if table == MAIN_TABLE else f" table {table}"
-        self._say(f"ip -{network.version} route add {network} dev {self.name}{suffix}")
+    def _add_route(self, netlink: Netlink, network: IPNetwork, table: int) -> None:
+        if table == MAIN_TABLE and netlink.route_covered(network, self.name):
+            return
+        self._say(f"ip -{network.version} route add {network} dev {self.name}{_suffix(table)}")
         netlink.add_route(network, self.name, table)
 
-    def _add_default_route(self, netlink: Netlink, network: IPv4Network | IPv6Network) -> None:
+    def _delete_route(self, netlink: Netlink, network: IPNetwork, table: int) -> None:
+        self._say(f"ip -{network.version} route delete {network} dev {self.name}{_suffix(table)}")
+        netlink.delete_route(network, self.name, table)
+
+    def _delete_default_route(self, netlink: Netlink, network: IPNetwork) -> None:
+        if undo := self._defaults.pop(network.version, None):
+            undo.close()
+            self._delete_route(netlink, network, self._mark)
+
+    def _add_default_route(self, netlink: Netlink, network: IPNetwork) -> None:
         """All through the tunnel but the tunnel's own datagrams, which bear the mark (wg-quick's add_default)."""
-        mark = self._mark = self._mark or netlink.unused_table(FIRST_TABLE)  # one for IPv4 and IPv6
-        self._set_fwmark(mark)
-        self._add_route(netlink, network, mark)
         version = network.version
+        if version in self._defaults or not self._begun:
+            return
+        undo = self._defaults[version] = ExitStack()
+        self._mark = self.config.fwmark or self._mark or netlink.unused_table(FIRST_TABLE)  # one for IPv4 and IPv6
+        self._set_fwmark(self._mark)
+        self._add_route(netlink, network, self._mark)
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         for add in (
-            partial(netlink.add_rule_not_fwmark, family, mark, mark),
+            partial(netlink.add_rule_not_fwmark, family, self._mark, self._mark),
             partial(netlink.add_rule_suppress_default, family),
         ):
             rule = add()
             self._say(f"ip -{version} rule add {rule}")
-            self._undo_with(f"ip -{version} rule delete {rule}", partial(_delete_rule, rule))
-        self._guard(version, mark)
+            undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(_delete_rule, rule))
+        if firewall.is_there():
+            table = firewall.table(self.name, version)
+            undo.callback(self._forgiving, f"nft delete table {table}", partial(firewall.remove, self.name, version))
+            self._say(f"nft add table {table}")
+            self._guard(version)
+        else:
+            self._say(f"without nft, IPv{version} packets from outside the tunnel to its addresses are not dropped")
         if version == 4:
             self._validate_marks()
 
-    def _guard(self, version: int, mark: int) -> None:
-        if not firewall.is_there():
-            self._say(f"without nft, IPv{version} packets from outside the tunnel to its addresses are not dropped")
-            return
-        table = firewall.table(self.name, version)
-        self._say(f"nft add table {table}")
-        firewall.add(self.name, version, self.config.addresses, mark)
-        self._undo_with(f"nft delete table {table}", partial(firewall.remove, self.name, version))
+    def _guard(self, version: int) -> None:
+        if firewall.is_there():
+            firewall.replace(self.name, version, self.config.addresses, self._mark)
 
     def _validate_marks(self) -> None:
         """Have reverse path filtering heed the mark. Containers often may not set this; most need not."""
@@ -166,6 +255,22 @@ class Quick:
                 f"net.ipv4.conf.all.src_valid_mark cannot be set here ({error.strerror}): "
                 "set it to 1 on the host if answers are dropped"
             )
+
+
+def _routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tuple[IPNetwork, int | None]]:
+    """Where wg-quick routes these networks, longest prefix first: each and its table, None for one by policy."""
+    if config.table == "off":
+        return []
+    table = config.table if isinstance(config.table, int) else MAIN_TABLE
+    if isinstance(config.table, str) and config.table != "auto":
+        table = table_number(config.table)
+    by_policy = config.table == "auto"
+    ordered = sorted(networks, key=lambda network: (-network.prefixlen, network.version, network))
+    return [(network, None if by_policy and network.prefixlen == 0 else table) for network in ordered]
+
+
+def _suffix(table: int) -> str:
+    return "" if table == MAIN_TABLE else f" table {table}"
 
 
 def _delete_rule(rule: Rule) -> None:

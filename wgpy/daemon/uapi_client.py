@@ -10,13 +10,14 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from wgpy.config.uapi import UapiError, format_set, parse_status
+from wgpy.config.uapi import UapiError, format_apply, format_set, parse_applied, parse_status
 from wgpy.device.changes import DeviceChange
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import ControlError
 
 DIRECTORY: Final = Path("/var/run/wireguard")
 TIMEOUT: Final = 10.0  # seconds to wait for a daemon's answer
+APPLY_TIMEOUT: Final = 60.0  # names and DNS tools take their time
 IFNAMSIZ: Final = 16
 _SET_ANSWER: Final = re.compile(r"errno=-?([0-9]{1,9})\n\n")  # the kernel's sign, and some daemons' own
 
@@ -48,6 +49,18 @@ def write(name: str, change: DeviceChange) -> None:
         raise ControlError(os.strerror(code))
 
 
+def apply(name: str, text: str) -> tuple[list[str], str]:
+    """Have a daemon of ours become what a file's text says. Returns the steps taken and, if one failed, why.
+
+    Raises ControlError when none answers, or one that is not ours.
+    """
+    answer = _exchange(name, format_apply(text), APPLY_TIMEOUT)
+    try:
+        return parse_applied(answer)
+    except UapiError:
+        raise ControlError(f"not served by wgpy: wg syncconf {name} <(wgpy strip {name}) changes its peers") from None
+
+
 def serving_pid(name: str) -> int:
     """The process that serves the interface `name`. Raises ControlError when none answers."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -70,11 +83,11 @@ def _connect_error(path: Path) -> int:
         return probe.connect_ex(str(path))
 
 
-def _exchange(name: str, request: str) -> str:
+def _exchange(name: str, request: str, timeout: float = TIMEOUT) -> str:
     if not name or "/" in name or len(name) >= IFNAMSIZ:
         raise ControlError(os.strerror(errno.EINVAL))
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(TIMEOUT)
+        client.settimeout(timeout)
         try:
             client.connect(str(socket_path(name)))
             client.sendall(request.encode())

@@ -1,7 +1,8 @@
 """The userspace API socket that `wg` and `wgpy show` talk to: /var/run/wireguard/NAME.sock (wireguard.com/xplatform).
 
-Any number of requests per connection, each `get=1` or `set=1` with its lines, ended by an empty line. `wg` first
-connects and closes without a byte, to see whether somebody answers; that is no error.
+Any number of requests per connection, each `get=1` or `set=1` with its lines, ended by an empty line; `apply=1`, for a
+whole wg-quick file, is our own. `wg` first connects and closes without a byte, to see whether somebody answers; that is
+no error.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from wgpy.config.uapi import UapiError, format_status, parse_set
+from wgpy.config.uapi import UapiError, format_applied, format_status, parse_apply, parse_set
 from wgpy.daemon.uapi_client import answers, socket_path
 from wgpy.errors import ConfigError, ControlError, SocketError
 from wgpy.tunnel import Tunnel
@@ -34,6 +36,7 @@ class UapiServer:
     def __init__(self, tunnel: Tunnel, *, listener: int | None = None) -> None:
         self._tunnel = tunnel
         self._path = socket_path(tunnel.name)
+        self.apply: Callable[[str], Awaitable[tuple[list[str], str]]] | None = None  # once the interface is up
         self._listener = listener
         self._own: int | None = None  # the socket file's inode
         self._server: asyncio.Server | None = None
@@ -82,7 +85,7 @@ class UapiServer:
         self._connections.add(task)
         try:
             while (request := await _read_request(reader)) is not None:
-                writer.write(self._answer(request).encode())
+                writer.write((await self._answer(request)).encode())
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.CancelledError) as error:  # ValueError: a line above the limit
             log.debug("(%s) UAPI connection ended: %r", self._tunnel.name, error)
@@ -90,14 +93,24 @@ class UapiServer:
             self._connections.discard(task)
             writer.close()
 
-    def _answer(self, request: list[str]) -> str:
+    async def _answer(self, request: list[str]) -> str:
         match request[0]:
             case "get=1":
                 # wg takes a get's error only as a positive number, and a set's only as a negative one.
                 return format_status(self._tunnel.status()) if len(request) == 1 else f"errno={errno.EINVAL}\n\n"
             case "set=1":
                 return f"errno={-self._set(request[1:])}\n\n"
+            case "apply=1":
+                return await self._apply(request[1:])
         return f"errno={-errno.EPROTO}\n\n"
+
+    async def _apply(self, lines: list[str]) -> str:
+        if self.apply is None:
+            return format_applied([], "it is still being brought up")
+        try:
+            return format_applied(*await self.apply(parse_apply(lines)))
+        except UapiError as error:
+            return f"errno={-error.errno}\n\n"
 
     def _set(self, lines: list[str]) -> int:
         try:

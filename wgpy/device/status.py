@@ -25,6 +25,11 @@ class PeerStatus:
     drops: Mapping[str, int] = field(default_factory=dict)  # by DropReason, packets
     name: str = ""  # what the configuration calls it
 
+    def without_counters(self) -> PeerStatus:
+        """What was configured, and where the peer is; nothing of what else has happened since."""
+        endpoint = self.endpoint and self.endpoint.without_source()
+        return replace(self, endpoint=endpoint, last_handshake_ns=0, tx_bytes=0, rx_bytes=0, drops={})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
@@ -39,5 +44,4 @@ class DeviceStatus:
 
     def without_counters(self) -> DeviceStatus:
         """What was configured, and nothing of what has happened since."""
-        still = {"last_handshake_ns": 0, "tx_bytes": 0, "rx_bytes": 0, "drops": {}}
-        return replace(self, drops={}, peers=tuple(replace(peer, **still) for peer in self.peers))  # type: ignore[arg-type]
+        return replace(self, drops={}, peers=tuple(peer.without_counters() for peer in self.peers))

@@ -29,8 +29,11 @@ def is_there() -> bool:
     return shutil.which("nft") is not None
 
 
-def add(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Interface], mark: int) -> None:
-    """Guard one family's addresses of the interface `name`, and carry `mark` over. Raises NetworkError."""
+def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Interface], mark: int) -> None:
+    """Guard one family's addresses of the interface `name`, and carry `mark` over, in place of any guard before.
+
+    Raises NetworkError.
+    """
     family = _FAMILIES[version]
     guards = "".join(
         f'iifname != "{name}" {family} daddr {address.ip} fib saddr type != local drop; '
@@ -38,6 +41,8 @@ def add(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Interfa
         if address.version == version
     )
     _nft(
+        f"table {table(name, version)} {{}}\n"
+        f"delete table {table(name, version)}\n"
         f"table {table(name, version)} {{\n"
         f"chain preraw {{ type filter hook prerouting priority -300; {guards}}}\n"
         "chain premangle { type filter hook prerouting priority -150; meta l4proto udp meta mark set ct mark; }\n"

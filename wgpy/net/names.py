@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from ipaddress import ip_address
 from typing import Any, Final
 
 from wgpy.config.values import EndpointName
@@ -27,21 +26,32 @@ class Names:
     """
 
     def __init__(self, names: Mapping[PublicKey, EndpointName], moved: Callable[[PublicKey, Endpoint], None]) -> None:
-        self._names = {key: name for key, name in names.items() if not _is_address(name.host)}
+        self._names: dict[PublicKey, EndpointName] = {}
+        self.follow(names)
         self._answers: dict[PublicKey, list[Endpoint]] = {}
         self._looked_at: dict[PublicKey, float] = {}
         self._moved = moved
         self._tasks: set[asyncio.Task[None]] = set()
+        self._regularly: asyncio.Task[None] | None = None
+
+    def follow(self, names: Mapping[PublicKey, EndpointName]) -> None:
+        """From now on follow these names and no others; `start` again if it is no longer at the start."""
+        self._names = {key: name for key, name in names.items() if name.is_host_name}
+
+    def follows(self, public_key: PublicKey, name: EndpointName) -> bool:
+        """Whether this peer is where the name leads."""
+        return self._names.get(public_key) == name
 
     def start(self) -> None:
-        """Begin to look the names up again, if there are any."""
-        if self._names:
-            self._spawn(self._look_regularly())
+        """Begin to look the names up again, if there are any; not twice."""
+        if self._names and self._regularly is None:
+            self._regularly = self._spawn(self._look_regularly())
 
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        self._regularly = None
 
     def forget(self, public_key: PublicKey) -> None:
         """Somebody gave this peer an address: it no longer follows the name."""
@@ -90,15 +100,8 @@ class Names:
             log.info("%s: %s is now at %s", public_key.short(), self._names[public_key], endpoint)
             self._moved(public_key, endpoint)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        return task

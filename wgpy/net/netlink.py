@@ -10,7 +10,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -129,13 +129,14 @@ class Netlink:
                 prefixlen=address.network.prefixlen,
             )
 
-    def addresses(self, name: str) -> set[IPInterface]:
-        """The interface's addresses, but for IPv6 link-local ones."""
+    def addresses(self, name: str, wanted: Iterable[IPInterface] = ()) -> set[IPInterface]:
+        """The interface's addresses, but for IPv6 link-local ones (the kernel's own) that are not among `wanted`."""
         index = self.link_index(name)
         with self._step(f"list addresses of {name}"):
             found = [ipaddress.ip_interface(f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
                      for a in self._ip.addr("dump", index=index)]  # fmt: skip
-        return {address for address in found if not address.is_link_local or address.version == 4}
+        kernels = {address for address in found if address.is_link_local and address.version == 6}
+        return set(found) - kernels.difference(wanted)
 
     def delete_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
         """As `ip route delete NETWORK dev NAME table TABLE`."""
@@ -154,6 +155,10 @@ class Netlink:
             for route in self._routes(family, oif=index, table=table)
             if route["proto"] == _PROTOCOL_BOOT
         }
+
+    def has_default_route(self, name: str, table: int) -> bool:
+        """Whether a table, other than 0, has a default route through the interface."""
+        return bool(table) and any(network.prefixlen == 0 for network in self.routes(name, table))
 
     def add_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
         """As `ip route add NETWORK dev NAME table TABLE`."""

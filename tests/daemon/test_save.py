@@ -1,0 +1,157 @@
+"""`wgpy save` and SaveConfig: the interface's state goes into the file, and what people wrote stays."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY, fresh_name
+from wgpy.daemon.files import replace_text
+from wgpy.keys import PrivateKey
+
+pytestmark = pytest.mark.root
+
+ALICE, BOB = (PrivateKey(letter * 32).public_key.base64() for letter in (b"a", b"b"))
+
+
+class Host:
+    """A namespace with one interface of an edited file, up."""
+
+    def __init__(self, namespace: Namespace, directory: Path, interface: str = "") -> None:
+        self.run = namespace.run
+        self.name = fresh_name()
+        self.path = directory / f"{self.name}.conf"
+        self.text = f"""\
+# Kept by hand, mostly.
+[Interface]
+PrivateKey = {PrivateKey(b"k" * 32).base64()}
+address = 10.9.0.1/24  # ours
+ListenPort = 51820
+PostUp = true # %i
+{interface}
+[Peer]
+# Name = Alice
+PublicKey = {ALICE}
+AllowedIPs = 10.9.0.3/32,10.9.0.2/32
+Endpoint = localhost:7
+
+# Bob moves about
+[Peer]
+PublicKey = {BOB}
+AllowedIPs = 10.9.0.4/32
+Endpoint = 192.0.2.7:7
+"""
+        self.path.write_text(self.text)
+        self.path.chmod(0o600)
+        self.wgpy("up")
+
+    def wgpy(self, verb: str, *, check: bool = True) -> str:
+        return self.run(*WGPY, verb, str(self.path), check=check)
+
+    def set(self, *settings: str) -> None:
+        self.run("wg", "set", self.name, *settings)
+
+
+def test_an_interface_as_its_file_says_leaves_the_file_alone(tmp_path: Path) -> None:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        before = host.path.stat()
+        host.wgpy("save")
+        assert host.path.read_text() == host.text
+        assert host.path.stat().st_ino == before.st_ino
+        host.wgpy("down")
+
+
+def test_what_has_changed_is_saved_and_the_rest_stays(tmp_path: Path) -> None:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        new = PrivateKey(b"n" * 32).public_key.base64()
+        host.set("listen-port", "5000", "peer", BOB, "endpoint", "192.0.2.8:9", "persistent-keepalive", "25")
+        host.set("peer", new, "allowed-ips", "10.9.0.5/32")
+        host.run("ip", "address", "add", "fd09::1/64", "dev", host.name)
+        host.path.chmod(0o640)
+        host.wgpy("save")
+        expected = (
+            host.text.replace("10.9.0.1/24  #", "10.9.0.1/24, fd09::1/64  #")
+            .replace("ListenPort = 51820", "ListenPort = 5000")
+            .replace("192.0.2.7:7\n", "192.0.2.8:9\nPersistentKeepalive = 25\n")
+        )
+        assert host.path.read_text() == f"{expected}\n[Peer]\nPublicKey = {new}\nAllowedIPs = 10.9.0.5/32\n"
+        assert host.path.stat().st_mode & 0o777 == 0o640
+        assert os.listdir(tmp_path) == [host.path.name], "no temporary file stays behind"
+        host.wgpy("down")
+
+
+def test_a_default_routes_mark_is_not_saved_unless_it_was_given(tmp_path: Path) -> None:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        host.set("peer", BOB, "allowed-ips", "0.0.0.0/0")
+        host.wgpy("save")
+        text = host.text.replace("AllowedIPs = 10.9.0.4/32", "AllowedIPs = 0.0.0.0/0")
+        assert host.path.read_text() == text
+        host.wgpy("apply")
+        assert host.run("wg", "show", host.name, "fwmark").strip() == "0xca6c"
+        host.wgpy("save")
+        assert host.path.read_text() == text
+        host.wgpy("down")
+
+
+@pytest.mark.parametrize("setting", ["true", "false"])
+def test_save_config_saves_at_down_after_pre_down(tmp_path: Path, setting: str) -> None:
+    with Namespace() as namespace:
+        hook = f"PreDown = wg set %i peer {BOB} remove"
+        host = Host(namespace, tmp_path, f"SaveConfig = {setting}\n{hook}")
+        host.wgpy("down")
+        bob = host.text.index("\n# Bob")
+        saved = host.text[: bob + 1] if setting == "true" else host.text
+        assert host.path.read_text().rstrip() == saved.rstrip()
+
+
+def test_a_file_that_cannot_be_written_does_not_keep_the_interface_up(tmp_path: Path) -> None:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path, "SaveConfig = true")
+        host.path.unlink()
+        said = host.wgpy("down")
+        assert "No such file or directory; going on" in said
+        assert host.name not in host.run("ip", "-o", "link")
+
+
+def test_save_of_an_interface_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        host.wgpy("down")
+        said = host.wgpy("save", check=False)
+        assert said.count("\n") == 1, said
+        assert "No such device" in said
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        host.set("listen-port", "5000")
+        steps = [  # in a mount namespace of its own
+            f"mount -t tmpfs -o size=8k tmpfs {full}",
+            f"cp {host.path} {full}",
+            f"! head -c 9000 /dev/zero 2>&1 >{full}/filler",
+            f"! {' '.join(WGPY)} save {full}/{host.path.name}",
+            f"cmp {host.path} {full}/{host.path.name}",
+            f"ls -A {full}",
+        ]
+        said = host.run("bash", "-ec", "; ".join(steps)).splitlines()
+        assert said[-3].endswith("not written, it is as it was: No space left on device")
+        assert said[-2:] == sorted(["filler", host.path.name])
+        host.wgpy("down")
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.conf", tmp_path / "wg0.conf"
+    target.write_text("before")
+    link.symlink_to(target)
+    replace_text(link, "after")
+    assert link.is_symlink()
+    assert target.read_text() == "after"
