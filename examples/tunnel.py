@@ -11,14 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wgpy import Event, InterfaceConfig, LinuxTun, Tunnel, parse_config
+from wgpy import Event, InterfaceConfig, LinuxTun, Tunnel, WgpyError, parse_config
 
 
-async def main(config: InterfaceConfig, seconds: float) -> None:
+async def main(name: str, config: InterfaceConfig, seconds: float) -> None:
     def tell(event: Event) -> None:
         print(f"{event.kind}: {event.public_key} at {event.endpoint}", flush=True)
 
-    async with Tunnel(config, tun=LinuxTun.open("wg%d"), on_event=tell) as tunnel:
+    async with Tunnel(config, tun=LinuxTun.open(name), on_event=tell) as tunnel:
         await asyncio.to_thread(give_addresses, tunnel, config)
         print(f"{tunnel.name} is up on UDP port {tunnel.listen_port}", flush=True)
         await asyncio.sleep(seconds)
@@ -43,4 +43,10 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         raise SystemExit(f"usage: {sys.argv[0]} wg0.conf [SECONDS]")
     path = Path(sys.argv[1])
-    asyncio.run(main(parse_config(path.read_text(), str(path)).config, float(sys.argv[2]) if sys.argv[2:] else 60.0))
+    seconds = float(sys.argv[2]) if sys.argv[2:] else 60.0
+    try:
+        asyncio.run(main(path.stem, parse_config(path.read_text(), str(path)).config, seconds))
+    except KeyboardInterrupt:
+        print("closed")
+    except WgpyError as error:
+        raise SystemExit(f"{path}: {error}") from error

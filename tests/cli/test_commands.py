@@ -39,6 +39,28 @@ def test_keys_are_made_and_paired() -> None:
     assert psk != wgpy("genpsk").stdout
 
 
+@pytest.mark.parametrize("text", ["", "[Interface]\n", "[Interface]\nPostUp = wg set %i private-key /k\n"])
+def test_a_missing_private_key_is_doubted_unless_a_hook_sets_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text(text)
+    done = wgpy("check", str(path))
+    assert done.returncode == 0
+    assert ("PrivateKey: missing" in done.stdout) is ("private-key" not in text)
+
+
+def test_a_file_in_another_encoding_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_bytes("[Interface]\nMTU = 1\n".encode("utf-16"))
+    assert wgpy("check", str(path)).stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("config", [".", "..", "", "a/b", "sixteen-letters-"])
+def test_what_cannot_be_an_interface_is_said(config: str) -> None:
+    done = wgpy("up", config)
+    assert done.returncode == 1
+    assert "expected an interface name or a path to NAME.conf" in done.stderr
+
+
 @pytest.mark.root
 def test_pubkey_is_that_of_wg() -> None:
     private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout

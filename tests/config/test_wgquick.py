@@ -274,6 +274,12 @@ def test_the_last_of_two_values_counts_with_a_warning() -> None:
     assert [str(warning) for warning in file.warnings] == ["line 4: MTU: was set in line 2 already; this line counts"]
 
 
+def test_an_address_given_twice_is_warned_about_and_counts_once() -> None:
+    file = parse("[Interface]\nAddress = 10.0.0.1/24\nAddress = fd00::1/64, 10.0.0.1/24\n")
+    assert [str(warning) for warning in file.warnings] == ["line 3: Address: has an address that was given already"]
+    assert list(map(str, file.config.addresses)) == ["10.0.0.1/24", "fd00::1/64"]
+
+
 def test_a_peer_given_again_is_updated_and_its_allowed_ips_replaced() -> None:
     again = f"[Peer]\nPublicKey={ONE}\nPersistentKeepalive=5\nAllowedIPs=10.1.0.0/16\n[Peer]\nPublicKey={TWO}\n"
     again += f"[Peer]\nPublicKey={ONE}\nEndpoint=h:1\nAllowedIPs=10.2.0.0/16\n"
@@ -298,7 +304,7 @@ def test_every_problem_of_a_file_is_reported_at_once_in_its_order() -> None:
         "wg0.conf:5: Endpiont: unknown key; did you mean Endpoint?",
         "wg0.conf:6: expected [Interface], [Peer] or KEY = VALUE",
         "wg0.conf:7: MTU: expected a number of bytes, 68 to 65535, not '1'",
-        "wg0.conf:8: has a control character; expected text",
+        "wg0.conf:8: has a control character; expected text in UTF-8",
         "wg0.conf:9: unknown section; did you mean [Peer]?",
     ]
 

@@ -152,7 +152,7 @@ def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> N
     [
         "PostUp = false",
         "PreUp = exit 3",
-        "Address = 10.9.0.1/24\nPostUp = true",
+        "PreUp = ip address add 10.9.0.1/24 dev %i\nPostUp = true",
         "Table = 9\nDNS = 1.1.1.1\nPostUp = false",
     ],
 )

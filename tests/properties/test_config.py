@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wgpy.config.edit import rewritten
@@ -43,7 +43,7 @@ configs = st.builds(
     private_key=st.none() | key_bytes.map(PrivateKey),
     listen_port=sixteen,
     fwmark=thirty_two,
-    addresses=st.lists(interfaces, max_size=2).map(tuple),
+    addresses=st.lists(interfaces, max_size=2, unique=True).map(tuple),
     mtu=st.none() | st.integers(68, 0xFFFF),
     dns=st.lists(interfaces.map(lambda interface: str(interface.ip)), max_size=2).map(tuple),
     dns_search=st.lists(words, max_size=2).map(tuple),
@@ -132,6 +132,7 @@ def test_stripping_leaves_what_wg_knows_and_stripping_twice_changes_nothing(file
     assert parse(stripped).strip() == stripped
 
 
+@settings(max_examples=30)
 @given(files(), configs)
 def test_a_file_rewritten_says_what_it_should_and_keeps_its_comments(
     file: tuple[InterfaceConfig, str], other: InterfaceConfig

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wgpy.config import wgquick
+from wgpy.config.values import InterfaceConfig
 from wgpy.daemon.files import read_text
 
 
@@ -27,7 +28,8 @@ def add(verbs: Any) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     try:
-        warnings = wgquick.parse(read_text(path), str(path)).warnings
+        file = wgquick.parse(read_text(path), str(path))
+        warnings = (*file.warnings, *_missing_key(file.config, str(path)))
         errors: tuple[wgquick.Problem, ...] = ()
     except wgquick.ConfigFileError as error:
         warnings, errors = (), error.problems
@@ -50,3 +52,10 @@ def _check(arguments: argparse.Namespace) -> int:
         if not errors:
             print(f"{path}: ok")
     return 1 if errors else 0
+
+
+def _missing_key(config: InterfaceConfig, filename: str) -> list[wgquick.Problem]:
+    """A doubt that `up` need not repeat: hooks, and whoever calls `wg`, may set the key."""
+    if config.private_key or any("private-key" in hook for hook in config.pre_up + config.post_up):
+        return []
+    return [wgquick.Problem(filename, 1, "PrivateKey", "missing; no peer can be reached until `wg set` gives one")]

@@ -19,14 +19,16 @@ _INTERFACE_NAME: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
 
 def locate(config: str) -> tuple[str, Path]:
     """An interface's name and its file, from either, as wg-quick takes them. Raises ConfigError."""
-    if _INTERFACE_NAME.fullmatch(config):
+    if _INTERFACE_NAME.fullmatch(config) and config.strip("."):
         return config.removesuffix(".conf"), (
             Path(config) if config.endswith(".conf") else CONFIG_DIRECTORY / f"{config}.conf"
         )
     path = Path(config)
     name = path.name.removesuffix(".conf")
     if path.suffix != ".conf" or not _INTERFACE_NAME.fullmatch(name):
-        raise ConfigError(f"{config}: expected an interface name or a path to NAME.conf, NAME of at most 15 characters")
+        raise ConfigError(
+            f"{config or 'CONFIG'}: expected an interface name or a path to NAME.conf, NAME of at most 15 characters"
+        )
     return name, path
 
 

@@ -92,6 +92,8 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
             statuses[name] = uapi_client.read(name)
         except ControlError as error:
             print(f"Unable to access interface {name}: {error}", file=sys.stderr)
+    if names and not statuses:
+        return 1
     if arguments.json:
         print(json.dumps({name: as_json(status) for name, status in statuses.items()}, indent=2), file=out)
     elif arguments.parameter:
@@ -107,7 +109,7 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
         now = int(time.time())
         texts = (as_text(name, status, now, colour=colour, hidden=hidden) for name, status in statuses.items())
         print("\n".join(texts), end="", file=out)
-    return 1 if names and not statuses else 0
+    return 0
 
 
 def as_text(name: str, status: DeviceStatus, now: int, *, colour: bool, hidden: bool = True) -> str:

@@ -275,6 +275,7 @@ class _Reader:
         self._interface = Block("Interface")
         self._peers: list[Block] = []
         self._block: Block | None = None
+        self._binary = False
         self._lost = False  # in a section whose name is unknown, where no key can be judged
 
     def read(self, lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -288,7 +289,9 @@ class _Reader:
 
     def _read_line(self, number: int, line: str) -> None:
         if _CONTROL.search(line):
-            self._error(number, "", "has a control character; expected text")
+            if not self._binary:  # a file in another encoding has one in every line
+                self._error(number, "", "has a control character; expected text in UTF-8")
+            self._binary = True
             return
         code = line.partition("#")[0].strip(_WHITE)
         written, equals, value = (part.strip(_WHITE) for part in code.partition("="))
@@ -377,10 +380,19 @@ class _Reader:
                     self._warn(number, key.name, f"{item} {doubt}")
         if key.form != "one":
             block.values[key.field] = (*block.values.get(key.field, ()), *values)
+            if key.name == "Address":
+                self._forget_repetitions(number, block)
         elif values:
             block.values[key.field] = values[0]
         else:
             block.values.pop(key.field, None)
+
+    def _forget_repetitions(self, number: int, block: Block) -> None:
+        """An interface takes an address once."""
+        unique = dict.fromkeys(block.values["addresses"])
+        if len(unique) < len(block.values["addresses"]):
+            block.values["addresses"] = tuple(unique)
+            self._warn(number, "Address", "has an address that was given already")
 
     def _error(self, line: int, key: str, message: str) -> None:
         self.errors.append(Problem(self._filename, line, key, message))

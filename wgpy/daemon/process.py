@@ -227,7 +227,12 @@ def _detach_output(name: str) -> None:
 
 def stop(name: str) -> None:
     """End the daemon that serves `name` and show what it undoes. Raises ControlError when none does."""
-    pid = serving_pid(name)
+    try:
+        pid = serving_pid(name)
+    except ControlError as error:
+        raise ControlError(
+            f"{error}; {log_path(name)} says how it ended" if log_path(name).exists() else error
+        ) from error
     process = os.pidfd_open(pid)
     try:
         with _log_from_now(name) as log_file:

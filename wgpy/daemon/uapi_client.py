@@ -69,7 +69,7 @@ def serving_pid(name: str) -> int:
         except OSError as error:
             if isinstance(error, PermissionError):
                 raise ControlError(f"{socket_path(name)}: {error.strerror}: run as root") from error
-            raise ControlError(f"no daemon serves {name}: {socket_path(name)}: {error.strerror}") from error
+            raise ControlError(f"no daemon serves {name} ({socket_path(name)}: {error.strerror})") from error
         return int(struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
 

@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         selector = "" if self.not_fwmark is None else f"not fwmark {self.not_fwmark} "
         suffix = " suppress_prefixlength 0" if self.suppress_default else ""
-        return f"rule {self.priority}: {selector}table {self.table}{suffix}"
+        return f"{selector}table {self.table}{suffix} priority {self.priority}"
 
 
 class Netlink:
@@ -228,11 +228,11 @@ class Netlink:
 
     def delete_rule(self, rule: Rule) -> None:
         """Delete that rule and no other."""
-        with self._step(f"delete {rule}"):
+        with self._step(f"delete rule {rule}"):
             self._ip.rule("del", **_rule_attributes(rule))
 
     def _add_rule(self, rule: Rule) -> Rule:
-        with self._step(f"add {rule}"):
+        with self._step(f"add rule {rule}"):
             self._ip.rule("add", **_rule_attributes(rule))
         return rule
 

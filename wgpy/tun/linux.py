@@ -205,7 +205,7 @@ class LinuxTun:
         self.drops[_DROPS.get(failure, "refused")] += packets
 
     def _gone(self, error: OSError) -> TunError:
-        return TunError(f"{self.name}: the interface went away ({error.strerror})")
+        return TunError(f"the interface went away ({error.strerror})")
 
     def link(self) -> tuple[bool, int] | None:
         """Whether the interface is up, and its MTU in bytes; None if it is in another network namespace.
