@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo bench lint clean packages others install uninstall
+.PHONY: help test demo bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ demo: $(READY) packages  ## two daemons in two namespaces: handshake, ping, iper
 
 bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
 	@$(BIN)/python -m benchmarks
+
+fuzz: $(READY)  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
+	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
 lint: $(READY)  ## ruff and mypy
 	@echo "==> ruff and mypy"
@@ -58,7 +61,7 @@ uninstall:  ## remove what install installed, and nothing else
 	@rm -f $(foreach document,$(DOCUMENTS),$(SHARE)/$(lastword $(subst :, ,$(document))))
 
 clean:  ## remove what the other targets made here
-	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz dist build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 packages:
