@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.packets import ipv4_packet
 from tests.support.world import Host, Link, World
+from tests.tun.test_offload import burst_of
 from wgpy.constants import (
     HANDSHAKE_TRAFFIC_CLASS,
     MAX_STAGED_PACKETS,
@@ -16,6 +18,7 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
 )
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -251,13 +254,24 @@ def test_a_peer_with_persistent_keepalive_never_gives_up() -> None:
     assert world.run_until(lambda: b.happened(EventKind.HANDSHAKE_COMPLETED) == 1, 40)
 
 
-def test_the_newest_128_packets_wait_for_the_handshake() -> None:
+def test_the_newest_packets_wait_for_the_handshake() -> None:
     world = World()
     a, b = world.pair()
     packets = [world.send(a, b, number.to_bytes(2, "big")) for number in range(200)]
     world.run(1)
-    assert b.received == packets[-MAX_STAGED_PACKETS:]
-    assert a.peer(b).drops[DropReason.STAGED_OVERFLOW] == 200 - MAX_STAGED_PACKETS
+    waited = MAX_STAGED_PACKETS + 1  # room is made only above the limit, as in the kernel
+    assert b.received == packets[-waited:]
+    assert a.peer(b).drops[DropReason.STAGED_OVERFLOW] == 200 - waited
+
+
+def test_a_burst_longer_than_the_queue_keeps_its_head_while_it_waits() -> None:
+    world = World()
+    a, b = world.pair()
+    early = [world.send(a, b, bytes([number])) for number in range(MAX_STAGED_PACKETS + 1)]
+    packets = [ipv4_packet(a.inner, b.inner, number.to_bytes(2, "big")) for number in range(200)]
+    world.inject(a, burst_of(*packets))
+    world.run(1)
+    assert b.received == [*early[1:], *packets]
 
 
 def test_both_sides_may_begin_at_once() -> None:
@@ -494,6 +508,21 @@ def test_the_floor_of_timestamps_is_kept_over_a_restart() -> None:
     again.device.timestamp_floor = floor + 10**9
     world.run(6)
     assert len(b.received) == 1
+
+
+def test_a_clock_that_stands_at_the_restored_floor_locks_nobody_out() -> None:
+    world = World()
+    a, b = connected(world)
+    floor = a.device.timestamp_floor
+    a.device = Device(random=world.random.randbytes, wall_clock=lambda: floor)
+    a.device.configure(DeviceChange(private_key=a.private_key), world.now)
+    a.device.start(world.now)
+    a.device.timestamp_floor = floor
+    world.introduce(a, b)
+    world.send(a, b)
+    world.run(1)
+    assert len(b.received) == 1
+    assert drops_of(b, a) == {}
 
 
 def drops_of(host: Host, other: Host) -> dict[str, int]:

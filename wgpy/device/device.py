@@ -104,7 +104,7 @@ class Device:
 
     @property
     def timestamp_floor(self) -> int:
-        """Nanoseconds since 1970 that no initiation of ours was stamped after.
+        """Nanoseconds since 1970 that no initiation of ours was stamped after; what follows is stamped later.
 
         Peers refuse an initiation that is not newer than the last, so a machine whose clock may start in the past keeps
         this over a restart and sets it before anything is sent.
@@ -114,6 +114,8 @@ class Device:
     @timestamp_floor.setter
     def timestamp_floor(self, nanoseconds: int) -> None:
         self._interface.timestamp_floor = max(self._interface.timestamp_floor, nanoseconds)
+        for peer in self._peers.values():
+            peer.stamped_ns = max(peer.stamped_ns, nanoseconds)
 
     @property
     def is_up(self) -> bool:

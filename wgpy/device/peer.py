@@ -81,7 +81,7 @@ class Peer:
         self.previous: Keypair | None = None
         self.current: Keypair | None = None
         self.next: Keypair | None = None
-        self.stamped_ns = 0
+        self.stamped_ns = interface.timestamp_floor  # who had this key before us may have stamped that
         self.latest_timestamp = bytes(12)
         self.initiation_consumed_at = -inf
         self.handshake_sent_at = -inf
@@ -100,15 +100,12 @@ class Peer:
         if not self.staged and current is not None and current.can_send(len(burst.lengths), now):
             self._send_sealed(current, burst, now, effects)
             return
-        for packet in burst.packets():
-            self._stage(Burst.of(packet, self.interface.mtu))
-        self.send_staged(now, effects)
-
-    def _stage(self, packet: Burst) -> None:
-        if len(self.staged) == MAX_STAGED_PACKETS:
+        # Room is made first (kernel device.c, wg_xmit), so that a long burst does not lose its own head.
+        while len(self.staged) > MAX_STAGED_PACKETS:
             self.staged.popleft()
             self.drops[DropReason.STAGED_OVERFLOW] += 1
-        self.staged.append(packet)
+        self.staged.extend(Burst.of(packet, self.interface.mtu) for packet in burst.packets())
+        self.send_staged(now, effects)
 
     def send_staged(self, now: float, effects: Effects) -> None:
         """Send what waits, or ask for the key it waits for."""
