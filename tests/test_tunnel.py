@@ -10,13 +10,16 @@ from ipaddress import ip_network
 import pytest
 
 from tests.support.packets import ipv4_packet
+from wgpy.burst import Datagrams
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.device.changes import DeviceChange, PeerChange
-from wgpy.device.effects import Event, EventKind
+from wgpy.device.effects import Event, EventKind, Transmit
+from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
 from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.net.udp import SendResult, UdpSockets
 from wgpy.tun.memory import MemoryTun
-from wgpy.tunnel import Tunnel
+from wgpy.tunnel import MAX_WAITING, Tunnel
 
 LEFT, RIGHT = PrivateKey(b"l" * 32), PrivateKey(b"r" * 32)
 PSK = PresharedKey(b"p" * 32)
@@ -194,6 +197,33 @@ def test_a_receiver_of_events_may_close_the_tunnel_or_fail() -> None:
             left.tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2", b"hello"))
             async with asyncio.timeout(10):
                 await left.tunnel.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_what_the_system_refuses_to_send_is_counted_as_dropped_and_not_as_sent() -> None:
+    async def main() -> None:
+        broadcast = EndpointName(host="255.255.255.255", port=9)  # not without SO_BROADCAST
+        left = End(config(LEFT, RIGHT, "10.0.0.2/32", broadcast))
+        async with left.tunnel:
+            greet = PeerChange(public_key=RIGHT.public_key, persistent_keepalive=25)
+            left.tunnel.configure(DeviceChange(peers=(greet,)))
+            (peer,) = left.tunnel.status().peers
+            assert peer.drops == {"send_refused": 1}
+            assert peer.tx_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_what_does_not_fit_among_those_that_wait_for_the_socket_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UdpSockets, "send", lambda self, datagrams, *_: SendResult(remaining=datagrams))
+
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            endpoint = Endpoint("127.0.0.1", right.tunnel.listen_port)
+            for _ in range(MAX_WAITING + 3):
+                left.tunnel._transmit(Transmit(Datagrams.of(b"cookie reply"), endpoint, 0, None))
+            assert left.tunnel.status().drops == {"socket_full": 3}
 
     asyncio.run(main())
 

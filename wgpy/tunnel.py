@@ -22,7 +22,7 @@ from wgpy.config import wg
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
-from wgpy.device.effects import Effects, Event, EventKind, Transmit
+from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
@@ -301,14 +301,18 @@ class Tunnel:
         result = self._udp.send(transmit.datagrams, transmit.endpoint, transmit.traffic_class)
         if result.source_stale and transmit.public_key is not None:
             self.device.forget_source(transmit.public_key)
+        if result.refused:
+            self.device.not_sent(transmit, result.refused, result.refused_bytes, DropReason.SEND_REFUSED)
         if result.remaining is not None:
             self._wait_writable(transmit._replace(datagrams=result.remaining))
 
     def _wait_writable(self, transmit: Transmit) -> None:
         """Keep what did not fit, in a buffer of its own, and hold the TUN until the socket takes it."""
+        datagrams = transmit.datagrams
         if len(self._waiting) >= MAX_WAITING or self._udp is None:
+            self.device.not_sent(transmit, len(datagrams), len(datagrams.view), DropReason.SOCKET_FULL)
             return
-        kept = Datagrams(memoryview(bytearray(transmit.datagrams.view)), transmit.datagrams.segment_size)
+        kept = Datagrams(memoryview(bytearray(datagrams.view)), datagrams.segment_size)
         sock = self._udp.socket_for(transmit.endpoint)
         if not self._waiting and sock is not None:
             self._tun.stop_reading()

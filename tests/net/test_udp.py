@@ -20,7 +20,7 @@ from wgpy.burst import Datagrams
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net import udp as udp_module
-from wgpy.net.udp import UDP_SEGMENT, Received, SendResult, SendStatus, UdpSockets
+from wgpy.net.udp import UDP_SEGMENT, Received, SendResult, UdpSockets
 
 LOCALHOST = ["127.0.0.1", "::1"]
 
@@ -94,7 +94,7 @@ def assert_arrives(sockets: UdpSockets, sent: Datagrams) -> list[Received]:
 @pytest.mark.parametrize("host", LOCALHOST)
 def test_burst_round_trip_takes_two_balanced_calls(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
     burst = of_sizes(46, 1456, 700)
-    assert sender.send(burst, Endpoint(host, receiver.port), 0).status is SendStatus.SENT
+    assert sender.send(burst, Endpoint(host, receiver.port), 0) == SendResult()
     reads = assert_arrives(receiver, burst)
     assert [len(read.datagrams) for read in reads] == [23, 23]
     assert all((read.source.host, read.source.port) == (host, sender.port) for read in reads)
@@ -115,7 +115,7 @@ def test_without_offload_datagrams_travel_alone(receiver: UdpSockets, host: str)
 def test_any_size_and_count_stays_within_the_limits(receiver: UdpSockets, picky: Picky, size: int) -> None:
     sockets = UdpSockets([picky])
     burst = of_sizes(max(2, 150_000 // max(size, 1000)), size, 1)
-    assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0).status is SendStatus.SENT
+    assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0) == SendResult()
     assert all(length <= 65507 and length <= 64 * size for _, length in picky.calls)
     assert_arrives(receiver, burst)
 
@@ -143,7 +143,7 @@ def test_answers_leave_from_the_address_that_was_spoken_to(sender: UdpSockets, r
     question = receive(receiver)
     assert question.source.source == ip_address("127.0.0.2").packed
     assert question.source.source_ifindex == socket.if_nametoindex("lo")
-    assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
+    assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult()
     assert receive(sender).source.same_remote(Endpoint("127.0.0.2", receiver.port))
 
 
@@ -154,7 +154,7 @@ def test_a_source_that_is_gone_is_given_up(
 ) -> None:
     burst = of_sizes(count, 100)
     stale = Endpoint(host, receiver.port, source=ip_address(gone).packed, source_ifindex=1)
-    assert sender.send(burst, stale, 0) == SendResult(SendStatus.SENT, source_stale=True)
+    assert sender.send(burst, stale, 0) == SendResult(source_stale=True)
     assert len(assert_arrives(receiver, burst)) == 1, "segmentation was blamed for it"
 
 
@@ -182,12 +182,26 @@ def test_segments_above_the_mtu_fall_back_for_that_size_and_host(
     sockets = UdpSockets([picky])
     for _ in range(2):
         burst = of_sizes(3, 1456)
-        assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0) == SendResult(SendStatus.SENT)
+        assert sockets.send(burst, Endpoint("127.0.0.1", receiver.port), 0) == SendResult()
         assert_arrives(receiver, burst)
     sockets.send(of_sizes(3, 1000), Endpoint("127.0.0.1", receiver.port), 0)
     sockets.send(of_sizes(3, 1456), Endpoint("127.0.0.2", receiver.port), 0)
     refused, alone = (1456, 3 * 1456), (0, 1456)
     assert picky.calls == [refused, *[alone] * 6, (1000, 3000), refused, *[alone] * 3]
+
+
+def test_a_refusal_of_segments_lasts_no_longer_than_what_the_kernel_learns_of_a_path(
+    receiver: UdpSockets, picky: Picky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = True
+    picky.refuse = lambda segment_size: errno.EMSGSIZE if segment_size and narrow else 0
+    sockets, clock = UdpSockets([picky]), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    for clock[0], expected in ((1000.0, [1456, 0, 0]), (1599.0, [0, 0]), (1601.0, [1456])):
+        picky.calls.clear()
+        sockets.send(of_sizes(2, 1456), Endpoint("127.0.0.1", receiver.port), 0)
+        assert [segment_size for segment_size, _ in picky.calls] == expected
+        narrow = False
 
 
 def test_eio_turns_segmentation_off_and_says_so_once(
@@ -209,8 +223,7 @@ def test_what_the_network_refuses_is_counted_not_raised(picky: Picky, number: in
     picky.refuse = lambda segment_size: number
     sockets = UdpSockets([picky])
     source = ip_address("127.0.0.1").packed
-    assert sockets.send(of_sizes(3, 100), Endpoint("127.0.0.1", 9, source=source), 0) == SendResult(SendStatus.FAILED)
-    assert sockets.send_failures == 3
+    assert sockets.send(of_sizes(3, 100), Endpoint("127.0.0.1", 9, source=source), 0) == SendResult(None, 3, 300)
 
 
 def test_a_full_socket_hands_back_the_rest(receiver: UdpSockets, picky: Picky) -> None:
@@ -218,18 +231,16 @@ def test_a_full_socket_hands_back_the_rest(receiver: UdpSockets, picky: Picky) -
     sockets = UdpSockets([picky])
     burst, endpoint = of_sizes(46, 1456, 10), Endpoint("127.0.0.1", receiver.port)
     first = sockets.send(burst, endpoint, 0)
-    assert first.status is SendStatus.WOULD_BLOCK
     assert first.remaining is not None
     assert sockets.socket_for(endpoint) is picky
-    assert sockets.send(first.remaining, endpoint, 0).status is SendStatus.SENT
+    assert sockets.send(first.remaining, endpoint, 0) == SendResult()
     assert_arrives(receiver, burst)
 
 
 def test_missing_family_is_a_counted_failure(picky: Picky) -> None:
     sockets = UdpSockets([picky])
     assert sockets.socket_for(Endpoint("::1", 9)) is None
-    assert sockets.send(of_sizes(2, 10), Endpoint("::1", 9), 0).status is SendStatus.FAILED
-    assert sockets.send_failures == 2
+    assert sockets.send(of_sizes(2, 10), Endpoint("::1", 9), 0) == SendResult(None, 2, 20)
 
 
 def test_what_is_remembered_is_bounded(picky: Picky, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +419,7 @@ def test_full_size_datagrams_pass_a_smaller_mtu_in_fragments(host: str) -> None:
     sender, receiver = UdpSockets.open(), UdpSockets.open()
     for _ in range(2):
         burst = of_sizes(5, 1456, 20)
-        assert sender.send(burst, Endpoint(host, receiver.port), 0) == SendResult(SendStatus.SENT)
+        assert sender.send(burst, Endpoint(host, receiver.port), 0) == SendResult()
         assert_arrives(receiver, burst)
     burst = of_sizes(5, 1200)
     sender.send(burst, Endpoint(host, receiver.port), 0)
@@ -429,7 +440,7 @@ def test_link_local_peers_are_reached_through_their_scope() -> None:
         sender.send(Datagrams.of(b"ping"), Endpoint("fe80::a", receiver.port, scope), 0)
         question = receive(receiver)
         assert (question.source.scope_id, question.source.source_ifindex) == (scope, scope)
-        assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult(SendStatus.SENT)
+        assert receiver.send(Datagrams.of(b"pong"), question.source, 0) == SendResult()
         assert receive(sender).source.same_remote(Endpoint("fe80::a", receiver.port, scope))
 
 
@@ -441,4 +452,4 @@ def test_ipv6_switched_off_leaves_ipv4() -> None:
     sockets = UdpSockets.open()
     sockets.send(Datagrams.of(b"x"), Endpoint("127.0.0.1", sockets.port), 0)
     assert bytes(receive(sockets).datagrams.view) == b"x"
-    assert sockets.send(Datagrams.of(b"x"), Endpoint("::1", sockets.port), 0).status is SendStatus.FAILED
+    assert sockets.send(Datagrams.of(b"x"), Endpoint("::1", sockets.port), 0) == SendResult(None, 1, 1)

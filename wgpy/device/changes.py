@@ -5,10 +5,13 @@ The meaning of each field is the kernel's `WG_CMD_SET_DEVICE` (netlink.c). None 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+from wgpy.constants import MAX_PEERS
 from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 
@@ -43,3 +46,22 @@ class DeviceChange:
     fwmark: int | None = None  # 32 bits; 0: none
     replace_peers: bool = False  # remove every peer before `peers`
     peers: tuple[PeerChange, ...] = ()
+
+    def check(self, present: Iterable[PublicKey]) -> None:
+        """Raises ConfigError for a value out of range, or for too many peers beside those that are `present`."""
+        if not 0 <= (self.listen_port or 0) <= 0xFFFF:
+            raise ConfigError(f"listen port {self.listen_port} is not between 0 and 65535")
+        if not 0 <= (self.fwmark or 0) <= 0xFFFFFFFF:
+            raise ConfigError(f"fwmark {self.fwmark} is not a 32-bit number")
+        keys = set() if self.replace_peers else set(present)
+        for peer in self.peers:
+            if not 0 <= (peer.persistent_keepalive or 0) <= 0xFFFF:
+                raise ConfigError(
+                    f"persistent keepalive {peer.persistent_keepalive} is not between 0 and 65535 seconds"
+                )
+            if peer.remove:
+                keys.discard(peer.public_key)
+            elif not peer.update_only:
+                keys.add(peer.public_key)
+            if len(keys) > MAX_PEERS:
+                raise ConfigError(f"too many peers: {MAX_PEERS} is the most")

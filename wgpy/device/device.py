@@ -27,7 +27,6 @@ from wgpy.burst import Burst, Datagrams
 from wgpy.constants import (
     COOKIE_REPLY_SIZE,
     INITIATION_SIZE,
-    MAX_PEERS,
     MESSAGE_COOKIE_REPLY,
     MESSAGE_INITIATION,
     MESSAGE_RESPONSE,
@@ -47,7 +46,7 @@ from wgpy.device.peer import Interface, Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, ProtocolError
+from wgpy.errors import ProtocolError
 from wgpy.keys import PrivateKey, PublicKey
 from wgpy.noise.cookie import CookieChecker
 from wgpy.noise.handshake import LocalStatic, open_initiation
@@ -182,6 +181,17 @@ class Device:
         """Tell that a transmit to this peer could not leave from its sticky source address any more."""
         if (peer := self._peers.get(public_key)) is not None:
             peer.forget_source()
+
+    def not_sent(self, transmit: Transmit, count: int, size: int, reason: DropReason) -> None:
+        """Tell, before the next call, that `count` datagrams of a transmit, of `size` bytes in all, did not leave.
+
+        They do not count as sent then, but as dropped.
+        """
+        peer = self._peers.get(transmit.public_key) if transmit.public_key else None
+        if peer is None:
+            self._drops[reason] += count
+        else:
+            peer.not_sent(transmit.datagrams, count, size, reason)
 
     def forget_sources(self) -> None:
         """Tell that routes or addresses have changed: the routes choose each local address anew."""
@@ -410,7 +420,7 @@ class Device:
 
         A peer that bears our own public key is silently left out; a private key that matches a peer removes that peer.
         """
-        self._check(change)
+        change.check(self._peers)
         effects = Effects()
         if change.listen_port is not None:
             self.listen_port = change.listen_port
@@ -426,24 +436,6 @@ class Device:
         for peer_change in change.peers:
             self._configure_peer(peer_change, now, effects)
         return effects
-
-    def _check(self, change: DeviceChange) -> None:
-        if not 0 <= (change.listen_port or 0) <= 0xFFFF:
-            raise ConfigError(f"listen port {change.listen_port} is not between 0 and 65535")
-        if not 0 <= (change.fwmark or 0) <= 0xFFFFFFFF:
-            raise ConfigError(f"fwmark {change.fwmark} is not a 32-bit number")
-        present = set() if change.replace_peers else set(self._peers)
-        for peer in change.peers:
-            if not 0 <= (peer.persistent_keepalive or 0) <= 0xFFFF:
-                raise ConfigError(
-                    f"persistent keepalive {peer.persistent_keepalive} is not between 0 and 65535 seconds"
-                )
-            if peer.remove:
-                present.discard(peer.public_key)
-            elif not peer.update_only:
-                present.add(peer.public_key)
-            if len(present) > MAX_PEERS:
-                raise ConfigError(f"too many peers: {MAX_PEERS} is the most")
 
     def _set_private_key(self, private_key: PrivateKey, now: float, effects: Effects) -> None:
         if private_key.is_zero():

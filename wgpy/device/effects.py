@@ -40,6 +40,9 @@ class DropReason(StrEnum):
     STAGED_OVERFLOW = "staged_overflow"
     HANDSHAKE_ABANDONED = "handshake_abandoned"  # staged packets, after the last attempt
     INTERFACE_DOWN = "interface_down"
+    # Datagrams that were to be transmitted.
+    SEND_REFUSED = "send_refused"  # by the system: no route, or a firewall's rule
+    SOCKET_FULL = "socket_full"  # too many waited already
 
 
 class Transmit(NamedTuple):

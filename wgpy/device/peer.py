@@ -22,10 +22,12 @@ from wgpy.constants import (
     KEEPALIVE_TIMEOUT,
     MAX_HANDSHAKE_RETRIES,
     MAX_STAGED_PACKETS,
+    MESSAGE_TRANSPORT,
     REJECT_AFTER_TIME,
     REKEY_AFTER_MESSAGES,
     REKEY_AFTER_TIME,
     REKEY_TIMEOUT,
+    TRANSPORT_OVERHEAD,
 )
 from wgpy.device import ip
 from wgpy.device.changes import PeerChange
@@ -143,6 +145,13 @@ class Peer:
             return
         self.tx_bytes += len(datagrams.view)
         effects.transmits.append(Transmit(datagrams, self.endpoint, traffic_class, self.public_key))
+
+    def not_sent(self, datagrams: Datagrams, count: int, size: int, reason: DropReason) -> None:
+        """Some of what was just transmitted did not leave (kernel send.c, wg_packet_create_data_done)."""
+        self.tx_bytes -= size
+        self.drops[reason] += count
+        if datagrams.view[0] == MESSAGE_TRANSPORT and len(datagrams.view) > TRANSPORT_OVERHEAD:
+            self.timers.data_not_sent()
 
     def _keep_key_fresh_sending(self, now: float, effects: Effects) -> None:
         current = self.current

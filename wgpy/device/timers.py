@@ -39,6 +39,8 @@ class Timers:
     """
 
     __slots__ = (
+        "awaiting_since",
+        "data_sent_at",
         "handshake_attempts",
         "need_another_keepalive",
         "new_handshake_at",
@@ -71,6 +73,7 @@ class Timers:
         self.handshake_attempts = 0
         self.need_another_keepalive = False
         self.sent_lastminute_handshake = False
+        self.awaiting_since = self.data_sent_at = NEVER
 
     # Hooks. Each docstring says when to call it.
 
@@ -78,6 +81,13 @@ class Timers:
         """After at least one packet that is not a keepalive was sent."""
         if self.new_handshake_at == NEVER and self.running:
             self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self._jitter()
+            self.awaiting_since = now
+        self.data_sent_at = now
+
+    def data_not_sent(self) -> None:
+        """After what the last `data_sent` told of turned out not to have been sent."""
+        if self.awaiting_since == self.data_sent_at:
+            self.new_handshake_at = NEVER
 
     def data_received(self, now: float) -> None:
         """After an authenticated packet that is not a keepalive was received."""

@@ -15,8 +15,8 @@ import re
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Datagrams
@@ -37,6 +37,7 @@ BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 m
 MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels with UDP_SEGMENT
 MAX_PAYLOAD: Final = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
+REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
 MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentation
 
 # Errors that say the remembered local address is gone or no longer leads there.
@@ -69,20 +70,17 @@ class Received(NamedTuple):
     ecn: int
 
 
-class SendStatus(IntEnum):
-    SENT = 0
-    WOULD_BLOCK = 1
-    FAILED = 2
-
-
 class SendResult(NamedTuple):
-    """`remaining` is what to send again once the socket is writable (WOULD_BLOCK).
+    """How a send went; the default is that everything was sent.
 
-    `source_stale`: the endpoint's local address no longer works and the route's choice does, so forget it.
+    `remaining` is what to send again once the socket is writable. `refused` and `refused_bytes` count datagrams that
+    the system would not take, and the bytes in them. `source_stale`: the endpoint's local address no longer works and
+    the route's choice does, so forget it.
     """
 
-    status: SendStatus
     remaining: Datagrams | None = None
+    refused: int = 0
+    refused_bytes: int = 0
     source_stale: bool = False
 
 
@@ -102,11 +100,14 @@ class _Port:
         self.max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
         self.segmentation = offload and _has_segmentation(sock)
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
+        self.refused_until = 0.0
         self.last_control: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
 
     def segments(self, count: int, size: int, host: str) -> int:
         """How many of `count` datagrams the next sendmsg takes: equal shares, not 44 and then 2."""
+        if self.refused and time.monotonic() > self.refused_until:
+            self.refused.clear()
         if count == 1 or not self.segmentation or size >= self.refused.get(host, size + 1):
             return 1
         limit = min(MAX_SEGMENTS, self.max_payload // size) or 1
@@ -123,6 +124,8 @@ class _Port:
             self.segmentation = False
             _log.info("UDP segmentation offload does not work here and is now off (%s)", os.strerror(number))
         elif number in (errno.EMSGSIZE, errno.EINVAL):
+            if not self.refused:
+                self.refused_until = time.monotonic() + REFUSAL_LASTS
             _remember(self.refused, host, min(size, self.refused.get(host, size)))
             _log.debug("datagrams of %d bytes exceed the MTU of the route to %s: sent one at a time", size, host)
         else:
@@ -133,7 +136,7 @@ class _Port:
 class UdpSockets:
     """The IPv4 and IPv6 sockets of one port. Not thread-safe; nothing blocks.
 
-    `send_failures` and `receive_failures` count datagrams the system refused to send and reads that came truncated.
+    `receive_failures` counts reads that came truncated.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], *, offload: bool = True) -> None:
@@ -145,7 +148,6 @@ class UdpSockets:
         self._routes: dict[tuple[Endpoint, int], _Route] = {}
         self._buffer = memoryview(bytearray(1 << 16))
         self.port: int = sockets[0].getsockname()[1]
-        self.send_failures = 0
         self.receive_failures = 0
         for sock in sockets:
             _set_options(sock, offload)
@@ -170,7 +172,7 @@ class UdpSockets:
         return list(self._ports)
 
     def socket_for(self, endpoint: Endpoint) -> socket.socket | None:
-        """The socket that sends to `endpoint`: what to wait on after WOULD_BLOCK. None: the family is missing."""
+        """The socket that sends to `endpoint`: what to wait on when some remains. None: the family is missing."""
         port = self._by_family.get(_family(endpoint))
         return port.socket if port else None
 
@@ -229,24 +231,24 @@ class UdpSockets:
     def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult:
         """Send from the endpoint's `source`, or from the route's choice if that no longer works.
 
-        `traffic_class` is the IPv4 TOS or IPv6 traffic class byte. Never raises for what the network does: datagrams
-        that the system refuses are counted in `send_failures`, and the result is FAILED if there was any.
+        `traffic_class` is the IPv4 TOS or IPv6 traffic class byte. Never raises for what the network does: the result
+        tells what the system refused.
         """
         route = self._routes.get((endpoint, traffic_class)) or self._route(endpoint, traffic_class)
         if route is None:
-            self.send_failures += len(datagrams)
-            return _FAILED
+            return SendResult(refused=len(datagrams), refused_bytes=len(datagrams.view))
         port = route.port
         view, size, host = datagrams.view, datagrams.segment_size, endpoint.host
         offset, end = 0, len(view)
-        status, stale = SendStatus.SENT, False
+        refused, refused_bytes, stale = 0, 0, False
         while offset < end:
             count = port.segments(-(-(end - offset) // size), size, host)
             control = route.control if count == 1 else [*route.control, (socket.SOL_UDP, UDP_SEGMENT, _U16.pack(size))]
+            part = view[offset : offset + count * size]
             try:
-                port.socket.sendmsg([view[offset : offset + count * size]], control, 0, route.address)
+                port.socket.sendmsg([part], control, 0, route.address)
             except BlockingIOError:
-                return SendResult(SendStatus.WOULD_BLOCK, Datagrams(view[offset:], size), stale)
+                return SendResult(Datagrams(view[offset:], size), refused, refused_bytes, stale)
             except OSError as error:
                 number = error.errno or 0
                 if endpoint.source and number in _SOURCE_ERRORS:
@@ -256,12 +258,12 @@ class UdpSockets:
                 if count > 1 and port.refuse(number, size, host):
                     continue
                 _log.debug("sending to %s failed: %s", endpoint, error)
-                self.send_failures += count
-                status = SendStatus.FAILED
+                refused += count
+                refused_bytes += len(part)
             offset += count * size
-        if status is SendStatus.SENT and not stale:
+        if not refused and not stale:
             return _SENT
-        return SendResult(status, source_stale=stale and status is SendStatus.SENT)
+        return SendResult(None, refused, refused_bytes, stale and not refused)
 
     def _route(self, endpoint: Endpoint, traffic_class: int) -> _Route | None:
         port = self._by_family.get(_family(endpoint))
@@ -288,8 +290,7 @@ class UdpSockets:
         return route
 
 
-_SENT: Final = SendResult(SendStatus.SENT)
-_FAILED: Final = SendResult(SendStatus.FAILED)
+_SENT: Final = SendResult()
 
 
 def _remember(memory: dict[Any, Any], key: object, value: object) -> None:
