@@ -9,7 +9,7 @@ from noise.connection import Keypair as NoiseKeypair
 from noise.connection import NoiseConnection
 
 from wgpy.errors import ProtocolError
-from wgpy.keys import PrivateKey, PublicKey
+from wgpy.keys import PrivateKey
 from wgpy.noise.handshake import (
     CONSTRUCTION,
     IDENTIFIER,
@@ -154,34 +154,6 @@ def test_a_response_answers_one_initiation(alice: Party, bob: Party) -> None:
     response, _ = respond(bob, alice, first)
     with pytest.raises(ProtocolError):
         second.consume_response(response, alice.local, NO_PSK)
-
-
-# Every u-coordinate of a point of order 1, 2, 4 or 8, and their non-canonical forms (https://cr.yp.to/ecdh.html).
-LOW_ORDER = [
-    bytes(32),
-    b"\1" + bytes(31),
-    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
-    bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
-    *((2**255 - 19 + offset).to_bytes(32, "little") for offset in (-1, 0, 1)),
-]
-
-
-@pytest.mark.parametrize("point", LOW_ORDER)
-def test_low_order_static_keys_agree_on_nothing(alice: Party, point: bytes) -> None:
-    remote = RemoteStatic.of(alice.local, PublicKey(point))
-    assert remote.ss is None
-    with pytest.raises(ProtocolError):
-        create_initiation(alice.local, remote, alice.ephemeral, 1, TIMESTAMP)
-
-
-@pytest.mark.parametrize("point", LOW_ORDER)
-def test_low_order_ephemerals_are_refused_both_ways(alice: Party, bob: Party, point: bytes) -> None:
-    initiation, sent = initiate(alice, bob)
-    with pytest.raises(ProtocolError):
-        open_initiation(bob.local, initiation[:8] + point + initiation[40:])
-    response, _ = respond(bob, alice, initiation)
-    with pytest.raises(ProtocolError):
-        sent.consume_response(response[:12] + point + response[44:], alice.local, NO_PSK)
 
 
 def test_without_a_private_key_there_is_no_shared_secret(bob: Party) -> None:
