@@ -16,7 +16,7 @@ from tests.tun.test_offload import MTU, OPTIONS, V4, V6, burst_of, outcome, slot
 from wgpy.burst import Datagrams
 from wgpy.config import wg, wgquick
 from wgpy.config.uapi import _SET_DEVICE, _SET_PEER, UapiError, format_set, format_status, parse_set, parse_status
-from wgpy.config.wgquick import _ROWS, ConfigFileError
+from wgpy.config.wgquick import ROWS, ConfigFileError
 from wgpy.constants import DEFAULT_MTU, INITIATION_SIZE, MAC_SIZE, REKEY_AFTER_TIME, RESPONSE_SIZE
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -363,5 +363,5 @@ TARGETS: Final = {target.__name__: target for target in SEEDS}
 # Words that no mutation finds by itself.
 WORDS: Final = {
     uapi: [*_SET_DEVICE, *_SET_PEER, "true", "1.2.3.4:5", "[::1]:1", "-::/0", "10.0.0.0/8"],
-    config: ["[Interface]", "[Peer]", *(f"{key.name} = " for key in _ROWS), "off", "auto", "0x", "::/0", "# Name = "],
+    config: ["[Interface]", "[Peer]", *(f"{key.name} = " for key in ROWS), "off", "auto", "0x", "::/0", "# Name = "],
 }

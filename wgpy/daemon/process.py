@@ -24,12 +24,13 @@ from typing import IO, Any, Final
 from wgpy.config.values import InterfaceConfig
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
+from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.save import save
 from wgpy.daemon.timestamp import TimestampFloor
-from wgpy.daemon.uapi_client import serving_pid
+from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
 from wgpy.device.changes import DeviceChange
 from wgpy.errors import ControlError, TunError, WgpyError
@@ -38,7 +39,6 @@ from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 
-RUN_DIRECTORY: Final = Path("/run/wgpy")
 STOP_TIMEOUT: Final = 60  # seconds; hooks may take their time
 
 
@@ -226,10 +226,17 @@ def _detach_output(name: str) -> None:
 
 
 def stop(name: str) -> None:
-    """End the daemon that serves `name` and show what it undoes. Raises ControlError when none does."""
+    """End the daemon that serves `name` and show what it undoes; or clear away what a killed one left.
+
+    Raises ControlError when there is neither.
+    """
     try:
         pid = serving_pid(name)
     except ControlError as error:
+        if Leftovers(name).clear(say):
+            for path in (socket_path(name), log_path(name)):
+                path.unlink(missing_ok=True)
+            return
         raise ControlError(
             f"{error}; {log_path(name)} says how it ended" if log_path(name).exists() else error
         ) from error

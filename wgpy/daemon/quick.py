@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config.values import InterfaceConfig
+from wgpy.daemon.leftovers import Leftovers
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError, WgpyError
 from wgpy.net import dns, firewall
-from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, Rule, table_number
+from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
 
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 FALLBACK_MTU: Final = 1500
@@ -51,6 +52,7 @@ class Quick:
         self._set_fwmark = set_fwmark
         self._close_interface = close_interface
         self._save = save
+        self._left = Leftovers(name)
         self._begun = self._is_up = False
         self._dns: tuple[str, ...] = ()  # what is set
         self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
@@ -61,6 +63,7 @@ class Quick:
         Raises NetworkError for the step that failed; call `down` then too.
         """
         self._begun = True
+        self._left.clear(self._say)
         self._run_hooks("PreUp", self.config.pre_up)
         with Netlink() as netlink:
             for address in self.config.addresses:
@@ -113,7 +116,7 @@ class Quick:
         for version in list(self._defaults):
             self._defaults.pop(version).close()
         if self._dns:
-            self._forgiving(f"restore DNS without {self.name}", partial(dns.unset_dns, self.name))
+            self._forgiving(f"restore DNS without {self.name}", partial(self._left.undo, "dns"))
         self._close_interface()
         if self._begun:
             self._run_hooks("PostDown", self.config.post_down, forgiving=True)
@@ -162,9 +165,11 @@ class Quick:
         if wanted:
             self._say(f"set DNS of {self.name} to {', '.join(wanted)}")
             dns.set_dns(self.name, self.config.dns, self.config.dns_search)
+            if not self._dns:
+                self._left.add("dns")
         else:
             self._say(f"restore DNS without {self.name}")
-            dns.unset_dns(self.name)
+            self._left.undo("dns")
         self._dns = wanted
 
     # Routes.
@@ -227,11 +232,13 @@ class Quick:
             partial(netlink.add_rule_suppress_default, family),
         ):
             rule = add()
+            self._left.add(rule)
             self._say(f"ip -{version} rule add {rule}")
-            undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(_delete_rule, rule))
+            undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(self._left.undo, rule))
         if firewall.is_there():
             table = firewall.table(self.name, version)
-            undo.callback(self._forgiving, f"nft delete table {table}", partial(firewall.remove, self.name, version))
+            self._left.add(version)
+            undo.callback(self._forgiving, f"nft delete table {table}", partial(self._left.undo, version))
             self._say(f"nft add table {table}")
             self._guard(version)
         else:
@@ -271,11 +278,6 @@ def _routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tupl
 
 def _suffix(table: int) -> str:
     return "" if table == MAIN_TABLE else f" table {table}"
-
-
-def _delete_rule(rule: Rule) -> None:
-    with Netlink() as netlink:
-        netlink.delete_rule(rule)
 
 
 def _suitable_mtu(netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:

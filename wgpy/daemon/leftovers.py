@@ -1,0 +1,87 @@
+"""What outlives a daemon that was killed outright: its policy rules, its nftables rules and its DNS.
+
+Interface, addresses and routes go with the process. The rest is noted in a file below /run, which forgets with the
+machine, so that the next daemon of that name or `wgpy down` clears it away, and nothing that is somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from wgpy.errors import NetworkError
+from wgpy.net import dns, firewall
+from wgpy.net.netlink import Netlink, Rule
+
+RUN_DIRECTORY: Final = Path("/run/wgpy")
+NAMESPACE: Final = Path("/proc/self/ns/net")
+
+Entry = Rule | int | str  # a policy rule; an IP version, for its nftables rules; "dns"
+
+
+class Leftovers:
+    """What the daemon of the interface `name` has set and not undone, in its network namespace."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._path = RUN_DIRECTORY / f"{name}.left"
+        self._entries: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        """Note what is being set."""
+        self._entries.append(entry)
+        self._write()
+
+    def undo(self, entry: Entry) -> None:
+        """Unset what was noted. Raises NetworkError; it is no longer noted then either."""
+        with suppress(ValueError):
+            self._entries.remove(entry)
+        self._write()
+        if isinstance(entry, Rule):
+            with Netlink() as netlink:
+                netlink.delete_rule(entry)
+        elif isinstance(entry, int):
+            firewall.remove(self._name, entry)
+        else:
+            dns.unset_dns(self._name)
+
+    def clear(self, say: Callable[[str], None]) -> bool:
+        """Undo what a daemon left that is gone; whether there was anything. Says what cannot be undone."""
+        self._entries = self._read()
+        left = self._entries[::-1]
+        for entry in left:
+            say(f"remove what a killed daemon left: {_described(entry, self._name)}")
+            try:
+                self.undo(entry)
+            except NetworkError as error:
+                say(f"{error}; going on")
+        return bool(left)
+
+    def _read(self) -> list[Entry]:
+        try:
+            noted = json.loads(self._path.read_text())
+            if noted["namespace"] != NAMESPACE.stat().st_ino:
+                return []
+            return [Rule(*entry) if isinstance(entry, list) else entry for entry in noted["entries"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def _write(self) -> None:
+        with suppress(OSError):  # where nothing can be noted, nothing is lost but this
+            if not self._entries:
+                self._path.unlink(missing_ok=True)
+                return
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            fresh = self._path.with_suffix(".new")
+            fresh.touch(mode=0o600)  # who may not read it may not clear it away either
+            fresh.write_text(json.dumps({"namespace": NAMESPACE.stat().st_ino, "entries": self._entries}))
+            fresh.replace(self._path)
+
+
+def _described(entry: Entry, name: str) -> str:
+    if isinstance(entry, Rule):
+        return str(entry)
+    return f"nft table {firewall.table(name, entry)}" if isinstance(entry, int) else f"DNS of {name}"
