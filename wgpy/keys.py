@@ -9,9 +9,12 @@ import base64
 import binascii
 from functools import cached_property
 from secrets import token_bytes
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from wgpy.errors import KeyFormatError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 KEY_SIZE: Final = 32
 
@@ -94,7 +97,12 @@ class PrivateKey(_Key):
         return cls(token_bytes(KEY_SIZE))
 
     @cached_property
-    def public_key(self) -> PublicKey:
+    def x25519(self) -> X25519PrivateKey:
+        """The same for `cryptography`. It multiplies once to make it, which costs more than an exchange."""
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-        return PublicKey(X25519PrivateKey.from_private_bytes(self).public_key().public_bytes_raw())
+        return X25519PrivateKey.from_private_bytes(self)
+
+    @cached_property
+    def public_key(self) -> PublicKey:
+        return PublicKey(self.x25519.public_key().public_bytes_raw())

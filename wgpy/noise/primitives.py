@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
-from functools import partial
 from hashlib import blake2s
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from wgpy.constants import MAC_SIZE
@@ -21,7 +19,7 @@ _NONCE_ZERO: Final = bytes(12)  # every handshake key seals one message
 def dh(private: PrivateKey, public: bytes) -> bytes:
     """The shared secret, 32 bytes. Raises ProtocolError for a low-order point, whose secret is zero (RFC 7748, 6.1)."""
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+        return private.x25519.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise ProtocolError("a low-order public key") from error
 
@@ -36,7 +34,14 @@ def mac(key: bytes, message: bytes | memoryview) -> bytes:
     return blake2s(message, digest_size=MAC_SIZE, key=key).digest()
 
 
-_hmac = partial(hmac.digest, digest="blake2s")
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    """RFC 2104, for a key of at most 64 bytes: in half the time of `hmac.digest`, which looks its hash up each time."""
+    block = key.ljust(64, b"\0")
+    return blake2s(block.translate(_OUTER) + blake2s(block.translate(_INNER) + message).digest()).digest()
 
 
 def kdf1(key: bytes, material: bytes) -> bytes:
