@@ -305,6 +305,24 @@ def test_under_load_a_cookie_is_asked_for_and_the_retransmission_brings_it() -> 
     assert b.received == [packet]
 
 
+def test_a_flood_from_one_source_costs_few_cookies_and_nobody_else_theirs() -> None:
+    world = World()
+    a, b, c = world.host("a"), world.host("b"), world.host("c")
+    world.introduce(a, b)
+    world.introduce(c, b)
+    flood(world, b, c)
+    world.eve.clear()
+    for _ in range(10):
+        flood(world, b, c)
+        world.run(0.1)
+    assert 0 < sum(seen.destination == ELSEWHERE for seen in world.eve) <= 20
+    packet = world.send(a, b)
+    world.run(4.9)
+    flood(world, b, c)
+    world.run(2)
+    assert b.received == [packet]
+
+
 def test_not_under_load_the_second_mac_does_not_matter() -> None:
     world = World()
     a, b = world.pair()

@@ -85,6 +85,7 @@ class Device:
         self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
         self._load = LoadMeter()
         self._handshake_limiter = RateLimiter()
+        self._cookie_limiter = RateLimiter()
         self._icmp_limiter = RateLimiter()
         self._deadlines: list[tuple[float, int, Peer]] = []
         self._tiebreak = count()
@@ -324,11 +325,16 @@ class Device:
     def _admit_under_load(
         self, checker: CookieChecker, message: memoryview, source: Endpoint, now: float, effects: Effects
     ) -> bool:
-        """Under load a sender must show, by mac2, that it receives at its address; then it is still rate limited."""
+        """Under load a sender must show, by mac2, that it receives at its address; then it is still rate limited.
+
+        So are the cookies it asks for: the kernel drops what its queue has no room for, whoever it is from.
+        """
         random = self._interface.random
         if not checker.verify_mac2(message, source.packed, now, random):
-            _, sender_index = _type_and_index(message)
-            reply = checker.create_reply(message, sender_index, source.packed, now, random)
+            if not self._cookie_limiter.allow(source.address_bytes, now):
+                self._drops[DropReason.RATE_LIMITED] += 1
+                return False
+            reply = checker.create_reply(message, _type_and_index(message)[1], source.packed, now, random)
             effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))
             self._drops[DropReason.UNDER_LOAD] += 1
             return False
