@@ -47,6 +47,11 @@ class End:
         os.kill(self.pid, signal.SIGKILL)
         assert wait_for(lambda: not Path(f"/proc/{self.pid}").exists())
 
+    def drops(self) -> list[dict[str, int]]:
+        """What was dropped, of nobody and of each peer, by reason."""
+        status = self.daemon.status()
+        return [status["drops"], *(peer["drops"] for peer in status["peers"])]
+
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
