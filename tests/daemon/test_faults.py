@@ -41,7 +41,7 @@ class End:
     def reaches(self, seconds: int = 5) -> bool:
         """Whether a ping is answered within so many seconds."""
         ping = ("ping", "-c1", "-i0.2", f"-w{seconds}", self.other.inner4)
-        return " 0% packet loss" in self.side.namespace.run(*ping, check=False)
+        return ", 0 received" not in self.side.namespace.run(*ping, check=False)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)

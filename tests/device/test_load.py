@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgpy.device.load import QUEUE_LIMIT, QUEUE_UNDER_LOAD, SERVICE_RATE, LoadMeter
+from wgpy.device.load import LOADED_RATE, QUEUE_LIMIT, QUEUE_UNDER_LOAD, SERVICE_RATE, LoadMeter
 
 
 def test_the_512th_of_a_sudden_crowd_finds_load() -> None:
@@ -21,6 +21,14 @@ def test_load_lasts_one_second_after_the_queue_was_long() -> None:
 def test_what_one_core_can_answer_is_no_load() -> None:
     meter = LoadMeter()
     assert not any(meter.arrived(i / SERVICE_RATE) for i in range(4 * QUEUE_LIMIT))
+
+
+def test_under_load_more_is_handled_until_the_queue_is_full() -> None:
+    meter = LoadMeter()
+    for factor, is_full in ((0.99, False), (1.5, True)):
+        for i in range(4 * QUEUE_LIMIT):
+            meter.arrived(1.0 + factor + i / LOADED_RATE / factor)
+        assert meter.is_full is is_full
 
 
 def test_a_flood_is_forgotten_as_fast_as_a_full_queue_drains() -> None:

@@ -327,11 +327,11 @@ class Device:
     ) -> bool:
         """Under load a sender must show, by mac2, that it receives at its address; then it is still rate limited.
 
-        So are the cookies it asks for: the kernel drops what its queue has no room for, whoever it is from.
+        So are the cookies it asks for, and all of them when the queue is full (the kernel drops the message then).
         """
         random = self._interface.random
         if not checker.verify_mac2(message, source.packed, now, random):
-            if not self._cookie_limiter.allow(source.address_bytes, now):
+            if self._load.is_full or not self._cookie_limiter.allow(source.address_bytes, now):
                 self._drops[DropReason.RATE_LIMITED] += 1
                 return False
             reply = checker.create_reply(message, _type_and_index(message)[1], source.packed, now, random)
