@@ -224,6 +224,8 @@ def test_what_does_not_fit_among_those_that_wait_for_the_socket_is_counted(monke
             for _ in range(MAX_WAITING + 3):
                 left.tunnel._transmit(Transmit(Datagrams.of(b"cookie reply"), endpoint, 0, None))
             assert left.tunnel.status().drops == {"socket_full": 3}
+            left.tunnel.down()
+            assert left.tunnel.status().drops == {"socket_full": 3, "interface_down": MAX_WAITING}
 
     asyncio.run(main())
 

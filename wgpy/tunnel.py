@@ -170,6 +170,8 @@ class Tunnel:
         udp, self._udp = self._udp, None
         self._stop_udp(udp)
         if self._waiting:
+            for transmit in self._waiting:
+                self._discard(transmit, DropReason.INTERFACE_DOWN)
             self._waiting.clear()
             self._tun.start_reading(self._loop, self._tun_readable)
         self.device.stop()
@@ -308,16 +310,20 @@ class Tunnel:
 
     def _wait_writable(self, transmit: Transmit) -> None:
         """Keep what did not fit, in a buffer of its own, and hold the TUN until the socket takes it."""
-        datagrams = transmit.datagrams
         if len(self._waiting) >= MAX_WAITING or self._udp is None:
-            self.device.not_sent(transmit, len(datagrams), len(datagrams.view), DropReason.SOCKET_FULL)
+            self._discard(transmit, DropReason.SOCKET_FULL)
             return
+        datagrams = transmit.datagrams
         kept = Datagrams(memoryview(bytearray(datagrams.view)), datagrams.segment_size)
         sock = self._udp.socket_for(transmit.endpoint)
         if not self._waiting and sock is not None:
             self._tun.stop_reading()
             self._loop.add_writer(sock.fileno(), self._writable, sock)
         self._waiting.append(transmit._replace(datagrams=kept))
+
+    def _discard(self, transmit: Transmit, reason: DropReason) -> None:
+        datagrams = transmit.datagrams
+        self.device.not_sent(transmit, len(datagrams), len(datagrams.view), reason)
 
     def _writable(self, sock: socket.socket) -> None:
         self._loop.remove_writer(sock.fileno())
