@@ -68,7 +68,7 @@ def _fuzz(name: str, seconds: int) -> None:
         "max_total_time": seconds,
         "max_len": LONGEST,
         "timeout": 10,  # seconds for one input
-        "rss_limit_mb": 1024,
+        "rss_limit_mb": 4096,  # libFuzzer itself grows by a few MB a second on some targets
         "dict": words,
         "artifact_prefix": f"{FOUND / name}/",
         "verbosity": 1,
