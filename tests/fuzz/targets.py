@@ -17,11 +17,11 @@ from wgpy.burst import Datagrams
 from wgpy.config import wg, wgquick
 from wgpy.config.uapi import _SET_DEVICE, _SET_PEER, UapiError, format_set, format_status, parse_set, parse_status
 from wgpy.config.wgquick import ROWS, ConfigFileError
-from wgpy.constants import DEFAULT_MTU, INITIATION_SIZE, MAC_SIZE, REKEY_AFTER_TIME, RESPONSE_SIZE
+from wgpy.constants import COOKIE_REPLY_SIZE, DEFAULT_MTU, INITIATION_SIZE, MAC_SIZE, REKEY_AFTER_TIME, RESPONSE_SIZE
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Effects
-from wgpy.device.load import LoadMeter
+from wgpy.device.load import QUEUE_UNDER_LOAD, LoadMeter
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError
@@ -119,10 +119,11 @@ def _attacked() -> Attacked:
 def datagrams(data: bytes) -> None:
     """What differs in any bit from what the peer sent is counted, once, and neither answered, delivered nor remembered.
 
-    It is one of the messages the peer could send now, changed, maybe more than once; or anything at all.
+    It is one of the messages the peer could send now, changed, maybe more than once; or anything at all. Under load the
+    answer may be a cookie.
     """
     attacked, script = _attacked(), Script(data)
-    kind, size = script.number(8), script.number(200) + 1
+    kind, size, loaded = script.number(8), script.number(200) + 1, script.number(2)
     if kind < len(attacked.genuine):
         copies, signed = [attacked.genuine[kind]] * (1 + script.number(3)), script.number(2)
         messages = edited(copies, script)
@@ -134,8 +135,11 @@ def datagrams(data: bytes) -> None:
         return
     device, before = attacked.a.device, attacked.state()
     drops = _dropped(device.status())
+    for _ in range(QUEUE_UNDER_LOAD * loaded):
+        device._load.arrived(attacked.world.now)
     effects = device.receive(arriving, Endpoint("198.51.100.9", 9), attacked.world.now)
-    assert effects == Effects()
+    cookies = [transmit for transmit in effects.transmits if len(transmit.datagrams.view) == COOKIE_REPLY_SIZE]
+    assert effects == Effects(transmits=cookies if loaded else [])
     assert attacked.state() == before
     assert _dropped(device.status()) == drops + len(arriving)
 
@@ -339,7 +343,7 @@ _SUPER_PACKETS: Final = [make(*ends, bytes(range(100))) for make in (tcp_packet,
 # What to begin with: inputs that get far.
 SEEDS: Final[dict[Target, list[bytes]]] = {
     datagrams: [
-        bytes((kind, 0, 91, 0, more, 0, more >> 1, 0, 0, 0, at, 0, 1, 0))
+        bytes((kind, 0, 91, 0, at & 1, 0, more, 0, more >> 1, 0, 0, 0, at, 0, 1, 0))
         for kind in range(5)
         for more in (0, 2)
         for at in (1, 5, 60)
