@@ -16,6 +16,7 @@ need tcpdump tcpdump
 need tshark tshark
 need systemd-analyze systemd
 need groff groff
+need zbarimg zbar-tools
 need zsh zsh
 need fish fish
 [ -n "$missing" ] || exit 0

@@ -53,6 +53,16 @@ def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
     raise ConfigError("a name, hook or search domain has characters that a configuration file cannot hold")
 
 
+def section_lines(file: WgQuickFile, public_key: PublicKey) -> list[int]:
+    """The numbers, from 1, of the lines of a peer's sections, each from its header to its last key."""
+    blocks = [block for block in file.blocks[1:] if block.values["public_key"] == public_key]
+    return [number for block in blocks for number in range(block.headers[0], _last_line(block) + 1)]
+
+
+def _last_line(block: Block) -> int:
+    return max((*block.headers, *(number for numbers in block.lines.values() for number in numbers)), default=0)
+
+
 class _Text:
     """The lines of a file and what becomes of them: `_now` by number from 1, `_after` what follows one (0: the top)."""
 
@@ -98,8 +108,7 @@ class _Text:
                 new += added
         if new and not block.headers:
             new = [f"[{section}]{self._end}", *new, self._end]
-        place = max((*block.headers, *(number for numbers in block.lines.values() for number in numbers)), default=0)
-        self._after.setdefault(place, []).extend(new)
+        self._after.setdefault(_last_line(block), []).extend(new)
 
     def append(self, peer: PeerConfig) -> None:
         """A section for a new peer at the end."""
@@ -108,7 +117,7 @@ class _Text:
 
     def delete(self, block: Block) -> None:
         """A section, with comments just above its header or just below its keys, and the blank lines after it."""
-        first, last = block.headers[0], max(number for numbers in block.lines.values() for number in numbers)
+        first, last = block.headers[0], _last_line(block)
         while self._is_comment(first - 1):
             first -= 1
         below = last

@@ -1,0 +1,142 @@
+"""`wgpy client`: a gateway's file, a client's file, and the interface, in step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import wgpy
+from tests.interop.conftest import Cable
+from tests.interop.conftest import cable as cable
+from tests.support.peers import WGPY, Wgpy, wait_for
+from wgpy.config.wgquick import parse
+from wgpy.keys import PrivateKey
+
+GATEWAY = f"""\
+[Interface]
+# Endpoint = vpn.example.org
+PrivateKey = {PrivateKey(b"g" * 32).base64()}
+Address = 10.8.0.1/24
+ListenPort = 51820
+# kept
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "absent0.conf"
+    path.touch(mode=0o600)
+    path.write_text(GATEWAY)
+    return path
+
+
+def client(gateway: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return wgpy("client", *arguments, "--config", str(gateway))
+
+
+def test_a_clients_whole_life(gateway: Path) -> None:
+    assert client(gateway, "add", "alice").returncode == 0
+    made = Path("alice.conf")
+    assert made.stat().st_mode & 0o777 == 0o600
+    config = parse(made.read_text()).config
+    assert [str(network) for network in config.peers[0].allowed_ips] == ["10.8.0.0/24"]
+    assert str(config.peers[0].endpoint) == "vpn.example.org:51820"
+    assert config.private_key is not None
+    (listed,) = json.loads(client(gateway, "list", "--json").stdout)
+    public_key = config.private_key.public_key.base64()
+    assert listed == {"name": "alice", "public_key": public_key, "allowed_ips": ["10.8.0.2/32"], "enabled": True}
+    assert client(gateway, "disable", "alice").returncode == 0
+    assert "(disabled)" in client(gateway, "list").stdout
+    assert client(gateway, "enable", "alice").returncode == 0
+    assert client(gateway, "remove", "alice").returncode == 0
+    assert client(gateway, "list").stdout == ""
+    assert gateway.read_text().rstrip() == GATEWAY.rstrip()
+    assert gateway.stat().st_mode & 0o777 == 0o600
+
+
+def test_everything_through_the_tunnel_by_another_way_in(gateway: Path) -> None:
+    options = ("--full", "--endpoint", "[2001:db8::1]:7", "--dns", "10.8.0.1", "--pool", "10.9.0.0/24", "--json")
+    said = json.loads(client(gateway, "add", "bob", *options).stdout)
+    assert said["addresses"] == ["10.9.0.1/32"]
+    assert said["applied"] is False
+    text = Path("bob.conf").read_text()
+    for line in ("AllowedIPs = 0.0.0.0/0, ::/0", "Endpoint = [2001:db8::1]:7", "DNS = 10.8.0.1"):
+        assert line in text
+
+
+@pytest.mark.root
+def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> None:
+    done = client(gateway, "add", "carol", "--qr")
+    picture = Path("carol.png")
+    assert picture.stat().st_mode & 0o777 == 0o600
+    assert done.stdout.count("█") > 100
+    read = subprocess.run(["zbarimg", "-q", "--raw", str(picture)], capture_output=True, text=True, check=True).stdout
+    assert read.rstrip() == Path("carol.conf").read_text().rstrip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("add",), 2, "add needs a name"),
+        (("add", "a b"), 1, "expected a name"),
+        (("add", "x", "--pool", "10.8.0.0/33"), 1, "--pool"),
+        (("add", "x", "--pool", "10.8.0.1/32"), 1, "every address of the pool is taken"),
+        (("add", "x", "--full", "--route", "10.0.0.0/8"), 2, "--full leaves nothing"),
+        (("add", "x", "--endpoint", "bad host"), 1, "Endpoint: expected"),
+        (("add", "x", "--output", "/nowhere/x.conf"), 1, "No such file or directory; nothing was changed"),
+        (("remove", "x"), 1, "no client of that name"),
+        (("list", "x"), 2, "list takes no name"),
+    ],
+)
+def test_what_is_wrong_is_said_and_changes_nothing(
+    gateway: Path, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    done = client(gateway, *arguments)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert gateway.read_text() == GATEWAY
+    assert [path.name for path in Path().iterdir()] == [gateway.name]
+
+
+def test_a_file_that_is_there_is_not_overwritten(gateway: Path) -> None:
+    Path("alice.conf").write_text("mine")
+    done = client(gateway, "add", "alice")
+    assert done.returncode == 1
+    assert "File exists; nothing was changed" in done.stderr
+    assert Path("alice.conf").read_text() == "mine"
+    assert gateway.read_text() == GATEWAY
+
+
+@pytest.mark.root
+def test_a_running_gateway_takes_a_client_and_lets_it_go_while_another_stays(cable: Cable) -> None:
+    hub, run = Wgpy(cable.left, cable.directory), cable.left.namespace.run
+    cable.cleanup.callback(hub.close)
+    far = cable.right.namespace.run
+
+    def manage(*arguments: str) -> str:
+        return run(*WGPY, "client", *arguments, "--config", str(hub.path))
+
+    for name in ("one", "two"):
+        output = str(cable.directory / f"{cable.right.name}{name[0]}.conf")
+        manage("add", name, "--endpoint", cable.left.endpoint, "--output", output)
+        far(*WGPY, "up", output)
+        cable.cleanup.callback(far, *WGPY, "down", output, check=False)
+    before = run("wg", "show", hub.side.name, "latest-handshakes")
+    first, second = f"{cable.right.name}o", f"{cable.right.name}t"
+    far("ping", "-c", "1", "-W", "5", "-I", first, cable.left.inner4)
+    far("ping", "-c", "1", "-W", "5", "-I", second, cable.left.inner4)
+    after = run("wg", "show", hub.side.name, "latest-handshakes").split()
+    assert before != after
+    manage("disable", "two")
+    assert "100% packet loss" in far("ping", "-c", "1", "-W", "1", "-I", second, cable.left.inner4, check=False)
+    far("ping", "-c", "1", "-W", "5", "-I", first, cable.left.inner4)
+    assert run("wg", "show", hub.side.name, "latest-handshakes").split() == after[:2]
+    manage("enable", "two")
+    assert wait_for(
+        lambda: "0% packet loss" in far("ping", "-c", "1", "-W", "1", "-I", second, cable.left.inner4, check=False), 30
+    )

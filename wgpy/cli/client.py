@@ -1,0 +1,198 @@
+"""`wgpy client`: the clients of a gateway, in its own wg-quick file, applied to the running interface at once."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from wgpy.cli.files import CONFIG_HELP, load, locate
+from wgpy.config import clients
+from wgpy.config.values import EndpointName
+from wgpy.config.wgquick import WgQuickFile, read_value
+from wgpy.daemon import uapi_client
+from wgpy.daemon.files import replace_text
+from wgpy.errors import ConfigError, ControlError
+from wgpy.keys import PresharedKey, PrivateKey
+
+
+def add(verbs: Any) -> None:
+    """Add the command to the command line."""
+    client = verbs.add_parser(
+        "client",
+        help="add, list, remove, enable or disable the clients of a gateway",
+        description="Manage the peers of a gateway in its own file, of which the rest stays. `add` makes keys, "
+        "takes the first free address of the pool, and writes the client's file, NAME.conf, which only its owner may "
+        "read. A running interface is changed at once, and nobody else's session is disturbed.",
+        epilog="Example: wgpy client add alice --config wg0 --endpoint vpn.example.org --full --qr",
+    )
+    client.add_argument(
+        "action", metavar="ACTION", choices=["add", "list", "remove", "enable", "disable"], help="what to do"
+    )
+    client.add_argument("name", metavar="NAME", nargs="?", help="the client; its interface will have that name")
+    client.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)
+    client.add_argument("--json", action="store_true", help="as JSON")
+    new = client.add_argument_group("with add")
+    new.add_argument(
+        "--endpoint",
+        metavar="HOST[:PORT]",
+        help="where clients find the gateway; may stand in its file as a comment: # Endpoint = HOST:PORT",
+    )
+    new.add_argument("--pool", metavar="NETWORK", action="append", help="of its addresses (the interface's networks)")
+    new.add_argument("--full", action="store_true", help="all of the client's traffic goes through the tunnel")
+    new.add_argument("--split", action="store_true", help="only the pool and each --route does (the default)")
+    new.add_argument("--route", metavar="NETWORK", action="append", help="a network behind the gateway")
+    new.add_argument("--dns", metavar="ADDRESS", action="append", help="a name server for the client")
+    new.add_argument("--output", metavar="FILE", help="the client's file (NAME.conf here)")
+    new.add_argument("--qr", action="store_true", help="show the file as a QR code, and write it beside as a .png")
+    client.set_defaults(call=_client, wrong=client.error)
+
+
+def _client(arguments: argparse.Namespace) -> int:
+    interface, file = load(arguments.config)
+    if arguments.action == "list":
+        if arguments.name:
+            arguments.wrong("list takes no name")
+        return _list(file, as_json=arguments.json)
+    if not arguments.name:
+        arguments.wrong(f"{arguments.action} needs a name")
+    if arguments.action == "add":
+        if arguments.full and (arguments.split or arguments.route):
+            arguments.wrong("--full leaves nothing for --split or --route")
+        return _add(arguments, interface, file)
+    change = {"remove": clients.remove, "enable": clients.enable, "disable": clients.disable}[arguments.action]
+    changed = change(file, arguments.name)
+    replace_text(locate(arguments.config)[1], str(changed))
+    applied = _apply(interface, changed)
+    _report(arguments, {"name": arguments.name, "done": arguments.action, "applied": applied})
+    return 0
+
+
+def _list(file: WgQuickFile, *, as_json: bool) -> int:
+    found: list[dict[str, Any]] = [
+        {
+            "name": client.peer.name,
+            "public_key": client.peer.public_key.base64(),
+            "allowed_ips": list(map(str, client.peer.allowed_ips)),
+            "enabled": client.enabled,
+        }
+        for client in clients.clients(file)
+    ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for client in found:
+        state = "" if client["enabled"] else "(disabled)"
+        print(
+            f"{client['name'] or '-':15}  {client['public_key']}  {', '.join(client['allowed_ips'])} {state}".rstrip()
+        )
+    return 0
+
+
+def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile) -> int:
+    key, psk = PrivateKey.generate(), PresharedKey.generate()
+    pool = _networks("--pool", arguments.pool)
+    changed, addresses = clients.add(file, arguments.name, key, psk, pool)
+    own = [address.network for address in file.config.addresses]
+    split = dict.fromkeys([*(pool or own), *_networks("--route", arguments.route)])
+    networks = clients.EVERYTHING if arguments.full else tuple(split)
+    text = str(
+        clients.client_file(
+            file.config, key, psk, addresses, _endpoint(arguments.endpoint, file), networks, arguments.dns or ()
+        )
+    )
+    path = Path(arguments.output or f"{arguments.name}.conf")
+    made = {path: text.encode()}
+    if arguments.qr:
+        made[path.with_suffix(".png")] = _qr_code(text, show=not arguments.json)
+    _write_new(made)
+    try:
+        replace_text(locate(arguments.config)[1], str(changed))
+    except ConfigError:
+        for written in made:
+            written.unlink()
+        raise
+    applied = _apply(interface, changed)
+    report = {
+        "name": arguments.name,
+        "public_key": key.public_key.base64(),
+        "addresses": list(map(str, addresses)),
+        "files": list(map(str, made)),
+        "applied": applied,
+    }
+    _report(arguments, report)
+    return 0
+
+
+def _networks(option: str, texts: list[str] | None) -> list[clients.Network]:
+    try:
+        return [ip_network(text) for text in texts or ()]
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def _endpoint(given: str | None, file: WgQuickFile) -> EndpointName:
+    """What the command line says, else a comment of [Interface]; the port, if neither says, is the gateway's own."""
+    text = given or clients.endpoint_comment(file)
+    if not text:
+        raise ConfigError("where do clients find the gateway? Give --endpoint HOST:PORT, or add to [Interface] the "
+                          "comment `# Endpoint = HOST:PORT`")  # fmt: skip
+    has_port = text.rpartition(":")[2].isdigit() and (text.count(":") == 1 or "]:" in text)
+    if not has_port and not file.config.listen_port:
+        raise ConfigError(f"{text}: expected HOST:PORT, for the gateway's file has no ListenPort")
+    endpoint: EndpointName = read_value("Endpoint", text if has_port else f"{text}:{file.config.listen_port}")
+    return endpoint
+
+
+def _qr_code(text: str, *, show: bool) -> bytes:
+    try:
+        import segno
+    except ImportError:
+        raise ConfigError("--qr needs segno: pip install 'wgpy[qr]'") from None
+
+    code = segno.make(text, micro=False)
+    if show:
+        code.terminal(compact=True)
+    picture = io.BytesIO()
+    code.save(picture, kind="png", scale=6)
+    return picture.getvalue()
+
+
+def _write_new(files: dict[Path, bytes]) -> None:
+    """Each into a file that its owner alone may read, all or none. Raises ConfigError, also for one that is there."""
+    written: list[Path] = []
+    try:
+        for path, content in files.items():
+            with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                written.append(path)
+                file.write(content)
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise ConfigError(f"{path}: {error.strerror}; nothing was changed") from error
+
+
+def _apply(interface: str, file: WgQuickFile) -> bool:
+    """Have the interface, if it runs, become what the file now says."""
+    if interface not in uapi_client.interfaces():
+        return False
+    _, error = uapi_client.apply(interface, str(file))
+    if error:
+        raise ControlError(f"{interface}: the file is changed, but not the interface: {error}")
+    return True
+
+
+def _report(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return
+    done = {"add": "added", "remove": "removed", "enable": "enabled", "disable": "disabled"}[arguments.action]
+    now = "and applied" if report["applied"] else "in the file; the interface is not up"
+    print(f"{arguments.name}: {done} {now}", file=sys.stderr)
+    for path in report.get("files", ()):
+        print(path)
