@@ -11,6 +11,8 @@ from wgpy.daemon import timestamp
 from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.device.device import Device
 
+FUTURE = 4 * 10**18  # a time that no clock shows before 2096
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -26,25 +28,32 @@ def device(floor: int = 0) -> Device:
 
 
 def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -> None:
+    TimestampFloor(device(FUTURE)).save()
+    again = device()
+    TimestampFloor(again).restore()
+    assert again.timestamp_floor == FUTURE + 5 * 10**9
+
+
+def test_a_clock_that_is_not_behind_needs_no_margin_and_stamps_by_itself(file: Path) -> None:
     TimestampFloor(device(10**18)).save()
     again = device()
     TimestampFloor(again).restore()
-    assert again.timestamp_floor == 10**18 + 5 * 10**9
+    assert again.timestamp_floor == 10**18
 
 
 def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -> None:
-    TimestampFloor(device(10**18)).save()
+    TimestampFloor(device(FUTURE)).save()
     for _ in range(3):
         floor = TimestampFloor(device())
         floor.restore()
         floor.save()
-    assert int(file.read_text()) == 10**18
+    assert int(file.read_text()) == FUTURE
 
 
 def test_the_file_only_rises(file: Path) -> None:
-    for stamp in (10**18, 10**17, 10**18 + 1, 10**18):
+    for stamp in (FUTURE, FUTURE // 2, FUTURE + 1, FUTURE):
         TimestampFloor(device(stamp)).save()
-    assert int(file.read_text()) == 10**18 + 1
+    assert int(file.read_text()) == FUTURE + 1
     assert list(file.parent.iterdir()) == [file]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from wgpy.device.device import Device
 log = logging.getLogger("wgpy")
 
 FLOOR_FILE: Final = Path("/var/lib/wgpy/timestamp-floor")
-SAVE_INTERVAL: Final = 5.0  # seconds; as much is added when the floor is read, for what was not saved any more
+SAVE_INTERVAL: Final = 5.0  # seconds
 
 
 class TimestampFloor:
@@ -28,9 +29,14 @@ class TimestampFloor:
         self._saved = 0
 
     def restore(self) -> None:
-        """Have the device stamp later than this machine ever did; a missing or spoilt file changes nothing."""
+        """Have the device stamp later than this machine ever did; a missing or spoilt file changes nothing.
+
+        A clock that is behind gets a margin for what was not saved any more. One that is not is later than that by
+        itself, and with the margin a daemon killed and started again would stamp the same twice.
+        """
         if floor := _read():
-            self._device.timestamp_floor = self._saved = floor + int(SAVE_INTERVAL * 1e9)
+            margin = int(SAVE_INTERVAL * 1e9) if time.time_ns() <= floor else 0
+            self._device.timestamp_floor = self._saved = floor + margin
 
     async def keep(self) -> None:
         """Save every few seconds, for as long as the task lives."""
