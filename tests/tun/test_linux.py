@@ -156,7 +156,7 @@ def test_a_packet_the_kernel_refuses_is_counted(kernel: Kernel, monkeypatch: pyt
 @pytest.mark.parametrize("error", [77, errno.ENODEV])
 def test_an_interface_that_went_away_is_an_error(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     Refusing(monkeypatch, merged=error)
-    with pytest.raises(TunError, match="^the interface went away"):
+    with pytest.raises(TunError, match=r"^the interface went away"):
         kernel.tun.write(burst_of(*tcp_run(4)))
 
 
@@ -296,9 +296,9 @@ def test_an_interface_deleted_under_its_reader_is_an_error(offload: bool) -> Non
         tun.start_reading(asyncio.get_running_loop(), readable)
         ip("link", "set", "wg0", "up")
         ip("link", "delete", "wg0")
-        with pytest.raises(TunError, match="wg0: the interface went away"):
+        with pytest.raises(TunError, match="the interface went away"):
             await asyncio.wait_for(failed, 5)
-        with pytest.raises(TunError, match="wg0: the interface went away"):
+        with pytest.raises(TunError, match="the interface went away"):
             tun.write(burst_of(*tcp_run(3)))
         tun.close()
 
