@@ -22,7 +22,7 @@ def measure(minutes: float, tell: Callable[[str], None]) -> dict[str, float]:
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
         left, right = cable(cleanup)
-        theirs = WireguardGo(right, directory, peer_section(left))
+        theirs = WireguardGo(right, peer_section(left))
         cleanup.callback(theirs.close)
         cleanup.callback(Wgpy(left, directory, peer_section(right)).close)
         server = right.namespace.popen("iperf3", "-s", "-1", stdout=subprocess.DEVNULL)

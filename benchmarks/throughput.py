@@ -43,6 +43,8 @@ def _bring_up(implementation: type[Wgpy] | type[WireguardGo], cleanup: ExitStack
     directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
     left, right = cable(cleanup)
     for side, other in ((left, right), (right, left)):
-        cleanup.callback(implementation(side, directory, peer_section(other)).close)
+        peer = peer_section(other)
+        daemon = Wgpy(side, directory, peer) if implementation is Wgpy else WireguardGo(side, peer)
+        cleanup.callback(daemon.close)
     left.namespace.run("ping", "-c", "1", "-W", "5", right.inner4)
     return left, right

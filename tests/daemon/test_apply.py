@@ -18,7 +18,7 @@ OTHER = PrivateKey(b"o" * 32).public_key.base64()
 
 
 def bring_up(cable: Cable) -> tuple[Wgpy, WireguardGo]:
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     ours = Wgpy(cable.left, cable.directory, peer_section(cable.right))
     cable.cleanup.callback(ours.close)
@@ -170,6 +170,7 @@ def test_an_interface_that_wg_quick_brought_up_is_changed_too(cable: Cable) -> N
 def test_an_interface_that_is_not_wgpys_is_refused(cable: Cable) -> None:
     _, theirs = bring_up(cable)
     path = cable.directory / f"{theirs.side.name}.conf"
+    path.write_text("[Interface]\n")
     said = theirs.side.namespace.run(*WGPY, "apply", str(path), check=False)
     assert "not served by wgpy" in said
     assert "Traceback" not in said

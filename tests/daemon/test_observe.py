@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 
 def bring_up(cable: Cable, *options: str, psk: PresharedKey | None = None) -> tuple[Wgpy, WireguardGo]:
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=psk))
+    theirs = WireguardGo(cable.right, peer_section(cable.left, psk=psk))
     cable.cleanup.callback(theirs.close)
     named = peer_section(cable.right, psk=psk).replace("[Peer]", "[Peer]\n# Name = right-hand side")
     ours = Wgpy(cable.left, cable.directory, named, options=options)

@@ -142,7 +142,7 @@ def test_the_mtu_is_followed(bare: Bare) -> None:
 @pytest.mark.parametrize("full", [False, True], ids=["split", "full-tunnel"])
 def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
     left, right = cable.left, cable.right
-    theirs = WireguardGo(right, cable.directory, peer_section(left))
+    theirs = WireguardGo(right, peer_section(left))
     cable.cleanup.callback(theirs.close)
     path = cable.directory / f"{left.name}.conf"
     path.touch(mode=0o600)

@@ -1,16 +1,18 @@
-"""Two namespaces and a cable, for each test."""
+"""Two ends and a cable, for each test: namespaces, or a namespace and a kernel that has WireGuard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.support.kernel_peer import CARD, Guest, has_wireguard
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Side
+from tests.support.peers import Kernel, Side, StockTools, WireguardGo
 
 OUTER4 = ("192.0.2.1", "192.0.2.2")
 OUTER6 = ("2001:db8::1", "2001:db8::2")
@@ -24,6 +26,7 @@ class Cable:
     right: Side
     directory: Path
     cleanup: ExitStack
+    theirs: type[StockTools] = WireguardGo  # what runs on the right
 
     def over_ipv6(self) -> None:
         self.left.outer, self.right.outer = OUTER6
@@ -34,6 +37,34 @@ def cable(tmp_path: Path) -> Iterator[Cable]:
     with ExitStack() as cleanup:
         a, b = cleanup.enter_context(Namespace()), cleanup.enter_context(Namespace())
         veth_pair(a, b, ((f"{OUTER4[0]}/24", f"{OUTER6[0]}/64"), (f"{OUTER4[1]}/24", f"{OUTER6[1]}/64")))
-        left = Side(a, OUTER4[0], "10.8.0.1", "fd08::1")
-        right = Side(b, OUTER4[1], "10.8.0.2", "fd08::2", port=51821)
-        yield Cable(left, right, tmp_path, cleanup)
+        yield Cable(*_sides(a, b), tmp_path, cleanup)
+
+
+@pytest.fixture(scope="session")
+def kernel_ends() -> Iterator[tuple[Namespace, Namespace]]:
+    """A namespace, and one whose kernel has WireGuard: another here if ours does, else a virtual machine."""
+    with ExitStack() as cleanup:
+        ours = cleanup.enter_context(Namespace())
+        if has_wireguard():
+            theirs = cleanup.enter_context(Namespace())
+            veth_pair(ours, theirs, ((), ()), name=CARD)
+            yield ours, theirs
+        else:
+            yield ours, cast(Namespace, cleanup.enter_context(Guest(ours)))  # of which nothing but `run` is used
+
+
+@contextmanager
+def kernel_cable(ends: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[Cable]:
+    """wgpy's end on the left, the kernel's on the right, with the same addresses as `cable`."""
+    for namespace, addresses in zip(ends, zip(OUTER4, OUTER6, strict=True), strict=True):
+        namespace.run("ip", "address", "flush", "dev", CARD)
+        namespace.run("ip", "link", "set", CARD, "up")
+        namespace.run("ip", "address", "add", f"{addresses[0]}/24", "dev", CARD)
+        namespace.run("ip", "address", "add", f"{addresses[1]}/64", "dev", CARD, "nodad")
+    left, right = _sides(*ends)
+    with ExitStack() as cleanup:
+        yield Cable(left, right, tmp_path, cleanup, theirs=Kernel)
+
+
+def _sides(left: Namespace, right: Namespace) -> tuple[Side, Side]:
+    return Side(left, OUTER4[0], "10.8.0.1", "fd08::1"), Side(right, OUTER4[1], "10.8.0.2", "fd08::2", port=51821)

@@ -15,7 +15,7 @@ def bring_up(cable: Cable) -> tuple[Wgpy, WireguardGo]:
     """wgpy left, which does not know where the other is; wireguard-go right, which begins."""
     ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, endpoint=None))
     cable.cleanup.callback(ours.close)
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     return ours, theirs
 

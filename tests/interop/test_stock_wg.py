@@ -173,7 +173,7 @@ def test_update_only_and_the_removal_of_allowed_ips(interfaces: Interfaces) -> N
 @pytest.mark.parametrize("program", [("wg",), WGPY], ids=["wg", "wgpy"])
 def test_syncconf_keeps_the_sessions_of_those_who_stay(cable: Cable, program: tuple[str, ...]) -> None:
     left, right = cable.left, cable.right
-    theirs = WireguardGo(right, cable.directory, peer_section(left))
+    theirs = WireguardGo(right, peer_section(left))
     cable.cleanup.callback(theirs.close)
     ours = Wgpy(left, cable.directory, peer_section(right))
     cable.cleanup.callback(ours.close)

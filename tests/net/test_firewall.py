@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 
 
 def everything_through(cable: Cable) -> Wgpy:
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     peer = re.sub("AllowedIPs = .*", "AllowedIPs = 0.0.0.0/0, ::/0", peer_section(cable.right))
     ours = Wgpy(cable.left, cable.directory, peer)

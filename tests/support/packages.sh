@@ -11,6 +11,8 @@ need iperf3 iperf3
 need wg wireguard-tools
 need wireguard-go wireguard-go
 need nft nftables
+need qemu-system-x86_64 qemu-system-x86
+need busybox busybox-static
 need sysctl procps
 need tcpdump tcpdump
 need tshark tshark

@@ -119,21 +119,15 @@ class Wgpy:
             self.said += self.side.namespace.run(*WGPY, "down", self.side.name)
 
 
-class WireguardGo:
-    """Debian's wireguard-go, configured by `wg setconf` and `ip`."""
+class StockTools:
+    """Somebody else's interface, configured by `wg setconf` and `ip`."""
 
-    def __init__(self, side: Side, directory: Path, *peers: str, mtu: int = 1420) -> None:
+    def __init__(self, side: Side, *peers: str, mtu: int = 1420) -> None:
         self.side = side
-        path = directory / f"{side.name}.conf"
-        path.touch(mode=0o600)
+        self.open()
         lines = ["[Interface]", f"PrivateKey = {side.key.base64()}", f"ListenPort = {side.port}", *peers]
-        path.write_text("\n".join(lines) + "\n")
         name, run = side.name, side.namespace.run
-        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
-        self.process = side.namespace.popen("wireguard-go", "-f", name, env=environment)
-        socket = Path(f"/var/run/wireguard/{name}.sock")
-        assert wait_for(socket.exists), "wireguard-go did not start"
-        run("wg", "setconf", name, str(path))
+        run("sh", "-c", f"wg setconf {name} /dev/stdin <<'END'\n{chr(10).join(lines)}\nEND")
         run("ip", "address", "add", f"{side.inner4}/24", "dev", name)
         run("ip", "address", "add", f"{side.inner6}/64", "dev", name, "nodad")
         run("ip", "link", "set", name, "mtu", str(mtu), "up")
@@ -141,6 +135,33 @@ class WireguardGo:
     def wg(self, *arguments: str) -> str:
         """`wg show NAME ...`, without the trailing newline."""
         return self.side.namespace.run("wg", "show", self.side.name, *arguments).rstrip("\n")
+
+    def open(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Kernel(StockTools):
+    """The kernel's own, where `side` has one."""
+
+    def open(self) -> None:
+        self.side.namespace.run("ip", "link", "add", self.side.name, "type", "wireguard")
+
+    def close(self) -> None:
+        self.side.namespace.run("ip", "link", "delete", self.side.name, check=False)
+
+
+class WireguardGo(StockTools):
+    """Debian's wireguard-go."""
+
+    def open(self) -> None:
+        name = self.side.name
+        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
+        self.process = self.side.namespace.popen("wireguard-go", "-f", name, env=environment)
+        socket = Path(f"/var/run/wireguard/{name}.sock")
+        assert wait_for(socket.exists), "wireguard-go did not start"
 
     def close(self) -> None:
         self.process.terminate()

@@ -1,23 +1,34 @@
-"""wgpy against Debian's wireguard-go, each in a network namespace, configured by wg-quick files and the stock `wg`."""
+"""wgpy against the kernel's WireGuard and Debian's wireguard-go, configured by wg-quick files and the stock `wg`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import Cable
-from tests.support.peers import WGPY, Wgpy, WireguardGo, iperf3, peer_section, wait_for
+from tests.interop.conftest import Cable, kernel_cable
+from tests.support.peers import WGPY, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
 
 
+@pytest.fixture(params=["wireguard-go", "kernel"])
+def cable(request: pytest.FixtureRequest, cable: Cable, tmp_path: Path) -> Iterator[Cable]:
+    if request.param == "wireguard-go":
+        yield cable
+        return
+    with kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path) as cable:
+        yield cable
+
+
 def bring_up(
     cable: Cable, *, psk: PresharedKey | None = None, extra: str = "", options: tuple[str, ...] = ()
-) -> tuple[Wgpy, WireguardGo]:
-    """wgpy left, wireguard-go right; each knows where the other is."""
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=psk))
+) -> tuple[Wgpy, StockTools]:
+    """wgpy left, the other right; each knows where the other is."""
+    theirs = cable.theirs(cable.right, peer_section(cable.left, psk=psk))
     cable.cleanup.callback(theirs.close)
     ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk), extra=extra, options=options)
     cable.cleanup.callback(ours.close)
@@ -53,17 +64,17 @@ def test_tcp_and_udp_both_ways(cable: Cable, outer: str, options: tuple[str, ...
     if outer == "IPv6":
         cable.over_ipv6()
     bring_up(cable, options=options)
-    for address in (cable.right.inner4, cable.right.inner6):
+    for address in (cable.left.inner4, cable.left.inner6):
         for direction in ((), ("-R",)):
-            tcp = iperf3(cable.left.namespace, cable.right.namespace, address, *direction, seconds=1)
+            tcp = iperf3(cable.right.namespace, cable.left.namespace, address, *direction, seconds=1)
             assert tcp["sum_received"]["bytes"] > 1_000_000
-            udp = iperf3(cable.left.namespace, cable.right.namespace, address, "-u", "-b", "20M", *direction, seconds=1)
+            udp = iperf3(cable.right.namespace, cable.left.namespace, address, "-u", "-b", "20M", *direction, seconds=1)
             assert udp["sum"]["packets"] > 1000
             assert udp["sum"]["lost_percent"] < 20
 
 
 def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left, psk=PresharedKey.generate()))
+    theirs = cable.theirs(cable.right, peer_section(cable.left, psk=PresharedKey.generate()))
     cable.cleanup.callback(theirs.close)
     ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=PresharedKey.generate()))
     cable.cleanup.callback(ours.close)
@@ -124,7 +135,7 @@ def test_traffic_goes_on_while_their_sessions_are_lost(cable: Cable) -> None:
     _, theirs = bring_up(cable)
     ping_both_ways(cable)
     theirs.close()
-    restarted = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    restarted = cable.theirs(cable.right, peer_section(cable.left))
     cable.cleanup.callback(restarted.close)
     restarted.side.namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", cable.left.inner4)
     cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
@@ -140,7 +151,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
     assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))  # the cable has settled
     before = surroundings()
     everything = peer_section(cable.right).replace("AllowedIPs = ", "AllowedIPs = 0.0.0.0/0, ::/0, 172.20.0.0/16, ")
-    theirs = WireguardGo(cable.right, cable.directory, peer_section(cable.left))
+    theirs = cable.theirs(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     ours = Wgpy(cable.left, cable.directory, everything)
     assert wait_for(lambda: cable.left.name in namespace.run("ip", "-o", "link"))
@@ -150,6 +161,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("cable", ["kernel"], indirect=True)
 def test_a_rekey_passes_unnoticed(cable: Cable) -> None:
     """Over the 120 seconds after which we, who began the session, renew it; a ping a tenth of a second, none lost."""
     ours, _ = bring_up(cable)
