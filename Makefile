@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo bench fuzz lint clean packages others install uninstall
+.PHONY: help test demo interop bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,6 +28,9 @@ test: $(READY) packages lint others  ## lint, types, and every test, on every Py
 
 demo: $(READY) packages  ## two daemons in two namespaces: handshake, ping, iperf3, status, clean exit
 	@$(BIN)/python examples/demo.py
+
+interop: $(READY) packages  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
+	@$(BIN)/python -m tests.interop --write
 
 bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
 	@$(BIN)/python -m benchmarks

@@ -34,6 +34,23 @@ class Cable:
 
 @pytest.fixture
 def cable(tmp_path: Path) -> Iterator[Cable]:
+    with namespace_cable(tmp_path) as cable:
+        yield cable
+
+
+@pytest.fixture
+def cable_to_program(request: pytest.FixtureRequest, program: str, tmp_path: Path) -> Iterator[Cable]:
+    """A cable with that on the right which a module's fixture `program` names: "kernel", or what namespaces take."""
+    if program == "kernel":
+        with kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path) as cable:
+            yield cable
+    else:
+        with namespace_cable(tmp_path) as cable:
+            yield cable
+
+
+@contextmanager
+def namespace_cable(tmp_path: Path) -> Iterator[Cable]:
     with ExitStack() as cleanup:
         a, b = cleanup.enter_context(Namespace()), cleanup.enter_context(Namespace())
         veth_pair(a, b, ((f"{OUTER4[0]}/24", f"{OUTER6[0]}/64"), (f"{OUTER4[1]}/24", f"{OUTER6[1]}/64")))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import Cable, kernel_cable
+from tests.interop.conftest import Cable
 from tests.support.peers import WGPY, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
@@ -16,12 +14,13 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(params=["wireguard-go", "kernel"])
-def cable(request: pytest.FixtureRequest, cable: Cable, tmp_path: Path) -> Iterator[Cable]:
-    if request.param == "wireguard-go":
-        yield cable
-        return
-    with kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path) as cable:
-        yield cable
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cable(cable_to_program: Cable) -> Cable:
+    return cable_to_program
 
 
 def bring_up(
@@ -161,7 +160,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("cable", ["kernel"], indirect=True)
+@pytest.mark.parametrize("program", ["kernel"], indirect=True)
 def test_a_rekey_passes_unnoticed(cable: Cable) -> None:
     """Over the 120 seconds after which we, who began the session, renew it; a ping a tenth of a second, none lost."""
     ours, _ = bring_up(cable)

@@ -1,0 +1,150 @@
+"""The scenarios of the kernel's own test, tools/testing/selftests/wireguard/netns.sh, by its numbers.
+
+wgpy on the left; on the right another wgpy, wireguard-go, or the kernel.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interop.conftest import Cable
+from tests.support.peers import Side, StockTools, Wgpy, capture, peer_section, wait_for
+from wgpy.keys import PresharedKey, PrivateKey
+
+pytestmark = pytest.mark.root
+
+# Low-order points and other forms of them, which no private key has.
+LOW_ORDER = (
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "4Ot6fDtBuK4WVuP68Z/EatoJjeucMrH9hmIFFl9JuAA=",
+    "X5yVvKNQjCSx0LFVnIPvWwREXMRYHI6G2CJO3dCfEVc=",
+    "7P///////////////////////////////////////38=",
+    "7f///////////////////////////////////////38=",
+    "7v///////////////////////////////////////38=",
+)
+
+
+class Link:
+    """Both ends up; `wg` speaks of the right one."""
+
+    def __init__(self, cable: Cable, program: str, psk: PresharedKey | None = None) -> None:
+        self.left, self.right = cable.left, cable.right
+        section = peer_section(cable.left, psk=psk)
+        self.theirs: Wgpy | StockTools
+        if program == "wgpy":
+            self.theirs = Wgpy(cable.right, cable.directory, section)
+        else:
+            self.theirs = cable.theirs(cable.right, section)
+        cable.cleanup.callback(self.theirs.close)
+        self.ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk))
+        cable.cleanup.callback(self.ours.close)
+
+    def wg(self, side: Side, *arguments: str) -> str:
+        return side.namespace.run("wg", "show", side.name, *arguments).strip()
+
+    def ping(self, *options: str, source: Side | None = None, check: bool = True) -> str:
+        here = source or self.left
+        there = self.right if here is self.left else self.left
+        return here.namespace.run("ping", "-W", "2", *options, there.inner4, check=check)
+
+    def transfer(self, side: Side) -> tuple[int, int]:
+        """Received and sent, bytes, as `wg` tells; in the end all that was sent has arrived."""
+        _, received, sent = self.wg(side, "transfer").split()
+        return int(received), int(sent)
+
+
+@pytest.fixture(params=["wgpy", "wireguard-go", "kernel"])
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cable(cable_to_program: Cable) -> Cable:
+    return cable_to_program
+
+
+def test_1_counters_are_exact(cable: Cable, program: str) -> None:
+    """Ten pings of 84 bytes, padded to 96, and 32 around each; an initiation, a response, and perhaps a keepalive."""
+    link = Link(cable, program, PresharedKey.generate())
+    link.ping("-c", "10", "-f")
+    received, sent = link.transfer(link.right)
+    assert (received, sent) == link.transfer(link.left)[::-1]
+    # Who began has sent 148 and ten datagrams; the other 92 and ten, and a keepalive if it had nothing to say at once.
+    assert received in (148 + 10 * 128, 148 + 10 * 128 + 32)
+    assert sent == 92 + 10 * 128
+    assert int(link.wg(link.right, "latest-handshakes").split()[1]) > 0
+
+
+def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, program: str) -> None:
+    link = Link(cable, program)
+    link.ping("-c", "1")
+    more_specific = PrivateKey.generate().public_key.base64()
+    link.left.namespace.run(
+        "wg", "set", link.left.name, "peer", more_specific, "allowed-ips", f"{link.right.inner4}/32"
+    )
+    link.right.namespace.run("wg", "set", link.right.name, "listen-port", "9997")
+    assert "100% packet loss" in link.ping("-c", "2", "-i", "0.2", source=link.right, check=False)
+    assert f"{link.right.outer}:9997" in link.wg(link.left, "endpoints")
+    assert "disallowed_source" in str(link.ours.status()["peers"])
+
+
+def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable, program: str) -> None:
+    link = Link(cable, program)
+    link.ping("-c", "1")
+    key = PrivateKey.generate()
+    left, right, new = link.left, link.right, key.public_key.base64()
+    stdin = f"wg set {left.name} private-key /dev/stdin <<<'{key.base64()}'"
+    left.namespace.run("bash", "-c", stdin)
+    right.namespace.run("wg", "set", right.name, "peer", left.public_key.base64(), "remove")
+    right.namespace.run("wg", "set", right.name, "peer", new, "allowed-ips", f"{left.inner4}/32,{left.inner6}/128")
+    link.ping("-c", "1")
+    link.ping("-c", "1", source=right)
+    assert link.wg(right, "latest-handshakes").split()[0] == new
+
+
+def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program: str) -> None:
+    """The peer's endpoint is routed into the tunnel itself."""
+    link = Link(cable, program)
+    link.ping("-c", "1")
+    before = link.transfer(link.left)[1]
+    link.left.namespace.run("ip", "route", "add", f"{link.right.outer}/32", "dev", link.left.name)
+    link.ping("-c", "10", "-i", "0.01", check=False)
+    assert link.transfer(link.left)[1] - before < 70_000
+
+
+def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable, program: str) -> None:
+    link = Link(cable, program)
+    run, name = link.left.namespace.run, link.left.name
+    run("ip", "link", "set", name, "down")
+    run("wg", "set", name, "peer", link.right.public_key.base64(), "persistent-keepalive", "25")
+    before = link.transfer(link.left)
+    run("ip", "link", "set", name, "up")
+    assert wait_for(lambda: link.transfer(link.left)[0] > before[0])
+
+
+def test_19_nothing_is_sent_to_a_low_order_key(cable: Cable, program: str) -> None:
+    link = Link(cable, program)
+    link.ping("-c", "1")
+    run, name = link.left.namespace.run, link.left.name
+    run("wg", "set", name, "peer", link.right.public_key.base64(), "remove")
+    with capture(link.left.namespace, "veth0", "udp") as seen:
+        for key in LOW_ORDER:
+            run("wg", "set", name, "peer", key, "persistent-keepalive", "1", "endpoint", link.right.endpoint)
+        assert not wait_for(lambda: any(link.wg(link.left, "transfer").split()[2::3]) and bool(seen), 2)
+    assert seen == []
+    assert not any(int(sent) for sent in link.wg(link.left, "transfer").split()[2::3])
+
+
+@pytest.mark.parametrize("program", ["wgpy"], indirect=True)
+def test_7_a_tunnel_in_a_tunnel(cable: Cable, program: str) -> None:
+    """The outer one to the other; the inner one, of wgpy, with an MTU of 1340, on its addresses."""
+    outer = Link(cable, program)
+    outer.ping("-c", "1")
+    inner = [
+        Side(side.namespace, side.inner4, inner4, inner6, port=6000)
+        for side, inner4, inner6 in ((cable.left, "10.7.0.1", "fd07::1"), (cable.right, "10.7.0.2", "fd07::2"))
+    ]
+    for side, other in zip(inner, inner[::-1], strict=True):
+        cable.cleanup.callback(Wgpy(side, cable.directory, peer_section(other), extra="MTU = 1340").close)
+    inner[0].namespace.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "-s", "1312", inner[1].inner4)
