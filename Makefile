@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo interop bench fuzz lint clean packages others install uninstall
+.PHONY: help test demo interop soak bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ demo: $(READY) packages  ## two daemons in two namespaces: handshake, ping, iper
 
 interop: $(READY) packages  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
 	@$(BIN)/python -m tests.interop --write
+
+soak: $(READY)  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
+	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
 
 bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
 	@$(BIN)/python -m benchmarks

@@ -64,6 +64,7 @@ class Host:
     received: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     wall_offset_ns: int = 0
+    asleep: bool = False  # suspended: it neither hears nor notices that time passes
 
     @property
     def public_key(self) -> PublicKey:
@@ -161,7 +162,7 @@ class World:
             act = self._pop
         for host in self.hosts.values():
             deadline = host.device.next_timeout()
-            if deadline is not None and deadline < at:
+            if deadline is not None and deadline < at and not host.asleep:
                 at, act = deadline, self._timeout(host)
         return at, act
 
@@ -216,4 +217,4 @@ class World:
             self.at(self.now + delay, self._arrival(target, datagram, seen.source, seen.traffic_class & 3))
 
     def _arrival(self, target: Host, datagram: bytes, source: Endpoint, ecn: int) -> Callable[[], None]:
-        return lambda: self.arrive(target, datagram, source, ecn)
+        return lambda: None if target.asleep else self.arrive(target, datagram, source, ecn)

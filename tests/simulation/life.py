@@ -1,0 +1,235 @@
+"""Two clients and a server over hours, to whom all happens that happens: from one seed, and the same each time.
+
+Links lose, repeat, reorder, corrupt and shorten; networks part; clients move; clocks step back; hosts sleep and start
+anew. `Witness` looks at everything, after every event. A breach is an AssertionError.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Final
+
+from tests.support.eve import Eve
+from tests.support.packets import ipv4_packet
+from tests.support.world import Host, Link, Seen, World
+from wgpy.constants import (
+    KEEPALIVE_TIMEOUT,
+    MAX_STAGED_PACKETS,
+    REKEY_TIMEOUT,
+    RETRANSMIT_JITTER,
+    ZERO_KEY_MATERIAL_AFTER,
+)
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.device import Device
+from wgpy.endpoint import Endpoint
+
+ICMP: Final = 1
+HOUR: Final = 3600.0
+# Who sends notices within these that nothing comes back, and then a first initiation may come too soon after another.
+RECOVERY: Final = KEEPALIVE_TIMEOUT + 2 * (REKEY_TIMEOUT + RETRANSMIT_JITTER) + 1
+# Timers are late by the time a host slept; beyond that they are exact.
+SLACK: Final = 0.001
+BETWEEN: Final = 120.0  # seconds, on average, between two things that happen
+
+
+class Breach(AssertionError):
+    """An invariant that did not hold."""
+
+
+def demand(condition: bool, what: str) -> None:
+    if not condition:
+        raise Breach(what)
+
+
+class Witness:
+    """Knows what was sent, and by whom; sees the wire as `Eve` does."""
+
+    def __init__(self, world: World, hosts: list[Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.eve = Eve(hosts)
+        self.on_the_way: dict[bytes, Host] = {}  # a packet, and who is to get it
+        self.delivered = 0
+        self.digest = 0  # of all that was on the wire
+        world.on_datagram = self.look
+
+    def look(self, seen: Seen) -> None:
+        self.digest = zlib.crc32(seen.datagram, self.digest)
+        self.world.eve.clear()
+        self.eve.look(seen)
+
+    def check(self) -> None:
+        """After every event."""
+        for host in self.hosts:
+            for packet in host.received:
+                if packet[9] == ICMP:  # from itself: there was no way for a packet
+                    continue
+                demand(self.on_the_way.pop(packet, None) is host, f"{host.name} got what nobody sent it, or twice")
+                self.delivered += 1
+            host.received.clear()
+            host.events.clear()
+            if not host.asleep:
+                self.check_state(host)
+
+    def check_state(self, host: Host) -> None:
+        """Keys are gone in time (as the kernel's timer does it, counted from a peer's newest), and no table grows."""
+        sessions = 0
+        for peer in host.device._peers.values():
+            keypairs = list(filter(None, (peer.previous, peer.current, peer.next)))
+            age = self.world.now - max((keypair.created_at for keypair in keypairs), default=self.world.now)
+            demand(age <= ZERO_KEY_MATERIAL_AFTER + SLACK, f"{host.name} has keys of {age:.1f} s")
+            sessions += len(keypairs) + (peer.handshake is not None)
+            demand(sum(map(len, peer.staged)) <= MAX_STAGED_PACKETS, f"{host.name} stages too much")
+        demand(len(host.device._interface.indices) == sessions, f"{host.name} has indices that stand for nothing")
+
+
+class Life:
+    """One seed's story. `live` lets hours pass; `digest` tells two stories apart."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.world = World(seed)
+        self.random = self.world.random
+        self.hosts = [self.world.host(name) for name in ("server", "one", "two")]
+        self.server, *self.clients = self.hosts
+        for client in self.clients:
+            self.world.introduce(client, self.server, one_way=True)
+        self.witness = Witness(self.world, self.hosts)
+        self.sent = 0
+        self.spoofed = 0
+
+    @property
+    def digest(self) -> int:
+        return self.witness.digest
+
+    def live(self, hours: float) -> None:
+        end = self.world.now + hours * HOUR
+        happenings: list[tuple[int, Callable[[], None]]] = [
+            (40, self.talk),
+            (4, self.spoof),
+            (10, self.bad_network),
+            (6, self.calm),
+            (3, self.part),
+            (6, self.move),
+            (3, self.clock_steps_back),
+            (3, self.sleep),
+            (3, self.restart),
+        ]
+        weights, acts = zip(*happenings, strict=True)
+        while self.world.now < end:
+            self.pass_time(self.random.expovariate(1 / BETWEEN))
+            (act,) = self.random.choices(acts, weights)
+            act()
+
+    def pass_time(self, seconds: float) -> None:
+        """Event by event, each looked at."""
+
+        def check() -> bool:
+            self.witness.check()
+            return False
+
+        self.world.run_until(check, seconds)
+
+    def send(self, source: Host, destination: Host) -> bytes:
+        self.sent += 1
+        payload = self.sent.to_bytes(8) + bytes(self.random.randrange(60))
+        packet = ipv4_packet(source.inner, destination.inner, payload)
+        self.witness.on_the_way[packet] = destination
+        self.world.inject(source, packet)
+        return packet
+
+    # What happens.
+
+    def talk(self) -> None:
+        client = self.random.choice(self.clients)
+        ends = [client, self.server]
+        if self.random.random() < 0.3:
+            ends.reverse()
+        if any(end.asleep for end in ends):
+            return
+        for _ in range(self.random.randrange(1, 6)):
+            self.send(*ends)
+            if self.random.random() < 0.5:
+                self.send(*ends[::-1])
+            self.pass_time(self.random.choice((0.0, 0.02, 1.0)))
+
+    def spoof(self) -> None:
+        """A client pretends to be the other; the server must not believe it."""
+        liar, other = self.random.sample(self.clients, 2)
+        if not liar.asleep:
+            self.spoofed += 1
+            self.world.inject(liar, ipv4_packet(other.inner, self.server.inner, b"spoofed"))
+
+    def bad_network(self) -> None:
+        chance = self.random.random
+        self.world.link = Link(
+            latency=chance() / 2,
+            jitter=chance(),
+            loss=chance() / 2,
+            duplication=chance() / 4,
+            corruption=chance() / 4,
+            mtu=self.random.choice((65535, 65535, 140, 120)),
+        )
+
+    def part(self) -> None:
+        self.world.link = Link(cut=True)
+        self.pass_time(self.random.uniform(1, 700))
+
+    def move(self) -> None:
+        """A NAT forgets, or a client is somewhere else."""
+        client = self.random.choice(self.clients)
+        client.endpoint = Endpoint(f"198.51.100.{self.random.randrange(1, 255)}", self.random.randrange(1024, 65536))
+
+    def clock_steps_back(self) -> None:
+        self.random.choice(self.hosts).wall_offset_ns -= self.random.randrange(HOUR_NS)
+
+    def sleep(self) -> None:
+        host = self.random.choice(self.hosts)
+        host.asleep = True
+        self.pass_time(self.random.uniform(1, 1200))
+        host.asleep = False
+        host.device.forget_sessions()
+
+    def restart(self) -> None:
+        self.start_anew(self.random.choice(self.hosts))
+
+    def start_anew(self, host: Host) -> None:
+        """As after a crash: of what it knew, the latest timestamp alone is left."""
+        before = host.device
+        host.device = Device(random=self.random.randbytes, wall_clock=lambda: self.world.wall_ns(host))
+        host.device.timestamp_floor = before.timestamp_floor
+        host.device.configure(change_of(host, self.clients if host is self.server else [self.server]), self.world.now)
+        self.world.do(host, host.device.start(self.world.now))
+
+    def calm(self) -> None:
+        """On a good network every client reaches the server within the protocol's bounds, and the other way at once."""
+        self.world.link = Link()
+        for client in self.clients:
+            for ends, bound in (((client, self.server), RECOVERY), ((self.server, client), 2.0)):
+                begun = self.world.now
+                packets: list[bytes] = []
+                while not any(packet not in self.witness.on_the_way for packet in packets):
+                    late = self.world.now - begun
+                    demand(late <= bound, f"{ends[0].name} has not reached {ends[1].name} for {late:.1f} s")
+                    packets.append(self.send(*ends))
+                    self.pass_time(1.0)
+
+
+HOUR_NS: Final = 3600 * 10**9
+
+
+def change_of(host: Host, others: list[Host]) -> DeviceChange:
+    """A host's configuration: a client knows where the server is, and the server nobody."""
+    return DeviceChange(
+        private_key=host.private_key,
+        peers=tuple(
+            PeerChange(
+                public_key=other.public_key,
+                endpoint=other.endpoint if other.name == "server" else None,
+                allowed_ips=(AllowedIPChange(ip_network(other.inner)),),
+            )
+            for other in others
+        ),
+    )

@@ -1,0 +1,53 @@
+"""An eavesdropper who checks that a wire shows no more than it must."""
+
+from __future__ import annotations
+
+from struct import unpack_from
+
+from tests.support.world import Host, Seen
+from wgpy.constants import (
+    COOKIE_REPLY_SIZE,
+    HANDSHAKE_TRAFFIC_CLASS,
+    INITIATION_SIZE,
+    MESSAGE_COOKIE_REPLY,
+    MESSAGE_INITIATION,
+    MESSAGE_RESPONSE,
+    MESSAGE_TRANSPORT,
+    RESPONSE_SIZE,
+)
+
+SIZES = {MESSAGE_INITIATION: INITIATION_SIZE, MESSAGE_RESPONSE: RESPONSE_SIZE, MESSAGE_COOKIE_REPLY: COOKIE_REPLY_SIZE}
+SECRET = b"attack at dawn, bring the red umbrella"
+
+
+class Eve:
+    """Sees every datagram as it is sent."""
+
+    def __init__(self, hosts: list[Host]) -> None:
+        self.statics = {bytes(host.public_key) for host in hosts}
+        self.ephemerals: set[bytes] = set()
+        self.indices: set[bytes] = set()
+        self.counters: dict[int, int] = {}  # the latest, by the index of the session
+
+    def look(self, seen: Seen) -> None:
+        datagram = seen.datagram
+        assert datagram[1:4] == bytes(3), "the reserved bytes are zero"
+        assert SECRET[:8] not in datagram
+        assert not any(static in datagram for static in self.statics), "identities are hidden"
+        if seen.kind == MESSAGE_TRANSPORT:
+            self.look_at_data(seen)
+            return
+        assert len(datagram) == SIZES[seen.kind]
+        assert seen.traffic_class == (0 if seen.kind == MESSAGE_COOKIE_REPLY else HANDSHAKE_TRAFFIC_CLASS)
+        if seen.kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE):
+            start = 8 if seen.kind == MESSAGE_INITIATION else 12
+            for what, known in ((datagram[start : start + 32], self.ephemerals), (datagram[4:8], self.indices)):
+                assert what not in known, "ephemeral keys and indices are fresh each time"
+                known.add(what)
+
+    def look_at_data(self, seen: Seen) -> None:
+        assert len(seen.datagram) % 16 == 0, "lengths are rounded"
+        assert seen.traffic_class < 4, "nothing of the inner traffic class but ECN"
+        index, counter = unpack_from("<IQ", seen.datagram, 4)
+        assert counter == self.counters.get(index, -1) + 1, "counters count, so a nonce is used once"
+        self.counters[index] = counter
