@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -11,17 +12,19 @@ from typing import Final
 
 import pytest
 
+from tests.interop.conftest import DAEMONS
 from tests.support.kernel_peer import has_wireguard, images
 from wgpy import __version__
 
 RECORD: Final = Path("docs/interop.md")
-PROGRAMS: Final = ("kernel", "wireguard-go", "wgpy")
+PROGRAMS: Final = ("kernel", *DAEMONS, "wgpy")
 _MODULES: Final = ("tests/interop/test_peers.py", "tests/interop/test_netns_scenarios.py")
 _INTRODUCTION: Final = """\
 # Who wgpy was tested against
 
-Written by `make interop`. wgpy stands on one side, and on the other the Linux kernel's own WireGuard, Debian's
-wireguard-go, or wgpy. The numbered scenarios are those of the kernel's `tools/testing/selftests/wireguard/netns.sh`.
+Written by `make interop`. wgpy stands on one side, and on the other the Linux kernel's own WireGuard, wireguard-go
+(Debian's and the current one), boringtun, gotatun, or wgpy; those that were installed. The numbered scenarios are
+those of the kernel's `tools/testing/selftests/wireguard/netns.sh`.
 """
 
 
@@ -41,14 +44,10 @@ class Results:
 
 def table(results: Results) -> str:
     """The record, in Markdown: a row for each scenario, how often it passed, and nothing where it does not apply."""
-    heads = {
-        "kernel": f"Linux {kernel_version()}",
-        "wireguard-go": f"wireguard-go {_debian('wireguard-go')}",
-        "wgpy": "wgpy",
-    }
-    lines = ["| scenario |" + "".join(f" {heads[program]} |" for program in PROGRAMS), "|---|" + "---|" * len(PROGRAMS)]
+    present = [program for program in PROGRAMS if any(program in found for found in results.outcomes.values())]
+    lines = ["| scenario |" + "".join(f" {version(program)} |" for program in present), "|---|" + "---|" * len(present)]
     for name, by_program in results.outcomes.items():
-        cells = (_cell(by_program.get(program, [])) for program in PROGRAMS)
+        cells = (_cell(by_program.get(program, [])) for program in present)
         lines.append(f"| {name.replace('_', ' ')} |" + "".join(f" {cell} |" for cell in cells))
     return "\n".join(lines)
 
@@ -66,21 +65,36 @@ def kernel_version() -> str:
     return images()[0].name.removeprefix("vmlinuz-")
 
 
-def _debian(package: str) -> str:
-    query = ["dpkg-query", "-W", "-f", "${Version}", package]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "(not Debian's)"
+def version(program: str) -> str:
+    """A program's name and its version, as it or its package tells."""
+    if program in ("kernel", "wgpy"):
+        return f"Linux {kernel_version()}" if program == "kernel" else f"wgpy {__version__}"
+    if program == "wireguard-go":
+        return f"wireguard-go {_output('dpkg-query', '-W', '-f', '${Version}', program)} (Debian's)"
+    command = DAEMONS[program].command[0]
+    if program == "current":
+        found = re.search(r"mod\s+\S+\s+(\S+)", _output("go", "version", "-m", command))
+        return f"wireguard-go {found[1] if found else ''}"
+    return _output(command, "--version").splitlines()[0]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.interop", description=(__doc__ or "").partition(":")[0])
     parser.add_argument("--write", action="store_true", help=f"write the record into {RECORD}")
     arguments = parser.parse_args()
+    os.environ["WGPY_INTEROP"] = "1"
     results = Results()
     status = pytest.main(["-q", *_MODULES], plugins=[results])
     record = table(results)
     print(record)
     if arguments.write:
-        RECORD.write_text(f"{_INTRODUCTION}\nwgpy {__version__}, Python {sys.version.split()[0]}.\n\n{record}\n")
+        RECORD.write_text(
+            f"{_INTRODUCTION}\nOn this side wgpy {__version__} with Python {sys.version.split()[0]}.\n\n{record}\n"
+        )
     return int(status)
 
 

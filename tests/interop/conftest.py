@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import pytest
 
 from tests.support.kernel_peer import CARD, Guest, has_wireguard
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Kernel, Side, StockTools, WireguardGo
+from tests.support.peers import (
+    BoringTun,
+    CurrentWireguardGo,
+    GotaTun,
+    Kernel,
+    Side,
+    StockTools,
+    Userspace,
+    WireguardGo,
+)
 
 OUTER4 = ("192.0.2.1", "192.0.2.2")
 OUTER6 = ("2001:db8::1", "2001:db8::2")
+
+
+DAEMONS: Final[dict[str, type[Userspace]]] = {
+    "wireguard-go": WireguardGo,
+    "current": CurrentWireguardGo,
+    "boringtun": BoringTun,
+    "gotatun": GotaTun,
+}
 
 
 @dataclass
@@ -40,13 +59,20 @@ def cable(tmp_path: Path) -> Iterator[Cable]:
 
 @pytest.fixture
 def cable_to_program(request: pytest.FixtureRequest, program: str, tmp_path: Path) -> Iterator[Cable]:
-    """A cable with that on the right which a module's fixture `program` names: "kernel", or what namespaces take."""
+    """A cable with that on the right which a module's fixture `program` names: "wgpy", or one of `programs`."""
     if program == "kernel":
         with kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path) as cable:
             yield cable
     else:
         with namespace_cable(tmp_path) as cable:
+            cable.theirs = DAEMONS.get(program, WireguardGo)
             yield cable
+
+
+def programs() -> list[str]:
+    """What is tested against: the kernel and Debian's, and if WGPY_INTEROP is set all others that are installed."""
+    others = [name for name, daemon in DAEMONS.items() if shutil.which(daemon.command[0])]
+    return ["kernel", *(others if os.environ.get("WGPY_INTEROP") else ["wireguard-go"])]
 
 
 @contextmanager

@@ -5,10 +5,15 @@ wgpy on the left; on the right another wgpy, wireguard-go, or the kernel.
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 
-from tests.interop.conftest import Cable
-from tests.support.peers import Side, StockTools, Wgpy, capture, peer_section, wait_for
+from tests.interop.conftest import DAEMONS, Cable, programs
+from tests.support.netns import Namespace, veth_pair
+from tests.support.peers import Side, StockTools, Wgpy, WireguardGo, capture, peer_section, wait_for
 from wgpy.keys import PresharedKey, PrivateKey
 
 pytestmark = pytest.mark.root
@@ -28,7 +33,9 @@ LOW_ORDER = (
 class Link:
     """Both ends up; `wg` speaks of the right one."""
 
-    def __init__(self, cable: Cable, program: str, psk: PresharedKey | None = None) -> None:
+    def __init__(
+        self, cable: Cable, program: str, psk: PresharedKey | None = None, *, client_keepalive: int = 0
+    ) -> None:
         self.left, self.right = cable.left, cable.right
         section = peer_section(cable.left, psk=psk)
         self.theirs: Wgpy | StockTools
@@ -37,7 +44,7 @@ class Link:
         else:
             self.theirs = cable.theirs(cable.right, section)
         cable.cleanup.callback(self.theirs.close)
-        self.ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk))
+        self.ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk, keepalive=client_keepalive))
         cable.cleanup.callback(self.ours.close)
 
     def wg(self, side: Side, *arguments: str) -> str:
@@ -54,7 +61,7 @@ class Link:
         return int(received), int(sent)
 
 
-@pytest.fixture(params=["wgpy", "wireguard-go", "kernel"])
+@pytest.fixture(params=["wgpy", *programs()])
 def program(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -148,3 +155,30 @@ def test_7_a_tunnel_in_a_tunnel(cable: Cable, program: str) -> None:
     for side, other in zip(inner, inner[::-1], strict=True):
         cable.cleanup.callback(Wgpy(side, cable.directory, peer_section(other), extra="MTU = 1340").close)
     inner[0].namespace.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "-s", "1312", inner[1].inner4)
+
+
+@pytest.mark.parametrize("program", [name for name in ("wgpy", *programs()) if name != "kernel"], indirect=True)
+def test_9_a_client_behind_nat_stays_in_reach_by_keepalives(program: str, tmp_path: Path) -> None:
+    """The router forgets a UDP flow after two seconds; every second there is a keepalive."""
+    with ExitStack() as cleanup:
+        client, router, server = (cleanup.enter_context(Namespace()) for _ in range(3))
+        veth_pair(client, router, (["192.168.99.1/24"], ["192.168.99.254/24"]), name="inside")
+        veth_pair(router, server, (["192.0.2.254/24"], ["192.0.2.2/24"]), name="outside")
+        client.run("ip", "route", "add", "default", "via", "192.168.99.254")
+        for setting in ("ip_forward=1", "netfilter.nf_conntrack_udp_timeout=2"):
+            router.run("sysctl", "-q", f"net.ipv4.{setting}" if "forward" in setting else f"net.{setting}")
+        router.run("sysctl", "-q", "net.netfilter.nf_conntrack_udp_timeout_stream=2")
+        router.run("nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; "
+                   "add rule ip nat out oifname outside masquerade")  # fmt: skip
+        cable = Cable(
+            Side(client, "192.168.99.1", "10.8.0.1", "fd08::1"),
+            Side(server, "192.0.2.2", "10.8.0.2", "fd08::2", port=51821),
+            tmp_path,
+            cleanup,
+            theirs=DAEMONS.get(program, WireguardGo),
+        )
+        link = Link(cable, program, client_keepalive=1)
+        assert wait_for(lambda: link.transfer(link.right)[0] > 0)
+        time.sleep(3)
+        link.ping("-c", "1", source=link.right)
+        assert "192.0.2.254:" in link.wg(link.right, "endpoints")

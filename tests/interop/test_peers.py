@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from tests.interop.conftest import Cable
+from tests.interop.conftest import Cable, programs
 from tests.support.peers import WGPY, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(params=["wireguard-go", "kernel"])
+@pytest.fixture(params=programs())
 def program(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

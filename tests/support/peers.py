@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from tests.support.netns import Namespace
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -153,19 +153,45 @@ class Kernel(StockTools):
         self.side.namespace.run("ip", "link", "delete", self.side.name, check=False)
 
 
-class WireguardGo(StockTools):
-    """Debian's wireguard-go."""
+class Userspace(StockTools):
+    """A daemon that is called as wireguard-go is."""
+
+    command: ClassVar[tuple[str, ...]]
 
     def open(self) -> None:
         name = self.side.name
-        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
-        self.process = self.side.namespace.popen("wireguard-go", "-f", name, env=environment)
+        environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "WG_LOG_LEVEL": "error"}
+        self.process = self.side.namespace.popen(*self.command, "-f", name, env=environment)
         socket = Path(f"/var/run/wireguard/{name}.sock")
-        assert wait_for(socket.exists), "wireguard-go did not start"
+        assert wait_for(socket.exists), f"{self.command[0]} did not start"
 
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(10)
+
+
+class WireguardGo(Userspace):
+    """Debian's wireguard-go."""
+
+    command = ("wireguard-go",)
+
+
+class CurrentWireguardGo(Userspace):
+    """As of: go install golang.zx2c4.com/wireguard@latest"""
+
+    command = (str(Path.home() / "go/bin/wireguard"),)
+
+
+class BoringTun(Userspace):
+    """As of: cargo install boringtun-cli"""
+
+    command = (str(Path.home() / ".cargo/bin/boringtun-cli"), "--disable-drop-privileges")
+
+
+class GotaTun(Userspace):
+    """As of: cargo install gotatun-cli"""
+
+    command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
 
 
 def iperf3(client: Namespace, server: Namespace, address: str, *options: str, seconds: float = 2) -> dict[str, Any]:
