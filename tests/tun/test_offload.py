@@ -11,7 +11,7 @@ import pytest
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from wgpy.burst import Burst, padded_length
-from wgpy.tun.checksum import checksum, pseudo_header_sum
+from wgpy.tun.checksum import checksum, pseudo_header_sum, row_sums
 from wgpy.tun.offload import (
     GSO_ECN,
     GSO_NONE,
@@ -374,6 +374,25 @@ def test_a_bad_checksum_is_passed_on_alone(
     alone = [bytes(write[1]) for write in writes if len(write) == 2]
     assert packets[bad] in alone
     assert all(bytes(write[0]) == PLAIN for write in writes if len(write) == 2)
+
+
+def test_wrong_checksums_cost_no_more_than_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second one is wrong: what follows the first of them is not summed again and again."""
+    summed: list[int] = []
+
+    def counting(rows: Any) -> Any:
+        summed.append(rows.size)
+        return row_sums(rows)
+
+    monkeypatch.setattr("wgpy.tun.offload.row_sums", counting)
+    packets = tcp_run(40)
+    merge(burst_of(*packets))
+    right = sum(summed)
+    summed.clear()
+    packets[1::2] = [packet[:-1] + bytes((packet[-1] ^ 1,)) for packet in packets[1::2]]
+    writes = merge(burst_of(*packets))
+    assert sum(summed) <= 2 * right
+    assert [packet for write in writes for packet in outcome(write)] == packets
 
 
 def test_udp_without_a_checksum_is_not_merged() -> None:

@@ -204,15 +204,15 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     writes: list[IoVector] = []
     i, count = 0, len(lengths)
     while i < count:
-        run = 1
+        run, alike = 0, 1
         lead = _Lead.of(burst, i) if i + 1 < count and lengths[i + 1] else None
         if lead is not None and lead.kind in kinds:
-            run = lead.run(burst, i)
-            if run > 1:
+            run, alike = lead.run(burst, i)
+            if run:
                 writes.append(lead.super_packet(burst, i, run))
-        if run == 1 and lengths[i]:
-            writes.append([PLAIN, burst.packet(i)])
-        i += run
+        # What follows a wrong checksum is left as it is too: looking again after each would take quadratic time.
+        writes += [[PLAIN, burst.packet(j)] for j in range(i + run, i + alike) if lengths[j]]
+        i += alike
     return writes
 
 
@@ -263,8 +263,11 @@ class _Lead(NamedTuple):
                 return None
         return cls(kind, version, protocol, l4, end, size)
 
-    def run(self, burst: Burst, i: int) -> int:
-        """How many packets from i on are one run: what a split of one super-packet could have made."""
+    def run(self, burst: Burst, i: int) -> tuple[int, int]:
+        """How many packets from i on may be merged, 0 for none, and how many (1 or more) look as if they might.
+
+        They look like a run if a split of one super-packet could have made them; their checksums decide.
+        """
         lengths, length, l4, end = burst.lengths, burst.lengths[i], self.l4, self.end
         limit = min(
             _MAX_TCP_SEGMENTS if self.protocol == _TCP else _MAX_UDP_SEGMENTS, (MAX_PACKET_SIZE - end) // self.size
@@ -275,7 +278,7 @@ class _Lead(NamedTuple):
         tail = equal < most and end < lengths[i + equal] < length
         count = equal + tail
         if count < 2:
-            return 1
+            return 0, 1
 
         at = i * burst.stride + TRANSPORT_HEADER_SIZE
         column = _columns(burst.view, at, burst.stride, count)
@@ -301,22 +304,23 @@ class _Lead(NamedTuple):
             good &= column(l4 + 4, _U16) == sizes - l4
             good &= column(l4 + 6, _U16) != 0
         count = _leading(good)
-        return self._verified(burst, at, min(count, equal), lengths[i + equal] if count > equal else 0)
+        if count < 2:
+            return 0, 1
+        verified = self._verified(burst, at, min(count, equal), lengths[i + equal] if count > equal else 0)
+        return verified if verified > 1 else 0, count
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
         """How many of `count` packets of equal length, and then one of `tail` bytes, lead with good checksums."""
         view, stride, l4 = burst.view, burst.stride, self.l4
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
-        if count == 0:
-            return 1
         rows: Column = np.ndarray((count, length - first), _U8, view, at + first, (stride, 1))
         good = _leading((row_sums(rows) + (self.protocol + length - l4)) % MODULUS == 0)
         if tail and good == count:
             start = at + count * stride
             total = ones_sum(view[start + first : start + tail]) + self.protocol + tail - l4
             good += total % MODULUS == 0
-        return max(1, good)
+        return good
 
     def super_packet(self, burst: Burst, i: int, count: int) -> IoVector:
         view, stride, l4, end = burst.view, burst.stride, self.l4, self.end
