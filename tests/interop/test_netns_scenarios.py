@@ -76,7 +76,10 @@ def test_1_counters_are_exact(cable: Cable, program: str) -> None:
     link = Link(cable, program, PresharedKey.generate())
     link.ping("-c", "10", "-f")
     received, sent = link.transfer(link.right)
-    assert (received, sent) == link.transfer(link.left)[::-1]
+    if cable.theirs.counts_datagrams:
+        assert (received, sent) == link.transfer(link.left)[::-1]
+    else:
+        sent, received = link.transfer(link.left)
     # Who began has sent 148 and ten datagrams; the other 92 and ten, and a keepalive if it had nothing to say at once.
     assert received in (148 + 10 * 128, 148 + 10 * 128 + 32)
     assert sent == 92 + 10 * 128

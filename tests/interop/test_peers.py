@@ -52,6 +52,8 @@ def test_ping_both_ways(cable: Cable, outer: str, preshared: bool) -> None:
     (peer,) = ours.status()["peers"]
     assert peer["endpoint"] == cable.right.endpoint
     assert peer["has_preshared_key"] is preshared
+    if not cable.theirs.counts_datagrams:
+        return
     ours_says = (peer["tx_bytes"], peer["rx_bytes"])
     theirs_says = tuple(int(word) for word in theirs.wg("transfer").split()[1:])
     assert ours_says == theirs_says, "what we sent is what they received, to the byte"

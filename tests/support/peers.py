@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,8 +120,10 @@ class Wgpy:
             self.said += self.side.namespace.run(*WGPY, "down", self.side.name)
 
 
-class StockTools:
+class StockTools(ABC):
     """Somebody else's interface, configured by `wg setconf` and `ip`."""
+
+    counts_datagrams: ClassVar[bool] = True  # its transfer counters are those of the kernel: all UDP payload
 
     def __init__(self, side: Side, *peers: str, mtu: int = 1420) -> None:
         self.side = side
@@ -136,11 +139,11 @@ class StockTools:
         """`wg show NAME ...`, without the trailing newline."""
         return self.side.namespace.run("wg", "show", self.side.name, *arguments).rstrip("\n")
 
-    def open(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def open(self) -> None: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
 
 class Kernel(StockTools):
@@ -185,12 +188,14 @@ class CurrentWireguardGo(Userspace):
 class BoringTun(Userspace):
     """As of: cargo install boringtun-cli"""
 
+    counts_datagrams = False
     command = (str(Path.home() / ".cargo/bin/boringtun-cli"), "--disable-drop-privileges")
 
 
 class GotaTun(Userspace):
     """As of: cargo install gotatun-cli"""
 
+    counts_datagrams = False
     command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
 
 
