@@ -25,7 +25,7 @@ def measure(rounds: int, seconds: float, tell: Callable[[str], None]) -> dict[st
             with ExitStack() as cleanup:
                 left, right = _bring_up(implementation, cleanup)
                 for direction, options in DIRECTIONS.items():
-                    end = iperf3(left.namespace, right.namespace, right.inner4, *options, seconds=seconds)
+                    end = iperf3(left.namespace, right.namespace, right.inner4, *options, "-t", f"{seconds:g}")
                     rate = end["sum_received"]["bits_per_second"] / 1e6
                     results.setdefault(name, {}).setdefault(direction, []).append(rate)
                     tell(f"round {number + 1} of {rounds}: {name:12} {direction:8} {rate:7.0f} Mbit/s")

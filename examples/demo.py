@@ -101,6 +101,8 @@ def show_tunnel(cleanup: ExitStack) -> None:
     for version, inner in (("IPv4", SOUTH.inner4), ("IPv6", SOUTH.inner6)):
         step(f"TCP through the tunnel with iperf3, {version}, {SECONDS} seconds")
         report = json.loads(inside(NORTH, "iperf3", "-c", inner, "-t", str(SECONDS), "--json"))
+        if "sum_received" not in report["end"]:
+            raise SystemExit(f"iperf3: {report.get('error', 'no result')}")
         received = report["end"]["sum_received"]
         print(f"      {received['bytes'] / 2**20:.0f} MiB at {received['bits_per_second'] / 1e6:.0f} Mbit/s")
 

