@@ -26,9 +26,10 @@ LAYERS = [
     ["wgpy.tun.offload"],
     ["wgpy.device"],
     ["wgpy.config"],
-    ["wgpy.net", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.tunnel"],
     ["wgpy.daemon"],
+    ["wgpy.namespace"],
     ["wgpy.cli"],
     ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
 ]

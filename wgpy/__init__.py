@@ -1,6 +1,7 @@
 """wgpy: a complete userspace WireGuard in pure Python, for Linux.
 
-`Device` is the protocol without input, output or a clock; `Tunnel` runs one on asyncio between a TUN and UDP sockets.
+`Device` is the protocol without input, output or a clock; `Tunnel` runs one on asyncio between a TUN and UDP sockets;
+`connect` gives one a network namespace of its own, without root, and sockets in there.
 The names below are the public interface; each is loaded when it is first used.
 """
 
@@ -33,14 +34,20 @@ if TYPE_CHECKING:
     from wgpy.endpoint import Endpoint as Endpoint
     from wgpy.errors import ConfigError as ConfigError
     from wgpy.errors import ControlError as ControlError
+    from wgpy.errors import HandshakeTimeout as HandshakeTimeout
     from wgpy.errors import KeyFormatError as KeyFormatError
+    from wgpy.errors import NamespaceError as NamespaceError
     from wgpy.errors import NetworkError as NetworkError
+    from wgpy.errors import ResolveError as ResolveError
     from wgpy.errors import SocketError as SocketError
     from wgpy.errors import TunError as TunError
+    from wgpy.errors import TunnelClosedError as TunnelClosedError
     from wgpy.errors import WgpyError as WgpyError
     from wgpy.keys import PresharedKey as PresharedKey
     from wgpy.keys import PrivateKey as PrivateKey
     from wgpy.keys import PublicKey as PublicKey
+    from wgpy.namespace.connect import NamespaceTunnel as NamespaceTunnel
+    from wgpy.namespace.connect import connect as connect
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
@@ -57,9 +64,11 @@ _HOMES = {
     "wgpy.device.status": ("DeviceStatus", "PeerStatus"),
     "wgpy.endpoint": ("Endpoint",),
     "wgpy.errors": (
-        "ConfigError", "ControlError", "KeyFormatError", "NetworkError", "SocketError", "TunError", "WgpyError",
+        "ConfigError", "ControlError", "HandshakeTimeout", "KeyFormatError", "NamespaceError", "NetworkError",
+        "ResolveError", "SocketError", "TunError", "TunnelClosedError", "WgpyError",
     ),
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
+    "wgpy.namespace.connect": ("NamespaceTunnel", "connect"),
     "wgpy.tun.linux": ("LinuxTun",),
     "wgpy.tun.memory": ("MemoryTun",),
     "wgpy.tunnel": ("Tunnel",),

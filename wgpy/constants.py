@@ -41,6 +41,7 @@ UNDER_LOAD_STICKINESS: Final = 1.0
 MAX_PEERS: Final = 1 << 20
 MAX_STAGED_PACKETS: Final = 128
 DEFAULT_MTU: Final = 1420
+OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 
 # Outer traffic class of initiations and responses: AF41 (kernel messages.h).
 HANDSHAKE_TRAFFIC_CLASS: Final = 0x88

@@ -9,7 +9,11 @@
     ├── TunError            /dev/net/tun, its ioctls, or an interface that went away
     ├── SocketError         the UDP port or a socket option
     ├── NetworkError        an address, route, rule or link that could not be set
-    └── ControlError        a running interface that could not be reached or refused a request
+    ├── ControlError        a running interface that could not be reached or refused a request
+    ├── NamespaceError      a tunnel's own network namespace that could not be made, or was lost with its helper
+    ├── ResolveError        a name that could not be resolved through a tunnel
+    ├── HandshakeTimeout    a peer that did not answer in time (also a TimeoutError)
+    └── TunnelClosedError   the tunnel under a connection is gone (also a ConnectionError)
 
 A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
 """
@@ -45,3 +49,19 @@ class NetworkError(WgpyError):
 
 class ControlError(WgpyError):
     """A running interface could not be reached."""
+
+
+class NamespaceError(WgpyError):
+    """A network namespace could not be made, or its helper ended: the message says which door is shut."""
+
+
+class ResolveError(WgpyError):
+    """The name servers of a tunnel's configuration gave no address."""
+
+
+class HandshakeTimeout(WgpyError, TimeoutError):
+    """A peer did not complete a handshake in the time given."""
+
+
+class TunnelClosedError(WgpyError, ConnectionError):
+    """The tunnel was closed, or failed, while something still used it."""

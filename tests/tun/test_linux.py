@@ -18,7 +18,7 @@ from tests.support import reference
 from tests.support.netns import in_fresh_namespace
 from tests.tun.test_offload import V4, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from wgpy.errors import TunError
-from wgpy.tun import linux
+from wgpy.tun import attach
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4, MERGEABLE, PLAIN, IoVector
 
@@ -200,7 +200,7 @@ def test_a_bad_name_is_refused(name: str) -> None:
 
 
 def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linux, "TUN_PATH", "/dev/net/no-such-tun")
+    monkeypatch.setattr(attach, "TUN_PATH", "/dev/net/no-such-tun")
     with pytest.raises(TunError, match="modprobe tun"):
         LinuxTun.open()
 

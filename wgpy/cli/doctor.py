@@ -103,7 +103,8 @@ def _privilege(name: str) -> Iterator[Finding]:
 def _tun(name: str) -> Iterator[Finding]:
     """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
     from wgpy.net.netlink import Netlink
-    from wgpy.tun.linux import TUN_PATH, LinuxTun
+    from wgpy.tun.attach import TUN_PATH
+    from wgpy.tun.linux import LinuxTun
     from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4
 
     try:

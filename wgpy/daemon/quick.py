@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config.values import InterfaceConfig
+from wgpy.constants import OUTER_OVERHEAD
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
@@ -25,7 +26,6 @@ from wgpy.errors import NetworkError, WgpyError
 from wgpy.net import dns, firewall
 from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
 
-OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 FALLBACK_MTU: Final = 1500
 FIRST_TABLE: Final = 51820
 EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))

@@ -20,6 +20,7 @@ from typing import Final, Self
 from wgpy.burst import Burst
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
+from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_UDP_L4,
@@ -32,25 +33,18 @@ from wgpy.tun.offload import (
     split,
 )
 
-TUN_PATH: Final = "/dev/net/tun"
-
-_TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
 _IFF_UP: Final = 0x1
-_IFF_TUN: Final = 0x0001
-_IFF_NO_PI: Final = 0x1000
-_IFF_VNET_HDR: Final = 0x4000
 _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
 _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the file has lost its interface
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
-_ifreq_flags = Struct("=16sH22x")
 _ifreq_mtu = Struct("=16si20x")
 
 log = logging.getLogger("wgpy.tun")
@@ -87,17 +81,12 @@ class LinuxTun:
         encoded = name.encode()
         if not 0 < len(encoded) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
             raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
-        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0)
         try:
-            fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = attach(name, offload=offload)
         except OSError as error:
             raise TunError(_why_not(name, error)) from error
         try:
-            ioctl(fd, _TUNSETIFF, _ifreq_flags.pack(encoded, flags))
             return cls.adopt(fd, offload=offload)
-        except OSError as error:
-            os.close(fd)
-            raise TunError(_why_not(name, error)) from error
         except TunError:
             os.close(fd)
             raise
@@ -109,10 +98,10 @@ class LinuxTun:
         Raises TunError, and leaves the descriptor open, if it is attached to nothing or to something else.
         """
         try:
-            encoded, flags = _ifreq_flags.unpack(ioctl(fd, _TUNGETIFF, bytes(_ifreq_flags.size)))
-            if not flags & _IFF_TUN or not flags & _IFF_NO_PI:
+            encoded, flags = ifreq_flags.unpack(ioctl(fd, _TUNGETIFF, bytes(ifreq_flags.size)))
+            if not flags & IFF_TUN or not flags & IFF_NO_PI:
                 raise TunError(f"file descriptor {fd} is not a TUN with IFF_NO_PI: open it with IFF_TUN | IFF_NO_PI")
-            vnet_header = bool(flags & _IFF_VNET_HDR)
+            vnet_header = bool(flags & IFF_VNET_HDR)
             if vnet_header:
                 ioctl(fd, _TUNSETVNETHDRSZ, VNET_HEADER_SIZE.to_bytes(4, sys.byteorder))
             merging = _set_offloads(fd, wanted=offload) if vnet_header else frozenset[int]()
@@ -213,12 +202,12 @@ class LinuxTun:
         Raises TunError when it went away.
         """
         try:
-            encoded, _ = _ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(_ifreq_flags.size)))  # it may be renamed
+            encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))  # it may be renamed
         except OSError as error:
             raise self._gone(error) from error
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             try:
-                _, flags = _ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, _ifreq_flags.pack(encoded, 0)))
+                _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
                 _, mtu = _ifreq_mtu.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(encoded, 0)))
             except OSError:
                 return None

@@ -1,0 +1,54 @@
+"""A WireGuard server behind Debian's wireguard-go, and a configuration with which to reach it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.interop.conftest import Cable
+from tests.interop.conftest import cable as cable
+from tests.support.netns import Namespace
+from tests.support.peers import Side, WireguardGo, peer_section
+from wgpy.config import wgquick
+from wgpy.config.values import InterfaceConfig
+
+PORT = 8080
+
+
+@dataclass
+class Server:
+    """What is at the far end of a cable. `config` is of who calls from `client`."""
+
+    client: Namespace
+    side: Side
+    config: InterfaceConfig
+    text: str
+
+    @property
+    def address(self) -> str:
+        return self.side.inner4
+
+    def run_beside(self, cleanup: ExitStack, *command: str) -> None:
+        """Run a server there that says "ready"; it ends with the test."""
+        process = self.side.namespace.popen(*command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        cleanup.callback(process.stdout.close)
+
+
+@pytest.fixture
+def server(cable: Cable) -> Server:
+    """Behind wireguard-go: `tests.namespace.serve` on PORT of its IPv4 and IPv6 addresses."""
+    left, right = cable.left, cable.right
+    interface = WireguardGo(right, peer_section(left, endpoint=None))
+    cable.cleanup.callback(interface.close)
+    lines = ["[Interface]", f"PrivateKey = {left.key.base64()}", f"Address = {left.inner4}/24, {left.inner6}/64"]
+    text = "\n".join([*lines, peer_section(right), ""])
+    found = Server(left.namespace, right, wgquick.parse(text).config, text)
+    for address in (right.inner4, right.inner6):
+        found.run_beside(cable.cleanup, sys.executable, "-m", "tests.namespace.serve", address, str(PORT))
+    return found

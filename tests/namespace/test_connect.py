@@ -1,0 +1,179 @@
+"""connect() as an unprivileged user, against Debian's wireguard-go: the kernel's sockets, through the tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import wgpy
+from tests.interop.conftest import Cable
+from tests.namespace.conftest import PORT, Server
+from tests.support.nobody import NOBODY, as_nobody
+from tests.support.peers import capture, wait_for
+from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.effects import EventKind
+
+pytestmark = pytest.mark.root
+
+
+async def download(tunnel: wgpy.NamespaceTunnel, address: str, size: int) -> None:
+    """Fetch so many bytes, and check them by their SHA-256."""
+    reader, writer = await tunnel.open_connection(address, PORT)
+    writer.write(b"send %d\n" % size)
+    digest = hashlib.sha256()
+    while size > 0:
+        chunk = await reader.read(min(size, 1 << 20))
+        assert chunk
+        digest.update(chunk)
+        size -= len(chunk)
+    assert await reader.readexactly(32) == digest.digest()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def upload(tunnel: wgpy.NamespaceTunnel, address: str, content: bytes) -> None:
+    reader, writer = await tunnel.open_connection(address, PORT)
+    writer.write(b"take %d\n" % len(content) + content)
+    assert await reader.readexactly(32) == hashlib.sha256(content).digest()
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("family", ["inner4", "inner6"])
+def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
+    address = getattr(server.side, family)
+
+    async def main() -> None:
+        assert os.geteuid() == NOBODY
+        async with wgpy.connect(server.config) as tunnel:
+            await download(tunnel, address, 20_000_000)
+            await upload(tunnel, address, os.urandom(5_000_000))
+            (peer,) = tunnel.status().peers
+            assert peer.rx_bytes > 20_000_000
+
+    as_nobody(server.client, main)
+
+
+def test_only_wireguard_is_seen_outside(server: Server) -> None:
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel:
+            await download(tunnel, server.address, 100_000)
+
+    with capture(server.client, "veth0", "(ip and not icmp) or (ip6 and (tcp or udp))") as seen:
+        as_nobody(server.client, main)
+    assert len(seen) > 50
+    foreign = [line for line in seen if f".{server.side.port}" not in line or "UDP" not in line]
+    assert foreign == []
+
+
+def test_a_thousand_connections_at_once(server: Server) -> None:
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel, asyncio.timeout(60):
+            everybody = asyncio.Barrier(1000)
+
+            async def one() -> None:
+                reader, writer = await tunnel.open_connection(server.address, PORT)
+                await everybody.wait()
+                writer.write(b"take 5\nhello")
+                assert await reader.readexactly(32) == hashlib.sha256(b"hello").digest()
+                writer.close()
+                await writer.wait_closed()
+
+            await asyncio.gather(*(one() for _ in range(1000)))
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, max(4096, before[1])))
+    try:
+        as_nobody(server.client, main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_datagrams(server: Server) -> None:
+    class Client(asyncio.DatagramProtocol):
+        def __init__(self) -> None:
+            self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def datagram_received(self, data: bytes, addr: object) -> None:
+            self.received.set_result(data)
+
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel, asyncio.timeout(10):
+            transport, client = await tunnel.create_datagram_endpoint(Client, remote_addr=(server.address, PORT))
+            transport.sendto(b"hello")
+            assert await client.received == b"hello"
+
+    as_nobody(server.client, main)
+
+
+def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, server: Server) -> None:
+    async def main() -> None:
+        answered = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"you are " + writer.get_extra_info("peername")[0].encode())
+            writer.close()
+            await writer.wait_closed()
+            answered.set()
+
+        async with wgpy.connect(server.config) as tunnel, asyncio.timeout(20):
+            await tunnel.wait_for_handshake(server.side.public_key)
+            await tunnel.start_server(answer, port=80)
+            ready.touch()
+            await answered.wait()
+
+    cable.directory.chmod(0o777)
+    for parent in cable.directory.parents[:2]:
+        parent.chmod(0o755)
+    ready, to = cable.directory / "listening", f"/dev/tcp/{cable.left.inner4}/80"
+    fetch = f"until [ -e {ready} ]; do sleep 0.05; done; exec 3<>{to}; cat <&3"
+    visitor = server.side.namespace.popen("bash", "-c", fetch, stdout=-1)
+    as_nobody(server.client, main)
+    assert visitor.communicate(timeout=10)[0] == f"you are ::ffff:{server.address}"
+
+
+def test_peers_come_and_go_while_it_runs(server: Server) -> None:
+    async def refused(tunnel: wgpy.NamespaceTunnel) -> None:
+        with pytest.raises(OSError, match="Connect call failed") as raised:
+            await tunnel.open_connection(server.address, PORT)
+        assert raised.value.errno == errno.EHOSTUNREACH
+
+    async def main() -> None:
+        (peer,) = server.config.peers
+        async with wgpy.connect(replace(server.config, peers=())) as tunnel:
+            await refused(tunnel)
+            events = tunnel.events()
+            await tunnel.reconfigure(server.config)
+            await download(tunnel, server.address, 1000)
+            event = await anext(events)
+            assert (event.kind, event.public_key) == (EventKind.HANDSHAKE_COMPLETED, peer.public_key)
+            tunnel.configure(DeviceChange(peers=(PeerChange(public_key=peer.public_key, remove=True),)))
+            await refused(tunnel)
+
+    as_nobody(server.client, main)
+
+
+def test_nothing_is_left_behind(server: Server) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            async with wgpy.connect(server.config) as tunnel:
+                await download(tunnel, server.address, 1000)
+
+    def helpers() -> list[bytes]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += [path.read_bytes()] if path.stat().st_uid == NOBODY else []
+            except OSError:
+                continue
+        return [line for line in found if b"wgpy.namespace.helper" in line]
+
+    as_nobody(server.client, main)
+    assert wait_for(lambda: not helpers())

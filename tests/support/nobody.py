@@ -1,0 +1,63 @@
+"""A test body as an unprivileged user, in a network namespace: as who has neither root nor capabilities runs wgpy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.netns import Namespace
+from wgpy.namespace.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, unshare
+
+NOBODY: Final = 65534
+ROOT: Final = Path(__file__).parents[2]
+TUN_DEVICE: Final = os.makedev(10, 200)
+
+
+def as_nobody(namespace: Namespace, main: Callable[[], Coroutine[Any, Any, None]], *, tun_mode: int = 0o666) -> None:
+    """Run a coroutine function in a child process as nobody; what it raises fails the test here."""
+
+    def body() -> None:
+        become_nobody(tun_mode)
+        asyncio.run(main())
+
+    namespace.call(body)
+
+
+def become_nobody(tun_mode: int = 0o666) -> None:
+    """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own."""
+    unshare(CLONE_NEWNS)
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    mount("tmpfs", "/mnt", "tmpfs")
+    os.mknod("/mnt/tun", stat.S_IFCHR | 0o600, TUN_DEVICE)
+    os.chmod("/mnt/tun", tun_mode)
+    mount("/mnt/tun", "/dev/net/tun", flags=MS_BIND)
+    _open_to_all(Path(sys.base_prefix), ROOT)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.environ["HOME"] = "/nonexistent"
+    os.chdir("/")
+
+
+def _open_to_all(*directories: Path) -> None:
+    """Let everybody reach directories that lie in a closed one, such as root's home."""
+    kept = {}
+    for number, directory in enumerate(directories):
+        for parent in reversed(directory.parents):
+            if not parent.stat().st_mode & 0o001:
+                place = Path(f"/mnt/{number}")
+                place.mkdir()
+                mount(str(directory), str(place), flags=MS_BIND | MS_REC)
+                kept[directory] = parent, place
+                break
+    for parent in {parent for parent, _ in kept.values()}:
+        mount("tmpfs", str(parent), "tmpfs")
+        parent.chmod(0o755)
+    for directory, (_, place) in kept.items():
+        directory.mkdir(parents=True)
+        mount(str(place), str(directory), flags=MS_BIND | MS_REC)

@@ -1,0 +1,131 @@
+"""The parent's side of the helper: start it, ask it, and notice its end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from wgpy.errors import NamespaceError
+from wgpy.namespace.doors import why_not
+from wgpy.namespace.helper import MAX_MESSAGE
+
+# -I and -S: nothing of the environment, the working directory or site-packages is imported, and it starts in 40 ms.
+_PROGRAM: Final = "import sys; sys.path.append({root!r}); from wgpy.namespace.{module} import main; main({arguments})"
+_TIMEOUT: Final = 10.0  # seconds for an answer
+_IN_FLIGHT: Final = 64  # requests that fit into the socket's buffer with certainty
+_MAX_FDS: Final = 3
+
+
+def isolated(module: str, arguments: str) -> list[str]:
+    """The command that runs `main` of a module of this package in an interpreter without anything else."""
+    root = str(Path(__file__).parents[2])
+    return [sys.executable, "-I", "-S", "-c", _PROGRAM.format(root=root, module=module, arguments=arguments)]
+
+
+class Helper:
+    """A running helper. `on_end` is called, from the loop, with why it ended on its own."""
+
+    def __init__(self) -> None:
+        """Start it. Raises NamespaceError."""
+        self.on_end: Callable[[NamespaceError], None] = lambda error: None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[list[int]]] = deque()
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._ended: NamespaceError | None = None
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fd = theirs.fileno()
+            try:
+                self._process = subprocess.Popen(
+                    isolated("helper", str(fd)),
+                    pass_fds=[fd],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C is the parent's
+                )
+            except OSError as error:
+                self._channel.close()
+                raise NamespaceError(f"the helper cannot be started: {error.strerror}") from error
+        self._channel.setblocking(False)
+        self._loop.add_reader(self._channel, self._readable)
+
+    async def ask(self, word: str, *arguments: Any, fds: int | None = None) -> list[int]:
+        """The file descriptors of an answer, which are the caller's to close; `fds` is how many are expected.
+
+        Raises NamespaceError for a step that failed, no answer in time, or the helper's end; OSError for a socket.
+        """
+        await self._slots.acquire()
+        if self._ended is not None:
+            self._slots.release()
+            raise self._ended
+        answer: asyncio.Future[list[int]] = self._loop.create_future()
+        try:
+            self._channel.send(json.dumps([word, *arguments]).encode())
+        except OSError as error:
+            self._slots.release()
+            raise NamespaceError(f"the namespace's helper cannot be reached: {error.strerror}") from error
+        self._waiting.append(answer)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                received = await answer
+        except TimeoutError:
+            raise NamespaceError(f"the namespace's helper has not answered for {_TIMEOUT:.0f} seconds") from None
+        if fds is not None and len(received) != fds:
+            _close(received)
+            raise OSError(errno.EMFILE, "Too many open files: raise `ulimit -n`")
+        return received
+
+    def close(self) -> None:
+        """End it. Who waits for an answer is told; sockets that it made live on."""
+        self._finish(NamespaceError("the tunnel's namespace is closed"))
+
+    def _readable(self) -> None:
+        try:
+            message, fds, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            message, fds = b"", []
+        if not message:
+            hint = "close the tunnel and connect again"
+            self._finish(NamespaceError(f"the helper (process {self._process.pid}) of the namespace ended: {hint}"))
+            self.on_end(self._ended or NamespaceError(hint))
+            return
+        self._slots.release()
+        waiting = self._waiting.popleft()
+        if waiting.done():  # whoever asked was cancelled
+            _close(fds)
+        elif not (answer := json.loads(message)):
+            waiting.set_result(fds)
+        elif answer["step"] == "socket":
+            waiting.set_exception(OSError(answer["errno"], os.strerror(answer["errno"])))
+        else:
+            waiting.set_exception(NamespaceError(why_not(answer["step"], answer["errno"])))
+
+    def _finish(self, error: NamespaceError) -> None:
+        if self._ended is not None:
+            return
+        self._ended = error
+        self._loop.remove_reader(self._channel)
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        while self._waiting:
+            self._slots.release()
+            if not (waiting := self._waiting.popleft()).done():
+                waiting.set_exception(error)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,108 @@
+"""The helper: a small process in a network namespace of its own, which makes there what its parent asks for.
+
+Run as `main(fd)` in a fresh interpreter. Requests come over `fd`, a SOCK_SEQPACKET socket, as JSON: a word and its
+arguments. Each is answered in order: `{}` and file descriptors (SCM_RIGHTS), or the step that failed and its errno.
+When the socket closes, the process ends, and with it what nobody else holds of the namespace. It never learns a key.
+
+    ["open", name, offload]             the TUN, the network namespace and, where one was made, the user namespace
+    ["configure", addresses, mtu]       nothing
+    ["socket", family, type, protocol]  the socket
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from wgpy.namespace import rtnetlink
+from wgpy.namespace.syscalls import CLONE_NEWNET, CLONE_NEWUSER, unshare
+from wgpy.tun.attach import attach
+
+MAX_MESSAGE: Final = 65536  # bytes of a request or an answer
+
+
+class _Failed(Exception):
+    """A step the system refused."""
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Failed(name, error.errno or errno.EIO) from error
+
+
+class _Helper:
+    def __init__(self) -> None:
+        self._name = ""
+
+    def open(self, name: str, offload: bool) -> list[int]:
+        self._name = name
+        made = _enter_new_namespaces()
+        with _step("TUN"):
+            tun = attach(name, offload=offload)
+        with _step("namespace"):
+            return [tun, *(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in made)]
+
+    def configure(self, addresses: list[str], mtu: int) -> list[int]:
+        with _step("network"):
+            rtnetlink.configure(self._name, addresses, mtu)
+        with suppress(OSError), open("/proc/sys/net/ipv4/ping_group_range", "w") as file:  # who is inside may ping
+            file.write(f"{os.getegid()} {os.getegid()}")
+        return []
+
+    def socket(self, family: int, kind: int, protocol: int) -> list[int]:
+        with _step("socket"):
+            return [socket.socket(family, kind, protocol).detach()]
+
+
+def _enter_new_namespaces() -> tuple[str, ...]:
+    """With privileges a network namespace; without, in a user namespace that grants them. The names of those made."""
+    try:
+        unshare(CLONE_NEWNET)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise _Failed("network namespace", error.errno) from error
+    else:
+        return ("net",)
+    uid, gid = os.geteuid(), os.getegid()
+    with _step("user namespace"):
+        unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    return ("net", "user")
+
+
+def main(fd: int) -> None:
+    """Serve until the parent is gone."""
+    helper = _Helper()
+    handlers: dict[str, Callable[..., list[int]]] = {
+        "open": helper.open,
+        "configure": helper.configure,
+        "socket": helper.socket,
+    }
+    with socket.socket(fileno=fd) as channel:
+        while request := channel.recv(MAX_MESSAGE):
+            word, *arguments = json.loads(request)
+            answer: dict[str, Any] = {}
+            fds: list[int] = []
+            try:
+                fds = handlers[word](*arguments)
+            except _Failed as failed:
+                answer = dict(zip(("step", "errno"), failed.args, strict=True))
+            try:
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+                channel.sendmsg([json.dumps(answer).encode()], [rights] if fds else [])
+            except BrokenPipeError:
+                return
+            finally:
+                for held in fds:
+                    os.close(held)

@@ -1,0 +1,74 @@
+"""The four netlink requests by which an interface is given addresses, an MTU and routes, as rtnetlink(7) has them.
+
+`wgpy.net.netlink` can do all this and more, but takes a third of a second to import; a helper is to be there at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from struct import Struct, pack, unpack_from
+from typing import Final
+
+_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 20, 24
+_REQUEST, _ACKNOWLEDGE, _CREATE = 0x1, 0x4, 0x400
+_IFF_UP: Final = 1
+_IFLA_MTU: Final = 4
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_NODAD: Final = 0x02  # nobody else is on the link
+_RTA_OIF: Final = 4
+_MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
+_SCOPE_LINK: Final = {4: 253, 6: 0}
+_nlmsghdr = Struct("=IHHII")
+_ifinfomsg = Struct("=BxHiII")
+_ifaddrmsg = Struct("=BBBBI")
+_rtmsg = Struct("=BBBBBBBBI")
+
+
+def set_up(name: str, mtu: int | None = None) -> None:
+    """Set a link up, with an MTU in bytes. Raises OSError."""
+    attributes = _attribute(_IFLA_MTU, pack("=I", mtu)) if mtu else b""
+    _request(_NEW_LINK, _ifinfomsg.pack(0, 0, socket.if_nametoindex(name), _IFF_UP, _IFF_UP) + attributes)
+
+
+def add_address(name: str, address: IPv4Interface | IPv6Interface) -> None:
+    """Give a link an address; its network becomes a route. Raises OSError."""
+    index, packed = socket.if_nametoindex(name), address.ip.packed
+    body = _ifaddrmsg.pack(_family(address.version), address.network.prefixlen, _IFA_NODAD, 0, index)
+    _request(_NEW_ADDRESS, body + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed))
+
+
+def add_default_route(name: str, version: int) -> None:
+    """Lead everything of IPv4 or IPv6 into a link. Raises OSError."""
+    scope = _SCOPE_LINK[version]
+    body = _rtmsg.pack(_family(version), 0, 0, 0, _MAIN_TABLE, _BOOT, scope, _UNICAST, 0)
+    _request(_NEW_ROUTE, body + _attribute(_RTA_OIF, pack("=I", socket.if_nametoindex(name))))
+
+
+def configure(name: str, addresses: list[str], mtu: int) -> None:
+    """All of it: loopback up; the link up, with its addresses, and a default route for each family of theirs."""
+    set_up("lo")
+    set_up(name, mtu)
+    interfaces = [ip_interface(address) for address in addresses]
+    for interface in interfaces:
+        add_address(name, interface)
+    for version in sorted({interface.version for interface in interfaces}):
+        add_default_route(name, version)
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _request(kind: int, body: bytes) -> None:
+    flags = _REQUEST | _ACKNOWLEDGE | _CREATE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.sendto(_nlmsghdr.pack(_nlmsghdr.size + len(body), kind, flags, 1, 0) + body, (0, 0))
+        (number,) = unpack_from("=i", netlink.recv(4096), _nlmsghdr.size)
+    if number:
+        raise OSError(-number, os.strerror(-number))

@@ -1,0 +1,48 @@
+"""unshare(2), setns(2), mount(2) and prctl(2), by libc: Python 3.11 has none of them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWNET: Final = 0x40000000
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x40000
+_MNT_DETACH: Final = 2
+_PR_SET_PDEATHSIG: Final = 1
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces of these kinds for new ones. Raises OSError, as all of these do."""
+    _check(_libc.unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that `fd` is."""
+    _check(_libc.setns(fd, kind))
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0) -> None:
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None))
+
+
+def unmount(target: str) -> None:
+    """Take a mount out of sight; what was bound from it stays."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def die_with_parent(number: int) -> None:
+    """Be sent this signal when the thread that started this process ends."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
