@@ -30,6 +30,7 @@ LAYERS = [
     ["wgpy.tunnel"],
     ["wgpy.daemon"],
     ["wgpy.namespace"],
+    ["wgpy.relay"],
     ["wgpy.cli"],
     ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
 ]

@@ -15,6 +15,7 @@ need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
 need sysctl procps
 need tcpdump tcpdump
+need curl curl
 need tshark tshark
 need systemd-analyze systemd
 need groff groff

@@ -6,6 +6,7 @@ A probe opens, binds or asks for what a tunnel would, gives it back at once, and
 from __future__ import annotations
 
 import argparse
+import asyncio
 import errno
 import json
 import os
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any, Final, Literal
 
 import wgpy
 from wgpy.daemon import uapi_client
-from wgpy.errors import NetworkError, SocketError, TunError
+from wgpy.errors import NamespaceError, NetworkError, SocketError, TunError
 
 _STATUS: Final = Path("/proc/self/status")
 _SYSCTL: Final = Path("/proc/sys/net")
@@ -97,7 +99,41 @@ def _privilege(name: str) -> Iterator[Finding]:
         yield Finding(name, "ok", "CAP_NET_ADMIN is there")
     else:
         remedy = "run as root; in a container: --cap-add NET_ADMIN --device /dev/net/tun"
-        yield Finding(name, "fail", "CAP_NET_ADMIN is missing: interfaces cannot be made or configured", remedy)
+        message = "CAP_NET_ADMIN is missing: the host's interfaces cannot be made or configured"
+        yield Finding(name, _unless_without_root(), message, remedy)
+
+
+def _without_root(name: str) -> Iterator[Finding]:
+    """What `wgpy.connect`, exec, proxy, forward and stdio need."""
+    if shut := _shut_door():
+        yield Finding(name, "warn", f"no tunnels in namespaces of their own: {shut}")
+    else:
+        yield Finding(name, "ok", "tunnels in namespaces of their own: wgpy exec, proxy, forward, stdio, wgpy.connect")
+
+
+@cache
+def _shut_door() -> str:
+    """Why a tunnel may not have a network namespace of its own; empty if it may."""
+    from wgpy.namespace.client import Helper
+
+    async def try_it() -> None:
+        helper = Helper()
+        try:
+            for fd in await helper.ask("open", "wgpydoctor", True):
+                os.close(fd)
+        finally:
+            helper.close()
+
+    try:
+        asyncio.run(try_it())
+    except NamespaceError as error:
+        return str(error)
+    return ""
+
+
+def _unless_without_root() -> Literal["warn", "fail"]:
+    """How bad it is that the host's network is closed to us."""
+    return "fail" if _shut_door() else "warn"
 
 
 def _tun(name: str) -> Iterator[Finding]:
@@ -110,7 +146,7 @@ def _tun(name: str) -> Iterator[Finding]:
     try:
         tun = LinuxTun.open("wgpydoctor%d")
     except TunError as error:
-        yield Finding(name, "fail", str(error))
+        yield Finding(name, _unless_without_root(), str(error))
         return
     try:
         yield Finding(name, "ok", f"{TUN_PATH} makes interfaces")
@@ -344,6 +380,7 @@ def _fails(*command: str) -> str:
 PROBES: Final[tuple[Callable[[str], Iterator[Finding]], ...]] = (
     _packages,
     _privilege,
+    _without_root,
     _tun,
     _uapi_sockets,
     _udp,

@@ -45,7 +45,7 @@ from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.client import Helper
+from wgpy.namespace.client import Helper, isolated
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
@@ -331,6 +331,18 @@ class NamespaceTunnel(Tunnel):
             return await self.socket(AF_INET, kind)
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
         return sock
+
+    async def create_subprocess_exec(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
+        """As asyncio.create_subprocess_exec, in the tunnel's namespace: all its traffic goes through the tunnel.
+
+        /etc/resolv.conf names the configuration's DNS there, or nobody. The process is killed when this one ends. It
+        exits with 127 for a command that is not found, 126 for one that cannot be run, 125 if it may not enter.
+        """
+        words = [f"nameserver {server}" for server in self.config.dns]
+        words += [f"search {' '.join(self.config.dns_search)}"] if self.config.dns_search else []
+        resolv_conf = "".join(f"{line}\n" for line in words)
+        arguments = f"{self.namespaces!r}, {resolv_conf!r}, {command!r}"
+        return await asyncio.create_subprocess_exec(*isolated("enter", arguments), pass_fds=self.namespaces, **options)
 
     # Peers.
 

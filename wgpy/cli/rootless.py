@@ -1,0 +1,284 @@
+"""`wgpy exec`, `proxy`, `forward` and `stdio`: a tunnel for whom no privileges are needed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wgpy.cli.files import CONFIG_HELP, locate
+from wgpy.config import wgquick
+from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place, split
+from wgpy.daemon.files import read_text
+from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError, WgpyError
+
+if TYPE_CHECKING:
+    from wgpy.config.values import InterfaceConfig
+    from wgpy.namespace.connect import NamespaceTunnel
+
+_PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_CHUNK: Final = 1 << 16
+
+
+def add(verbs: Any) -> None:
+    """Add the commands to the command line."""
+    needs = (
+        "No privileges are needed: the tunnel has a network namespace of its own. What may be in the way: wgpy doctor."
+    )
+    run = verbs.add_parser(
+        "exec",
+        help="run a program whose only network is the tunnel",
+        description=f"Run a program in the tunnel's network, with the configuration's name servers. {needs}",
+        epilog="Example: wgpy exec wg0.conf -- curl http://10.0.0.2/. The program's exit status is passed on.",
+    )
+    run.set_defaults(call=_exec)
+    proxy = verbs.add_parser(
+        "proxy",
+        help="a SOCKS5 or HTTP proxy into a tunnel",
+        description="Serve a proxy on this host, through which other programs use the tunnel, names resolved at its "
+        f"far end; and whatever wireproxy's sections in the file say. {needs}",
+        epilog="Example: wgpy proxy wg0.conf --socks 127.0.0.1:1080; curl --socks5-hostname 127.0.0.1:1080 URL",
+    )
+    proxy.set_defaults(call=_proxy)
+    forward = verbs.add_parser(
+        "forward",
+        help="forward ports into a tunnel and out of it, as ssh -L and -R",
+        description=f"Forward TCP and UDP between this host and the tunnel. {needs}",
+        epilog="Example: wgpy forward wg0.conf -L 8080:10.0.0.5:80 -L 5353:10.0.0.1:53/udp -R 8000:localhost:80",
+    )
+    forward.set_defaults(call=_forward)
+    stdio = verbs.add_parser(
+        "stdio",
+        help="standard input and output as a connection through a tunnel",
+        description=f"Connect to HOST:PORT through the tunnel and pass bytes from and to standard streams. {needs}",
+        epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %%h:%%p' server.internal",
+    )
+    stdio.set_defaults(call=_stdio)
+    for verb in (run, proxy, forward, stdio):
+        verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
+        verb.add_argument("--wait", type=float, metavar="SECONDS", help="fail if no peer has answered after so long")
+        verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --")
+    proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
+    proxy.add_argument("--http", metavar="[HOST:]PORT", help="serve an HTTP proxy there")
+    proxy.add_argument("--auth", metavar="FILE", help="a file with NAME:PASSWORD, which clients must give")
+    for name, what in (("-L", "from this host into the tunnel"), ("-R", "from the tunnel to this host's network")):
+        forward.add_argument(
+            name, metavar="[HOST:]PORT:HOST:PORT[/udp]", action="append", default=[], dest=name[1], help=what
+        )
+    stdio.add_argument("target", nargs="?", metavar="HOST:PORT", help="without it, [STDIOTunnel] of the file")
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    config, _ = _load(arguments.config)
+
+    async def main() -> int:
+        async with _connected(config, arguments.wait) as tunnel:
+            process = await tunnel.create_subprocess_exec(*arguments.command)
+            loop = asyncio.get_running_loop()
+            for number in _PASSED_ON:
+                loop.add_signal_handler(number, _pass_on, process, number)
+            waiting = asyncio.create_task(process.wait())
+            lost = asyncio.create_task(tunnel.wait_closed())
+            await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                process.kill()
+                await waiting
+                await lost
+            lost.cancel()
+            status = waiting.result()
+            return 128 - status if status < 0 else status
+
+    return _run(main, arguments)
+
+
+def _pass_on(process: asyncio.subprocess.Process, number: int) -> None:
+    """To a child in the foreground the terminal's own signals have come already."""
+    from_terminal = number in (signal.SIGINT, signal.SIGQUIT)
+    if from_terminal and sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp():
+        return
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _proxy(arguments: argparse.Namespace) -> int:
+    config, services = _load(arguments.config)
+    user, password = _credentials(arguments.auth)
+    asked = [("socks5", arguments.socks), ("http", arguments.http)]
+    own = [Proxy(kind, parse_place(at, host="127.0.0.1"), user, password) for kind, at in asked if at]  # type: ignore[arg-type]
+    services = replace(services, proxies=(*own, *services.proxies))
+    if not services.proxies and not services.forwards:
+        raise ConfigError("nothing to serve: give --socks 127.0.0.1:1080 or --http 127.0.0.1:3128")
+    return _run(lambda: _serve(config, services, arguments.wait), arguments)
+
+
+def _forward(arguments: argparse.Namespace) -> int:
+    config, services = _load(arguments.config)
+    own = [parse_forward(text) for text in arguments.L] + [parse_forward(text, reverse=True) for text in arguments.R]
+    services = Services(forwards=(*own, *services.forwards))
+    if not services.forwards:
+        raise ConfigError("nothing to forward: give -L 8080:10.0.0.5:80 or -R 8000:localhost:80")
+    return _run(lambda: _serve(config, services, arguments.wait), arguments)
+
+
+async def _serve(config: InterfaceConfig, services: Services, wait: float | None) -> int:
+    from wgpy.relay.forward import forward_datagrams, forward_streams
+    from wgpy.relay.http import serve_http
+    from wgpy.relay.networks import HostNetwork
+    from wgpy.relay.socks import serve_socks
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _connected(config, wait) as tunnel:
+        for proxy in services.proxies:
+            with _listening(proxy.listen):
+                server = await (serve_socks if proxy.kind == "socks5" else serve_http)(proxy, tunnel)
+            _say(f"{proxy.kind} on {_bound(server)}")
+        for forward in services.forwards:
+            networks = (tunnel, HostNetwork()) if forward.reverse else (HostNetwork(), tunnel)
+            start = forward_datagrams if forward.protocol == "udp" else forward_streams
+            with _listening(forward.listen):
+                listener: Any = await start(networks[0], forward.listen, networks[1], forward.target)
+            _say(str(replace(forward, listen=_bound(listener))))
+        _say("ready")
+        stopping = asyncio.create_task(stop.wait())
+        closed = asyncio.create_task(tunnel.wait_closed())
+        await asyncio.wait((stopping, closed), return_when=asyncio.FIRST_COMPLETED)
+        if closed.done():
+            await closed
+            raise TunnelClosedError("the tunnel has ended")
+        closed.cancel()
+    return 0
+
+
+def _stdio(arguments: argparse.Namespace) -> int:
+    config, services = _load(arguments.config)
+    target = parse_place(arguments.target) if arguments.target else services.stdio
+    if target is None or not target.host:
+        raise ConfigError("nowhere to connect to: give HOST:PORT, or [STDIOTunnel] with Target in the file")
+
+    async def main() -> int:
+        async with _connected(config, arguments.wait) as tunnel:
+            from wgpy.relay.networks import reason
+
+            try:
+                sock = await tunnel.connected_socket(*target)
+            except OSError as error:
+                raise NetworkError(f"{target}: {reason(error)}") from error
+            sock.setblocking(True)
+            loop = asyncio.get_running_loop()
+            ended = asyncio.Event()
+
+            def send() -> None:
+                with suppress(OSError):
+                    while data := os.read(0, _CHUNK):
+                        sock.sendall(data)
+                    sock.shutdown(1)
+
+            def receive() -> None:
+                with suppress(OSError):
+                    while data := sock.recv(_CHUNK):
+                        while data:
+                            data = data[os.write(1, data) :]
+                loop.call_soon_threadsafe(ended.set)
+
+            # Threads, because standard streams may be files, and non-blocking they would be so for others too.
+            for body in (send, receive):
+                threading.Thread(target=body, daemon=True).start()
+            await ended.wait()
+            sock.close()
+            return 0
+
+    return _run(main, arguments)
+
+
+@asynccontextmanager
+async def _connected(config: InterfaceConfig, wait: float | None) -> AsyncIterator[NamespaceTunnel]:
+    from wgpy.namespace.connect import connect
+
+    async with connect(config) as tunnel:
+        if wait is not None:
+            await _answered(tunnel, config, wait)
+        yield tunnel
+
+
+async def _answered(tunnel: NamespaceTunnel, config: InterfaceConfig, seconds: float) -> None:
+    """Return when some peer has answered. Raises HandshakeTimeout."""
+    waiting = [asyncio.create_task(tunnel.wait_for_handshake(peer.public_key, seconds)) for peer in config.peers]
+    failure = HandshakeTimeout("there is no peer to wait for")
+    try:
+        for each in asyncio.as_completed(waiting):
+            try:
+                return await each
+            except HandshakeTimeout as error:
+                failure = error
+        raise failure
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, int]], arguments: argparse.Namespace) -> int:
+    import logging
+
+    logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="wgpy: %(message)s")
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def _load(config: str) -> tuple[InterfaceConfig, Services]:
+    """What a file says of the tunnel and of what to serve; hooks are not run, and it may be anywhere."""
+    path = Path(config) if "/" in config or config.endswith(".conf") else locate(config)[1]
+    text, services = split(read_text(path), str(path))
+    if services.config:
+        path = path.parent / services.config
+        text = read_text(path)
+    file = wgquick.parse(text, str(path))
+    for problem in file.warnings:
+        print(f"{problem} (warning)", file=sys.stderr)
+    return file.config, services
+
+
+def _credentials(path: str | None) -> tuple[str, str]:
+    if path is None:
+        return "", ""
+    user, colon, password = read_text(Path(path)).strip().partition(":")
+    if not colon or not user or "\n" in password:
+        raise ConfigError(f"{path}: expected one line, NAME:PASSWORD")
+    return user, password
+
+
+@contextmanager
+def _listening(place: Place) -> Iterator[None]:
+    """Say where it was that one could not listen."""
+    try:
+        yield
+    except WgpyError:
+        raise
+    except OSError as error:
+        from wgpy.relay.networks import reason
+
+        raise NetworkError(f"cannot listen on {place}: {reason(error)}") from error
+
+
+def _bound(listener: Any) -> Place:
+    """Where a server, or a datagram transport, has come to listen."""
+    sock = listener.sockets[0] if hasattr(listener, "sockets") else listener.get_extra_info("socket")
+    return Place(*sock.getsockname()[:2])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,165 @@
+"""What is to be served through a tunnel: wireproxy's extra sections in a wg-quick file, and ssh's words for forwards.
+
+wireproxy's files are wg-quick's with sections that say what to listen on and where to lead it. `split` takes those out
+and leaves the rest with its line numbers, for `wgquick.parse`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Final, Literal, NamedTuple
+
+from wgpy.config.wgquick import ConfigFileError, Problem
+from wgpy.errors import ConfigError
+
+_PLACE: Final = re.compile(r"(?:(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:\s]*)):)?([0-9]{1,5})")
+_COMMENT: Final = re.compile(r"(?:^|\s)[#;].*")
+
+
+class Place(NamedTuple):
+    """A host and a port; an empty host is every address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host or '*'}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What comes to `listen` goes to `target`: from this host into the tunnel, or the other way if `reverse`."""
+
+    listen: Place
+    target: Place
+    reverse: bool = False
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    def __str__(self) -> str:
+        where = " in the tunnel" if self.reverse else ""
+        return f"{self.protocol} {self.listen}{where} -> {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy on this host. With a `username` clients must give it, and the password."""
+
+    kind: Literal["socks5", "http"]
+    listen: Place
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that a file wants served."""
+
+    proxies: tuple[Proxy, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+    stdio: Place | None = None
+    config: str = ""  # of WGConfig: the file that has [Interface] and [Peer], instead of this one
+
+
+def parse_place(text: str, *, host: str = "") -> Place:
+    """HOST:PORT, [IPV6]:PORT, or PORT alone for `host`. Raises ConfigError."""
+    match = _PLACE.fullmatch(text.strip())
+    if match is None or int(match[3]) > 0xFFFF:
+        raise ConfigError(f"expected HOST:PORT or [IPV6]:PORT, not {text!a}")
+    if match[1]:
+        try:
+            ip_address(match[1])
+        except ValueError:
+            raise ConfigError(f"{match[1]!a} is not an IPv6 address") from None
+    return Place(match[1] or match[2] or ("" if ":" in text else host), int(match[3]))
+
+
+def parse_forward(text: str, *, reverse: bool = False) -> Forward:
+    """[HOST:]PORT:HOST:PORT, with /udp at the end for UDP, as `ssh -L` has it. Raises ConfigError.
+
+    Without its first host a forward listens on 127.0.0.1, a reverse one on every address of the tunnel.
+    """
+    words, slash, protocol = text.partition("/")
+    parts = re.findall(r"\[[^\]]*\]|[^:]+|(?<=:)(?=:)|^(?=:)", words)
+    if (slash and protocol not in ("tcp", "udp")) or len(parts) not in (3, 4):
+        raise ConfigError(f"expected [HOST:]PORT:HOST:PORT or the same with /udp, not {text!a}")
+    *listen, host, port = parts
+    try:
+        at = parse_place(":".join(listen), host="" if reverse else "127.0.0.1")
+        to = parse_place(f"{host}:{port}")
+    except ConfigError as error:
+        raise ConfigError(f"{text}: {error}") from None
+    if not to.host or not to.port:
+        raise ConfigError(f"{text}: expected a host and a port to lead to")
+    return Forward(at, to, reverse, "udp" if protocol == "udp" else "tcp")
+
+
+_KEYS: Final = {
+    "tcpclienttunnel": {"bindaddress", "target"},
+    "udpproxytunnel": {"bindaddress", "target"},
+    "tcpservertunnel": {"listenport", "target"},
+    "stdiotunnel": {"target"},
+    "socks5": {"bindaddress", "username", "password"},
+    "http": {"bindaddress", "username", "password"},
+}
+_OPTIONAL: Final = {"username", "password"}
+
+
+def split(text: str, filename: str = "") -> tuple[str, Services]:
+    """A file's text without wireproxy's sections, and what those say. Raises ConfigFileError with every problem."""
+    services = Services()
+    rest: list[str] = []
+    problems: list[Problem] = []
+    section, begun, values = "", 0, dict[str, str]()
+
+    def end_section() -> None:
+        nonlocal services
+        if not section:
+            return
+        try:
+            services = _with(services, section, values)
+        except ConfigError as error:
+            problems.append(Problem(filename, begun, "", f"[{section}]: {error}"))
+
+    seen_any = False
+    for number, line in enumerate(text.split("\n"), 1):
+        words = _COMMENT.sub("", line).strip()
+        if words.startswith("["):
+            end_section()
+            seen_any = True
+            name = words.strip("[]").strip()
+            section, begun, values = (name if name.lower() in _KEYS else ""), number, {}
+        elif section and words:
+            key, equals, value = (part.strip() for part in words.partition("="))
+            if not equals or key.lower() not in _KEYS[section.lower()]:
+                expected = ", ".join(sorted(_KEYS[section.lower()]))
+                problems.append(Problem(filename, number, key if equals else "", f"[{section}] knows {expected}"))
+            values[key.lower()] = value
+        elif not seen_any and words.lower().partition("=")[0].strip() == "wgconfig":
+            services = replace(services, config=words.partition("=")[2].strip().strip('"'))
+            line = ""
+        rest.append("" if section else line)
+    end_section()
+    if problems:
+        raise ConfigFileError(tuple(problems))
+    return "\n".join(rest), services
+
+
+def _with(services: Services, section: str, values: dict[str, str]) -> Services:
+    """The services and one section more."""
+    kind = section.lower()
+    if missing := _KEYS[kind] - _OPTIONAL - values.keys():
+        raise ConfigError(f"{', '.join(sorted(missing))} is missing")
+    if kind in ("socks5", "http"):
+        user, password = values.get("username", ""), values.get("password", "")
+        listen = parse_place(values["bindaddress"], host="127.0.0.1")
+        proxy = Proxy("http" if kind == "http" else "socks5", listen, user, password)
+        return replace(services, proxies=(*services.proxies, proxy))
+    target = parse_place(values["target"])
+    if kind == "stdiotunnel":
+        return replace(services, stdio=target)
+    reverse = kind == "tcpservertunnel"
+    listen = parse_place(values["listenport" if reverse else "bindaddress"], host="" if reverse else "127.0.0.1")
+    forward = Forward(listen, target, reverse, "udp" if kind == "udpproxytunnel" else "tcp")
+    return replace(services, forwards=(*services.forwards, forward))

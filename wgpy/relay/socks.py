@@ -1,0 +1,221 @@
+"""A SOCKS5 proxy: RFC 1928 with CONNECT and UDP ASSOCIATE, RFC 1929 for a name and a password.
+
+Names are resolved on the far side, by the tunnel's own name servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final
+
+from wgpy.config.services import Place, Proxy
+from wgpy.errors import ResolveError, WgpyError
+from wgpy.relay.networks import HostNetwork, Network, Stream, connect, join, log, reason, serve
+
+GREETING_TIMEOUT: Final = 20.0  # seconds until a client has said what it wants
+_VERSION: Final = 5
+_NO_AUTHENTICATION, _PASSWORD, _NO_METHOD = 0, 2, 0xFF
+_CONNECT, _ASSOCIATE = 1, 3
+_IPV4, _NAME, _IPV6 = 1, 3, 4
+_DONE, _FAILED, _NO_NETWORK, _NO_HOST, _REFUSED, _TIMED_OUT, _NO_COMMAND = 0, 1, 3, 4, 5, 6, 7
+_REPLIES: Final = {
+    errno.ECONNREFUSED: _REFUSED,
+    errno.ENETUNREACH: _NO_NETWORK,
+    errno.EHOSTUNREACH: _NO_HOST,
+    errno.ETIMEDOUT: _TIMED_OUT,
+}
+_MAX_NAMES: Final = 256  # that an association remembers
+
+
+class _Refused(Exception):
+    """What a client asked for that is not to be had: its reply's code."""
+
+
+async def serve_socks(proxy: Proxy, network: Network) -> asyncio.Server:
+    """Serve on this host what `proxy` says, leading into `network`. Raises OSError if it cannot listen."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = _Client(proxy, network, (reader, writer))
+        try:
+            async with asyncio.timeout(GREETING_TIMEOUT):
+                if not await client.authenticate():
+                    return
+                command, host, port = await client.request()
+            await (client.connect(host, port) if command == _CONNECT else client.associate(port))
+        except _Refused as refused:
+            writer.write(_reply(refused.args[0]))
+            await writer.drain()
+
+    return await serve(HostNetwork(), proxy.listen.host or None, proxy.listen.port, connected)
+
+
+class _Client:
+    def __init__(self, proxy: Proxy, network: Network, stream: Stream) -> None:
+        self._proxy = proxy
+        self._network = network
+        self._stream = self._reader, self._writer = stream
+
+    async def authenticate(self) -> bool:
+        version, count = await self._reader.readexactly(2)
+        methods = await self._reader.readexactly(count)
+        wanted = _PASSWORD if self._proxy.username else _NO_AUTHENTICATION
+        if version != _VERSION or wanted not in methods:
+            self._writer.write(bytes((_VERSION, _NO_METHOD)))
+            return False
+        self._writer.write(bytes((_VERSION, wanted)))
+        if wanted == _NO_AUTHENTICATION:
+            return True
+        await self._reader.readexactly(1)
+        user = await self._reader.readexactly((await self._reader.readexactly(1))[0])
+        password = await self._reader.readexactly((await self._reader.readexactly(1))[0])
+        known = hmac.compare_digest(user, self._proxy.username.encode())
+        known &= hmac.compare_digest(password, self._proxy.password.encode())
+        self._writer.write(bytes((1, not known)))
+        return known
+
+    async def request(self) -> tuple[int, str, int]:
+        """The command, and the host and port it is about."""
+        version, command, _, kind = await self._reader.readexactly(4)
+        if version != _VERSION:
+            raise _Refused(_FAILED)
+        if kind == _NAME:
+            host = (await self._reader.readexactly((await self._reader.readexactly(1))[0])).decode("latin-1")
+        elif kind in (_IPV4, _IPV6):
+            host = str(ip_address(await self._reader.readexactly(4 if kind == _IPV4 else 16)))
+        else:
+            raise _Refused(8)  # address type not supported
+        port = int.from_bytes(await self._reader.readexactly(2))
+        if command not in (_CONNECT, _ASSOCIATE):
+            raise _Refused(_NO_COMMAND)
+        return command, host, port
+
+    async def connect(self, host: str, port: int) -> None:
+        try:
+            other = await connect(self._network, host, port)
+        except (OSError, WgpyError) as error:
+            log.info("%s: %s", Place(host, port), reason(error))
+            raise _Refused(_reply_code(error)) from error
+        bound = other[1].get_extra_info("sockname")
+        self._writer.write(_reply(_DONE, bound[0], bound[1]))
+        await join(self._stream, other)
+
+    async def associate(self, port: int) -> None:
+        """Datagrams, for as long as the connection lasts."""
+        own, client = self._writer.get_extra_info("sockname")[0], self._writer.get_extra_info("peername")[0]
+        loop = asyncio.get_running_loop()
+        make = partial(_Association, self._network, client, port)
+        transport, association = await loop.create_datagram_endpoint(make, local_addr=(own, 0))
+        try:
+            bound = transport.get_extra_info("sockname")
+            self._writer.write(_reply(_DONE, bound[0], bound[1]))
+            while await self._reader.read(1024):
+                pass
+        finally:
+            transport.close()
+            await association.close()
+
+
+class _Association(asyncio.DatagramProtocol):
+    """Datagrams of one client, to anywhere in the network, and the answers. The first tells the client's port."""
+
+    def __init__(self, network: Network, client: str, port: int) -> None:
+        self._network = network
+        self._client = client
+        self._port = port
+        self._sending: dict[int, asyncio.Task[Any]] = {}  # a socket for each IP version
+        self._addresses: dict[str, asyncio.Task[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def datagram_received(self, data: bytes, sender: Any) -> None:
+        if sender[0] != self._client or (self._port and sender[1] != self._port):
+            return
+        if (parsed := _parse(data)) is None:
+            return
+        self._port, self._where = sender[1], sender
+        task = asyncio.create_task(self._send(*parsed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, host: str, port: int, data: bytes) -> None:
+        try:
+            if host not in self._addresses:
+                if len(self._addresses) >= _MAX_NAMES:
+                    self._addresses.clear()
+                self._addresses[host] = asyncio.create_task(self._address(host))
+            address = await self._addresses[host]
+            version = ip_address(address).version
+            if version not in self._sending:
+                self._sending[version] = asyncio.create_task(self._open(version))
+            (await self._sending[version]).sendto(data, (address, port))
+        except (OSError, WgpyError, ValueError) as error:
+            log.info("a datagram to %s: %s", Place(host, port), error)
+
+    async def _address(self, host: str) -> str:
+        infos = await self._network.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+        return str(infos[0][4][0])
+
+    async def _open(self, version: int) -> asyncio.DatagramTransport:
+        wildcard = "0.0.0.0" if version == 4 else "::"
+        make = partial(_Answers, self._answer)
+        transport, _ = await self._network.create_datagram_endpoint(make, local_addr=(wildcard, 0))
+        return transport
+
+    def _answer(self, data: bytes, sender: Any) -> None:
+        self._transport.sendto(bytes(3) + _encode(sender[0], sender[1]) + data, self._where)
+
+    async def close(self) -> None:
+        for task in (*self._tasks, *self._addresses.values()):
+            task.cancel()
+        for opening in self._sending.values():
+            for transport in await asyncio.gather(opening, return_exceptions=True):
+                if not isinstance(transport, BaseException):
+                    transport.close()
+
+
+class _Answers(asyncio.DatagramProtocol):
+    def __init__(self, answer: Callable[[bytes, Any], None]) -> None:
+        self._answer = answer
+
+    def datagram_received(self, data: bytes, sender: Any) -> None:
+        self._answer(data, sender)
+
+
+def _parse(data: bytes) -> tuple[str, int, bytes] | None:
+    """Host, port and payload of a datagram (RFC 1928, 7). None for fragments, which need not be supported."""
+    if len(data) < 10 or data[2] != 0:
+        return None
+    kind = data[3]
+    size = {_IPV4: 4, _IPV6: 16, _NAME: data[4]}.get(kind, 0)
+    start = 5 if kind == _NAME else 4
+    end = start + size
+    if not size or len(data) < end + 2:
+        return None
+    host = data[start:end].decode("latin-1") if kind == _NAME else str(ip_address(data[start:end]))
+    return host, int.from_bytes(data[end : end + 2]), data[end + 2 :]
+
+
+def _encode(host: str, port: int) -> bytes:
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return bytes((_IPV4 if address.version == 4 else _IPV6,)) + address.packed + struct.pack("!H", port)
+
+
+def _reply(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
+    return bytes((_VERSION, code, 0)) + _encode(host, port)
+
+
+def _reply_code(error: Exception) -> int:
+    if isinstance(error, ResolveError | TimeoutError):
+        return _NO_HOST
+    return _REPLIES.get(error.errno or 0, _FAILED) if isinstance(error, OSError) else _FAILED
