@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo interop soak bench fuzz lint clean packages others install uninstall
+.PHONY: help test demo labs interop soak bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,6 +34,12 @@ interop: $(READY) packages  ## the tests against the kernel's WireGuard and wire
 
 soak: $(READY)  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
 	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
+
+labs: $(READY) packages  ## the VPNs people build, each in namespaces with real traffic, and one table; one: make lab-transit
+	@$(BIN)/python -m wgpy lab all
+
+lab-%: $(READY) packages
+	@$(BIN)/python -m wgpy lab $*
 
 bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
 	@$(BIN)/python -m benchmarks

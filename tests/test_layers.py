@@ -31,6 +31,7 @@ LAYERS = [
     ["wgpy.daemon"],
     ["wgpy.namespace"],
     ["wgpy.relay"],
+    ["wgpy.labs"],
     ["wgpy.cli"],
     ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
 ]

@@ -21,4 +21,6 @@ def test_the_wheel_is_pure_python_with_the_command_and_the_type_marker(tmp_path:
         assert b"wgpy = wgpy.cli:main" in archive.read(entry_points)
     assert "wgpy/py.typed" in names
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "wgpy").rglob("*.py")}
-    assert package == {name for name in names if name.endswith(".py")}
+    labs = {f"wgpy/{path.relative_to(ROOT)}" for path in (ROOT / "examples").rglob("*.py")}
+    assert package | labs == {name for name in names if name.endswith(".py")}
+    assert "wgpy/examples/site_to_site/paris.conf" in names

@@ -13,7 +13,8 @@
     ├── NamespaceError      a tunnel's own network namespace that could not be made, or was lost with its helper
     ├── ResolveError        a name that could not be resolved through a tunnel
     ├── HandshakeTimeout    a peer that did not answer in time (also a TimeoutError)
-    └── TunnelClosedError   the tunnel under a connection is gone (also a ConnectionError)
+    ├── TunnelClosedError   the tunnel under a connection is gone (also a ConnectionError)
+    └── LabError            a network of namespaces that could not be built, or a command in it that failed
 
 A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
 """
@@ -65,3 +66,7 @@ class HandshakeTimeout(WgpyError, TimeoutError):
 
 class TunnelClosedError(WgpyError, ConnectionError):
     """The tunnel was closed, or failed, while something still used it."""
+
+
+class LabError(WgpyError):
+    """A step of a lab failed: the message has the command and what it said."""

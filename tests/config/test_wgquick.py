@@ -355,3 +355,17 @@ def test_a_comment_names_a_peer(comment: str) -> None:
     parsed = parse(text)
     assert [peer.name for peer in parsed.config.peers] == ["laptop of Zoë"]
     assert str(parsed) == text
+
+
+def test_a_network_of_two_peers_is_doubtful() -> None:
+    """Not /0 and its halves, which are the rest; and not one peer's own."""
+    keys = [PrivateKey.generate().public_key.base64() for _ in range(3)]
+    networks = ("10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, ::/1", "10.0.0.0/8, 192.0.2.0/24", "10.1.2.0/24, fd00::/8")
+    peers = [f"[Peer]\nPublicKey = {key}\nAllowedIPs = {of}\n" for key, of in zip(keys, networks, strict=True)]
+    said = [str(problem) for problem in parse("[Interface]\n" + "".join(peers), "f").warnings]
+    assert said == [
+        "f:4: AllowedIPs: 10.1.0.0/16 lies within 10.0.0.0/8, the peer's of line 5, and is taken from it",
+        "f:7: AllowedIPs: 10.0.0.0/8 is the peer's of line 2 already; the last one has it",
+        "f:10: AllowedIPs: 10.1.2.0/24 lies within 10.0.0.0/8, the peer's of line 5, and is taken from it",
+        "f:10: AllowedIPs: 10.1.2.0/24 lies within 10.1.0.0/16, the peer's of line 2, and is taken from it",
+    ]

@@ -13,6 +13,8 @@ need wireguard-go wireguard-go
 need nft nftables
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
+need openvpn openvpn
+need openssl openssl
 need sysctl procps
 need tcpdump tcpdump
 need curl curl

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any, ClassVar, Final, Protocol
 
 from tests.support.netns import Namespace
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.labs.traffic import iperf3 as iperf3
+from wgpy.labs.traffic import wait_for as wait_for
 
 WGPY: Final = (sys.executable, "-m", "wgpy")
 _numbers = itertools.count()
@@ -36,16 +38,6 @@ def wgpy_program(directory: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec {" ".join(WGPY)} "$@"\n')
     program.chmod(0o755)
     return program
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Poll until the condition holds; whether it came to."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @dataclass
@@ -197,25 +189,6 @@ class GotaTun(Userspace):
 
     counts_datagrams = False
     command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
-
-
-def iperf3(client: Namespace, server: Namespace, address: str, *options: str) -> dict[str, Any]:
-    """Run iperf3 through whatever leads to `address`; its report's "end" part. `options` say how long, or how much."""
-    listening = f"{address}:5201" if ":" not in address else f"[{address}]:5201"
-    for _ in range(3):
-        process = server.popen(
-            "iperf3", "-s", "-1", "-B", address, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        assert wait_for(lambda: listening in server.run("ss", "-Hltn")), "iperf3 does not listen"
-        command = ("iperf3", "-c", address, "--json", *options)
-        report: dict[str, Any] = json.loads(client.run(*command, check=False, timeout=60))
-        process.terminate()
-        process.wait(10)
-        if report["end"]:  # for UDP it sends one datagram to begin with, and gives up if that is lost
-            break
-    assert report["end"], report.get("error", "iperf3 reports nothing")
-    end: dict[str, Any] = report["end"]
-    return end
 
 
 @contextmanager

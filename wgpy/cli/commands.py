@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from wgpy import __version__
-from wgpy.cli import check, client, doctor, interface, keys, rootless, show, wg
+from wgpy.cli import check, client, doctor, interface, keys, lab, rootless, show, wg
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +35,6 @@ def _build() -> tuple[argparse.ArgumentParser, Any]:
     )
     top.add_argument("--version", action="version", version=f"wgpy {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
-    for commands in (interface, show, wg, check, client, rootless, doctor, keys):
+    for commands in (interface, show, wg, check, client, rootless, doctor, keys, lab):
         commands.add(verbs)
     return top, verbs

@@ -338,10 +338,35 @@ class _Reader:
                 networks = tuple(interface.network for interface in block.values.get("allowed_ips", ()))
                 peers[public_key] = peers.get(public_key, {}) | block.values | {"allowed_ips": networks}
                 lines[public_key] = line
+        self._warn_of_overlaps()
         if self.errors:
             raise ConfigFileError(tuple(sorted(self.errors, key=lambda problem: problem.line)))
         self.warnings.sort(key=lambda problem: problem.line)
         return self._interface.values, list(peers.values())
+
+    def _warn_of_overlaps(self) -> None:
+        """Two peers with one network: the longer prefix has it, or the later peer. /0 and its halves mean the rest."""
+        if len({block.values.get("public_key") for block in self._peers}) < 2:
+            return
+        owners: dict[tuple[int, int, int], tuple[Any, Block]] = {}  # by version, length, and that many bits
+        lengths: dict[int, set[int]] = {4: set(), 6: set()}
+        for block in self._peers:
+            for network in (interface.network for interface in block.values.get("allowed_ips", ())):
+                bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+                _, owner = owners.get((network.version, network.prefixlen, bits), (network, block))
+                self._warn_of_overlap(block, owner, f"{network} is", " already; the last one has it")
+                owners[network.version, network.prefixlen, bits] = network, block
+                lengths[network.version].add(network.prefixlen)
+        for (version, length, bits), (network, block) in owners.items():
+            for shorter in lengths[version]:
+                if 1 < shorter < length and (found := owners.get((version, shorter, bits >> (length - shorter)))):
+                    what = f"{network} lies within {found[0]},"
+                    self._warn_of_overlap(block, found[1], what, ", and is taken from it")
+
+    def _warn_of_overlap(self, block: Block, owner: Block, what: str, so: str) -> None:
+        if owner.values.get("public_key") != block.values.get("public_key"):
+            message = f"{what} the peer's of line {owner.headers[0]}{so}"
+            self._warn(block.lines["AllowedIPs"][-1], "AllowedIPs", message)
 
     def _begin(self, number: int, header: str) -> None:
         section = _SECTIONS.get(header)

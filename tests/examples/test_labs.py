@@ -1,0 +1,101 @@
+"""Every lab runs, finds what it should, and leaves nothing behind, also when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import WGPY, wait_for
+from wgpy.cli.lab import NAMES, directory
+
+
+def leftovers(pid: int) -> list[Path]:
+    """What is still named for the lab of a process."""
+    places = {"/run/netns": f"lab-{pid}-*", "/var/run/wireguard": f"*-{pid}.sock", "/run/wgpy": f"*-{pid}.log"}
+    places |= {"/tmp": f"wgpy-lab-{pid}-*", "/etc/netns": f"lab-{pid}-*"}
+    return [path for place, pattern in places.items() for path in Path(place).glob(pattern)]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = ("env", "--default-signal=INT", *WGPY, "lab", *arguments)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lab_finds_what_it_should_and_leaves_nothing(name: str) -> None:
+    lab = start(name, "--json")
+    found, progress = lab.communicate(timeout=100)
+    checks = json.loads(found)
+    assert lab.returncode == 0, [check for check in checks if not check["passed"]] + [progress]
+    assert len(checks) >= 4
+    assert all(check["passed"] and check["measured"] for check in checks)
+    assert leftovers(lab.pid) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGTERM, 0.5), (signal.SIGINT, 1.0), (signal.SIGTERM, 1.8), (signal.SIGINT, 3.0)]
+)
+def test_an_interrupted_lab_leaves_nothing(number: signal.Signals, seconds: float) -> None:
+    lab = start("site_to_site")
+    time.sleep(seconds)  # wherever it is by then
+    os.killpg(lab.pid, number)
+    said = lab.communicate(timeout=30)[1]
+    assert lab.returncode in (128 + number, -number), said
+    assert "Traceback" not in said
+    assert leftovers(lab.pid) == []
+
+
+@pytest.mark.root
+def test_a_lab_that_was_killed_is_removed_by_the_next() -> None:
+    lab = start("site_to_site")
+    assert wait_for(lambda: len(leftovers(lab.pid)) > 3)
+    lab.kill()
+    lab.communicate(timeout=10)
+    assert leftovers(lab.pid)
+    program = "from wgpy.labs.lab import sweep; sweep()"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert leftovers(lab.pid) == []
+
+
+@pytest.mark.root
+def test_a_kept_lab_can_be_looked_at_and_captured(tmp_path: Path) -> None:
+    lab = start("site_to_site", "--keep", "--capture", str(tmp_path))
+    assert lab.stdout is not None
+    said = []
+    for line in lab.stdout:
+        said.append(line)
+        if line.startswith("ls "):
+            break
+    show = next(line for line in said if " show " in line)
+    assert "latest handshake" in subprocess.run(["sh", "-c", show], capture_output=True, text=True, check=True).stdout
+    lab.send_signal(signal.SIGINT)
+    assert "FAIL" not in lab.communicate(timeout=30)[0]
+    assert lab.returncode == 0
+    assert leftovers(lab.pid) == []
+    outer = tmp_path / "site_to_site-paris-internet.pcap"
+    seen = subprocess.run(["tcpdump", "-nnr", outer, "-c", "50"], capture_output=True, text=True, check=True).stdout
+    assert "51820" in seen
+    assert "10.1.1.2" not in seen.replace("10.1.1.2 > 10.2.2.2: ICMP echo request", "", 2)  # sent before the tunnel was
+
+
+def test_a_lab_needs_root() -> None:
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", *WGPY, "lab", "site_to_site"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert "root" in said.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_picture_is_what_the_lab_builds(name: str) -> None:
+    drawn = subprocess.run([*WGPY, "lab", name, "--draw"], capture_output=True, text=True, check=True).stdout
+    assert (directory(name) / "topology.svg").read_text() == drawn, f"wgpy lab {name} --draw >topology.svg"
+    assert "topology.svg" in (directory(name) / "README.md").read_text()

@@ -1,0 +1,94 @@
+"""`wgpy lab`: a VPN of the kind people build, made of namespaces on this machine, shown, checked and removed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import wgpy
+from wgpy.errors import LabError
+
+if TYPE_CHECKING:
+    from wgpy.labs.report import Check
+
+NAMES: Final = ("site_to_site",)
+
+
+def add(verbs: Any) -> None:
+    """Add the command to the command line."""
+    lab = verbs.add_parser(
+        "lab",
+        help="a VPN of the kind people build, on this machine: built, shown, checked, removed",
+        description="Build a network of namespaces with real daemons and real traffic, show what happens, check it, "
+        "and remove it again. Exit status 1 if a check fails. Needs root.",
+        epilog="Each lab's README.md, wg-quick files and program are in examples/.",
+    )
+    lab.add_argument("name", metavar="NAME", choices=(*NAMES, "all"), help=f"one of {', '.join(NAMES)}; or all")
+    lab.add_argument("--json", action="store_true", help="the findings as JSON on standard output")
+    lab.add_argument("--keep", action="store_true", help="leave it running, to look around, until Ctrl-C")
+    lab.add_argument("--capture", metavar="DIR", type=Path, help="write a pcap file of every cable there")
+    lab.add_argument("--draw", action="store_true", help="only print its topology as SVG")
+    lab.set_defaults(call=_lab)
+
+
+def directory(name: str) -> Path:
+    """Where a lab's files are: in the package as it is installed, or beside it in a checkout."""
+    package = Path(wgpy.__file__).parent
+    found = [path for path in (package / "examples" / name, package.parent / "examples" / name) if path.is_dir()]
+    if not found:
+        raise LabError(f"the files of lab {name} are not installed")
+    return found[0]
+
+
+def _lab(arguments: argparse.Namespace) -> int:
+    names = NAMES if arguments.name == "all" else (arguments.name,)
+    if arguments.draw:
+        from wgpy.labs.drawing import draw
+
+        sys.stdout.write("".join(draw(_load(name)["TOPOLOGY"]) for name in names))
+        return 0
+    from wgpy.labs.lab import missing
+    from wgpy.labs.report import table
+
+    needed = {program for name in names for program in _load(name).get("PROGRAMS", ())}
+    if problem := missing("ip", "ping", "sysctl", *sorted(needed), *(["tcpdump"] if arguments.capture else [])):
+        raise LabError(problem)
+    tell = partial(print, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    checks: list[Check] = []
+    for name in names:
+        checks += _run(name, arguments, tell)
+    if arguments.json:
+        print(json.dumps([check.json() for check in checks], indent=2))
+    else:
+        print(f"\n{table(checks)}")
+    return int(not all(check.passed for check in checks))
+
+
+def _load(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(directory(name) / "lab.py"))
+
+
+def _run(name: str, arguments: argparse.Namespace, tell: Callable[[str], None]) -> list[Check]:
+    from wgpy.labs.lab import Lab
+    from wgpy.labs.report import Check
+
+    module = _load(name)
+    tell(f"\n{name}: {module['__doc__'].splitlines()[0]}")
+    with Lab(directory(name), module["TOPOLOGY"], tell=tell, capture=arguments.capture) as lab:
+        try:
+            module["run"](lab)
+        except LabError as error:
+            lab.checks.append(Check(name, "runs to its end", False, " ".join(str(error).split())))
+            tell(str(error))
+        if arguments.keep:
+            tell(f"\nIt keeps running. Look around from another terminal; Ctrl-C here removes it all:\n{lab.hints()}")
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.pause()
+        return lab.checks

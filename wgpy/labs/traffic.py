@@ -1,0 +1,95 @@
+"""Traffic between namespaces, and what it tells: ping, iperf3, curl."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from wgpy.errors import LabError
+from wgpy.labs.netns import Namespace
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Poll until the condition holds; whether it came to."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def iperf3(client: Namespace, server: Namespace, address: str, *options: str) -> dict[str, Any]:
+    """Run iperf3 through whatever leads to `address`; its report's "end" part. `options` say how long, or how much."""
+    listening = f"{address}:5201" if ":" not in address else f"[{address}]:5201"
+    for _ in range(3):
+        process = server.popen(
+            "iperf3", "-s", "-1", "-B", address, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if not wait_for(lambda: listening in server.run("ss", "-Hltn")):
+            raise LabError("iperf3 does not listen")
+        command = ("iperf3", "-c", address, "--json", *options)
+        report: dict[str, Any] = json.loads(client.run(*command, check=False, timeout=60))
+        process.terminate()
+        process.wait(10)
+        if report["end"]:  # for UDP it sends one datagram to begin with, and gives up if that is lost
+            break
+    if not report["end"]:
+        raise LabError(f"iperf3: {report.get('error', 'no report')}")
+    end: dict[str, Any] = report["end"]
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class Pings:
+    """What one run of ping found: times in milliseconds, `gap` the longest time in seconds without an answer."""
+
+    sent: int
+    received: int
+    median_ms: float
+    gap: float
+
+    def __bool__(self) -> bool:
+        return self.received > 0
+
+    @property
+    def loss(self) -> float:
+        """From 0 to 1."""
+        return 1 - self.received / self.sent if self.sent else 1.0
+
+
+_ANSWER: Final = re.compile(r"\[([0-9.]+)\] .*icmp_seq=(\d+) .*time=([0-9.]+) ms")
+
+
+class Ping:
+    """A ping that runs until it is asked for its result; `interval` in seconds."""
+
+    def __init__(self, source: Namespace, address: str, *options: str, interval: float = 0.1) -> None:
+        self._interval = interval
+        command = ("ping", "-D", "-n", "-i", str(interval), "-W", "2", *options, address)
+        self._process = source.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def result(self) -> Pings:
+        """End it, or if it has a count wait for its end, and sum up."""
+        if "-c" not in self._process.args:  # type: ignore[operator]
+            self._process.send_signal(signal.SIGINT)
+        said = self._process.communicate(timeout=30)[0]
+        answers = [(float(at), float(ms)) for at, _, ms in _ANSWER.findall(said)]
+        counts = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+        if counts is None:
+            raise LabError(f"ping: {said}")
+        times = sorted(ms for _, ms in answers)
+        gap = max((b[0] - a[0] for a, b in pairwise(answers)), default=0.0)
+        return Pings(int(counts[1]), int(counts[2]), times[len(times) // 2] if times else 0.0, gap)
+
+
+def ping(source: Namespace, address: str, *options: str, count: int = 3, interval: float = 0.1) -> Pings:
+    """Send so many echo requests and wait for the answers."""
+    return Ping(source, address, "-c", str(count), *options, interval=interval).result()
