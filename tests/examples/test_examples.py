@@ -49,13 +49,13 @@ def test_a_tunnel_in_ones_own_program(cable: Cable) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_demo() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / "demo.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
