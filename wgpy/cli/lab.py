@@ -18,7 +18,7 @@ from wgpy.errors import LabError
 if TYPE_CHECKING:
     from wgpy.labs.report import Check
 
-NAMES: Final = ("site_to_site",)
+NAMES: Final = ("site_to_site", "hub_and_spoke")
 
 
 def add(verbs: Any) -> None:

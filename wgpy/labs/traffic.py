@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,3 +94,35 @@ class Ping:
 def ping(source: Namespace, address: str, *options: str, count: int = 3, interval: float = 0.1) -> Pings:
     """Send so many echo requests and wait for the answers."""
     return Ping(source, address, "-c", str(count), *options, interval=interval).result()
+
+
+_WEB: Final = """\
+import http.server, socketserver, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(sys.argv[3].encode())
+    def log_message(self, *_): pass
+server = socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
+    """A web server that answers every request with this text, until the lab ends."""
+    start(server, sys.executable, "-c", _WEB, address, str(port), text)
+
+
+def fetch(client: Namespace, url: str, *options: str, seconds: float = 3) -> str:
+    """What is at a URL; nothing if it is not to be had in time."""
+    return client.run("curl", "-s", "-m", str(seconds), *options, url, check=False)
+
+
+def start(namespace: Namespace, *command: str) -> None:
+    """Start a program that says "ready"; it ends with the lab. Raises LabError if it does not start."""
+    process = namespace.popen(*command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    if process.stdout.readline() != "ready\n":
+        raise LabError(f"{' '.join(command[:3])} did not start")

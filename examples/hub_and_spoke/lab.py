@@ -1,0 +1,73 @@
+"""CloudHub: branches that reach one another through a hub, which says what each of them may."""
+
+from __future__ import annotations
+
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import Ping, fetch, ping, serve_web, wait_for
+
+PROGRAMS = ("nft", "curl")
+BRANCHES = ("lille", "nice", "brest")
+TOPOLOGY = Topology(
+    "Branches around a hub",
+    nodes=(
+        Node("hub", 2, 0, "gateway"),
+        Node("internet", 2, 1, "internet"),
+        *(Node(name, column, 2, "gateway") for column, name in enumerate((*BRANCHES, "metz"), 1)),
+        *(Node(f"{name}-pc", column, 3) for column, name in enumerate((*BRANCHES, "metz"), 1)),
+    ),
+    cables=(
+        Cable("hub", "198.51.100.1/24", "198.51.100.254/24", "internet"),
+        *(
+            cable
+            for number, name in enumerate((*BRANCHES, "metz"), 1)
+            for cable in (
+                Cable(name, f"203.0.{112 + number}.1/24", f"203.0.{112 + number}.254/24", "internet"),
+                Cable(f"{name}-pc", f"10.{number}.0.2/24", f"10.{number}.0.1/24", name),
+            )
+        ),
+    ),
+    tunnels=tuple(Tunnel(name, "hub") for name in (*BRANCHES, "metz")),
+)
+
+
+def run(lab: Lab) -> None:
+    lab.step("`wgpy up` at the hub and three branches")
+    lab.file("branches.nft")
+    lab.up(hub="hub", **{name: name for name in BRANCHES})
+    called = wait_for(lambda: all(peer["latest_handshake"] for peer in lab.status("hub", "hub")["peers"]))
+    lab.check("each branch has called the hub", called, "three handshakes" if called else "no")
+    pairs = [(a, b) for a in ("lille", "nice") for b in BRANCHES if a != b]
+    found = [ping(lab[f"{a}-pc"], lab.address(f"{b}-pc")) for a, b in pairs]
+    lab.check("branches reach one another", all(found), f"{sum(map(bool, found))} of {len(pairs)} ways")
+    near, far = (ping(lab["lille-pc"], lab.address("nice-pc"), "-t", str(hops), count=2) for hops in (3, 4))
+    lab.check("and the hub is on the way", not near and bool(far), "branch, hub, branch: answers from TTL 4 on")
+    peers = [peer["name"] for peer in lab.status("lille", "lille")["peers"]]
+    lab.check("a branch knows nobody but the hub", peers == ["hub"], f"Lille's peers: {', '.join(peers)}")
+
+    lab.step("The hub's rules: Brest may use the others' web servers, and nothing else")
+    serve_web(lab["lille-pc"], lab.address("lille-pc"), 80, "welcome")
+    serve_web(lab["lille-pc"], lab.address("lille-pc"), 8080, "the books")
+    shop, url = lab["brest-pc"], f"http://{lab.address('lille-pc')}"
+    page, books = fetch(shop, f"{url}/"), fetch(shop, f"{url}:8080/")
+    pings = ping(shop, lab.address("nice-pc"), count=2)
+    lab.check("Brest reads Lille's web page", page == "welcome", repr(page))
+    lab.check("and neither its books nor pings Nice", not books and not pings, f"{books!r}, {pings.received} of 2")
+    books = fetch(lab["nice-pc"], f"{url}:8080/")
+    lab.check("Nice, under no such rule, reads the books", books == "the books", repr(books))
+
+    lab.step("A fourth branch: a [Peer] more at the hub, and `wgpy apply` while the others talk")
+    before = {peer["name"]: peer["latest_handshake"] for peer in lab.status("hub", "hub")["peers"]}
+    talk = Ping(lab["lille-pc"], lab.address("nice-pc"), interval=0.02)
+    file = lab.file("hub.conf")
+    file.write_text(file.read_text() + lab.file("newcomer.conf").read_text())
+    lab.show(lab.wgpy("hub", "apply", str(file)))
+    lab.up(metz="metz")
+    joined = wait_for(lambda: bool(ping(lab["metz-pc"], lab.address("lille-pc"), count=1)))
+    lab.check("Metz reaches Lille", joined, "yes" if joined else "no")
+    pings = talk.result()
+    lost = pings.sent - pings.received
+    lab.check("nobody noticed", lost <= 1, f"{lost} of {pings.sent} pings from Lille to Nice lost")  # one is under way
+    after = {peer["name"]: peer["latest_handshake"] for peer in lab.status("hub", "hub")["peers"]}
+    kept = all(after[name] == before[name] for name in BRANCHES)
+    lab.check("their sessions were kept", kept, "no new handshake" if kept else f"{before}, {after}")
