@@ -50,7 +50,7 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
 
 @dataclass(frozen=True, slots=True)
 class Pings:
-    """What one run of ping found: times in milliseconds, `gap` the longest time in seconds without an answer."""
+    """What one run of ping found: times in milliseconds, `gap` the longest in seconds without an answer."""
 
     sent: int
     received: int
@@ -66,7 +66,7 @@ class Pings:
         return 1 - self.received / self.sent if self.sent else 1.0
 
 
-_ANSWER: Final = re.compile(r"\[([0-9.]+)\] .*icmp_seq=(\d+) .*time=([0-9.]+) ms")
+_ANSWER: Final = re.compile(r"icmp_seq=(\d+) .*time=([0-9.]+) ms")
 
 
 class Ping:
@@ -74,7 +74,7 @@ class Ping:
 
     def __init__(self, source: Namespace, address: str, *options: str, interval: float = 0.1) -> None:
         self._interval = interval
-        command = ("ping", "-D", "-n", "-i", str(interval), "-W", "2", *options, address)
+        command = ("ping", "-n", "-i", str(interval), "-W", "2", *options, address)
         self._process = source.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def result(self) -> Pings:
@@ -82,13 +82,15 @@ class Ping:
         if "-c" not in self._process.args:  # type: ignore[operator]
             self._process.send_signal(signal.SIGINT)
         said = self._process.communicate(timeout=30)[0]
-        answers = [(float(at), float(ms)) for at, _, ms in _ANSWER.findall(said)]
+        answers = {int(number): float(ms) for number, ms in _ANSWER.findall(said)}
         counts = re.search(r"(\d+) packets transmitted, (\d+) received", said)
         if counts is None:
             raise LabError(f"ping: {said}")
-        times = sorted(ms for _, ms in answers)
-        gap = max((b[0] - a[0] for a, b in pairwise(answers)), default=0.0)
-        return Pings(int(counts[1]), int(counts[2]), times[len(times) // 2] if times else 0.0, gap)
+        times = sorted(answers.values())
+        sent = int(counts[1])
+        unanswered = max(b - a - 1 for a, b in pairwise([0, *sorted(answers), sent + 1]))
+        gap = unanswered * self._interval
+        return Pings(sent, int(counts[2]), times[len(times) // 2] if times else 0.0, gap)
 
 
 def ping(source: Namespace, address: str, *options: str, count: int = 3, interval: float = 0.1) -> Pings:

@@ -1,0 +1,89 @@
+"""A transit router: a route table for each attachment; three networks kept apart, all with the shared services."""
+
+from __future__ import annotations
+
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import fetch, ping, serve_web, wait_for
+
+PROGRAMS = ("curl",)
+APART = ("red", "green", "blue")
+NETWORKS = {"red": 1, "green": 2, "blue": 3, "shared": 9}
+TOPOLOGY = Topology(
+    "A transit router with a table for each attachment",
+    nodes=(
+        Node("transit", 1.5, 0, "gateway", note="tables 101, 102, 103, 109"),
+        Node("internet", 1.5, 1.2, "internet"),
+        *(Node(name, column, 2.2, "gateway") for column, name in enumerate(NETWORKS)),
+        *(Node(f"{name}-vm", column, 3.2) for column, name in enumerate(NETWORKS)),
+    ),
+    cables=(
+        Cable("transit", "198.51.100.1/24", "198.51.100.254/24", "internet"),
+        *(
+            cable
+            for name, number in NETWORKS.items()
+            for cable in (
+                Cable(name, f"203.0.{112 + number}.1/24", f"203.0.{112 + number}.254/24", "internet"),
+                Cable(f"{name}-vm", f"10.{number}.0.2/16", f"10.{number}.0.1/16", name),
+            )
+        ),
+    ),
+    tunnels=tuple(Tunnel(name, "transit") for name in NETWORKS),
+)
+
+
+def run(lab: Lab) -> None:
+    lab.step("Four attachments at the router, each with a table of its own that leads nowhere yet")
+    for script in ("routes.sh", "propagate.sh"):
+        lab.file(script)
+    lab.up(**{f"to-{name}": "transit" for name in NETWORKS}, **{name: name for name in NETWORKS})
+    serve_web(lab["shared-vm"], lab.address("shared-vm"), 80, "the shared services")
+    called = wait_for(lambda: all(has_called(lab, name) for name in NETWORKS), 30)
+    lab.check("four networks have called", called, "four handshakes" if called else "no")
+    open_ways = reachable(lab)
+    lab.check("nobody reaches anybody", not open_ways, f"{len(open_ways)} of 12 ways")
+
+    lab.step("Propagation: the shared services into the tables of the three, the three into the table of the services")
+    propagate(lab, "shared", *APART)
+    for name in APART:
+        propagate(lab, name, "shared")
+    lab.show(lab["transit"].run("ip", "rule"))
+    lab.show(lab["transit"].run("ip", "route", "show", "table", "101"))
+    pages = [fetch(lab[f"{name}-vm"], f"http://{lab.address('shared-vm')}/") for name in APART]
+    lab.check("all three use the shared services", pages == ["the shared services"] * 3, f"{len(pages)} pages")
+    open_ways = reachable(lab)
+    wanted = {way for name in APART for way in ((name, "shared"), ("shared", name))}
+    lab.check("and none reaches another", open_ways == wanted, f"{len(open_ways)} of 12 ways are open")
+    question = ("ip", "route", "get", "10.2.0.2", "from", "10.1.0.2", "iif", lab.interface("to-red"))
+    answer = lab["transit"].run(*question, check=False).strip()
+    lab.check("a blackhole is in between", "Invalid argument" in answer, f"ip route get: {answer}")
+
+    lab.step("Red and green are to talk: two lines, while everything runs")
+    propagate(lab, "red", "green")
+    propagate(lab, "green", "red")
+    now = reachable(lab)
+    wanted |= {("red", "green"), ("green", "red")}
+    lab.check("they do, and blue is still apart", now == wanted, f"{len(now)} of 12 ways are open")
+
+    lab.step("Red sends from an address that is green's")
+    lab["red-vm"].run("ip", "address", "add", "10.2.0.66/32", "dev", "red")
+    forged = ping(lab["red-vm"], lab.address("shared-vm"), "-I", "10.2.0.66", count=2)
+    (peer,) = lab.status("transit", "to-red")["peers"]
+    dropped = peer["drops"].get("disallowed_source", 0)
+    lab.check("the router's AllowedIPs refuse it", not forged and dropped >= 2, f"{dropped} dropped: disallowed_source")
+
+
+def propagate(lab: Lab, name: str, *into: str) -> None:
+    tables = [str(100 + NETWORKS[other]) for other in into]
+    script = str(lab.file("propagate.sh"))
+    lab["transit"].run("sh", script, f"10.{NETWORKS[name]}.0.0/16", lab.interface(f"to-{name}"), *tables)
+
+
+def has_called(lab: Lab, name: str) -> bool:
+    return bool(lab.status("transit", f"to-{name}")["peers"][0]["latest_handshake"])
+
+
+def reachable(lab: Lab) -> set[tuple[str, str]]:
+    """The ways from one network to another on which a ping gets an answer."""
+    ways = [(a, b) for a in NETWORKS for b in NETWORKS if a != b]
+    return {(a, b) for a, b in ways if ping(lab[f"{a}-vm"], lab.address(f"{b}-vm"), "-w", "1", count=1)}

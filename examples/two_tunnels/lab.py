@@ -1,0 +1,90 @@
+"""Two tunnels between two clouds: priorities choose one, its failure moves the traffic to the other, and back."""
+
+from __future__ import annotations
+
+import time
+
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import Ping, ping, wait_for
+
+TOPOLOGY = Topology(
+    "Two clouds and two ways between them",
+    nodes=(
+        Node("west-vm", 0, 0.7),
+        Node("west", 1, 0.7, "gateway"),
+        Node("isp1", 2, 0, "internet"),
+        Node("isp2", 2, 1.4, "internet"),
+        Node("east", 3, 0.7, "gateway"),
+        Node("east-vm", 4, 0.7),
+    ),
+    cables=(
+        Cable("west-vm", "10.10.0.2/16", "10.10.0.1/16", "west"),
+        Cable("east-vm", "10.20.0.2/16", "10.20.0.1/16", "east"),
+        Cable("west", "198.51.100.1/24", "198.51.100.254/24", "isp1"),
+        Cable("west", "198.51.101.1/24", "198.51.101.254/24", "isp2"),
+        Cable("east", "203.0.113.1/24", "203.0.113.254/24", "isp1"),
+        Cable("east", "203.0.114.1/24", "203.0.114.254/24", "isp2"),
+    ),
+    tunnels=(Tunnel("west", "east", "tunnel 1, metric 100"), Tunnel("east", "west", "tunnel 2, metric 200")),
+)
+PATIENCE = 30.0  # seconds
+
+
+def run(lab: Lab) -> None:
+    lab.step("Two providers, and `wgpy up` of a tunnel by each of them")
+    for gateway, others in (("west", ("203.0.113", "203.0.114")), ("east", ("198.51.100", "198.51.101"))):
+        for number, other in enumerate(others, 1):
+            own = lab.topology.addresses(gateway)[number].rpartition(".")[0]
+            lab[gateway].run("ip", "route", "add", f"{other}.0/24", "via", f"{own}.254")
+    lab.file("watch.sh")
+    lab.up(west1="west", west2="west", east1="east", east2="east")
+    both = wait_for(lambda: all(routes(lab, gateway) == [1, 2] for gateway in ("west", "east")), PATIENCE)
+    lab.show(lab["west"].run("ip", "route", "show", "10.20.0.0/16"))
+    lab.check("each gateway has a route by both", both, "metrics 100 and 200" if both else "no")
+    lab.check("tunnel 1 carries the traffic", carrier(lab) == 1, f"{ping_summary(lab)}, by tunnel {carrier(lab)}")
+
+    lab.step("The first provider loses everything")
+    gap = moved(lab, forwarding="0", to=2)
+    now = carrier(lab)
+    lab.check("traffic moved to tunnel 2", now == 2, f"by tunnel {now}, {gap:.1f} s without an answer")
+    lab.check("some pings were lost meanwhile, for seconds only", 0 < gap < PATIENCE, f"{gap:.1f} s")
+    lab.step("The first provider is back")
+    gap = moved(lab, forwarding="1", to=1)
+    now = carrier(lab)
+    lab.check("traffic is back on tunnel 1", now == 1, f"by tunnel {now}, {gap:.1f} s without an answer")
+
+
+def routes(lab: Lab, gateway: str) -> list[int]:
+    """The tunnels by which a gateway has a route to the other cloud, the preferred one first."""
+    network = "10.20.0.0/16" if gateway == "west" else "10.10.0.0/16"
+    lines = lab[gateway].run("ip", "route", "show", network).splitlines()
+    return [int(line.partition(f"dev {gateway}")[2][0]) for line in lines if f"dev {gateway}" in line]
+
+
+def carrier(lab: Lab) -> int:
+    """The tunnel by which ten pings from cloud to cloud go, by its counters; 0 if that cannot be told."""
+    before = [sent(lab, number) for number in (1, 2)]
+    ping(lab["west-vm"], lab.address("east-vm"), "-s", "1000", count=10, interval=0.02)
+    carried = [sent(lab, number) - was > 10_000 for number, was in zip((1, 2), before, strict=True)]
+    return carried.index(True) + 1 if carried.count(True) == 1 else 0
+
+
+def sent(lab: Lab, number: int) -> int:
+    return int(lab.status("west", f"west{number}")["peers"][0]["tx_bytes"])
+
+
+def ping_summary(lab: Lab) -> str:
+    found = ping(lab["west-vm"], lab.address("east-vm"))
+    return f"{found.received} of {found.sent} pings"
+
+
+def moved(lab: Lab, *, forwarding: str, to: int) -> float:
+    """Break or mend the first provider under pings; the longest in seconds without an answer until traffic moved."""
+    pings = Ping(lab["west-vm"], lab.address("east-vm"), interval=0.05)
+    lab["isp1"].run("sysctl", "-qw", f"net.ipv4.ip_forward={forwarding}")
+    there = [2] if to == 2 else [1, 2]
+    wait_for(lambda: all(routes(lab, gateway) == there for gateway in ("west", "east")), PATIENCE)
+    wait_for(lambda: bool(ping(lab["west-vm"], lab.address("east-vm"), count=1)), PATIENCE)
+    time.sleep(0.5)  # in which the last ones are answered
+    return pings.result().gap
