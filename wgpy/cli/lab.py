@@ -18,7 +18,7 @@ from wgpy.errors import LabError
 if TYPE_CHECKING:
     from wgpy.labs.report import Check
 
-NAMES: Final = ("site_to_site", "two_tunnels", "hub_and_spoke", "transit")
+NAMES: Final = ("site_to_site", "two_tunnels", "hub_and_spoke", "remote_access", "transit")
 
 
 def add(verbs: Any) -> None:

@@ -104,7 +104,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(sys.argv[3].encode())
+        if self.path.startswith("/bytes/"):
+            self.wfile.write(bytes(int(self.path[7:])))
+        else:
+            self.wfile.write(sys.argv[3].replace("CLIENT", self.client_address[0]).encode())
     def log_message(self, *_): pass
 server = socketserver.ThreadingTCPServer((sys.argv[1], int(sys.argv[2])), Answer)
 print("ready", flush=True)
@@ -113,13 +116,19 @@ server.serve_forever()
 
 
 def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
-    """A web server that answers every request with this text, until the lab ends."""
+    """A web server, until the lab ends: /bytes/N is N bytes, all else this text, the client's address for CLIENT."""
     start(server, sys.executable, "-c", _WEB, address, str(port), text)
 
 
 def fetch(client: Namespace, url: str, *options: str, seconds: float = 3) -> str:
     """What is at a URL; nothing if it is not to be had in time."""
     return client.run("curl", "-s", "-m", str(seconds), *options, url, check=False)
+
+
+def serve_names(server: Namespace, address: str, **names: str) -> None:
+    """A name server for names and their addresses."""
+    words = [f"{name}={its_address}" for name, its_address in names.items()]
+    start(server, sys.executable, "-m", "wgpy.labs.nameserver", address, *words)
 
 
 def start(namespace: Namespace, *command: str) -> None:

@@ -1,0 +1,130 @@
+"""Remote access: laptops in a private network, each let in to what its group may use, and out when that ends."""
+
+from __future__ import annotations
+
+import subprocess
+
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import fetch, ping, serve_names, serve_web, wait_for
+
+PROGRAMS = ("nft", "curl")
+TOPOLOGY = Topology(
+    "Laptops in a private network",
+    nodes=(
+        Node("laptop", 0, 0.5, note="Alice"),
+        Node("wifi", 1, 0, "gateway", note="a router with NAT"),
+        Node("lte", 1, 1.1, "gateway", note="a router with NAT"),
+        Node("desktop", 0, 2.2, note="Bob"),
+        Node("internet", 2, 1.1, "internet"),
+        Node("shop", 2, 2.4, note="a public web site"),
+        Node("gateway", 3, 1.1, "gateway", note="pool 10.99.0.0/24"),
+        Node("wiki", 4, 0.4, note="wiki.corp.test, DNS"),
+        Node("db", 4, 1.8, note="databases"),
+    ),
+    cables=(
+        Cable("laptop", "192.168.1.2/24", "192.168.1.1/24", "wifi"),
+        Cable("laptop", "192.168.2.2/24", "192.168.2.1/24", "lte"),
+        Cable("wifi", "203.0.113.1/24", "203.0.113.254/24", "internet"),
+        Cable("lte", "203.0.114.1/24", "203.0.114.254/24", "internet"),
+        Cable("desktop", "203.0.115.2/24", "203.0.115.254/24", "internet"),
+        Cable("shop", "192.0.2.80/24", "192.0.2.254/24", "internet"),
+        Cable("gateway", "198.51.100.1/24", "198.51.100.254/24", "internet"),
+        Cable("wiki", "10.50.1.10/24", "10.50.1.1/24", "gateway"),
+        Cable("db", "10.50.2.10/24", "10.50.2.1/24", "gateway"),
+    ),
+    tunnels=(Tunnel("gateway", "laptop", "split"), Tunnel("desktop", "gateway", "full")),
+)
+NAT = "table ip nat { chain out { type nat hook postrouting priority srcnat; oifname internet masquerade; }; }"
+CURL = ("curl", "-s", "-m", "30")
+SIZE = 4_000_000  # bytes of the download during which Alice moves
+
+
+def run(lab: Lab) -> None:
+    laptop, desktop = lab["laptop"], lab["desktop"]
+    wiki, db, shop = (f"http://{lab.address(name)}/" for name in ("wiki", "db", "shop"))
+    for router in ("wifi", "lte"):
+        lab[router].run("nft", NAT)
+    for name in ("wiki", "db", "shop"):
+        if name != "shop":
+            lab[name].run("ip", "route", "delete", "default")
+        serve_web(lab[name], lab.address(name), 80, f"{name} greets CLIENT")
+    serve_names(lab["wiki"], lab.address("wiki"), **{"wiki.corp.test": lab.address("wiki")})
+
+    lab.step("The gateway, and `wgpy client add` for Alice, who gets the private network, and Bob, who gets everything")
+    lab.file("access.nft")
+    lab.up(gateway="gateway")
+    client(lab, "add", "alice", "--route", "10.50.0.0/16", "--dns", lab.address("wiki"))
+    client(lab, "add", "bob", "--full")
+    lab.show(lab.wgpy("gateway", "client", "list", "--config", str(lab.file("gateway.conf"))))
+    page = by_name(lab, seconds=2)
+    lab.check("nobody is authorized yet", not page, repr(page))
+    lab["gateway"].run("nft", "add", "element", "ip", "access", "staff", "{ 10.99.0.2, 10.99.0.3 }")
+    lab["gateway"].run("nft", "add", "element", "ip", "access", "database_admins", "{ 10.99.0.3 }")
+    page = by_name(lab)
+    lab.check("by the DNS in her file Alice reads the wiki", page == "wiki greets 10.50.1.1", repr(page))
+
+    lab.step("`wgpy up` at both. The wiki has no route to the pool: it sees the gateway's address")
+    without_dns(lab, "alice")
+    lab.up(alice="laptop", bob="desktop")
+    said = {name: fetch(node, wiki) for name, node in (("Alice", laptop), ("Bob", desktop))}
+    lab.check("both read the wiki", set(said.values()) == {"wiki greets 10.50.1.1"}, f"{set(said.values())}")
+    said = {"Alice": fetch(laptop, db, seconds=1), "Bob": fetch(desktop, db)}
+    good = said == {"Alice": "", "Bob": "db greets 10.50.2.1"}
+    lab.check("Bob reads the databases, Alice does not: the longest prefix decides", good, f"{said}")
+    said = {"Alice": fetch(laptop, shop), "Bob": fetch(desktop, shop)}
+    good = said == {"Alice": "shop greets 203.0.113.1", "Bob": "shop greets 198.51.100.1"}
+    lab.check("Alice's tunnel is split, Bob's full", good, f"{said}")
+
+    lab.step("Alice walks out of the wifi's reach in the middle of a download")
+    before = endpoint(lab)
+    command = (*CURL, "--limit-rate", "1M", "-w", "%{size_download}", "-o", "/dev/null", f"{wiki}bytes/{SIZE}")
+    download = laptop.popen(*command, stdout=subprocess.PIPE)
+    wait_for(lambda: received(lab) > SIZE // 8, 30)
+    laptop.run("ip", "link", "set", "wifi", "down")
+    laptop.run("ip", "route", "replace", "default", "via", "192.168.2.1")
+    size = download.communicate(timeout=60)[0]
+    lab.check("the download goes on to its end", size == str(SIZE), f"{size} of {SIZE} bytes")
+    after = endpoint(lab)
+    moved = before.startswith("203.0.113.1:") and after.startswith("203.0.114.1:")
+    lab.check("the gateway followed her", moved, f"from {before} to {after}")
+
+    lab.step("`wgpy client disable alice`, while she is connected")
+    client(lab, "disable", "alice")
+    pings = {"Alice": ping(laptop, lab.address("wiki"), count=2), "Bob": ping(desktop, lab.address("wiki"), count=2)}
+    text = ", ".join(f"{name} {found.received} of 2" for name, found in pings.items())
+    lab.check("Alice is out, and Bob notices nothing", not pings["Alice"] and pings["Bob"].received == 2, text)
+    client(lab, "enable", "alice")
+    back = wait_for(lambda: bool(ping(laptop, lab.address("wiki"), count=1)), 30)
+    lab.check("`wgpy client enable alice`: she is back", back, "yes" if back else "no")
+
+
+def client(lab: Lab, action: str, name: str, *options: str) -> None:
+    """`wgpy client` at the gateway; a new client's file is where `lab.up` finds it."""
+    output = ["--output", str(lab.directory / f"{lab.interface(name)}.conf")] if action == "add" else []
+    lab.wgpy("gateway", "client", action, name, "--config", str(lab.file("gateway.conf")), *options, *output)
+
+
+def by_name(lab: Lab, seconds: int = 10) -> str:
+    """The wiki as Alice sees it by the name servers of her file, in a tunnel that needs no privileges."""
+    curl = ("curl", "-s", "-m", str(seconds), "http://wiki.corp.test/")
+    return lab.wgpy("laptop", "exec", str(lab.file("alice.conf")), "--", *curl, check=False).strip()
+
+
+def without_dns(lab: Lab, name: str) -> None:
+    """All nodes of a lab share this machine's resolver, which `up` would have to change."""
+    file = lab.file(f"{name}.conf")
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("DNS")))
+
+
+def alice(lab: Lab) -> dict[str, object]:
+    return next(peer for peer in lab.status("gateway", "gateway")["peers"] if peer["name"] == "alice")
+
+
+def endpoint(lab: Lab) -> str:
+    return str(alice(lab)["endpoint"])
+
+
+def received(lab: Lab) -> int:
+    """Bytes that were sent to Alice since she came."""
+    return int(str(alice(lab)["tx_bytes"]))
