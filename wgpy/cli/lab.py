@@ -18,7 +18,7 @@ from wgpy.errors import LabError
 if TYPE_CHECKING:
     from wgpy.labs.report import Check
 
-NAMES: Final = ("site_to_site", "two_tunnels", "hub_and_spoke", "remote_access", "transit")
+NAMES: Final = ("site_to_site", "two_tunnels", "hub_and_spoke", "remote_access", "private_api", "transit")
 
 
 def add(verbs: Any) -> None:
@@ -77,16 +77,15 @@ def _load(name: str) -> dict[str, Any]:
 
 def _run(name: str, arguments: argparse.Namespace, tell: Callable[[str], None]) -> list[Check]:
     from wgpy.labs.lab import Lab
-    from wgpy.labs.report import Check
 
     module = _load(name)
     tell(f"\n{name}: {module['__doc__'].splitlines()[0]}")
     with Lab(directory(name), module["TOPOLOGY"], tell=tell, capture=arguments.capture) as lab:
         try:
             module["run"](lab)
-        except LabError as error:
-            lab.checks.append(Check(name, "runs to its end", False, " ".join(str(error).split())))
-            tell(str(error))
+        except Exception as error:  # a command that failed, or said something else than a lab expects
+            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            lab.check("runs to its end", False, " ".join(what.split()))
         if arguments.keep:
             tell(f"\nIt keeps running. Look around from another terminal; Ctrl-C here removes it all:\n{lab.hints()}")
             signal.signal(signal.SIGINT, lambda *_: None)

@@ -1,0 +1,96 @@
+"""A private API server: not there for the Internet, and by name, with TLS, for who has the tunnel."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+
+from wgpy.errors import LabError
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import fetch, serve_names, start
+
+PROGRAMS = ("curl", "openssl")
+TOPOLOGY = Topology(
+    "An API server on a private address",
+    nodes=(
+        Node("admin", 0, 0, note="wgpy exec, no root"),
+        Node("stranger", 0, 1.4),
+        Node("internet", 1, 0.7, "internet"),
+        Node("gateway", 2, 0.7, "gateway"),
+        Node("api", 3, 0, note="api.cluster.internal:6443"),
+        Node("names", 3, 1.4, note="the cluster's DNS"),
+    ),
+    cables=(
+        Cable("admin", "203.0.113.2/24", "203.0.113.254/24", "internet"),
+        Cable("stranger", "203.0.114.2/24", "203.0.114.254/24", "internet"),
+        Cable("gateway", "198.51.100.1/24", "198.51.100.254/24", "internet"),
+        Cable("api", "10.60.0.10/24", "10.60.0.1/24", "gateway"),
+        Cable("names", "10.60.1.53/24", "10.60.1.1/24", "gateway"),
+    ),
+    tunnels=(Tunnel("admin", "gateway", "by name"),),
+)
+HOST = "api.cluster.internal"
+PODS = f"https://{HOST}:6443/api/v1/namespaces/default/pods"
+
+
+def run(lab: Lab) -> None:
+    lab.step("An API server with a certificate of the cluster's own authority, and its name server")
+    make_certificates(lab)
+    token = lab.directory / "token"
+    token.touch(mode=0o600)
+    token.write_text(f"Authorization: Bearer {secrets.token_hex(16)}\n")
+    files = (str(lab.directory / "api.pem"), str(lab.directory / "api.key"), str(token))
+    start(lab["api"], sys.executable, str(lab.file("api.py")), lab.address("api"), *files)
+    serve_names(lab["names"], lab.address("names"), **{HOST: lab.address("api")})
+    lab.up(gateway="gateway")
+
+    lab.step("From the Internet")
+    tries = [fetch(lab["stranger"], f"https://{address}:6443/", "-k") for address in ("10.60.0.10", "198.51.100.1")]
+    lab.check("neither the API's address nor the gateway's has an API", not any(tries), f"{tries}")
+    names = ("203.0.113.254", "198.51.100.1")
+    resolved = [fetch(lab["stranger"], PODS, "-k", "--resolve", f"{HOST}:6443:{address}") for address in names]
+    lab.check("and its name leads nowhere", not any(resolved), f"{resolved}")
+
+    lab.step("`wgpy exec admin.conf -- curl`, as kubectl would ask, by name, with the authority's certificate")
+    authority = ("--cacert", str(lab.directory / "ca.pem"))
+    listed = json.loads(ask(lab, PODS, *authority, "-H", f"@{token}")[0])
+    found = [item["metadata"]["name"] for item in listed["items"]]
+    lab.check("the pods are listed", found == ["web-0", "web-1"], ", ".join(found))
+    ask(lab, f"{PODS}/web-1", *authority, "-H", f"@{token}", "-X", "DELETE")
+    left = [item["metadata"]["name"] for item in json.loads(ask(lab, PODS, *authority, "-H", f"@{token}")[0])["items"]]
+    lab.check("one is deleted", left == ["web-0"], ", ".join(left))
+    reason = json.loads(ask(lab, PODS, *authority)[0])["reason"]
+    lab.check("without the token there is nothing", reason == "Unauthorized", reason)
+    _, status = ask(lab, PODS, "-H", f"@{token}")
+    lab.check("TLS is checked: not without the authority", status == 60, f"curl exits with {status}")
+    by_address = PODS.replace(HOST, lab.address("api"))
+    _, status = ask(lab, by_address, *authority, "-H", f"@{token}")
+    lab.check("and not by another name", status == 60, f"curl exits with {status}")
+
+    lab.step("The same in a program: wgpy.connect")
+    program = (str(lab.file("list_pods.py")), str(lab.file("admin.conf")), str(lab.directory / "ca.pem"), str(token))
+    said = lab["admin"].run(sys.executable, *program).strip()
+    lab.check("asyncio, ssl and the tunnel's names", said == "web-0", said)
+
+
+def ask(lab: Lab, url: str, *options: str) -> tuple[str, int]:
+    """What curl says in a tunnel of its own, without privileges, and its exit status."""
+    tunnel = (sys.executable, "-m", "wgpy", "exec", str(lab.file("admin.conf")), "--")
+    command = ["ip", "netns", "exec", lab["admin"].name, *tunnel, "curl", "-s", "-m", "20", *options, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout, done.returncode
+
+
+def make_certificates(lab: Lab) -> None:
+    """An authority, ca.pem, and by it api.pem for the name of the API alone."""
+    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    by_it = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", f"subjectAltName=DNS:{HOST}")
+    for name, subject, options in (("ca", "the cluster's authority", ()), ("api", HOST, by_it)):
+        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={subject}")
+        command = ("openssl", "req", *kind, *files, *options)
+        done = subprocess.run(command, cwd=lab.directory, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"openssl: {done.stderr}")
