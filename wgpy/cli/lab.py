@@ -18,7 +18,16 @@ from wgpy.errors import LabError
 if TYPE_CHECKING:
     from wgpy.labs.report import Check
 
-NAMES: Final = ("site_to_site", "two_tunnels", "hub_and_spoke", "remote_access", "private_api", "transit")
+NAMES: Final = (
+    "site_to_site",
+    "two_tunnels",
+    "hub_and_spoke",
+    "remote_access",
+    "private_api",
+    "transit",
+    "sdwan_edge",
+    "compare",
+)
 
 
 def add(verbs: Any) -> None:
