@@ -16,7 +16,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo labs interop soak bench fuzz lint clean packages others install uninstall
+.PHONY: help test demo labs interop soak endurance bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,9 @@ labs: $(READY) packages  ## the VPNs people build, each in namespaces with real 
 
 lab-%: $(READY) packages
 	@$(BIN)/python -m wgpy lab $*
+
+endurance: $(READY) packages  ## TCP through two daemons for MINUTES=15, keys renewed every 2 s: memory and files stay
+	@$(BIN)/python -m tests.endurance --minutes $(or $(MINUTES),15)
 
 bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
 	@$(BIN)/python -m benchmarks

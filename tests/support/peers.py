@@ -85,6 +85,8 @@ def peer_section(other: Side, *, psk: PresharedKey | None = None, endpoint: str 
 class Wgpy:
     """`wgpy up` of a file; `close` is `wgpy down`."""
 
+    program: ClassVar[tuple[str, ...]] = WGPY
+
     def __init__(self, side: Side, directory: Path, *peers: str, extra: str = "", options: Sequence[str] = ()) -> None:
         self.side = side
         self.path = directory / f"{side.name}.conf"
@@ -98,7 +100,7 @@ class Wgpy:
             *peers,
         ]
         self.path.write_text("\n".join(lines) + "\n")
-        self.said = side.namespace.run(*WGPY, "up", str(self.path), *options)
+        self.said = side.namespace.run(*self.program, "up", str(self.path), *options)
         self.running = True
 
     def status(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class Wgpy:
     def close(self) -> None:
         if self.running:
             self.running = False
-            self.said += self.side.namespace.run(*WGPY, "down", self.side.name)
+            self.said += self.side.namespace.run(*self.program, "down", self.side.name)
 
 
 class StockTools(ABC):
