@@ -76,7 +76,7 @@ def test_a_complete_handshake_cancels_retransmission_and_forgives_the_past() -> 
     assert (timers.handshake_attempts, timers.sent_lastminute_handshake) == (0, False)
 
 
-def test_each_session_puts_off_the_erasure_of_keys() -> None:
+def test_keys_are_erased_540_seconds_after_the_oldest_were_derived() -> None:
     timers = running()
     timers.session_derived(100.0)
     timers.session_derived(200.0)

@@ -28,6 +28,7 @@ from wgpy.constants import (
     REKEY_AFTER_TIME,
     REKEY_TIMEOUT,
     TRANSPORT_OVERHEAD,
+    ZERO_KEY_MATERIAL_AFTER,
 )
 from wgpy.device import ip
 from wgpy.device.changes import PeerChange
@@ -277,7 +278,7 @@ class Peer:
         else:
             self._forget_keypairs(self.previous)
             self.previous, self.current = self.current, keypair
-        self.timers.session_derived(now)
+        self._arm_erasure()
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
         """After authenticated data came under `keypair`: if it is the next one, the initiator has it, so we use it."""
@@ -322,8 +323,7 @@ class Peer:
                     self.forget_source()
                     self.initiate(now, effects)
                 case Timer.ZERO_KEY_MATERIAL:
-                    self.erase_keys()
-                    effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
+                    self._erase_old_keys(now, effects)
                 case Timer.PERSISTENT_KEEPALIVE:
                     if self.timers.persistent_keepalive:
                         self.send_keepalive(now, effects)
@@ -397,6 +397,22 @@ class Peer:
         self._forget_handshake()
         self._forget_keypairs(self.previous, self.current, self.next)
         self.previous = self.current = self.next = None
+
+    def _erase_old_keys(self, now: float, effects: Effects) -> None:
+        """Each session goes at its own age, where the kernel waits for the newest; with the last, what is pending."""
+        keypairs = self.previous, self.current, self.next
+        kept = [key if key and key.created_at + ZERO_KEY_MATERIAL_AFTER > now else None for key in keypairs]
+        if any(kept):
+            self._forget_keypairs(*(key for key in keypairs if key not in kept))
+            self.previous, self.current, self.next = kept
+            self._arm_erasure()
+        else:
+            self.erase_keys()
+            effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
+
+    def _arm_erasure(self) -> None:
+        keypairs = filter(None, (self.previous, self.current, self.next))
+        self.timers.session_derived(min(keypair.created_at for keypair in keypairs))
 
     def _forget_handshake(self) -> None:
         if self.handshake is not None:

@@ -27,7 +27,7 @@ class Timer(Enum):
     RETRANSMIT_HANDSHAKE = auto()  # no response to an initiation for REKEY_TIMEOUT + jitter
     SEND_KEEPALIVE = auto()  # data came and nothing went back for KEEPALIVE_TIMEOUT
     NEW_HANDSHAKE = auto()  # data went and nothing came back for KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter
-    ZERO_KEY_MATERIAL = auto()  # no new session for 3 * REJECT_AFTER_TIME
+    ZERO_KEY_MATERIAL = auto()  # a session's keys are 3 * REJECT_AFTER_TIME old; in the kernel the newest's
     PERSISTENT_KEEPALIVE = auto()  # nothing authenticated passed either way for the configured interval
 
 
@@ -120,10 +120,10 @@ class Timers:
         self.handshake_attempts = 0
         self.sent_lastminute_handshake = False
 
-    def session_derived(self, now: float) -> None:
-        """After transport keys were derived, in either role."""
+    def session_derived(self, oldest: float) -> None:
+        """After transport keys were derived, in either role, or erased: `oldest` is when those were that are left."""
         if self.running:
-            self.zero_key_material_at = now + ZERO_KEY_MATERIAL_AFTER
+            self.zero_key_material_at = oldest + ZERO_KEY_MATERIAL_AFTER
 
     def handshake_abandoned(self, now: float) -> None:
         """After the last attempt: what keys there are still live out their time."""
