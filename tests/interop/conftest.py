@@ -50,6 +50,12 @@ class Cable:
     def over_ipv6(self) -> None:
         self.left.outer, self.right.outer = OUTER6
 
+    def set_mtu(self, mtu: int) -> None:
+        """What the cable itself takes, until the test is over."""
+        for side in (self.left, self.right):
+            side.namespace.run("ip", "link", "set", CARD, "mtu", str(mtu))
+            self.cleanup.callback(side.namespace.run, "ip", "link", "set", CARD, "mtu", "1500")
+
 
 @pytest.fixture
 def cable(tmp_path: Path) -> Iterator[Cable]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.interop.conftest import DAEMONS, Cable, programs
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Side, StockTools, Wgpy, WireguardGo, capture, peer_section, wait_for
+from tests.support.peers import Side, StockTools, Wgpy, WireguardGo, capture, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey, PrivateKey
 
 pytestmark = pytest.mark.root
@@ -34,17 +35,25 @@ class Link:
     """Both ends up; `wg` speaks of the right one."""
 
     def __init__(
-        self, cable: Cable, program: str, psk: PresharedKey | None = None, *, client_keepalive: int = 0
+        self,
+        cable: Cable,
+        program: str,
+        psk: PresharedKey | None = None,
+        *,
+        client_keepalive: int = 0,
+        mtu: int = 1420,
     ) -> None:
         self.left, self.right = cable.left, cable.right
+        extra = f"MTU = {mtu}"
         section = peer_section(cable.left, psk=psk, endpoint=None if client_keepalive else "")
         self.theirs: Wgpy | StockTools
         if program == "wgpy":
-            self.theirs = Wgpy(cable.right, cable.directory, section)
+            self.theirs = Wgpy(cable.right, cable.directory, section, extra=extra)
         else:
-            self.theirs = cable.theirs(cable.right, section)
+            self.theirs = cable.theirs(cable.right, section, mtu=mtu)
         cable.cleanup.callback(self.theirs.close)
-        self.ours = Wgpy(cable.left, cable.directory, peer_section(cable.right, psk=psk, keepalive=client_keepalive))
+        section = peer_section(cable.right, psk=psk, keepalive=client_keepalive)
+        self.ours = Wgpy(cable.left, cable.directory, section, extra=extra)
         cable.cleanup.callback(self.ours.close)
 
     def wg(self, side: Side, *arguments: str) -> str:
@@ -84,6 +93,29 @@ def test_1_counters_are_exact(cable: Cable, program: str) -> None:
     assert received in (148 + 10 * 128, 148 + 10 * 128 + 32)
     assert sent == 92 + 10 * 128
     assert int(link.wg(link.right, "latest-handshakes").split()[1]) > 0
+
+
+@pytest.mark.parametrize(("outer", "below"), [("IPv4", 34816), ("IPv6", 34816), ("IPv4", 1500)])
+def test_2_packets_of_34736_bytes(cable: Cable, program: str, outer: str, below: int) -> None:
+    """As large as in the kernel's test, over a cable that takes them whole, and over one that takes 1,500 bytes.
+
+    What that test does at the usual MTU, `test_peers` does.
+    """
+    if outer == "IPv6":
+        cable.over_ipv6()
+    cable.set_mtu(below)
+    Link(cable, program, mtu=34736)
+    left, right = cable.left, cable.right
+    for here, there in ((left, right), (right, left)):
+        for address, payload in ((there.inner4, 34708), (there.inner6, 34688)):
+            here.namespace.run("ping", "-c", "2", "-i", "0.1", "-W", "5", "-M", "do", "-s", str(payload), address)
+    for address, way in ((left.inner4, ()), (left.inner6, ("-R",))):
+        through = partial(iperf3, right.namespace, left.namespace, address, *way)
+        tcp = through("-n", "2M", "-P", "2", "-w", "128K")
+        assert tcp["sum_received"]["bytes"] >= 2**20  # when it has sent all, it does not wait for the window
+        udp = through("-u", "-b", "20M", "-k", "50", "-l", "30000")
+        assert udp["sum"]["packets"] >= 50
+        assert udp["sum"]["lost_percent"] < 50  # a busy machine loses some
 
 
 def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, program: str) -> None:

@@ -37,7 +37,8 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
         if not wait_for(lambda: listening in server.run("ss", "-Hltn")):
             raise LabError("iperf3 does not listen")
         command = ("iperf3", "-c", address, "--json", *options)
-        report: dict[str, Any] = json.loads(client.run(*command, check=False, timeout=60))
+        said = client.run(*command, check=False, timeout=60)
+        report: dict[str, Any] = json.loads(said[said.index("{") :])  # it may begin with a warning
         process.terminate()
         process.wait(10)
         if report["end"]:  # for UDP it sends one datagram to begin with, and gives up if that is lost
