@@ -1,0 +1,125 @@
+"""What is measured, in which unit, and what is to be reached: the rows of docs/performance.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from statistics import median
+from typing import Final, NamedTuple
+
+from benchmarks.results import Results
+
+WGPY, GO, OLD_GO, BORINGTUN, GOTATUN = "wgpy", "wireguard-go", "wireguard-go (Debian)", "boringtun", "gotatun"
+OPENVPN, KERNEL, IPSEC = "OpenVPN", "Linux", "IPsec"
+MANY_PEERS: Final = 10_000
+MANY_ALLOWED_IPS: Final = 130_561
+
+
+class Measure(NamedTuple):
+    title: str
+    unit: str
+    more_is_better: bool = True
+
+
+MEASURES: Final = {
+    "tcp": Measure("TCP, one flow", "Mbit/s"),
+    "tcp8": Measure("TCP, 8 flows", "Mbit/s"),
+    "tcp_both": Measure("TCP, both directions at once", "Mbit/s"),
+    "tcp_inner6": Measure("TCP, IPv6 inner", "Mbit/s"),
+    "tcp_outer6": Measure("TCP, IPv6 outer", "Mbit/s"),
+    "udp": Measure("UDP, 1,300 bytes one by one, without loss", "Mbit/s"),
+    "udp_gso": Measure("UDP with GSO, without loss", "Mbit/s"),
+    "ping_idle": Measure("ping, idle, 5 a second", "ms", False),
+    "ping_often": Measure("ping, idle, 1,000 a second", "ms", False),
+    "ping_load": Measure("ping, under TCP", "ms", False),
+    "memory": Measure("resident memory after load", "MiB", False),
+    "handshakes": Measure("handshakes answered, one core", "/s"),
+    "peers_configure": Measure(f"{MANY_PEERS:,} peers: configure", "s", False),
+    "peers_memory": Measure(f"{MANY_PEERS:,} peers: resident memory of each", "kB", False),
+    "peers_tcp_few": Measure("TCP, one flow, 1 peer", "Mbit/s"),
+    "peers_tcp_many": Measure(f"TCP, one flow, {MANY_PEERS:,} peers", "Mbit/s"),
+    "allowed_configure": Measure(f"{MANY_ALLOWED_IPS:,} allowed IPs: configure", "s", False),
+    "allowed_lookup": Measure(f"{MANY_ALLOWED_IPS:,} allowed IPs: lookup", "us", False),
+    "wakeups": Measure("idle tunnel: CPU wakeups", "/s", False),
+    "import": Measure("`import wgpy`", "ms", False),
+    "show": Measure("`wgpy show`", "ms", False),
+    "up": Measure("up to the first byte through", "s", False),
+}
+
+
+class Verdict(Enum):
+    AIM = "aim"
+    MUST = "must"
+    MISSED = "**missed**"
+    UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """wgpy's median, or its ratio to a rival's in the same round, and what it must and aims to be."""
+
+    measure: str
+    must: float | None
+    aim: float
+    rival: str | None = None
+    rival_measure: str | None = None  # where it is another one
+
+    @property
+    def title(self) -> str:
+        title = MEASURES[self.measure].title
+        if self.rival_measure:
+            return f"{title}, against {MEASURES[self.rival_measure].title}"
+        return f"{title}, against {self.rival}" if self.rival else title
+
+    def reached(self, results: Results) -> float | None:
+        """wgpy's value or ratio; None when there is none."""
+        if self.rival is None:
+            return results.median(self.measure, WGPY)
+        ratios = results.ratios(self.measure, WGPY, self.rival_measure or self.measure, self.rival)
+        return median(ratios) if ratios else None
+
+    def verdict(self, results: Results) -> Verdict:
+        reached = self.reached(results)
+        if reached is None:
+            return Verdict.UNKNOWN
+        for goal, verdict in ((self.aim, Verdict.AIM), (self.must, Verdict.MUST)):
+            if goal is None:
+                continue
+            if reached >= goal if MEASURES[self.measure].more_is_better else reached <= goal:
+                return verdict
+        return Verdict.MISSED
+
+    def tell(self, value: float) -> str:
+        """The value as the table shows it: a ratio with an x, or in the measure's unit."""
+        return f"{value:.2f} x" if self.rival else f"{figure(value)} {MEASURES[self.measure].unit}"
+
+
+GOALS: Final = (
+    Goal("tcp", 0.6, 1.0, GO),
+    Goal("tcp", 1.5, 2.5, GOTATUN),
+    Goal("tcp", 3.0, 5.0, BORINGTUN),
+    Goal("tcp", 3.0, 5.0, OPENVPN),
+    *(Goal(measure, 0.6, 1.0, GO) for measure in ("tcp8", "tcp_both", "tcp_inner6", "tcp_outer6")),
+    Goal("udp", 1.0, 1.7, GO),
+    Goal("udp_gso", 0.6, 1.0, GO),
+    *(Goal(measure, 1.25, 0.7, GO) for measure in ("ping_idle", "ping_often", "ping_load")),
+    Goal("memory", 0.3, 0.1, GO),
+    Goal("handshakes", 2000, 4000),
+    Goal("handshakes", None, 1.0, GO),
+    Goal("peers_configure", 3.0, 1.0),
+    Goal("peers_memory", 8.0, 4.0),
+    Goal("peers_tcp_many", 0.95, 1.0, WGPY, "peers_tcp_few"),
+    Goal("allowed_configure", 1.0, 0.5),
+    Goal("allowed_lookup", 1.0, 0.5),
+    Goal("wakeups", 0.0, 0.0),
+    Goal("import", 80, 60),
+    Goal("show", 200, 120),
+    Goal("up", 1.0, 0.5),
+)
+
+
+def figure(value: float) -> str:
+    """Three digits that count, thousands apart."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

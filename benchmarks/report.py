@@ -1,0 +1,149 @@
+"""docs/performance.md and its charts, from results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks import charts
+from benchmarks.goals import GOALS, MEASURES, WGPY, Goal, figure
+from benchmarks.results import Results
+
+DOCUMENT: Final = Path("docs/performance.md")
+_INTRODUCTION: Final = """\
+# How fast wgpy is
+
+Written by `make bench`. Everything was measured in one run on one machine, the programs taking turns. Both ends of a
+tunnel run the same program, in two network namespaces joined by a veth cable, so they and the load share the machine's
+cores. Ratios are the median of the ratios of each round. "Must" and "aim" are what this project has set itself.
+"""
+_THROUGHPUT: Final = ("tcp", "tcp8", "tcp_both", "tcp_inner6", "tcp_outer6", "udp", "udp_gso")
+_LINE_CHARTS: Final = {
+    "sizes": ("Throughput by packet size: UDP one by one, without loss", "bytes of UDP payload", "Mbit/s", False),
+    "latency_idle": ("Latency of a ping, idle, 1,000 a second", "percent of pings at most so long", "ms", True),
+    "latency_load": ("Latency of a ping, under TCP", "percent of pings at most so long", "ms", True),
+    "peers": ("Resident memory by number of peers", "peers", "MiB", True),
+}
+
+
+def write(results: Results, document: Path = DOCUMENT) -> None:
+    """The document, and its charts into a directory beside it."""
+    directory = document.with_suffix("")
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.svg"):
+        old.unlink()
+    drawn = dict(draw(results))
+    for name, chart in drawn.items():
+        (directory / f"{name}.svg").write_text(chart)
+    parts = [_INTRODUCTION, about(results), "## Goals\n", goals_table(results)]
+    if results.failures:
+        parts += ["Not measured:\n", "\n".join(f"- {failure}" for failure in results.failures) + "\n"]
+    parts += ["## Figures\n", *(f"![{name}]({directory.name}/{name}.svg)\n" for name in drawn), figures(results)]
+    parts += ["## How each figure was made\n", commands(results)]
+    document.write_text("\n".join(parts))
+
+
+def about(results: Results) -> str:
+    return "\n".join(f"- {key}: {value}" for key, value in results.about.items()) + "\n"
+
+
+def goals_table(results: Results) -> str:
+    """A row for each goal: what was reached, what must and what should be."""
+    rows = [
+        (
+            goal.title,
+            goal.tell(reached) if (reached := goal.reached(results)) is not None else "",
+            goal.tell(goal.must) if goal.must is not None else "",
+            goal.tell(goal.aim),
+            goal.verdict(results).value,
+        )
+        for goal in GOALS
+    ]
+    return _table(("measure", "reached", "must", "aim", "verdict"), rows)
+
+
+def figures(results: Results) -> str:
+    """A row for each measure: the median of each program, and in parentheses the least and the most."""
+    programs = _programs(results)
+    rows = []
+    for measure, (title, unit, _) in MEASURES.items():
+        if measure in results.samples:
+            cells = (_spread(results.values(measure, program)) for program in programs)
+            rows.append((title, unit, *cells))
+    return _table(("median (least to most)", "unit", *programs), rows)
+
+
+def commands(results: Results) -> str:
+    rows = [
+        (MEASURES[measure].title, f"`{results.commands[measure]}`")
+        for measure in MEASURES
+        if measure in results.commands
+    ]
+    return _table(("measure", "command"), rows)
+
+
+def summary(results: Results) -> str:
+    """The goals as lines for a terminal."""
+    width = max(len(goal.title) for goal in GOALS)
+    return "\n".join(
+        f"{goal.title:{width}}  {_outcome(goal, results)}" for goal in GOALS if goal.reached(results) is not None
+    )
+
+
+def _outcome(goal: Goal, results: Results) -> str:
+    reached = goal.reached(results)
+    assert reached is not None
+    must = "" if goal.must is None else f"must {goal.tell(goal.must)}, "
+    verdict = goal.verdict(results).value.strip("*")
+    return f"{goal.tell(reached):>14}  {must}aim {goal.tell(goal.aim)}: {verdict}"
+
+
+def draw(results: Results) -> Iterator[tuple[str, str]]:
+    """Each chart that there are results for, by name."""
+    programs = _programs(results)
+    colours = charts.palette(programs)
+    rows = {MEASURES[measure].title: _bars(results, measure, programs) for measure in _THROUGHPUT}
+    rows = {title: group for title, group in rows.items() if group}
+    if rows:
+        yield "throughput", charts.bars("Throughput, more is better", "Mbit/s", rows, colours)
+    for name, (title, x_title, y_title, log_y) in _LINE_CHARTS.items():
+        if curves := results.curves.get(name):
+            x_ticks = [x for x, _ in next(iter(curves.values()))] if name == "sizes" else []
+            chart = charts.lines(
+                title, x_title, y_title, curves, colours, log_x=name == "peers", log_y=log_y, x_ticks=x_ticks
+            )
+            yield name, chart
+    stages = {name: points for name, points in results.samples.items() if name.startswith("stage: ")}
+    if stages:
+        named = {name.removeprefix("stage: "): _bars(results, name, [WGPY]) for name in stages}
+        yield "stages", charts.bars("Cost of each stage", "us per packet of 1,420 bytes", named, charts.palette([WGPY]))
+
+
+def _bars(results: Results, measure: str, programs: Iterable[str]) -> list[charts.Bar]:
+    return [
+        charts.Bar(program, median(values), min(values), max(values))
+        for program in programs
+        if (values := results.values(measure, program))
+    ]
+
+
+def _programs(results: Results) -> list[str]:
+    """All that were measured, in the order in which they first were; wgpy first."""
+    found = {program: None for by_program in results.samples.values() for program in by_program}
+    return [WGPY, *(program for program in found if program != WGPY)]
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    if len(values) == 1:
+        return figure(values[0])
+    return f"{figure(median(values))} ({figure(min(values))} to {figure(max(values))})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return re.sub(r" +\|", " |", "\n".join(f"| {' | '.join(line)} |" for line in lines)) + "\n"

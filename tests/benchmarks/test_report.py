@@ -1,0 +1,99 @@
+"""What the benchmark suite makes of its measurements: ratios, verdicts, tables, charts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import charts, report
+from benchmarks.goals import GO, GOALS, GOTATUN, MEASURES, WGPY, Goal, Verdict, figure
+from benchmarks.results import Results, percentile
+
+
+def results() -> Results:
+    found = Results(about={"date": "today"})
+    for round_, (ours, theirs) in enumerate([(100.0, 100.0), (300.0, 100.0), (200.0, 100.0)]):
+        found.add("tcp", WGPY, round_, ours, "iperf3")
+        found.add("tcp", GO, round_, theirs, "iperf3")
+    found.add("tcp", GOTATUN, 2, 50.0, "iperf3")
+    found.add("ping_idle", WGPY, 0, 0.2, "ping")
+    found.add("ping_idle", GO, 0, 0.1, "ping")
+    found.add("wakeups", WGPY, 0, 0.0, "/proc")
+    found.add("stage: split", WGPY, 0, 0.5, "pytest")
+    found.curves["latency_load"] = {WGPY: [(50.0, 0.2), (99.0, 1.5)], GO: [(50.0, 0.1), (99.0, 9.0)]}
+    found.curves["sizes"] = {WGPY: [(64.0, 20.0), (1300.0, 300.0)]}
+    found.curves["peers"] = {WGPY: [(1.0, 40.0), (10_000.0, 80.0)]}
+    return found
+
+
+def test_a_ratio_is_the_median_of_the_rounds_that_both_took_part_in() -> None:
+    assert Goal("tcp", 0.6, 1.0, GO).reached(results()) == 2.0
+    assert Goal("tcp", 0.6, 1.0, GOTATUN).reached(results()) == 4.0  # of round 2 only
+    assert Goal("udp", 0.6, 1.0, GO).reached(results()) is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "verdict"),
+    [
+        (Goal("tcp", 1.0, 2.0, GO), Verdict.AIM),
+        (Goal("tcp", 2.0, 2.1, GO), Verdict.MUST),
+        (Goal("tcp", 2.1, 3.0, GO), Verdict.MISSED),
+        (Goal("tcp", None, 3.0, GO), Verdict.MISSED),
+        (Goal("ping_idle", 2.5, 2.0, GO), Verdict.AIM),
+        (Goal("ping_idle", 2.5, 1.9, GO), Verdict.MUST),
+        (Goal("ping_idle", 1.9, 1.0, GO), Verdict.MISSED),
+        (Goal("wakeups", 0.0, 0.0), Verdict.AIM),
+        (Goal("show", 1.0, 1.0), Verdict.UNKNOWN),
+    ],
+)
+def test_less_is_better_for_some_measures_and_more_for_others(goal: Goal, verdict: Verdict) -> None:
+    assert goal.verdict(results()) is verdict
+
+
+def test_each_goal_is_of_a_measure() -> None:
+    assert {goal.measure for goal in GOALS} < set(MEASURES)
+
+
+def test_percentiles() -> None:
+    assert [percentile([4, 1, 3, 2], percent) for percent in (0, 50, 100)] == [1, 2.5, 4]
+
+
+@pytest.mark.parametrize(("value", "text"), [(12345.6, "12,346"), (99.94, "99.9"), (1.234, "1.23")])
+def test_three_digits_count(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_results_survive_json() -> None:
+    assert Results.from_json(json.loads(json.dumps(results().to_json()))) == results()
+
+
+def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) -> None:
+    report.write(results(), tmp_path / "performance.md")
+    lines = (tmp_path / "performance.md").read_text().splitlines()
+    assert "| TCP, one flow, against wireguard-go | 2.00 x | 0.60 x | 1.00 x | aim |" in lines
+    assert "| ping, idle, 5 a second, against wireguard-go | 2.00 x | 1.25 x | 0.70 x | **missed** |" in lines
+    assert "| UDP with GSO, without loss, against wireguard-go | | 0.60 x | 1.00 x | not measured |" in lines
+    assert "| TCP, one flow | Mbit/s | 200 (100 to 300) | 100 (100 to 100) | 50.0 |" in lines
+    for name in ("throughput", "stages", "latency_load", "sizes", "peers"):
+        assert f"![{name}](performance/{name}.svg)" in lines
+        root = ElementTree.parse(tmp_path / "performance" / f"{name}.svg").getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_nothing_measured_makes_a_document_too(tmp_path: Path) -> None:
+    report.write(Results(), tmp_path / "performance.md")
+    assert "not measured" in (tmp_path / "performance.md").read_text()
+
+
+def test_an_axis_ends_on_a_round_number() -> None:
+    assert charts.Axis([3, 870], 0, 100).ticks[-1] == 900
+    assert charts.Axis([0.2, 30], 0, 100, log=True).ticks == [0.1, 1.0, 10.0, 100.0]
+    assert charts.Axis([], 0, 100)(0.5) == 50
+
+
+def test_charts_escape_what_they_are_given() -> None:
+    chart = charts.bars("a < b & c", "Mbit/s", {"<tcp>": [charts.Bar("x&y", 1, 1, 2)]}, charts.palette(["x&y"]))
+    assert "a < b & c (Mbit/s)" in "".join(ElementTree.fromstring(chart).itertext())
