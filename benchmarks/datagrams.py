@@ -1,8 +1,8 @@
 """UDP from one end to the other at a given rate, counted: `python -m benchmarks.datagrams send|receive ...`.
 
-Not iperf3, whose receiver loses a tenth of 300 Mbit/s on a bare cable, because its buffer holds 90 datagrams, and which
-knows no UDP GSO. The receiver here has a buffer that a real one would ask for, and GRO; the sender's is left as it is,
-for that is what holds an application back when its interface is slower than it.
+Not iperf3, which knows no UDP GSO and whose receiver's buffer holds 90 datagrams: that loses some on a bare cable. The
+receiver here has a buffer that a real one would ask for, and GRO; the sender's is left as it is, for that is what holds
+an application back when its interface is slower than it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PORT: Final = 5202
 
 
 def receive(address: str) -> None:
-    """Count what comes until nothing does any more; prints "ready", then datagrams and bytes."""
+    """Count what comes until nothing does any more; prints "ready", then the bytes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         sock.setsockopt(socket.SOL_UDP, UDP_GRO, 1)

@@ -6,11 +6,13 @@ import ctypes
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
@@ -46,12 +48,21 @@ class Namespace(netns.Namespace):
 
     def call(self, body: Callable[[], None]) -> None:
         """Run a function inside, in a child process; what it raises fails the test here."""
+        _run_in_child(self._enter, body)
 
-        def enter() -> None:
-            with open(f"/run/netns/{self.name}") as namespace:
-                _check(_libc.setns(namespace.fileno(), _CLONE_NEWNET))
+    def udp_socket(self) -> socket.socket:
+        """A UDP socket over IPv4 that is inside, though this process is not."""
 
-        _run_in_child(enter, body)
+        def open_inside() -> socket.socket:
+            self._enter()
+            return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+        with ThreadPoolExecutor(1) as executor:  # setns moves the calling thread, and no other
+            return executor.submit(open_inside).result()
+
+    def _enter(self) -> None:
+        with open(f"/run/netns/{self.name}") as namespace:
+            _check(_libc.setns(namespace.fileno(), _CLONE_NEWNET))
 
 
 def require_root() -> None:

@@ -1,0 +1,141 @@
+"""Handshakes answered per second by one daemon on one core, by an honest crowd that asks again with cookies.
+
+A thousand peers, each from an address of its own and with authentic initiations made beforehand, so that no limit on a
+source or a peer is met and the other core has little to do. As many are under way as fit a queue.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from struct import pack, unpack_from
+from typing import Final
+
+from benchmarks.plan import Plan
+from benchmarks.tunnels import Program, cable
+from wgpy.constants import MESSAGE_COOKIE_REPLY, MESSAGE_RESPONSE
+from wgpy.daemon import uapi_client
+from wgpy.keys import PrivateKey, PublicKey
+from wgpy.net.udp import IP_PKTINFO
+from wgpy.noise.cookie import CookieStamp
+from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
+from wgpy.noise.tai64n import tai64n
+
+PEERS: Final = 1000
+EACH: Final = 4  # initiations of each peer: within 20 a second, which is what some allow
+WINDOW: Final = 64  # under way at once
+LOST_AFTER: Final = 0.2  # seconds
+SOURCES: Final = IPv4Address("10.66.0.10")  # the first peer's
+NETWORK: Final = "10.66.0.0/16"
+
+
+@dataclass
+class Initiator:
+    """Many peers in one place."""
+
+    victim: PublicKey
+    keys: list[PrivateKey] = field(default_factory=lambda: [PrivateKey.generate() for _ in range(PEERS)])
+    stamps: list[CookieStamp] = field(init=False)
+    messages: list[bytes] = field(init=False)  # the first of each peer, then the second of each ...
+
+    def __post_init__(self) -> None:
+        self.stamps = [CookieStamp(self.victim) for _ in self.keys]
+        ends = [(LocalStatic(key), RemoteStatic.of(LocalStatic(key), self.victim)) for key in self.keys]
+        begin = time.time_ns()
+        self.messages = []
+        for number in range(EACH * PEERS):
+            stamp = tai64n(begin + (number // PEERS) * 10**9)
+            local, remote = ends[number % PEERS]
+            self.messages.append(create_initiation(local, remote, PrivateKey.generate(), number, stamp)[0])
+
+    def answered(self, sock: socket.socket, address: tuple[str, int]) -> float:
+        """Send all of them, never more than a window ahead of the answers; answers a second."""
+        waiting: dict[int, float] = {}
+        unsent = iter(range(len(self.messages)))
+        answers, begin, last = 0, time.monotonic(), 0.0
+        while True:
+            now = time.monotonic()
+            for number in [number for number, at in waiting.items() if now - at > LOST_AFTER]:
+                del waiting[number]
+            while len(waiting) < WINDOW and (number := next(unsent, -1)) >= 0:
+                waiting[number] = now
+                self._send(sock, address, number, now)
+            if not waiting:
+                return answers / (last - begin) if answers else 0.0
+            for number in self._replies(sock, address, waiting):
+                waiting.pop(number)
+                answers, last = answers + 1, time.monotonic()
+
+    def _replies(self, sock: socket.socket, address: tuple[str, int], waiting: dict[int, float]) -> Iterator[int]:
+        """The numbers of initiations that were answered; those that were not, for want of a cookie, are sent again."""
+        if not select.select([sock], [], [], 0.05)[0]:
+            return
+        for _ in range(WINDOW):
+            try:
+                reply = sock.recv(256)
+            except BlockingIOError:
+                return
+            kind, first, second = unpack_from("<III", reply)
+            number = second if kind == MESSAGE_RESPONSE else first
+            if number not in waiting:
+                continue
+            if kind == MESSAGE_RESPONSE:
+                yield number
+            elif kind == MESSAGE_COOKIE_REPLY:
+                now = time.monotonic()
+                if self.stamps[number % PEERS].consume_reply(reply, now):
+                    self._send(sock, address, number, now)
+
+    def _send(self, sock: socket.socket, address: tuple[str, int], number: int, now: float) -> None:
+        source = (SOURCES + number % PEERS).packed
+        message = self.stamps[number % PEERS].stamp(self.messages[number], now)
+        sock.sendmsg([message], [(socket.IPPROTO_IP, IP_PKTINFO, pack("=i4s4s", 0, source, bytes(4)))], 0, address)
+
+
+def measure(plan: Plan) -> None:
+    for number, program in plan.turns(daemons=True):
+        plan.attempt(f"{program.name}: handshakes", partial(_round, plan, number, program))
+
+
+def _round(plan: Plan, number: int, program: Program) -> None:
+    with ExitStack() as cleanup:
+        directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
+        left, right = cable(cleanup)
+        daemon = program.open(right, left, directory)
+        cleanup.callback(daemon.close)
+        initiator = Initiator(right.public_key)
+        path = directory / "peers.conf"
+        path.write_text("".join(map(_peer_section, range(PEERS), initiator.keys)))
+        right.namespace.run("wg", "addconf", right.name, str(path))
+        right.namespace.run("ip", "route", "add", NETWORK, "via", left.outer)
+        left.namespace.run("ip", "route", "add", "local", NETWORK, "dev", "lo")
+        _keep_to_one_core(uapi_client.serving_pid(right.name), cleanup)
+        sock = cleanup.enter_context(left.namespace.udp_socket())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.setblocking(False)
+        rate = initiator.answered(sock, (right.outer, right.port))
+        plan.add("handshakes", program.name, number, rate, "python -m benchmarks handshakes")
+
+
+def _peer_section(number: int, key: PrivateKey) -> str:
+    return f"[Peer]\nPublicKey = {key.public_key.base64()}\nAllowedIPs = {IPv4Address('10.77.0.0') + number}/32\n"
+
+
+def _keep_to_one_core(pid: int, cleanup: ExitStack) -> None:
+    """All threads of a daemon, and this process to the others, if there are any."""
+    cores = os.sched_getaffinity(0)
+    core = max(cores)
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+    if others := cores - {core}:
+        os.sched_setaffinity(0, others)
+        cleanup.callback(os.sched_setaffinity, 0, cores)

@@ -1,0 +1,71 @@
+"""How often and how long to measure, and where progress is told."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from benchmarks.goals import GO, MEASURES, WGPY
+from benchmarks.results import Results
+from benchmarks.tunnels import PROGRAMS, Program
+
+
+@dataclass
+class Plan:
+    """One run of the benchmarks."""
+
+    rounds: int = 5
+    seconds: float = 2.0  # of each transfer
+    trial_seconds: float = 1.0  # of each rate that UDP is tried at
+    others_every: int = 3  # in how many rounds programs take part that wgpy is not in a goal with
+    only: frozenset[str] = frozenset()  # programs; empty for all
+    results: Results = field(default_factory=Results)
+
+    @classmethod
+    def quick(cls) -> Plan:
+        return cls(rounds=1, seconds=1.0, trial_seconds=0.5)
+
+    def programs(self, *, daemons: bool = False) -> list[Program]:
+        """Those that can be measured here, if `daemons` only WireGuard in userspace; the rest is noted."""
+        found = []
+        for program in PROGRAMS.values():
+            if (self.only and program.name not in self.only) or (daemons and not program.is_wireguard_daemon):
+                continue
+            if reason := program.missing():
+                self.note(f"{program.name}: {reason}")
+            else:
+                found.append(program)
+        return found
+
+    def turns(self, *, daemons: bool = False, all_rounds: bool = False) -> Iterator[tuple[int, Program]]:
+        """Rounds, and the programs of each, in an order that alternates."""
+        programs = self.programs(daemons=daemons)
+        for number in range(self.rounds):
+            for program in programs[:: -1 if number % 2 else 1]:
+                if all_rounds or program.name in (WGPY, GO) or number % self.others_every == 0:
+                    yield number, program
+
+    def add(self, measure: str, program: str, round_: int, value: float, command: str) -> None:
+        """Keep a value, and tell it."""
+        self.results.add(measure, program, round_, value, command)
+        title, unit, _ = MEASURES.get(measure, (measure, "us", False))
+        tell(f"  round {round_ + 1} of {self.rounds}  {program:22} {title:48} {value:10,.2f} {unit}")
+
+    def attempt(self, what: str, measure: Callable[[], None]) -> None:
+        """Measure; a failure is noted, and the run goes on."""
+        try:
+            measure()
+        except Exception as error:
+            traceback.print_exc()
+            self.note(f"{what}: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}")
+
+    def note(self, failure: str) -> None:
+        if failure not in self.results.failures:
+            self.results.failures.append(failure)
+            tell(f"not measured: {failure}")
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
