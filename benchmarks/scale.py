@@ -1,0 +1,127 @@
+"""Many peers and many allowed IPs: how long configuring takes, what memory it takes, and what it costs a flow."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Final
+
+from benchmarks.goals import MANY_ALLOWED_IPS, MANY_PEERS, WGPY
+from benchmarks.plan import Plan
+from benchmarks.traffic import tcp
+from benchmarks.tunnels import Program, Tunnel, greet, resident, tunnel
+from tests.support.peers import Side
+from wgpy.device.allowedips import AllowedIPs
+from wgpy.keys import PublicKey
+
+COUNTS: Final = (1, 10, 100, 1000, MANY_PEERS)
+# Prefix lengths about as often as in the Internet's routing table.
+LENGTHS: Final = {24: 60, 23: 10, 22: 12, 21: 6, 20: 5, 19: 3, 18: 2, 16: 2}
+LOOKUPS: Final = 200_000
+
+
+def peers(plan: Plan) -> None:
+    """Configuring many peers, memory, and one flow with and without them."""
+    for number, program in plan.turns(daemons=True):
+        plan.attempt(f"{program.name}: {MANY_PEERS:,} peers", partial(_many_peers, plan, number, program))
+
+
+def memory_by_peers(plan: Plan) -> None:
+    """The chart of memory by number of peers."""
+    curves = plan.results.curves.setdefault("peers", {})
+    for program in plan.programs(daemons=True):
+
+        def measure(program: Program = program) -> None:
+            with tunnel(program) as through:
+                pid, points = through.pids()[0], []
+                for count in COUNTS:
+                    configure(through.left, through.directory, peer_sections(count))
+                    points.append((float(count), resident(pid) / 1024))
+                curves[program.name] = points
+
+        plan.attempt(f"{program.name}: memory by peers", measure)
+
+
+def allowed_ips(plan: Plan) -> None:
+    """As many allowed IPs as it takes to route everything but a list of networks past a tunnel."""
+    networks = random_networks(MANY_ALLOWED_IPS)
+    section = f"[Peer]\nPublicKey = {PublicKey(os.urandom(32)).base64()}\nAllowedIPs = {','.join(map(str, networks))}\n"
+    for number, program in plan.turns(daemons=True):
+
+        def measure(number: int = number, program: Program = program) -> None:
+            with tunnel(program) as through:
+                seconds = configure(through.left, through.directory, [section])
+                plan.add("allowed_configure", program.name, number, seconds, "time wg addconf INTERFACE FILE")
+
+        plan.attempt(f"{program.name}: {MANY_ALLOWED_IPS:,} allowed IPs", measure)
+    if WGPY in (program.name for program in plan.programs()):
+        for number in range(plan.rounds):
+            plan.add("allowed_lookup", WGPY, number, lookup_microseconds(networks), "python -m benchmarks allowed-ips")
+
+
+def lookup_microseconds(networks: Iterable[IPv4Network]) -> float:
+    """Of AllowedIPs.lookup for ever new addresses, half of them within one of the networks."""
+    table: AllowedIPs[str] = AllowedIPs()
+    within = []
+    for network in networks:
+        table.insert(network, "peer")
+        within.append(network.network_address.packed)
+    addresses = [address for pair in zip(within, map(os.urandom, [4] * len(within)), strict=True) for address in pair]
+    random.shuffle(addresses)
+    lookup = table.lookup
+    begin = time.perf_counter()
+    for address in addresses[:LOOKUPS]:
+        lookup(address)
+    return (time.perf_counter() - begin) / LOOKUPS * 1e6
+
+
+def _many_peers(plan: Plan, number: int, program: Program) -> None:
+    with ExitStack() as cleanup:
+        few, many = cleanup.enter_context(tunnel(program)), cleanup.enter_context(tunnel(program))
+        pid = many.pids()[0]
+        before = resident(pid)
+        seconds = configure(many.left, many.directory, peer_sections(MANY_PEERS))
+        add = partial(plan.add, program=program.name, round_=number)
+        add("peers_configure", value=seconds, command="time wg addconf INTERFACE FILE")
+        memory = (resident(pid) - before) / MANY_PEERS
+        add("peers_memory", value=memory, command="grep VmRSS /proc/PID/status, before and after")
+        configure(many.right, many.directory, peer_sections(MANY_PEERS))
+        flows: list[tuple[str, Tunnel]] = [("peers_tcp_few", few), ("peers_tcp_many", many)]
+        for measure, through in flows[:: -1 if number % 2 else 1]:
+            greet(through)
+            rate, command = tcp(through, plan.seconds, through.right.inner4)
+            add(measure, value=rate, command=command)
+
+
+def configure(side: Side, directory: Path, sections: Iterable[str]) -> float:
+    """Seconds that `wg addconf` takes, and the daemon until it answers the next request."""
+    path = directory / "many.conf"
+    path.write_text("".join(sections))
+    begin = time.perf_counter()
+    side.namespace.run("wg", "addconf", side.name, str(path), timeout=120)
+    return time.perf_counter() - begin
+
+
+def peer_sections(count: int) -> Iterable[str]:
+    """Peers nobody has heard of, with an allowed IP each."""
+    for number in range(count):
+        key = PublicKey(os.urandom(32)).base64()
+        yield f"[Peer]\nPublicKey = {key}\nAllowedIPs = {IPv4Address('10.128.0.0') + number}/32\n"
+
+
+def random_networks(count: int) -> list[IPv4Network]:
+    """Different networks, the same each time."""
+    chance = random.Random(count)
+    lengths, weights = list(LENGTHS), list(LENGTHS.values())
+    found: dict[IPv4Network, None] = {}
+    while len(found) < count:
+        (length,) = chance.choices(lengths, weights)
+        address = chance.randrange(1 << 24, 223 << 24) >> (32 - length) << (32 - length)
+        found[IPv4Network((address, length))] = None
+    return list(found)
