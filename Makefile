@@ -44,8 +44,9 @@ lab-%: $(READY) packages
 endurance: $(READY) packages  ## TCP through two daemons for MINUTES=15, keys renewed every 2 s: memory and files stay
 	@$(BIN)/python -m tests.endurance --minutes $(or $(MINUTES),15)
 
-bench: $(READY) packages  ## cost of each stage, and TCP beside wireguard-go
-	@$(BIN)/python -m benchmarks
+bench: $(READY) packages  ## measure wgpy beside others, in 20 minutes: docs/performance.md; BENCH="--quick" for 5, "-h" for more
+	@benchmarks/install.sh
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 fuzz: $(READY)  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: what the data path costs, and how fast TCP goes beside wireguard-go (as root)."""
+"""`make bench`: how fast wgpy is beside others, and whether that is what it is to be (as root).
+
+Without names everything is measured but `endurance`, and docs/performance.md is written.
+"""
 
 from __future__ import annotations
 
@@ -7,90 +10,116 @@ import json
 import os
 import platform
 import shutil
-import subprocess
+import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Final
 
-from benchmarks import stages
+from benchmarks import endurance, handshakes, report, scale, stages, starting
+from benchmarks.goals import GOALS, Verdict
+from benchmarks.plan import Plan, tell
+from benchmarks.results import Results
+from benchmarks.traffic import PINGS, TCP, Traffic
+from benchmarks.tunnels import PROGRAMS
+
+TRAFFIC: Final = (*TCP, "tcp_outer6", "memory", "udp", "udp_gso", *PINGS, "ping_load", "sizes")
+OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
+    "handshakes": handshakes.measure,
+    "peers": scale.peers,
+    "by_peers": scale.by_peers,
+    "allowed_ips": scale.allowed_ips,
+    "starting": starting.starting,
+    "idle": starting.idle,
+    "stages": stages.measure,
+}
+TOOLS: Final = ("ip", "ss", "ping", "iperf3", "wg")
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    report: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
-    tell = (lambda line: print(line, file=sys.stderr)) if arguments.json else print
-    tell(f"{report['date']}, {report['machine']}")
-    if arguments.what in ("all", "import"):
-        report["import_ms"] = import_milliseconds()
-        tell(f"\nimport wgpy: {report['import_ms']:.0f} ms (median of 9)")
-    if arguments.what in ("all", "stages"):
-        tell("\nCost of each stage, microseconds per packet of 1,420 bytes:")
-        report["stages_us"] = stages.measure()
-        for name, cost in report["stages_us"].items():
-            tell(f"  {cost:6.2f}  {name}")
-    if arguments.what in ("all", "tcp"):
+    if arguments.read:
+        results = Results.from_json(json.loads(arguments.read.read_text()))
+    else:
         if missing := _missing():
-            tell(f"\nTCP is not measured: it needs {missing}")
-            return 1
-        from benchmarks import throughput
-
-        tell("\nTCP through two daemons in two network namespaces:")
-        rates = report["tcp_mbit_s"] = throughput.measure(arguments.rounds, arguments.seconds, tell)
-        for way in throughput.DIRECTIONS:
-            ratio = rates["wgpy"][way] / rates["wireguard-go"][way]
-            report.setdefault("tcp_ratio", {})[way] = ratio
-            ours, theirs = rates["wgpy"][way], rates["wireguard-go"][way]
-            tell(f"{way:8}: wgpy {ours:.0f} Mbit/s, wireguard-go {theirs:.0f} Mbit/s: ratio {ratio:.2f}")
-    if arguments.what == "endurance":
-        from benchmarks import endurance
-
-        report["endurance"] = endurance.measure(arguments.minutes, tell)
+            tell(f"benchmarks: needs {missing}")
+            return 2
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and daemons go
+        results = measure(arguments)
+    tell(f"\n{report.summary(results)}")
+    if arguments.write or (not arguments.names and not arguments.read and not arguments.quick):
+        report.write(results)
+        tell(f"\nwrote {report.DOCUMENT}")
     if arguments.json:
-        print(json.dumps(report, indent=2))
-    return 0
+        print(json.dumps(results.to_json(), indent=1))
+    if arguments.check and any(goal.verdict(results) is Verdict.MISSED for goal in GOALS):
+        return 3
+    return 1 if results.failures else 0
 
 
-def machine() -> str:
-    """Processor, cores, kernel and Python."""
-    with open("/proc/cpuinfo") as lines:
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.machine()
-    cores, kernel, python = os.cpu_count(), platform.release(), platform.python_version()
-    return f"{cores} x {model}, Linux {kernel}, Python {python}"
+def measure(arguments: argparse.Namespace) -> Results:
+    """All that was asked for, in one run."""
+    plan = Plan.quick() if arguments.quick else Plan()
+    plan.only = frozenset(arguments.programs)
+    plan.rounds = arguments.rounds or plan.rounds
+    names = arguments.names or [*TRAFFIC, *OTHERS]
+    began = time.monotonic()
+    plan.results.about = about(plan)
+    tell(report.about(plan.results))
+    if traffic := frozenset(names) & frozenset(TRAFFIC):
+        tell("Through tunnels:")
+        Traffic(plan, traffic).measure()
+    for name, function in OTHERS.items():
+        if name in names:
+            tell(f"{(function.__doc__ or name).splitlines()[0]}")
+            plan.attempt(name, partial(function, plan))
+    if "endurance" in names:
+        endurance.measure(arguments.minutes, tell)
+    minutes = (time.monotonic() - began) / 60
+    plan.results.about["duration"] = f"{minutes:.0f} minutes, {plan.rounds} rounds"
+    return plan.results
 
 
-def import_milliseconds() -> float:
-    """`import wgpy` in a fresh interpreter, less the interpreter's own start."""
+def about(plan: Plan) -> dict[str, str]:
+    """When, on what, and of which versions."""
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "processor": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
+        "memory": f"{memory / 2**20:.1f} GiB",
+        "kernel": f"Linux {platform.release()}",
+        "Python": platform.python_version(),
+        "programs": ", ".join(program.version() for program in plan.programs()),
+    }
 
-    def elapsed(program: str) -> float:
-        rounds = []
-        for _ in range(9):
-            begin = time.perf_counter()
-            subprocess.run([sys.executable, "-c", program], check=True)
-            rounds.append(time.perf_counter() - begin)
-        return sorted(rounds)[4] * 1e3
 
-    return max(0.0, elapsed("import wgpy") - elapsed("pass"))
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
 
 
 def _missing() -> str:
     if os.geteuid() != 0:
         return "root"
-    return ", ".join(
-        tool for tool in ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go") if shutil.which(tool) is None
-    )
+    return ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", "import", "stages", "tcp", "endurance"), default="all")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of TCP (default 3)")
-    parser.add_argument("--seconds", type=float, default=5, help="seconds of TCP each (default 5)")
-    parser.add_argument(
-        "--minutes", type=float, default=10, help="of TCP for endurance, which is not in all (default 10)"
-    )
-    parser.add_argument("--json", action="store_true", help="the report as JSON on standard output, progress on stderr")
+    epilog = "Exit status: 0 measured, 1 something failed, 2 cannot measure here, 3 with --check: a goal is missed."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=epilog)
+    every = (*TRAFFIC, *OTHERS, "endurance")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*every, []], help=", ".join(every))
+    parser.add_argument("--quick", action="store_true", help="one short round, a quarter of the time")
+    parser.add_argument("--rounds", type=int, help="rounds in which the programs take turns (default 5)")
+    parser.add_argument("--programs", nargs="+", default=[], choices=list(PROGRAMS), help="these alone")
+    parser.add_argument("--json", action="store_true", help="the results as JSON on standard output")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: results as --json wrote them")
+    parser.add_argument("--write", action="store_true", help=f"write {report.DOCUMENT} in any case")
+    parser.add_argument("--check", action="store_true", help="exit with 3 when a goal that must be reached is missed")
+    parser.add_argument("--minutes", type=float, default=10, help="of TCP for endurance (default 10)")
     return parser
 
 

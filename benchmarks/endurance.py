@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.throughput import cable
+from benchmarks.tunnels import cable
 from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
 
 INTERVAL = 0.1  # seconds between two of iperf3's counts

@@ -34,7 +34,7 @@ class Plan:
             if (self.only and program.name not in self.only) or (daemons and not program.is_wireguard_daemon):
                 continue
             if reason := program.missing():
-                self.note(f"{program.name}: {reason}")
+                _note(self.results.absent, f"{program.name}: {reason}")
             else:
                 found.append(program)
         return found
@@ -59,12 +59,14 @@ class Plan:
             measure()
         except Exception as error:
             traceback.print_exc()
-            self.note(f"{what}: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}")
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            _note(self.results.failures, f"{what}: {reason}")
 
-    def note(self, failure: str) -> None:
-        if failure not in self.results.failures:
-            self.results.failures.append(failure)
-            tell(f"not measured: {failure}")
+
+def _note(where: list[str], what: str) -> None:
+    if what not in where:
+        where.append(what)
+        tell(f"not measured: {what}")
 
 
 def tell(line: str) -> None:

@@ -25,7 +25,8 @@ _LINE_CHARTS: Final = {
     "sizes": ("Throughput by packet size: UDP one by one, without loss", "bytes of UDP payload", "Mbit/s", False),
     "latency_idle": ("Latency of a ping, idle, 1,000 a second", "percent of pings at most so long", "ms", True),
     "latency_load": ("Latency of a ping, under TCP", "percent of pings at most so long", "ms", True),
-    "peers": ("Resident memory by number of peers", "peers", "MiB", True),
+    "peers_memory": ("Resident memory by number of peers", "peers", "MiB", True),
+    "peers_configure": ("Time to add so many peers", "peers", "s", True),
 }
 
 
@@ -39,8 +40,8 @@ def write(results: Results, document: Path = DOCUMENT) -> None:
     for name, chart in drawn.items():
         (directory / f"{name}.svg").write_text(chart)
     parts = [_INTRODUCTION, about(results), "## Goals\n", goals_table(results)]
-    if results.failures:
-        parts += ["Not measured:\n", "\n".join(f"- {failure}" for failure in results.failures) + "\n"]
+    if missing := results.absent + results.failures:
+        parts += ["Not measured:\n", "\n".join(f"- {reason}" for reason in missing) + "\n"]
     parts += ["## Figures\n", *(f"![{name}]({directory.name}/{name}.svg)\n" for name in drawn), figures(results)]
     parts += ["## How each figure was made\n", commands(results)]
     document.write_text("\n".join(parts))
@@ -113,7 +114,7 @@ def draw(results: Results) -> Iterator[tuple[str, str]]:
         if curves := results.curves.get(name):
             x_ticks = [x for x, _ in next(iter(curves.values()))] if name == "sizes" else []
             chart = charts.lines(
-                title, x_title, y_title, curves, colours, log_x=name == "peers", log_y=log_y, x_ticks=x_ticks
+                title, x_title, y_title, curves, colours, log_x=name.startswith("peers"), log_y=log_y, x_ticks=x_ticks
             )
             yield name, chart
     stages = {name: points for name, points in results.samples.items() if name.startswith("stage: ")}

@@ -21,6 +21,7 @@ class Results:
     commands: dict[str, str] = field(default_factory=dict)
     curves: dict[str, dict[str, list[Point]]] = field(default_factory=dict)  # for charts only
     failures: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)  # programs that cannot run here, and why
     about: dict[str, str] = field(default_factory=dict)  # date, machine, versions
 
     def add(self, measure: str, program: str, round_: int, value: float, command: str) -> None:

@@ -32,24 +32,26 @@ def peers(plan: Plan) -> None:
         plan.attempt(f"{program.name}: {MANY_PEERS:,} peers", partial(_many_peers, plan, number, program))
 
 
-def memory_by_peers(plan: Plan) -> None:
-    """The chart of memory by number of peers."""
-    curves = plan.results.curves.setdefault("peers", {})
+def by_peers(plan: Plan) -> None:
+    """The charts of memory and of the time to configure, by number of peers."""
+    memory = plan.results.curves.setdefault("peers_memory", {})
+    times = plan.results.curves.setdefault("peers_configure", {})
     for program in plan.programs(daemons=True):
 
         def measure(program: Program = program) -> None:
             with tunnel(program) as through:
-                pid, points = through.pids()[0], []
+                pid, had = through.pids()[0], 0
                 for count in COUNTS:
-                    configure(through.left, through.directory, peer_sections(count))
-                    points.append((float(count), resident(pid) / 1024))
-                curves[program.name] = points
+                    seconds = configure(through.left, through.directory, peer_sections(count))
+                    had += count
+                    times.setdefault(program.name, []).append((count, seconds))
+                    memory.setdefault(program.name, []).append((had, resident(pid) / 1024))
 
-        plan.attempt(f"{program.name}: memory by peers", measure)
+        plan.attempt(f"{program.name}: by number of peers", measure)
 
 
 def allowed_ips(plan: Plan) -> None:
-    """As many allowed IPs as it takes to route everything but a list of networks past a tunnel."""
+    """Very many allowed IPs on one peer, as to route a country's networks through a tunnel."""
     networks = random_networks(MANY_ALLOWED_IPS)
     section = f"[Peer]\nPublicKey = {PublicKey(os.urandom(32)).base64()}\nAllowedIPs = {','.join(map(str, networks))}\n"
     for number, program in plan.turns(daemons=True):

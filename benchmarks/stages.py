@@ -1,16 +1,23 @@
-"""What each stage of the data path costs per packet, without a kernel: split, route and seal, open and check, merge.
+"""The stages of the data path, without a kernel: split, route and seal, open and check, merge.
 
-Each stage works on bursts of 44 full segments, as one read from the TUN gives them.
+Each works on bursts of 44 full segments, as one read from the TUN gives them. `test_stages.py` times them.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from benchmarks.goals import WGPY
+from benchmarks.plan import Plan
 from wgpy.burst import Burst, Datagrams
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -19,54 +26,63 @@ from wgpy.keys import PrivateKey
 from wgpy.tun.checksum import checksum, pseudo_header_sum
 from wgpy.tun.offload import GSO_TCPV4, SLOTS_SIZE, VnetHeader, merge, split
 
-SEGMENTS = 44
-MSS = 1368
-MTU = 1420
+SEGMENTS: Final = 44
+MSS: Final = 1368
+MTU: Final = 1420
 HERE, THERE = Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 1)
+NAMES: Final = (
+    "split a super-packet",
+    "seal (the AEAD in place)",
+    "send: route, seal, count",
+    "receive: open, check, count",
+    "merge into a super-packet",
+)
+COMMAND: Final = ("pytest", "benchmarks/test_stages.py", "-p", "no:cacheprovider", "-q")
 
 
-def measure(seconds: float = 1.0) -> dict[str, float]:
-    """Microseconds per packet of each stage, the best of many rounds."""
-    sender, receiver = _connected_pair()
-    super_packet = _super_packet()
-    header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
-    slots = memoryview(bytearray(SLOTS_SIZE))
+def measure(plan: Plan) -> None:
+    """Microseconds per packet of each stage: the median of pytest-benchmark's rounds."""
+    with tempfile.TemporaryDirectory(prefix="wgpy-bench-") as directory:
+        report = Path(directory) / "report.json"
+        for number in range(plan.rounds):
+            command = (sys.executable, "-m", *COMMAND, f"--benchmark-json={report}")
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            for result in json.loads(report.read_text())["benchmarks"]:
+                cost = result["stats"]["median"] / SEGMENTS * 1e6
+                plan.add(f"stage: {result['params']['name']}", WGPY, number, cost, " ".join(COMMAND))
 
-    def cut() -> Burst:
-        burst = split(header, super_packet, slots, MTU)
+
+class Stages:
+    """Two devices that have agreed on keys, and what each stage is given and does."""
+
+    def __init__(self) -> None:
+        self.sender, self.receiver = _connected_pair()
+        self._super_packet = memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))
+        self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
+        self._slots = memoryview(bytearray(SLOTS_SIZE))
+        keypair = next(iter(self.sender._peers.values())).current
+        assert keypair is not None
+        stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+            (lambda: None, lambda _: self.cut()),
+            (self.cut, keypair.seal),
+            (self.cut, lambda burst: self.sender.send(burst, 1.0)),
+            (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
+            (lambda: self.opened(self.sealed()), merge),
+        )
+        self.by_name = dict(zip(NAMES, stages, strict=True))
+
+    def cut(self) -> Burst:
+        burst = split(self._header, self._super_packet, self._slots, MTU)
         assert burst is not None
         return burst
 
-    def sealed() -> Datagrams:
-        (transmit,) = sender.send(cut(), 1.0).transmits
+    def sealed(self) -> Datagrams:
+        (transmit,) = self.sender.send(self.cut(), 1.0).transmits
         return transmit.datagrams
 
-    def opened(datagrams: Datagrams) -> Burst:
-        (burst,) = receiver.receive(datagrams, HERE, 1.0).deliveries
+    def opened(self, datagrams: Datagrams) -> Burst:
+        (burst,) = self.receiver.receive(datagrams, HERE, 1.0).deliveries
         return burst
-
-    assert bytes(opened(sealed()).packet(SEGMENTS - 1))[52:] == b"p" * MSS
-    keypair = next(iter(sender._peers.values())).current
-    assert keypair is not None
-    stages: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-        "split a super-packet": (lambda: None, lambda _: cut()),
-        "seal (the AEAD in place)": (cut, keypair.seal),
-        "send: route, seal, count": (cut, lambda burst: sender.send(burst, 1.0)),
-        "receive: open, check, count": (sealed, lambda datagrams: receiver.receive(datagrams, HERE, 1.0)),
-        "merge into a super-packet": (lambda: opened(sealed()), merge),
-    }
-    return {name: _best(prepare, act, seconds) for name, (prepare, act) in stages.items()}
-
-
-def _best(prepare: Callable[[], Any], act: Callable[[Any], object], seconds: float) -> float:
-    """Microseconds per packet of the fastest round. Each round works on fresh input, made outside the clock."""
-    best, end = float("inf"), time.monotonic() + seconds
-    while time.monotonic() < end:
-        given = prepare()
-        begin = time.perf_counter()
-        act(given)
-        best = min(best, time.perf_counter() - begin)
-    return best / SEGMENTS * 1e6
 
 
 def _connected_pair() -> tuple[Device, Device]:
@@ -101,7 +117,3 @@ def _packet(payload: bytes) -> bytes:
     tcp[16:18] = pseudo_header_sum(header[12:20], 6, len(tcp) + len(payload)).to_bytes(2, "big")
     tcp[20:32] = b"\x01\x01\x08\x0a" + bytes(8)
     return bytes(header + tcp) + payload
-
-
-def _super_packet() -> memoryview:
-    return memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))

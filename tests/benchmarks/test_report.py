@@ -25,7 +25,7 @@ def results() -> Results:
     found.add("stage: split", WGPY, 0, 0.5, "pytest")
     found.curves["latency_load"] = {WGPY: [(50.0, 0.2), (99.0, 1.5)], GO: [(50.0, 0.1), (99.0, 9.0)]}
     found.curves["sizes"] = {WGPY: [(64.0, 20.0), (1300.0, 300.0)]}
-    found.curves["peers"] = {WGPY: [(1.0, 40.0), (10_000.0, 80.0)]}
+    found.curves["peers_memory"] = {WGPY: [(1.0, 40.0), (10_000.0, 80.0)]}
     return found
 
 
@@ -77,7 +77,7 @@ def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) ->
     assert "| ping, idle, 5 a second, against wireguard-go | 2.00 x | 1.25 x | 0.70 x | **missed** |" in lines
     assert "| UDP with GSO, without loss, against wireguard-go | | 0.60 x | 1.00 x | not measured |" in lines
     assert "| TCP, one flow | Mbit/s | 200 (100 to 300) | 100 (100 to 100) | 50.0 |" in lines
-    for name in ("throughput", "stages", "latency_load", "sizes", "peers"):
+    for name in ("throughput", "stages", "latency_load", "sizes", "peers_memory"):
         assert f"![{name}](performance/{name}.svg)" in lines
         root = ElementTree.parse(tmp_path / "performance" / f"{name}.svg").getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
