@@ -18,14 +18,15 @@ class Plan:
 
     rounds: int = 5
     seconds: float = 2.0  # of each transfer
-    trial_seconds: float = 1.0  # of each rate that UDP is tried at
+    trial_seconds: float = 0.8  # of each rate that UDP is tried at
     others_every: int = 3  # in how many rounds programs take part that wgpy is not in a goal with
+    chart_all: bool = True  # in charts, besides wgpy and wireguard-go
     only: frozenset[str] = frozenset()  # programs; empty for all
     results: Results = field(default_factory=Results)
 
     @classmethod
     def quick(cls) -> Plan:
-        return cls(rounds=1, seconds=1.0, trial_seconds=0.5)
+        return cls(rounds=1, seconds=1.0, trial_seconds=0.4, chart_all=False)
 
     def programs(self, *, daemons: bool = False) -> list[Program]:
         """Those that can be measured here, if `daemons` only WireGuard in userspace; the rest is noted."""
@@ -38,6 +39,11 @@ class Plan:
             else:
                 found.append(program)
         return found
+
+    def charted(self, *, daemons: bool = False) -> list[Program]:
+        """Those to measure for a chart alone."""
+        programs = self.programs(daemons=daemons)
+        return [program for program in programs if self.chart_all or program.name in (WGPY, GO)]
 
     def turns(self, *, daemons: bool = False, all_rounds: bool = False) -> Iterator[tuple[int, Program]]:
         """Rounds, and the programs of each, in an order that alternates."""

@@ -36,7 +36,7 @@ def by_peers(plan: Plan) -> None:
     """The charts of memory and of the time to configure, by number of peers."""
     memory = plan.results.curves.setdefault("peers_memory", {})
     times = plan.results.curves.setdefault("peers_configure", {})
-    for program in plan.programs(daemons=True):
+    for program in plan.charted(daemons=True):
 
         def measure(program: Program = program) -> None:
             with tunnel(program) as through:

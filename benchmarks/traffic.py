@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from math import sqrt
 from typing import Any, Final
 
 from benchmarks.goals import GO, WGPY
@@ -27,10 +26,11 @@ TCP: Final = {
 }
 UDP_SIZE: Final = 1300  # bytes of payload
 GSO_SEGMENTS: Final = 32  # to a system call, as QUIC does
-LOSS: Final = 0.001  # that counts as none
-PINGS: Final = {"ping_idle": ("0.2", 4), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
+FIRST: Final = 300.0  # Mbit/s that UDP is tried at, and by which factor the next rate differs
+FAR, NEAR = 1.7, 1.2  # without and with knowledge of the tunnel
+PINGS: Final = {"ping_idle": ("0.2", 3), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
 LOADED_INTERVAL: Final = "0.004"
-SIZES: Final = (64, 256, 512, 1024, 1392)
+SIZES: Final = (64, 256, 768, 1392)
 PERCENTS: Final = (1, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5)
 
 
@@ -85,8 +85,7 @@ class Traffic:
     def _datagrams(self, through: Tunnel, add: Callable[[str, float, str], None]) -> None:
         for measure, segments in (("udp", 1), ("udp_gso", GSO_SEGMENTS)):
             if measure in self.names:
-                rate = self.lossless(through, measure, UDP_SIZE, segments)
-                add(measure, rate, f"python -m benchmarks.datagrams send ADDRESS {UDP_SIZE} {segments} RATE SECONDS")
+                add(measure, *self._lossless(through, measure, UDP_SIZE, segments))
 
     def _pings(self, through: Tunnel, add: Callable[[str, float, str], None]) -> None:
         rows: dict[str, tuple[str, float, AbstractContextManager[None]]]
@@ -101,24 +100,23 @@ class Traffic:
                 self.pings.setdefault(measure, {}).setdefault(name, []).extend(times)
                 add(measure, percentile(times, 50), command)
 
-    def lossless(self, through: Tunnel, what: str, size: int, segments: int) -> float:
+    def _lossless(self, through: Tunnel, what: str, size: int, segments: int) -> tuple[float, str]:
         key = (through.program.name, what)
-        known = key in self.rates
-        trial = partial(datagrams, through, size, segments, seconds=self.plan.trial_seconds)
-        rate = fastest(trial, self.rates.get(key, 300.0 * segments**0.25 * size / UDP_SIZE), 1.2 if known else 1.6)
-        self.rates[key] = rate
-        return rate
+        guess, step = (self.rates[key], NEAR) if key in self.rates else (FIRST * size / UDP_SIZE, FAR)
+        rate, command = datagrams(through, size, segments, self.plan.trial_seconds, guess, step)
+        self.rates[key] = rate or guess / FAR
+        return rate, command
 
     def _sizes(self) -> None:
         """UDP by size, one round of each program."""
         curves = self.plan.results.curves.setdefault("sizes", {})
-        for program in self.plan.programs():
+        for program in self.plan.charted():
 
             def measure(program: Program = program) -> None:
                 with tunnel(program) as through:
                     greet(through)
                     for size in SIZES:
-                        rate = self.lossless(through, f"size {size}", size, 1)
+                        rate, _ = self._lossless(through, f"size {size}", size, 1)
                         tell(f"  {program.name:22} UDP of {size:5,} bytes {rate:10,.1f} Mbit/s")
                         curves.setdefault(program.name, []).append((size, rate))
 
@@ -151,41 +149,18 @@ def tcp(through: Tunnel, seconds: float, address: str, *options: str) -> tuple[f
     return received / 1e6, " ".join(("iperf3 -c", address, *options))
 
 
-def datagrams(through: Tunnel, size: int, segments: int, mbit_s: float, *, seconds: float) -> tuple[float, float]:
-    """UDP at a rate: Mbit/s received, and the share that was lost."""
-    program = (sys.executable, "-m", "benchmarks.datagrams")
+def datagrams(through: Tunnel, size: int, segments: int, seconds: float, rate: float, step: float) -> tuple[float, str]:
+    """Mbit/s of UDP without loss, searched from `rate` on, and the command."""
+    program = ("-m", "benchmarks.datagrams")
     address = through.right.inner4
-    receiver = through.right.namespace.popen(*program, "receive", address, stdout=subprocess.PIPE)
+    receiver = through.right.namespace.popen(sys.executable, *program, "receive", address, stdout=subprocess.PIPE)
     assert receiver.stdout is not None
     assert receiver.stdout.readline() == "ready\n"
-    arguments = (str(argument) for argument in (address, size, segments, mbit_s, seconds))
-    sent, elapsed = map(float, through.left.namespace.run(*program, "send", *arguments).split())
-    received = int(receiver.communicate(timeout=20)[0])
-    return received * 8e-6 / elapsed, 1 - received / sent
-
-
-def fastest(trial: Callable[[float], tuple[float, float]], rate: float, step: float) -> float:
-    """The highest rate found at which (nearly) nothing is lost, to 7 percent: what arrived then.
-
-    One lossy trial may have been the machine's fault, so it takes two.
-    """
-    good, bad, best = 0.0, 0.0, 0.0
-    for _ in range(14):
-        delivered, loss = trial(rate)
-        if loss >= LOSS:
-            delivered, loss = trial(rate)
-        if loss < LOSS:
-            good, best = rate, max(best, delivered)
-            if delivered < 0.85 * rate:  # the sender can no more
-                break
-        else:
-            bad = rate
-        if good and bad and bad / good < 1.07:
-            break
-        rate = sqrt(good * bad) if good and bad else good * step if good else bad / step
-        if bad and not good:
-            step = max(step, 1.6)
-    return best
+    command = (*program, "send", address, *map(str, (size, segments, seconds, round(rate), step)))
+    found = through.left.namespace.run(sys.executable, *command, timeout=120)
+    receiver.terminate()
+    receiver.communicate(timeout=10)
+    return float(found), " ".join(("python", *command))
 
 
 def ping(through: Tunnel, interval: str, seconds: float) -> tuple[list[float], str]:
