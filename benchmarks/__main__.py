@@ -23,10 +23,10 @@ from benchmarks import endurance, handshakes, report, scale, stages, starting
 from benchmarks.goals import GOALS, Verdict
 from benchmarks.plan import Plan, tell
 from benchmarks.results import Results
-from benchmarks.traffic import PINGS, TCP, Traffic
+from benchmarks.traffic import NAMES as TRAFFIC
+from benchmarks.traffic import Traffic
 from benchmarks.tunnels import PROGRAMS
 
-TRAFFIC: Final = (*TCP, "tcp_outer6", "memory", "udp", "udp_gso", *PINGS, "ping_load", "sizes")
 OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "handshakes": handshakes.measure,
     "peers": scale.peers,

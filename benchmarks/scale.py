@@ -97,7 +97,7 @@ def _many_peers(plan: Plan, number: int, program: Program) -> None:
         flows: list[tuple[str, Tunnel]] = [("peers_tcp_few", few), ("peers_tcp_many", many)]
         for measure, through in flows[:: -1 if number % 2 else 1]:
             greet(through)
-            rate, command = tcp(through, plan.seconds, through.right.inner4)
+            rate, command = tcp(through, plan.seconds)
             add(measure, value=rate, command=command)
 
 

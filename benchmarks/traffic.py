@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from benchmarks.results import percentile
 from benchmarks.tunnels import Program, Tunnel, greet, resident, tunnel
 from tests.support.peers import iperf3, wait_for
 
+Row = Callable[[], tuple[float, str]]  # a value, and the command that made it
+
 # By measure: iperf3's options, and whether it goes to the inner IPv6.
 TCP: Final = {
     "tcp": ((), False),
@@ -24,14 +26,16 @@ TCP: Final = {
     "tcp_both": (("--bidir",), False),
     "tcp_inner6": ((), True),
 }
+TCP_OUTER6: Final = "tcp_outer6"
+UDP: Final = {"udp": 1, "udp_gso": 32}  # datagrams to a system call: one, and as QUIC does
 UDP_SIZE: Final = 1300  # bytes of payload
-GSO_SEGMENTS: Final = 32  # to a system call, as QUIC does
 FIRST: Final = 300.0  # Mbit/s that UDP is tried at, and by which factor the next rate differs
 FAR, NEAR = 1.7, 1.2  # without and with knowledge of the tunnel
 PINGS: Final = {"ping_idle": ("0.2", 3), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
-LOADED_INTERVAL: Final = "0.004"
-SIZES: Final = (64, 256, 768, 1392)
+LOADED_PINGS: Final = ("ping_load", "0.004")
+SIZES: Final = (64, 256, 768, 1392)  # bytes of UDP payload
 PERCENTS: Final = (1, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5)
+NAMES: Final = (*TCP, "memory", *UDP, *PINGS, LOADED_PINGS[0], TCP_OUTER6, "sizes")
 
 
 class Traffic:
@@ -40,87 +44,73 @@ class Traffic:
     def __init__(self, plan: Plan, names: frozenset[str]) -> None:
         self.plan = plan
         self.names = names
-        self.rates: dict[tuple[str, str], float] = {}  # Mbit/s of UDP without loss, found the last time
-        self.pings: dict[str, dict[str, list[float]]] = {}  # all of them, in ms
+        self._rates: dict[tuple[str, str], float] = {}  # Mbit/s of UDP without loss, found the last time
+        self._pings: dict[str, dict[str, list[float]]] = {}  # all of them, in ms
 
     def measure(self) -> None:
-        if self.names - {"sizes"}:
-            for number, program in self.plan.turns(all_rounds=True):
-                rival = program.name in (WGPY, GO) or number % self.plan.others_every == 0
-                self.plan.attempt(program.name, partial(self._round, number, program, rival))
+        for number, program in self.plan.turns(all_rounds=True):
+            all_rows = program.name in (WGPY, GO) or number % self.plan.others_every == 0
+            names = self.names - {"sizes"} if all_rows else self.names & {"tcp"}  # which all have a goal in
+            self.plan.attempt(program.name, partial(self._round, number, program, names))
         if "sizes" in self.names:
-            self._sizes()
-        for measure, chart in (("ping_often", "latency_idle"), ("ping_load", "latency_load")):
-            for name, times in self.pings.get(measure, {}).items():
+            for program in self.plan.charted():
+                self.plan.attempt(f"{program.name} by size", partial(self._sizes, program))
+        for measure, chart in (("ping_often", "latency_idle"), (LOADED_PINGS[0], "latency_load")):
+            for name, times in self._pings.get(measure, {}).items():
                 curve = [(percent, percentile(times, percent)) for percent in PERCENTS]
                 self.plan.results.curves.setdefault(chart, {})[name] = curve
 
-    def _round(self, number: int, program: Program, everything: bool) -> None:
-        """All rows through one tunnel and, over IPv6, another; or the first alone, which all have a goal in."""
-        if not everything and "tcp" not in self.names:
-            return
-        with tunnel(program) as through:
-            greet(through)
-            add = partial(self._add, program.name, number)
-            for measure, (options, inner6) in TCP.items():
-                if measure in self.names and (everything or measure == "tcp"):
-                    add(measure, *self._tcp(through, options, inner6))
-            if everything and "memory" in self.names and (pids := through.pids()):
-                add("memory", max(map(resident, pids)) / 1024, "grep VmRSS /proc/PID/status, the larger of both ends")
-            if everything:
-                self._datagrams(through, add)
-                self._pings(through, add)
-        if everything and "tcp_outer6" in self.names:
+    def _round(self, number: int, program: Program, names: frozenset[str]) -> None:
+        """All rows through one tunnel and, over IPv6, another."""
+        if inside := names - {TCP_OUTER6}:
+            with tunnel(program) as through:
+                greet(through)
+                for measure, row in self._rows(through).items():
+                    if measure in inside:
+                        self.plan.add(measure, program.name, number, *row())
+        if TCP_OUTER6 in names:
             with tunnel(program, 6) as through:
                 greet(through)
-                add("tcp_outer6", *self._tcp(through, (), False))
+                self.plan.add(TCP_OUTER6, program.name, number, *tcp(through, self.plan.seconds))
 
-    def _add(self, program: str, number: int, measure: str, value: float, command: str) -> None:
-        self.plan.add(measure, program, number, value, command)
-
-    def _tcp(self, through: Tunnel, options: tuple[str, ...], inner6: bool) -> tuple[float, str]:
-        address = through.right.inner6 if inner6 else through.right.inner4
-        return tcp(through, self.plan.seconds, address, *options)
-
-    def _datagrams(self, through: Tunnel, add: Callable[[str, float, str], None]) -> None:
-        for measure, segments in (("udp", 1), ("udp_gso", GSO_SEGMENTS)):
-            if measure in self.names:
-                add(measure, *self._lossless(through, measure, UDP_SIZE, segments))
-
-    def _pings(self, through: Tunnel, add: Callable[[str, float, str], None]) -> None:
-        rows: dict[str, tuple[str, float, AbstractContextManager[None]]]
-        rows = {name: (*how, nullcontext()) for name, how in PINGS.items()}
-        seconds = self.plan.seconds
-        rows["ping_load"] = (LOADED_INTERVAL, seconds, _Load(through, seconds + 2))
-        for measure, (interval, length, meanwhile) in rows.items():
-            if measure in self.names:
-                with meanwhile:
-                    times, command = ping(through, interval, length)
-                name = through.program.name
-                self.pings.setdefault(measure, {}).setdefault(name, []).extend(times)
-                add(measure, percentile(times, 50), command)
+    def _rows(self, through: Tunnel) -> dict[str, Row]:
+        rows: dict[str, Row] = {
+            measure: partial(tcp, through, self.plan.seconds, *options, inner6=inner6)
+            for measure, (options, inner6) in TCP.items()
+        }
+        if through.pids():
+            rows["memory"] = partial(_memory, through, self.plan.seconds)
+        for measure, segments in UDP.items():
+            rows[measure] = partial(self._lossless, through, measure, UDP_SIZE, segments)
+        for measure, (interval, seconds) in PINGS.items():
+            rows[measure] = partial(self._ping, through, measure, interval, seconds)
+        rows[LOADED_PINGS[0]] = partial(self._ping_under_load, through)
+        return rows
 
     def _lossless(self, through: Tunnel, what: str, size: int, segments: int) -> tuple[float, str]:
         key = (through.program.name, what)
-        guess, step = (self.rates[key], NEAR) if key in self.rates else (FIRST * size / UDP_SIZE, FAR)
+        guess, step = (self._rates[key], NEAR) if key in self._rates else (FIRST * size / UDP_SIZE, FAR)
         rate, command = datagrams(through, size, segments, self.plan.trial_seconds, guess, step)
-        self.rates[key] = rate or guess / FAR
+        self._rates[key] = rate or guess / FAR
         return rate, command
 
-    def _sizes(self) -> None:
-        """UDP by size, one round of each program."""
-        curves = self.plan.results.curves.setdefault("sizes", {})
-        for program in self.plan.charted():
+    def _ping(self, through: Tunnel, measure: str, interval: str, seconds: float) -> tuple[float, str]:
+        times, command = ping(through, interval, seconds)
+        self._pings.setdefault(measure, {}).setdefault(through.program.name, []).extend(times)
+        return percentile(times, 50), command
 
-            def measure(program: Program = program) -> None:
-                with tunnel(program) as through:
-                    greet(through)
-                    for size in SIZES:
-                        rate, _ = self._lossless(through, f"size {size}", size, 1)
-                        tell(f"  {program.name:22} UDP of {size:5,} bytes {rate:10,.1f} Mbit/s")
-                        curves.setdefault(program.name, []).append((size, rate))
+    def _ping_under_load(self, through: Tunnel) -> tuple[float, str]:
+        with _Load(through, self.plan.seconds + 2):
+            return self._ping(through, *LOADED_PINGS, self.plan.seconds)
 
-            self.plan.attempt(f"{program.name} by size", measure)
+    def _sizes(self, program: Program) -> None:
+        """UDP by size, one round."""
+        with tunnel(program) as through:
+            greet(through)
+            for size in SIZES:
+                rate, _ = self._lossless(through, f"size {size}", size, 1)
+                tell(f"  {program.name:22} UDP of {size:5,} bytes {rate:10,.1f} Mbit/s")
+                self.plan.results.curves.setdefault("sizes", {}).setdefault(program.name, []).append((size, rate))
 
 
 class _Load(AbstractContextManager[None]):
@@ -142,11 +132,18 @@ class _Load(AbstractContextManager[None]):
         self._server.wait(60)
 
 
-def tcp(through: Tunnel, seconds: float, address: str, *options: str) -> tuple[float, str]:
+def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) -> tuple[float, str]:
     """Mbit/s received, of both directions together if there are two, and the command."""
+    address = through.right.inner6 if inner6 else through.right.inner4
     end = iperf3(through.left.namespace, through.right.namespace, address, *options, seconds=seconds)
     received = sum(end[part]["bits_per_second"] for part in end if part.startswith("sum_received"))
-    return received / 1e6, " ".join(("iperf3 -c", address, *options))
+    return received / 1e6, " ".join(("iperf3 -c", address, "-t", f"{seconds:.0f}", *options))
+
+
+def _memory(through: Tunnel, seconds: float) -> tuple[float, str]:
+    """MiB of the larger end, after TCP."""
+    _, command = tcp(through, seconds)
+    return max(map(resident, through.pids())) / 1024, f"{command}; grep VmRSS /proc/PID/status"
 
 
 def datagrams(through: Tunnel, size: int, segments: int, seconds: float, rate: float, step: float) -> tuple[float, str]:
