@@ -41,6 +41,8 @@ TOOLS: Final = ("ip", "ss", "ping", "iperf3", "wg")
 
 def main() -> int:
     arguments = _parser().parse_args()
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")  # the results; some daemons write what they like to theirs
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if arguments.read:
         results = Results.from_json(json.loads(arguments.read.read_text()))
     else:
@@ -54,7 +56,7 @@ def main() -> int:
         report.write(results)
         tell(f"\nwrote {report.DOCUMENT}")
     if arguments.json:
-        print(json.dumps(results.to_json(), indent=1))
+        print(json.dumps(results.to_json(), indent=1), file=output, flush=True)
     if arguments.check and any(goal.verdict(results) is Verdict.MISSED for goal in GOALS):
         return 3
     return 1 if results.failures else 0

@@ -17,7 +17,7 @@ text{font:12px system-ui,sans-serif;fill:#24292f}.title{font-size:15px;font-weig
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.faint{fill:#9198a1}.grid{stroke:#30363d}.axis{stroke:#9198a1}
 .spread{stroke:#e6edf3}}"""
 WIDTH: Final = 760  # pixels, as all numbers below
-LABELS: Final = 230  # to the left of bars
+LABELS: Final = 280  # to the left of bars
 BAR: Final = 15
 PLOT_HEIGHT: Final = 300
 
@@ -91,7 +91,7 @@ def lines(
     x_ticks: Sequence[float] = (),
 ) -> str:
     """Curves over a common axis; either axis may be logarithmic."""
-    top, left = 70.0, 64.0
+    top, left = 88.0, 64.0
     bottom = top + PLOT_HEIGHT
     points = [point for curve in curves.values() for point in curve]
     across = Axis((x for x, _ in points), left, WIDTH - 24, log=log_x)
@@ -105,7 +105,7 @@ def lines(
         body.append(_text(across(tick), bottom + 18, _short(tick), anchor="middle", style="faint"))
     body.append(_line(left, bottom, WIDTH - 24, bottom, "axis"))
     body.append(_text(WIDTH - 24, bottom + 36, x_title, anchor="end"))
-    body.append(_text(8, top - 12, y_title))
+    body.append(_text(8, top - 16, y_title))
     for name, curve in curves.items():
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve)
         tip = f"<title>{escape(name)}</title>"

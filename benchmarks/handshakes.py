@@ -123,7 +123,13 @@ def _round(plan: Plan, number: int, program: Program) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.setblocking(False)
         rate = initiator.answered(sock, (right.outer, right.port))
-        plan.add("handshakes", program.name, number, rate, "python -m benchmarks handshakes")
+        plan.add(
+            "handshakes",
+            program.name,
+            number,
+            rate,
+            f"taskset -c 1 DAEMON, and {PEERS * EACH:,} initiations of {PEERS:,} peers",
+        )
 
 
 def _peer_section(number: int, key: PrivateKey) -> str:

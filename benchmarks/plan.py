@@ -56,7 +56,7 @@ class Plan:
     def add(self, measure: str, program: str, round_: int, value: float, command: str) -> None:
         """Keep a value, and tell it."""
         self.results.add(measure, program, round_, value, command)
-        title, unit, _ = MEASURES.get(measure, (measure, "us", False))
+        title, unit, *_ = MEASURES.get(measure, (measure, "us"))
         tell(f"  round {round_ + 1} of {self.rounds}  {program:22} {title:48} {value:10,.2f} {unit}")
 
     def attempt(self, what: str, measure: Callable[[], None]) -> None:

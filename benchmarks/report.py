@@ -23,8 +23,13 @@ cores. Ratios are the median of the ratios of each round. "Must" and "aim" are w
 _THROUGHPUT: Final = ("tcp", "tcp8", "tcp_both", "tcp_inner6", "tcp_outer6", "udp", "udp_gso")
 _LINE_CHARTS: Final = {
     "sizes": ("Throughput by packet size: UDP one by one, without loss", "bytes of UDP payload", "Mbit/s", False),
-    "latency_idle": ("Latency of a ping, idle, 1,000 a second", "percent of pings at most so long", "ms", True),
-    "latency_load": ("Latency of a ping, under TCP", "percent of pings at most so long", "ms", True),
+    "latency_idle": (
+        "Latency of a ping, idle, 1,000 a second: less is better",
+        "percent of pings at most so long",
+        "ms",
+        True,
+    ),
+    "latency_load": ("Latency of a ping, under TCP: less is better", "percent of pings at most so long", "ms", True),
     "peers_memory": ("Resident memory by number of peers", "peers", "MiB", True),
     "peers_configure": ("Time to add so many peers", "peers", "s", True),
 }
@@ -70,7 +75,7 @@ def figures(results: Results) -> str:
     """A row for each measure: the median of each program, and in parentheses the least and the most."""
     programs = _programs(results)
     rows = []
-    for measure, (title, unit, _) in MEASURES.items():
+    for measure, (title, unit, *_) in MEASURES.items():
         if measure in results.samples:
             cells = (_spread(results.values(measure, program)) for program in programs)
             rows.append((title, unit, *cells))
@@ -79,11 +84,11 @@ def figures(results: Results) -> str:
 
 def commands(results: Results) -> str:
     rows = [
-        (MEASURES[measure].title, f"`{results.commands[measure]}`")
-        for measure in MEASURES
-        if measure in results.commands
+        (measure.title, f"`{results.commands[key]}`", f"`python -m benchmarks {measure.name or key}`")
+        for key, measure in MEASURES.items()
+        if key in results.commands
     ]
-    return _table(("measure", "command"), rows)
+    return _table(("measure", "command", "to measure it again"), rows)
 
 
 def summary(results: Results) -> str:

@@ -64,7 +64,9 @@ def allowed_ips(plan: Plan) -> None:
         plan.attempt(f"{program.name}: {MANY_ALLOWED_IPS:,} allowed IPs", measure)
     if WGPY in (program.name for program in plan.programs()):
         for number in range(plan.rounds):
-            plan.add("allowed_lookup", WGPY, number, lookup_microseconds(networks), "python -m benchmarks allowed-ips")
+            plan.add(
+                "allowed_lookup", WGPY, number, lookup_microseconds(networks), "AllowedIPs.lookup of ever new addresses"
+            )
 
 
 def lookup_microseconds(networks: Iterable[IPv4Network]) -> float:

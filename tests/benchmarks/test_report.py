@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import charts, report
+from benchmarks.__main__ import OTHERS, TRAFFIC
 from benchmarks.goals import GO, GOALS, GOTATUN, MEASURES, WGPY, Goal, Verdict, figure
 from benchmarks.results import Results, percentile
 
@@ -55,6 +56,10 @@ def test_less_is_better_for_some_measures_and_more_for_others(goal: Goal, verdic
 
 def test_each_goal_is_of_a_measure() -> None:
     assert {goal.measure for goal in GOALS} < set(MEASURES)
+
+
+def test_each_measure_is_made_by_a_name_that_the_command_takes() -> None:
+    assert {measure.name or key for key, measure in MEASURES.items()} <= {*TRAFFIC, *OTHERS}
 
 
 def test_percentiles() -> None:
