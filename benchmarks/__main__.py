@@ -23,8 +23,7 @@ from benchmarks import endurance, handshakes, report, scale, stages, starting
 from benchmarks.goals import GOALS, Verdict
 from benchmarks.plan import Plan, tell
 from benchmarks.results import Results
-from benchmarks.traffic import NAMES as TRAFFIC
-from benchmarks.traffic import Traffic
+from benchmarks.traffic import TRAFFIC, Traffic
 from benchmarks.tunnels import PROGRAMS
 
 OTHERS: Final[dict[str, Callable[[Plan], None]]] = {

@@ -24,12 +24,12 @@ _THROUGHPUT: Final = ("tcp", "tcp8", "tcp_both", "tcp_inner6", "tcp_outer6", "ud
 _LINE_CHARTS: Final = {
     "sizes": ("Throughput by packet size: UDP one by one, without loss", "bytes of UDP payload", "Mbit/s", False),
     "latency_idle": (
-        "Latency of a ping, idle, 1,000 a second: less is better",
+        "Latency of a ping, idle, less is better",
         "percent of pings at most so long",
         "ms",
         True,
     ),
-    "latency_load": ("Latency of a ping, under TCP: less is better", "percent of pings at most so long", "ms", True),
+    "latency_load": ("Latency of a ping, under TCP, less is better", "percent of pings at most so long", "ms", True),
     "peers_memory": ("Resident memory by number of peers", "peers", "MiB", True),
     "peers_configure": ("Time to add so many peers", "peers", "s", True),
 }

@@ -35,7 +35,7 @@ PINGS: Final = {"ping_idle": ("0.2", 3), "ping_often": ("0.001", 1)}  # seconds 
 LOADED_PINGS: Final = ("ping_load", "0.004")
 SIZES: Final = (64, 256, 768, 1392)  # bytes of UDP payload
 PERCENTS: Final = (1, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5)
-NAMES: Final = (*TCP, "memory", *UDP, *PINGS, LOADED_PINGS[0], TCP_OUTER6, "sizes")
+TRAFFIC: Final = (*TCP, "memory", *UDP, *PINGS, LOADED_PINGS[0], TCP_OUTER6, "sizes")
 
 
 class Traffic:
@@ -135,9 +135,10 @@ class _Load(AbstractContextManager[None]):
 def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) -> tuple[float, str]:
     """Mbit/s received, of both directions together if there are two, and the command."""
     address = through.right.inner6 if inner6 else through.right.inner4
-    end = iperf3(through.left.namespace, through.right.namespace, address, *options, seconds=seconds)
+    options = ("-t", f"{seconds:.0f}", *options)
+    end = iperf3(through.left.namespace, through.right.namespace, address, *options)
     received = sum(end[part]["bits_per_second"] for part in end if part.startswith("sum_received"))
-    return received / 1e6, " ".join(("iperf3 -c", address, "-t", f"{seconds:.0f}", *options))
+    return received / 1e6, " ".join(("iperf3", "-c", address, *options))
 
 
 def _memory(through: Tunnel, seconds: float) -> tuple[float, str]:

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import charts, report
-from benchmarks.__main__ import OTHERS, TRAFFIC
+from benchmarks.__main__ import OTHERS
 from benchmarks.goals import GO, GOALS, GOTATUN, MEASURES, WGPY, Goal, Verdict, figure
 from benchmarks.results import Results, percentile
+from benchmarks.traffic import TRAFFIC
 
 
 def results() -> Results:
