@@ -34,6 +34,7 @@ OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "starting": starting.starting,
     "idle": starting.idle,
     "stages": stages.measure,
+    "endurance": endurance.measure,
 }
 TOOLS: Final = ("ip", "ss", "ping", "iperf3", "wg")
 
@@ -50,12 +51,13 @@ def main() -> int:
             return 2
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and daemons go
         results = measure(arguments)
-    tell(f"\n{report.summary(results)}")
+    tables = f"\n{report.figures(results)}\n{report.summary(results)}"
+    print(json.dumps(results.to_json(), indent=1) if arguments.json else tables, file=output, flush=True)
+    if arguments.json:
+        tell(tables)
     if arguments.write or (not arguments.names and not arguments.read and not arguments.quick):
         report.write(results)
         tell(f"\nwrote {report.DOCUMENT}")
-    if arguments.json:
-        print(json.dumps(results.to_json(), indent=1), file=output, flush=True)
     if arguments.check and any(goal.verdict(results) is Verdict.MISSED for goal in GOALS):
         return 3
     return 1 if results.failures else 0
@@ -66,7 +68,8 @@ def measure(arguments: argparse.Namespace) -> Results:
     plan = Plan.quick() if arguments.quick else Plan()
     plan.only = frozenset(arguments.programs)
     plan.rounds = arguments.rounds or plan.rounds
-    names = arguments.names or [*TRAFFIC, *OTHERS]
+    plan.minutes = arguments.minutes
+    names = arguments.names or {*TRAFFIC, *OTHERS} - {"endurance"}
     began = time.monotonic()
     plan.results.about = about(plan)
     tell(report.about(plan.results))
@@ -77,8 +80,6 @@ def measure(arguments: argparse.Namespace) -> Results:
         if name in names:
             tell(f"{(function.__doc__ or name).splitlines()[0]}")
             plan.attempt(name, partial(function, plan))
-    if "endurance" in names:
-        endurance.measure(arguments.minutes, tell)
     minutes = (time.monotonic() - began) / 60
     plan.results.about["duration"] = f"{minutes:.0f} minutes, {plan.rounds} rounds"
     return plan.results
@@ -111,7 +112,7 @@ def _missing() -> str:
 def _parser() -> argparse.ArgumentParser:
     epilog = "Exit status: 0 measured, 1 something failed, 2 cannot measure here, 3 with --check: a goal is missed."
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=epilog)
-    every = (*TRAFFIC, *OTHERS, "endurance")
+    every = (*TRAFFIC, *OTHERS)
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*every, []], help=", ".join(every))
     parser.add_argument("--quick", action="store_true", help="one short round, a quarter of the time")
     parser.add_argument("--rounds", type=int, help="rounds in which the programs take turns (default 5)")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.plan import Plan, tell
 from benchmarks.tunnels import cable
 from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
 
 INTERVAL = 0.1  # seconds between two of iperf3's counts
 
 
-def measure(minutes: float, tell: Callable[[str], None]) -> dict[str, float]:
-    """Mbit/s, sessions agreed on, and the longest time without a byte, in seconds."""
-    seconds = int(minutes * 60)
+def measure(plan: Plan) -> None:
+    """TCP for minutes on end, while keys are renewed."""
+    seconds = int(plan.minutes * 60)
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
         left, right = cable(cleanup)
@@ -39,14 +39,8 @@ def measure(minutes: float, tell: Callable[[str], None]) -> dict[str, float]:
         report = json.loads(report_path.read_text())
     counts = [interval["sum"]["bytes"] for interval in report["intervals"]]
     still = max((len(list(run)) for empty, run in groupby(counts, lambda count: count == 0) if empty), default=0)
-    result = {
-        "minutes": minutes,
-        "mbit_s": report["end"]["sum_received"]["bits_per_second"] / 1e6,
-        "sessions": len(handshakes - {"0"}),
-        "longest_stall_s": still * INTERVAL,
-    }
-    tell(
-        f"{seconds} s of TCP to wireguard-go: {result['mbit_s']:.0f} Mbit/s over {result['sessions']:.0f} sessions; "
-        f"never more than {result['longest_stall_s']:.1f} s without a byte"
+    plan.results.about["endurance"] = told = (
+        f"{seconds} s of TCP to wireguard-go at {report['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s, "
+        f"over {len(handshakes - {'0'})} sessions, never more than {still * INTERVAL:.1f} s without a byte"
     )
-    return result
+    tell(f"  {told}")
