@@ -36,5 +36,8 @@ def test_veth_pair_carries_both_families() -> None:
             assert "veth0" in [name for _, name in socket.if_nameindex()]
 
         a.call(names)
+        with b.udp_socket() as sock:
+            sock.bind(("10.9.0.2", 0))
+        assert "veth0" not in [name for _, name in socket.if_nameindex()]  # this process stayed outside
         sleeper = b.popen("sleep", "60")
     assert sleeper.poll() is not None
