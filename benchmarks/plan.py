@@ -18,7 +18,7 @@ class Plan:
 
     rounds: int = 5
     seconds: float = 2.0  # of each transfer
-    trial_seconds: float = 0.8  # of each rate that UDP is tried at
+    trial_seconds: float = 0.6  # of each rate that UDP is tried at
     others_every: int = 3  # in how many rounds programs take part that wgpy is not in a goal with
     minutes: float = 10  # of endurance
     chart_all: bool = True  # in charts, besides wgpy and wireguard-go

@@ -31,7 +31,7 @@ UDP: Final = {"udp": 1, "udp_gso": 32}  # datagrams to a system call: one, and a
 UDP_SIZE: Final = 1300  # bytes of payload
 FIRST: Final = 300.0  # Mbit/s that UDP is tried at, and by which factor the next rate differs
 FAR, NEAR = 1.7, 1.2  # without and with knowledge of the tunnel
-PINGS: Final = {"ping_idle": ("0.2", 3), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
+PINGS: Final = {"ping_idle": ("0.2", 2), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
 LOADED_PINGS: Final = ("ping_load", "0.004")
 SIZES: Final = (64, 256, 768, 1392)  # bytes of UDP payload
 PERCENTS: Final = (1, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5)
@@ -79,7 +79,7 @@ class Traffic:
             for measure, (options, inner6) in TCP.items()
         }
         if through.pids():
-            rows["memory"] = partial(_memory, through, self.plan.seconds)
+            rows["memory"] = partial(_memory, through)
         for measure, segments in UDP.items():
             rows[measure] = partial(self._lossless, through, measure, UDP_SIZE, segments)
         for measure, (interval, seconds) in PINGS.items():
@@ -141,9 +141,9 @@ def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) ->
     return received / 1e6, " ".join(("iperf3", "-c", address, *options))
 
 
-def _memory(through: Tunnel, seconds: float) -> tuple[float, str]:
+def _memory(through: Tunnel) -> tuple[float, str]:
     """MiB of the larger end, after TCP."""
-    _, command = tcp(through, seconds)
+    _, command = tcp(through, 1)
     return max(map(resident, through.pids())) / 1024, f"{command}; grep VmRSS /proc/PID/status"
 
 
