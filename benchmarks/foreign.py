@@ -43,7 +43,9 @@ class OpenVpn:
 
     @staticmethod
     def missing() -> str:
-        return next((f"no {program}" for program in ("openvpn", "openssl") if shutil.which(program) is None), "")
+        return next(
+            (f"no {program} is installed" for program in ("openvpn", "openssl") if shutil.which(program) is None), ""
+        )
 
     @staticmethod
     def version() -> str:

@@ -58,7 +58,12 @@ def _userspace(name: str, kind: type[Userspace], key: str) -> Program:
     def open_(side: Side, other: Side, directory: Path) -> Interface:
         return kind(side, peer_section(other))
 
-    return Program(name, open_, lambda: "" if shutil.which(program) else f"no {program}", lambda: interop_version(key))
+    return Program(
+        name,
+        open_,
+        lambda: "" if shutil.which(program) else f"no {Path(program).name} is installed",
+        lambda: interop_version(key),
+    )
 
 
 PROGRAMS: Final = {
