@@ -10,6 +10,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for
+from wgpy.errors import LabError
 from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
@@ -69,7 +70,7 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.250:9586"])
 def test_an_address_for_metrics_that_cannot_be_is_said_and_nothing_stays(cable: Cable, address: str) -> None:
-    with pytest.raises(AssertionError, match=f"--metrics {address}"):
+    with pytest.raises(LabError, match=f"--metrics {address}"):
         Wgpy(cable.left, cable.directory, peer_section(cable.right), options=("--metrics", address))
     assert cable.left.name not in cable.left.namespace.run("ip", "-o", "link")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -
     TimestampFloor(device(FUTURE)).save()
     again = device()
     TimestampFloor(again).restore()
-    assert again.timestamp_floor == FUTURE + 5 * 10**9
+    assert again.timestamp_floor == FUTURE + 11 * 10**9
 
 
 def test_a_clock_that_is_not_behind_needs_no_margin_and_stamps_by_itself(file: Path) -> None:
@@ -65,3 +66,23 @@ def test_without_a_readable_file_nothing_is_changed(file: Path, content: bytes |
     made = device()
     TimestampFloor(made).restore()
     assert made.timestamp_floor == 0
+
+
+def test_word_of_a_handshake_has_it_saved_soon_and_once_for_many(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timestamp, "SAVE_AFTER", 0.01)
+
+    def saved() -> int:
+        return int(file.read_text()) if file.exists() else 0
+
+    async def main() -> None:
+        made = device()
+        floor = TimestampFloor(made)
+        for stamp in (FUTURE, FUTURE + 1):
+            made.timestamp_floor = stamp
+            floor.handshake()
+            floor.handshake()
+            assert saved() < stamp
+            await asyncio.sleep(0.1)
+            assert saved() == stamp
+
+    asyncio.run(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -32,12 +31,11 @@ class Server:
     def address(self) -> str:
         return self.side.inner4
 
-    def run_beside(self, cleanup: ExitStack, *command: str) -> None:
-        """Run a server there that says "ready"; it ends with the test."""
+    def run_beside(self, *command: str) -> None:
+        """Run a server there that says "ready"; it ends with its namespace."""
         process = self.side.namespace.popen(*command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        cleanup.callback(process.stdout.close)
 
 
 @pytest.fixture
@@ -50,5 +48,5 @@ def server(cable: Cable) -> Server:
     text = "\n".join([*lines, peer_section(right), ""])
     found = Server(left.namespace, right, wgquick.parse(text).config, text)
     for address in (right.inner4, right.inner6):
-        found.run_beside(cable.cleanup, sys.executable, "-m", "tests.namespace.serve", address, str(PORT))
+        found.run_beside(sys.executable, "-m", "tests.namespace.serve", address, str(PORT))
     return found

@@ -46,9 +46,9 @@ def web(cable: Cable, server: Server) -> str:
     (site / "page").write_text("from the other side\n")
     handler = f"functools.partial(http.server.SimpleHTTPRequestHandler, directory={str(site)!r})"
     serve = f"import functools, http.server; s = http.server.HTTPServer(({server.address!r}, {WEB}), {handler})"
-    server.run_beside(cable.cleanup, sys.executable, "-c", f"{serve}; print('ready', flush=True); s.serve_forever()")
+    server.run_beside(sys.executable, "-c", f"{serve}; print('ready', flush=True); s.serve_forever()")
     names = (f"web.corp.test={server.address}", f"web.corp.test={server.side.inner6}")
-    server.run_beside(cable.cleanup, sys.executable, "-m", "wgpy.labs.nameserver", server.address, *names)
+    server.run_beside(sys.executable, "-m", "wgpy.labs.nameserver", server.address, *names)
     return "from the other side\n"
 
 

@@ -140,9 +140,11 @@ def test_a_file_rewritten_says_what_it_should_and_keeps_its_comments(
     config, text = file
     before = parse(text)
     assert str(rewritten(before, config)) == text
-    wanted = replace(other, peers=(*config.peers[1:], *other.peers))
+    peers = {peer.public_key: peer for peer in (*config.peers[1:], *other.peers)}
+    wanted = replace(other, peers=tuple(peers.values()))
     after = rewritten(before, wanted)
-    assert after.config == wanted
+    assert {peer.public_key: peer for peer in after.config.peers} == peers  # new ones come last, whatever their place
+    assert replace(after.config, peers=wanted.peers) == wanted
     assert after.lines.count("#MTU = 1") <= before.lines.count("#MTU = 1")
     assert rewritten(after, config).config.private_key == config.private_key
 

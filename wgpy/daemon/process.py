@@ -33,6 +33,7 @@ from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
 from wgpy.device.changes import DeviceChange
+from wgpy.device.effects import Event
 from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
@@ -87,10 +88,17 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
+    record = EventLog(job.name, open_log(job.events)) if job.events else None
+
+    def told(event: Event) -> None:
+        floor.handshake()
+        if record is not None:
+            record(event)
+
     tunnel = Tunnel(
         job.config,
         tun=_open_tun(job),
-        on_event=EventLog(job.name, open_log(job.events)) if job.events else None,
+        on_event=told,
         keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
         offload=job.offload,
     )
@@ -112,7 +120,6 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     )
     floor = TimestampFloor(tunnel.device)
     floor.restore()
-    keeping = loop.create_task(floor.keep())
     living = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
@@ -131,7 +138,6 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
     finally:
         notifier.say("STOPPING=1")
-        keeping.cancel()
         floor.save()
         if metrics:
             metrics.close()

@@ -18,7 +18,9 @@ from wgpy.device.device import Device
 log = logging.getLogger("wgpy")
 
 FLOOR_FILE: Final = Path("/var/lib/wgpy/timestamp-floor")
-SAVE_INTERVAL: Final = 5.0  # seconds
+SAVE_AFTER: Final = 5.0  # seconds
+# What may not have been saved: an initiation is told of when it is answered, or not for five seconds and a little.
+MARGIN: Final = 2 * SAVE_AFTER + 1.0
 
 
 class TimestampFloor:
@@ -27,6 +29,7 @@ class TimestampFloor:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._saved = 0
+        self._saving: asyncio.TimerHandle | None = None
 
     def restore(self) -> None:
         """Have the device stamp later than this machine ever did; a missing or spoilt file changes nothing.
@@ -35,17 +38,19 @@ class TimestampFloor:
         itself, and with the margin a daemon killed and started again would stamp the same twice.
         """
         if floor := _read():
-            margin = int(SAVE_INTERVAL * 1e9) if time.time_ns() <= floor else 0
+            margin = int(MARGIN * 1e9) if time.time_ns() <= floor else 0
             self._device.timestamp_floor = self._saved = floor + margin
 
-    async def keep(self) -> None:
-        """Save every few seconds, for as long as the task lives."""
-        while True:
-            await asyncio.sleep(SAVE_INTERVAL)
-            self.save()
+    def handshake(self) -> None:
+        """After word of a handshake: save soon, once for many."""
+        if self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER, self.save)
 
     def save(self) -> None:
         """Raise what the file says to the device's floor, if something was stamped since the last time."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
         floor = self._device.timestamp_floor
         if floor <= max(self._saved, _read()):
             return

@@ -18,13 +18,13 @@ from typing import Final
 
 from wgpy.config.uapi import UapiError, format_applied, format_status, parse_apply, parse_set
 from wgpy.daemon.uapi_client import answers, socket_path
+from wgpy.daemon.watch import DirectoryWatch
 from wgpy.errors import ConfigError, ControlError, SocketError
 from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 
 MAX_LINE: Final = 1 << 16
-REMOVAL_POLL: Final = 1.0  # seconds
 
 
 class UapiServer:
@@ -66,8 +66,9 @@ class UapiServer:
 
     async def wait_removed(self) -> None:
         """Wait until somebody deletes the socket file or puts another in its place: a way to end the daemon."""
-        while self._own is None or _inode(self._path) == self._own:  # noqa: ASYNC110 (Python has no inotify)
-            await asyncio.sleep(REMOVAL_POLL)
+        with DirectoryWatch(self._path.parent) as watch:
+            while self._own is None or _inode(self._path) == self._own:
+                await watch.changed()
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""
