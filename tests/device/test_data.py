@@ -384,6 +384,28 @@ def test_a_packet_for_nobody_is_answered_with_unreachable(version: int) -> None:
     assert drops(a, b) == {DropReason.NO_PEER: 1}
 
 
+def test_a_datagram_that_is_routed_back_into_the_tunnel_is_not_sealed_again() -> None:
+    """The endpoint is routed to the peer itself. Each round would add 60 bytes, then fragments, and know no end."""
+    world = World()
+    a, b = connected(world)
+    looped = ipv4_packet(a.inner, b.inner, bytes(8) + captured(world, a, b))
+    ipv6 = ip_network("fd00::2")
+    world.configure(a, public_key=b.public_key, allowed_ips=(AllowedIPChange(ipv6),))
+    looped6 = ipv6_packet("fd00::1", "fd00::2", bytes(8) + captured(world, a, b))
+    fragment6 = looped6[:6] + bytes([44]) + looped6[7:40] + bytes([17, 0, 0, 1, 0, 0, 0, 1]) + looped6[40:]
+    world.eve.clear()
+    for packet in (looped, looped6, fragment6):
+        world.inject(a, packet)
+    assert world.eve == []
+    assert a.peer(b).drops == {DropReason.ROUTING_LOOP: 3}
+    another = bytearray(looped)
+    another[32] ^= 1  # somebody else's session, by its index
+    later = looped6[:6] + bytes([44]) + looped6[7:40] + bytes([17, 0, 0, 8, 0, 0, 0, 1]) + looped6[40:]
+    for packet in (bytes(another), looped[:6] + b"\0\1" + looped[8:], later, looped6[:40]):
+        world.inject(a, packet)
+    assert [seen.kind for seen in world.eve] == [MESSAGE_TRANSPORT] * 4
+
+
 def test_a_packet_for_a_peer_without_endpoint_is_answered_with_unreachable() -> None:
     world = World()
     a, b = world.host("a"), world.host("b")

@@ -145,14 +145,21 @@ def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable, program: str) -
     assert link.wg(right, "latest-handshakes").split()[0] == new
 
 
-def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program: str) -> None:
-    """The peer's endpoint is routed into the tunnel itself."""
+@pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
+@pytest.mark.parametrize("program", ["wgpy"], indirect=True)
+def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program: str, outer: str) -> None:
+    """The peer's endpoint is routed into the tunnel itself, and to that peer."""
+    if outer == "IPv6":
+        cable.over_ipv6()
     link = Link(cable, program)
     link.ping("-c", "1")
     before = link.transfer(link.left)[1]
-    link.left.namespace.run("ip", "route", "add", f"{link.right.outer}/32", "dev", link.left.name)
-    link.ping("-c", "10", "-i", "0.01", check=False)
+    left, right, run = link.left, link.right, link.left.namespace.run
+    run("wg", "set", left.name, "peer", right.public_key.base64(), "allowed-ips", f"{right.inner4},{right.outer}")
+    run("ip", "route", "add", right.outer, "dev", left.name)
+    link.ping("-c", "10", "-i", "0.01", "-s", "1300", check=False)
     assert link.transfer(link.left)[1] - before < 70_000
+    assert link.ours.status()["peers"][0]["drops"]["routing_loop"] >= 10
 
 
 def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable, program: str) -> None:

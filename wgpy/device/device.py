@@ -167,6 +167,8 @@ class Device:
         elif peer.endpoint is None:
             peer.drops[DropReason.NO_ENDPOINT] += len(burst)
             self._answer_unreachable(packet, now, effects)
+        elif peer.has_sealed(packet):
+            peer.drops[DropReason.ROUTING_LOOP] += len(burst)
         else:
             peer.send(burst, now, effects)
             self._schedule(peer)

@@ -37,6 +37,7 @@ class DropReason(StrEnum):
     NOT_IP = "not_ip"
     NO_PEER = "no_peer"  # no allowed IP covers the destination
     NO_ENDPOINT = "no_endpoint"
+    ROUTING_LOOP = "routing_loop"  # the peer's endpoint is routed into the tunnel, and to that peer
     STAGED_OVERFLOW = "staged_overflow"
     HANDSHAKE_ABANDONED = "handshake_abandoned"  # staged packets, after the last attempt
     INTERFACE_DOWN = "interface_down"

@@ -8,6 +8,10 @@ from typing import Final
 IPV4_HEADER_SIZE: Final = 20
 IPV6_HEADER_SIZE: Final = 40
 
+_UDP: Final = 17
+_UDP_HEADER_SIZE: Final = 8
+_FRAGMENT, _FRAGMENT_HEADER_SIZE = 44, 8  # of IPv6
+
 NOT_ECT, ECT_1, ECT_0, CE = range(4)  # the ECN field (RFC 3168, section 5)
 
 _ipv4_source = Struct("12x4s").unpack_from
@@ -51,6 +55,22 @@ def destination(packet: Packet) -> bytes | None:
         case _:
             return None
     return address
+
+
+def udp_payload(packet: Packet) -> Packet | None:
+    """What a UDP packet or the first fragment of one carries; None for any other packet."""
+    if packet[0] >> 4 == 4:
+        if packet[9] != _UDP or packet[6] & 0x1F or packet[7]:
+            return None
+        return packet[(packet[0] & 15) * 4 + _UDP_HEADER_SIZE :]
+    start = IPV6_HEADER_SIZE
+    protocol = packet[6]
+    if protocol == _FRAGMENT and len(packet) >= start + _FRAGMENT_HEADER_SIZE:
+        if packet[start + 2] or packet[start + 3] & 0xF8:
+            return None
+        protocol = packet[start]
+        start += _FRAGMENT_HEADER_SIZE
+    return packet[start + _UDP_HEADER_SIZE :] if protocol == _UDP else None
 
 
 def length_and_source(plaintext: Packet) -> tuple[int, bytes]:

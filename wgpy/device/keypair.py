@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wgpy.device.peer import Peer
 
 _header = Struct("<IIQ").pack_into
+_type_and_index = Struct("<II").unpack_from
 _nonce = Struct("<4xQ").pack
 
 
@@ -66,6 +67,10 @@ class Keypair:
 
     def can_receive(self, now: float) -> bool:
         return now - self.created_at < REJECT_AFTER_TIME and self.replay.newest < REJECT_AFTER_MESSAGES
+
+    def has_sealed(self, datagram: bytes | bytearray | memoryview) -> bool:
+        """Whether it bears the peer's index of this session, a random number that nobody else puts there."""
+        return len(datagram) >= 8 and _type_and_index(datagram) == (MESSAGE_TRANSPORT, self.remote_index)
 
     def seal(self, burst: Burst) -> None:
         """Turn each slot of the burst into a transport datagram.

@@ -110,6 +110,11 @@ class Peer:
         self.staged.extend(Burst.of(packet, self.interface.mtu) for packet in burst.packets())
         self.send_staged(now, effects)
 
+    def has_sealed(self, packet: ip.Packet) -> bool:
+        """Whether a packet is a datagram of ours to this peer: it would go round and grow for ever."""
+        payload = ip.udp_payload(packet)
+        return payload is not None and self.current is not None and self.current.has_sealed(payload)
+
     def send_staged(self, now: float, effects: Effects) -> None:
         """Send what waits, or ask for the key it waits for."""
         if not self.staged:

@@ -1,0 +1,146 @@
+"""What routes, marks and bound sockets do to a tunnel: more of the kernel's netns.sh, by its numbers.
+
+As in `test_netns_scenarios`, wgpy is on the left.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+
+from tests.interop.conftest import Cable, programs
+from tests.interop.test_netns_scenarios import Link
+from tests.support.kernel_peer import CARD
+from tests.support.netns import Namespace, veth_pair
+from tests.support.peers import Side, Wgpy, capture, wait_for
+
+pytestmark = pytest.mark.root
+
+only_ours: Final = pytest.mark.parametrize("program", ["wgpy"], indirect=True)
+
+
+@pytest.fixture(params=["wgpy", *programs()])
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cable(cable_to_program: Cable) -> Cable:
+    return cable_to_program
+
+
+# UDP payload for a packet of 1,297 bytes where the device's MTU is 1,300 and the route's 1,299. The kernel pads to the
+# route's; who reads a TUN is not told the route, and pads to the device's. Others have ideas of their own.
+PADDED: Final = {"kernel": 1331, "wireguard-go": 1332, "current": 1332, "wgpy": 1332}
+
+
+def test_3_padding_ends_at_an_mtu(cable: Cable, program: str) -> None:
+    """The kernel's counts the route's; ours the device's, so that is the one to set where the last byte matters."""
+    link = Link(cable, program, mtu=1300)
+    link.ping("-c", "1")
+    for here, there in ((link.left, link.right), (link.right, link.left)):
+        here.namespace.run("ip", "route", "add", f"{there.inner4}/32", "dev", here.name, "mtu", "1299")
+
+    def sizes() -> tuple[set[int], set[int]]:
+        """Of what left and right send for one ping and its answer."""
+        with capture(link.left.namespace, CARD, "udp and greater 1000") as seen:
+            assert " 0% packet loss" in link.ping("-c", "1", "-s", "1269")
+        found = [re.search(r" (\S+)\.\d+ > .* length (\d+)", line) for line in seen]
+        by_sender = [{int(m[2]) for m in found if m and m[1] == side.outer} for side in (link.left, link.right)]
+        return by_sender[0], by_sender[1]
+
+    ours, theirs = sizes()
+    assert ours == {PADDED["wgpy"]}
+    assert theirs == {PADDED.get(program, *theirs)}
+    link.left.namespace.run("ip", "link", "set", link.left.name, "mtu", "1299")
+    assert wait_for(lambda: sizes()[0] == {1331})
+
+
+@only_ours
+def test_10_a_socket_bound_to_the_tunnel_and_a_mark_that_changes_the_route(cable: Cable, program: str) -> None:
+    """As `ping -I`; and with a mark set on the way out, for which the kernel looks for another route."""
+    link = Link(cable, program)
+    left = link.left.namespace
+    for address in (link.right.inner4, link.right.inner6):
+        left.run("ping", "-c", "1", "-W", "5", "-I", link.left.name, address)
+    left.run("nft", "add table inet m; add chain inet m out { type route hook output priority mangle; }; "
+             "add rule inet m out meta mark set 1")  # fmt: skip
+    for address in (link.right.inner4, link.right.inner6):
+        left.run("ping", "-c", "1", "-W", "5", address)
+        left.run("ping", "-c", "1", "-W", "5", "-I", link.left.name, address)
+
+
+@only_ours
+def test_11_a_peer_within_a_peer_and_one_whose_endpoint_lies_within_itself(cable: Cable, program: str) -> None:
+    """Two layers of one interface's own; then a peer that is to be reached through itself, which leads nowhere."""
+    link = Link(cable, program)
+    left, right = link.left, link.right
+    onion = Side(right.namespace, right.inner4, "10.7.0.2", "fd07::2", port=5)
+    core = Wgpy(onion, cable.directory, f"[Peer]\nPublicKey = {left.public_key.base64()}\nAllowedIPs = 10.7.0.1/32")
+    cable.cleanup.callback(core.close)
+    left.namespace.run("ip", "address", "add", "10.7.0.1/24", "dev", left.name)
+    key = onion.public_key.base64()
+    peer = ("wg", "set", left.name, "peer", key)
+    left.namespace.run(*peer, "allowed-ips", "10.7.0.2/32", "endpoint", onion.endpoint)
+    left.namespace.run("ping", "-c", "1", "-W", "5", "10.7.0.2")
+    core.close()
+    left.namespace.run(*peer, "endpoint", "10.7.0.2:5")
+    left.namespace.run("ping", "-c", "100", "-i", "0.01", "-W", "1", "10.7.0.2", check=False)
+    sent = {line.split()[0]: int(line.split()[2]) for line in link.wg(left, "transfer").splitlines()}
+    assert sent[key] < 70_000
+    link.ping("-c", "1")
+    left.namespace.run(*peer, "remove")
+
+
+@pytest.mark.parametrize("program", [name for name in ("wgpy", *programs()) if name != "kernel"], indirect=True)
+def test_12_a_mark_keeps_the_tunnels_own_packets_out_of_it(cable: Cable, program: str) -> None:
+    """Policy routing as wg-quick's, by hand, beside a default route of IPv6: a hundred pings a family."""
+    link = Link(cable, program)
+    link.ping("-c", "1")
+    left, right, run = link.left, link.right, link.left.namespace.run
+    far = ("192.168.99.7/32", "abab::1111/128")
+    for address in far:
+        right.namespace.run("ip", "address", "add", address, "dev", right.name)
+    run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
+    peer = ("peer", right.public_key.base64(), "allowed-ips", ",".join(far))
+    run("wg", "set", left.name, "fwmark", "51820", *peer)
+    for family in ("-4", "-6"):
+        run("ip", family, "route", "add", "default", "dev", left.name, "table", "51820")
+        run("ip", family, "rule", "add", "not", "fwmark", "51820", "table", "51820")
+        run("ip", family, "rule", "add", "table", "main", "suppress_prefixlength", "0")
+    run("sysctl", "-q", "net.ipv4.conf.all.rp_filter=0", f"net.ipv4.conf.{CARD}.rp_filter=0")
+    for address in far:
+        said = run("ping", "-c", "100", "-f", "-W", "5", address.partition("/")[0])
+        assert "100 received" in said
+    assert link.wg(left, "endpoints").split()[1] == right.endpoint
+
+
+@only_ours
+@pytest.mark.parametrize("version", [4, 6])
+def test_13_who_is_routed_into_the_tunnel_is_told_that_there_is_no_way(
+    cable: Cable, program: str, version: int
+) -> None:
+    """A host behind our end, in IPv4 behind its NAT, and no peer any more.
+
+    The kernel names the gateway as who says so; we name the address that could not be reached.
+    """
+    link = Link(cable, program)
+    gateway, run = link.left, link.left.namespace.run
+    with Namespace() as host:
+        veth_pair(
+            host, gateway.namespace, (["10.0.0.1/24", "fd00::1/64"], ["10.0.0.100/24", "fd00::100/64"]), name="inside"
+        )
+        for family, via in (("-4", "10.0.0.100"), ("-6", "fd00::100")):
+            host.run("ip", family, "route", "add", "default", "via", via)
+        run("sysctl", "-q", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        run("nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; "
+            f"add rule ip nat out oifname {gateway.name} masquerade")  # fmt: skip
+        address = link.right.inner4 if version == 4 else link.right.inner6
+        if version == 4:
+            host.run("ping", "-c", "1", "-W", "5", address)
+        run("wg", "set", gateway.name, "peer", link.right.public_key.base64(), "remove")
+        said = host.run("ping", "-c", "1", "-W", "5", address, check=False)
+        unreachable = "Destination Host Unreachable" if version == 4 else "Destination unreachable: Address unreachable"
+        assert f"From {address} icmp_seq=1 {unreachable}" in said
