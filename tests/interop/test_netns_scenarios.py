@@ -6,15 +6,17 @@ wgpy on the left; on the right another wgpy, wireguard-go, or the kernel.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import DAEMONS, Cable, programs
+from tests.interop.conftest import DAEMONS, Cable, kernel_cable, programs
+from tests.support.kernel_peer import CARD
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Side, StockTools, Wgpy, WireguardGo, capture, iperf3, peer_section, wait_for
+from tests.support.peers import Kernel, Side, StockTools, Wgpy, capture, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey, PrivateKey
 
 pytestmark = pytest.mark.root
@@ -163,12 +165,19 @@ def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program
 
 
 def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable, program: str) -> None:
+    """Or, if there was no key, when one is set."""
     link = Link(cable, program)
     run, name = link.left.namespace.run, link.left.name
     run("ip", "link", "set", name, "down")
     run("wg", "set", name, "peer", link.right.public_key.base64(), "persistent-keepalive", "25")
     before = link.transfer(link.left)
     run("ip", "link", "set", name, "up")
+    assert wait_for(lambda: link.transfer(link.left)[0] > before[0])
+    run("wg", "set", name, "private-key", "/dev/null")
+    run("ip", "link", "set", name, "down")
+    run("ip", "link", "set", name, "up")
+    before = link.transfer(link.left)
+    run("bash", "-c", f"wg set {name} private-key /dev/stdin <<<'{link.left.key.base64()}'")
     assert wait_for(lambda: link.transfer(link.left)[0] > before[0])
 
 
@@ -199,28 +208,50 @@ def test_7_a_tunnel_in_a_tunnel(cable: Cable, program: str) -> None:
     inner[0].namespace.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "-s", "1312", inner[1].inner4)
 
 
-@pytest.mark.parametrize("program", [name for name in ("wgpy", *programs()) if name != "kernel"], indirect=True)
-def test_9_a_client_behind_nat_stays_in_reach_by_keepalives(program: str, tmp_path: Path) -> None:
-    """The router forgets a UDP flow after two seconds; every second there is a keepalive."""
+@pytest.fixture
+def nat(request: pytest.FixtureRequest, program: str, tmp_path: Path) -> Iterator[Cable]:
+    """A client, a router in between that forgets a UDP flow after two seconds, and a server."""
     with ExitStack() as cleanup:
-        client, router, server = (cleanup.enter_context(Namespace()) for _ in range(3))
+        client = cleanup.enter_context(Namespace())
+        if program == "kernel":
+            cable = cleanup.enter_context(kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path))
+            router, server = cable.left.namespace, cable.right.namespace
+            cleanup.callback(router.run, "nft", "delete", "table", "ip", "nat")
+        else:
+            router, server = cleanup.enter_context(Namespace()), cleanup.enter_context(Namespace())
+            veth_pair(router, server, (["192.0.2.1/24"], ["192.0.2.2/24"]))
         veth_pair(client, router, (["192.168.99.1/24"], ["192.168.99.254/24"]), name="inside")
-        veth_pair(router, server, (["192.0.2.254/24"], ["192.0.2.2/24"]), name="outside")
         client.run("ip", "route", "add", "default", "via", "192.168.99.254")
-        for setting in ("ip_forward=1", "netfilter.nf_conntrack_udp_timeout=2"):
-            router.run("sysctl", "-q", f"net.ipv4.{setting}" if "forward" in setting else f"net.{setting}")
-        router.run("sysctl", "-q", "net.netfilter.nf_conntrack_udp_timeout_stream=2")
+        forgetful = [f"net.netfilter.nf_conntrack_udp_timeout{which}=2" for which in ("", "_stream")]
         router.run("nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; "
-                   "add rule ip nat out oifname outside masquerade")  # fmt: skip
-        cable = Cable(
+                   f"add rule ip nat out oifname {CARD} masquerade")  # fmt: skip
+        router.run("sysctl", "-q", "net.ipv4.ip_forward=1", *forgetful)
+        theirs = DAEMONS.get(program, Kernel)
+        yield Cable(
             Side(client, "192.168.99.1", "10.8.0.1", "fd08::1"),
             Side(server, "192.0.2.2", "10.8.0.2", "fd08::2", port=51821),
             tmp_path,
             cleanup,
-            theirs=DAEMONS.get(program, WireguardGo),
+            theirs=theirs,
         )
-        link = Link(cable, program, client_keepalive=1)
-        assert wait_for(lambda: link.transfer(link.right)[0] > 0)
-        time.sleep(3)
-        link.ping("-c", "1", source=link.right)
-        assert "192.0.2.254:" in link.wg(link.right, "endpoints")
+
+
+def test_9_a_client_behind_nat_stays_in_reach_by_keepalives(nat: Cable, program: str) -> None:
+    """One a second. The server does not know where the client is until it hears it."""
+    link = Link(nat, program, client_keepalive=1)
+    assert wait_for(lambda: link.transfer(link.right)[0] > 0)
+    time.sleep(3)
+    link.ping("-c", "1", source=link.right)
+    assert "192.0.2.1:" in link.wg(link.right, "endpoints")
+
+
+@pytest.mark.parametrize("program", ["wireguard-go"], indirect=True)
+def test_9_we_serve_a_client_behind_nat(nat: Cable, program: str) -> None:
+    ours = Wgpy(nat.right, nat.directory, peer_section(nat.left, endpoint=None))
+    nat.cleanup.callback(ours.close)
+    theirs = nat.theirs(nat.left, peer_section(nat.right, keepalive=1))
+    nat.cleanup.callback(theirs.close)
+    assert wait_for(lambda: ours.status()["peers"][0]["rx_bytes"] > 0)
+    time.sleep(3)
+    nat.right.namespace.run("ping", "-c", "1", "-W", "2", nat.left.inner4)
+    assert ours.status()["peers"][0]["endpoint"].startswith("192.0.2.1:")

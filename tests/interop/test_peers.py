@@ -88,6 +88,7 @@ def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
 
 
 def test_they_roam_and_we_follow(cable: Cable) -> None:
+    """Scenario 4 of the kernel's netns.sh; and the other way round in the next."""
     ours, theirs = bring_up(cable)
     ping_both_ways(cable)
     namespace, name = cable.right.namespace, cable.right.name

@@ -1,4 +1,4 @@
-"""Answers leave from the address that was spoken to, until it is gone or a better route leads elsewhere (netns.sh)."""
+"""Answers leave from the address spoken to, until it is gone or a better route leads elsewhere: netns.sh, 14."""
 
 from __future__ import annotations
 
