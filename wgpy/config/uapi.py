@@ -10,8 +10,7 @@ import errno
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network
-from socket import AF_INET, AF_INET6, inet_pton
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -23,6 +22,7 @@ from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
 
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
+_IPV4_PREFIX: Final = re.compile(r"((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})/[0-9]{1,3}")
 _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
 _REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
@@ -65,12 +65,12 @@ def _constant(field: str, only: str) -> _Key:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
+    if _IPV4_PREFIX.fullmatch(text):  # half the time that ipaddress takes to read the text itself
+        address, length = text.split("/")
+        return IPv4Network((bytes(map(int, address.split("."))), int(length)), strict=False)
     if not _PREFIX.fullmatch(text):
         raise ValueError
-    address, _, length = text.partition("/")  # two thirds of the time that ipaddress takes to read the text itself
-    if ":" in address:
-        return IPv6Network((inet_pton(AF_INET6, address), int(length)), strict=False)
-    return IPv4Network((inet_pton(AF_INET, address), int(length)), strict=False)
+    return ip_network(text, strict=False)
 
 
 def _allowed_ip_change(text: str) -> AllowedIPChange:
