@@ -137,17 +137,50 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
 def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
     length = len(packet)
     stride = padded_length(length, mtu) + TRANSPORT_OVERHEAD
-    if not length or stride > len(slots):
+    if length < shortest(header) or stride > len(slots):
         return None
     slots[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
     if header.flags & NEEDS_CSUM:
-        start = header.csum_start
-        field = start + header.csum_offset
-        if field + 2 > length:
-            return None
-        covered = slots[TRANSPORT_HEADER_SIZE + start : TRANSPORT_HEADER_SIZE + length]
-        _u16.pack_into(slots, TRANSPORT_HEADER_SIZE + field, checksum(covered))
+        _complete(header, slots, TRANSPORT_HEADER_SIZE, length)
     return Burst(slots[:stride], stride, [length])
+
+
+def shortest(header: VnetHeader) -> int:
+    """The bytes that a lone packet under this header has at least: an unfinished checksum lies within."""
+    return header.csum_start + header.csum_offset + 2 if header.flags & NEEDS_CSUM else 1
+
+
+def kinship(packet: memoryview) -> bytes:
+    """What lone packets share if they may go as one burst: version, traffic class, destination. Empty: not IP."""
+    length = len(packet)
+    if length >= 20 and packet[0] >> 4 == 4:
+        return bytes(packet[:2]) + packet[16:20]
+    if length >= 40 and packet[0] >> 4 == 6:
+        return bytes(packet[:2]) + packet[24:40]
+    return b""
+
+
+def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int], mtu: int) -> Burst:
+    """One burst of the lone packet `first` and those of its kin that were read into the slots after it.
+
+    All were read under one header, and all but the last are as long as the first. Checksums are completed.
+    """
+    stride, before = first.stride, len(lengths) - 1
+    last = len(lengths) * stride + TRANSPORT_HEADER_SIZE
+    if header.flags & NEEDS_CSUM:
+        if before:
+            start, at = header.csum_start, stride + TRANSPORT_HEADER_SIZE
+            rows: Column = np.ndarray((before, lengths[0] - start), _U8, slots, at + start, (stride, 1))
+            column = _columns(slots, at, stride, before)
+            column(start + header.csum_offset, _U16)[:] = MODULUS - row_sums(rows)
+        _complete(header, slots, last, lengths[-1])
+    end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtu) + TRANSPORT_OVERHEAD
+    return Burst(slots[:end], stride, first.lengths + lengths)
+
+
+def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> None:
+    start = at + header.csum_start
+    _u16.pack_into(slots, start + header.csum_offset, checksum(slots[start : at + length]))
 
 
 class _Segments(NamedTuple):
