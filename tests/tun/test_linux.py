@@ -306,6 +306,31 @@ def test_the_loop_calls_while_there_is_something_to_read(kernel: Kernel) -> None
     asyncio.run(scenario())
 
 
+def test_what_is_held_back_for_the_next_read_is_called_for(kernel: Kernel) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        got: asyncio.Queue[bytes] = asyncio.Queue()
+
+        def readable() -> None:  # reads once, though more may be there
+            burst = kernel.tun.read()
+            if burst is not None:
+                got.put_nowait(bytes(burst.packet(0)))
+
+        packets = [reference.udp_packet(*V4, bytes(size)) for size in (1, 2, 3)]
+        for packet in packets:
+            kernel.socket.send(PLAIN + packet)
+        kernel.tun.start_reading(loop, readable)
+        assert await got.get() == packets[0]
+        kernel.tun.stop_reading()
+        await asyncio.sleep(0.01)
+        assert got.empty()
+        kernel.tun.start_reading(loop, readable)
+        assert [await got.get(), await got.get()] == packets[1:]
+        kernel.tun.stop_reading()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("name", ["", "a" * 16, "a/b", "a b", "a:b", ".", "..", "é" * 8])
 def test_a_bad_name_is_refused(name: str) -> None:
     with pytest.raises(TunError, match="1 to 15 bytes"):

@@ -1,6 +1,7 @@
 """The UDP port: one socket per address family, and whole bursts per system call.
 
-Outbound, one `sendmsg` with UDP_SEGMENT carries up to 64 datagrams; inbound, one `recvmsg` with UDP_GRO brings as many.
+Outbound, one `sendmsg` with UDP_SEGMENT carries up to 64 datagrams; inbound, one `recvmsg` with UDP_GRO brings as many,
+and what else waits and is like it is read after it, so that all of a burst is opened and merged at once.
 Control messages carry what no payload does: the local address a datagram came to, so that the answer leaves from there
 (the kernel's sticky source, its socket.c), and the ECN field (RFC 6040). Every offload falls back at run time.
 """
@@ -35,6 +36,7 @@ UDP_GRO: Final = 104
 
 BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 ms at 5 Gbit/s
 MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels with UDP_SEGMENT
+READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last
 MAX_PAYLOAD: Final = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
 REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
@@ -60,7 +62,7 @@ _ControlMessage = tuple[int, int, bytes]
 
 
 class Received(NamedTuple):
-    """What one read brought: datagrams of one sender, and the ECN field (0 to 3) they share.
+    """What was read together: datagrams of one sender, and the ECN field (0 to 3) they share.
 
     `datagrams` lies in a buffer that the next `receive` overwrites.
     """
@@ -84,6 +86,14 @@ class SendResult(NamedTuple):
     source_stale: bool = False
 
 
+class _Read(NamedTuple):
+    """What one recvmsg brought: where in the buffer it lies, and by what it is told from what belongs elsewhere."""
+
+    start: int
+    end: int
+    key: tuple[Any, list[_ControlMessage]]
+
+
 class _Route(NamedTuple):
     """What sendmsg needs for one endpoint and traffic class."""
 
@@ -101,7 +111,9 @@ class _Port:
         self.segmentation = offload and _has_segmentation(sock)
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
         self.refused_until = 0.0
-        self.last_control: tuple[Any, list[_ControlMessage]] | None = None
+        self.buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
+        self.held: _Read | None = None
+        self.last_key: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
 
     def segments(self, count: int, size: int, host: str) -> int:
@@ -146,9 +158,9 @@ class UdpSockets:
         self._ports = {sock: _Port(sock, offload=offload) for sock in sockets}
         self._by_family = {socket.AddressFamily(sock.family): port for sock, port in self._ports.items()}
         self._routes: dict[tuple[Endpoint, int], _Route] = {}
-        self._buffer = memoryview(bytearray(1 << 16))
         self.port: int = sockets[0].getsockname()[1]
         self.receive_failures = 0
+        self._is_read = False
         for sock in sockets:
             _set_options(sock, offload)
 
@@ -194,10 +206,18 @@ class UdpSockets:
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], None]) -> None:
         """Have `readable(sock)` called whenever a socket may have something for `receive`."""
-        for sock in self._ports:
-            loop.add_reader(sock.fileno(), readable, sock)
+
+        def ready(sock: socket.socket, port: _Port) -> None:
+            readable(sock)
+            if port.held and self._is_read:  # of which the socket knows nothing
+                loop.call_soon(ready, sock, port)
+
+        self._is_read = True
+        for sock, port in self._ports.items():
+            loop.add_reader(sock.fileno(), ready, sock, port)
 
     def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_read = False
         for sock in self._ports:
             loop.remove_reader(sock.fileno())
 
@@ -207,11 +227,33 @@ class UdpSockets:
             sock.close()
 
     def receive(self, sock: socket.socket) -> Received | None:
-        """Read once from one of `sockets`. None: nothing is there now."""
+        """What waits in one of `sockets` and may be handled together. None: nothing is there now."""
         port = self._ports[sock]
+        read, port.held = port.held or self._read(port, 0), None
+        if read is None:
+            return None
+        start, end, key = read
+        if key != port.last_key:
+            port.last_seen = _interpret(*key)
+            port.last_key = key
+        source, ecn, merged_size = port.last_seen
+        size = merged_size or max(1, end - start)
+        while (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
+            more = self._read(port, end)
+            if more is None:
+                break
+            if more.key != key or not (merged_size or 0 < more.end - end <= size):
+                port.held = more
+                break
+            end = more.end
+        return Received(Datagrams(port.buffer[start:end], size), source, ecn)
+
+    def _read(self, port: _Port, at: int) -> _Read | None:
         while True:
             try:
-                size, control, flags, address = sock.recvmsg_into([self._buffer], _CONTROL_SPACE)
+                size, control, flags, address = port.socket.recvmsg_into(
+                    [port.buffer[at : at + READ_SIZE]], _CONTROL_SPACE
+                )
             except BlockingIOError:
                 return None
             except ConnectionError:  # an ICMP error for something sent earlier
@@ -222,11 +264,7 @@ class UdpSockets:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 self.receive_failures += 1
                 continue
-            if (address, control) != port.last_control:
-                port.last_seen = _interpret(address, control)
-                port.last_control = address, control
-            source, ecn, segment_size = port.last_seen
-            return Received(Datagrams(self._buffer[:size], segment_size or max(1, size)), source, ecn)
+            return _Read(at, at + size, (address, control))
 
     def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult:
         """Send from the endpoint's `source`, or from the route's choice if that no longer works.

@@ -51,9 +51,9 @@ def row_sums(rows: Rows) -> Sums:
     """The sum of each row of a (count, length) array, folded to 0..0xFFFE; rows may lie apart, their bytes may not."""
     length = rows.shape[1]
     words: npt.NDArray[Any] = rows[:, : length & ~1].view(_WORD)
-    sums: Sums = words.sum(axis=1, dtype=np.int64)
+    # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
+    sums: Sums = np.multiply(np.add.reduce(words, 1, np.uint32), 256, dtype=np.int64)
     if length & 1:
-        sums += rows[:, -1]
-    sums *= 256
+        sums += rows[:, -1].astype(np.int64) * 256
     sums %= MODULUS
     return sums

@@ -75,6 +75,7 @@ class LinuxTun:
         self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._callback: Callable[[], None] | None = None
 
     @classmethod
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
@@ -247,13 +248,21 @@ class LinuxTun:
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Have the loop call `callback` while there is something to read."""
         self.stop_reading()
-        self._loop = loop
-        loop.add_reader(self._fd, callback)
+        self._loop, self._callback = loop, callback
+        loop.add_reader(self._fd, self._readable)
+        if self._held:
+            loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        if self._callback is not None:
+            self._callback()
+        if self._held and self._loop is not None:  # of which the descriptor knows nothing
+            self._loop.call_soon(self._readable)
 
     def stop_reading(self) -> None:
         if self._loop is not None:
             self._loop.remove_reader(self._fd)
-            self._loop = None
+            self._loop = self._callback = None
 
     def close(self) -> None:
         """Give the interface up; unless it was made persistent, it disappears."""
