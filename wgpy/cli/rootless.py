@@ -18,6 +18,7 @@ from wgpy.cli.files import CONFIG_HELP, locate
 from wgpy.config import wgquick
 from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place, split
 from wgpy.daemon.files import read_text
+from wgpy.daemon.loop import run_loop
 from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError, WgpyError
 
 if TYPE_CHECKING:
@@ -231,12 +232,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, int]], arguments: argparse.Names
     import logging
 
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING, format="wgpy: %(message)s")
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+    return run_loop(main)
 
 
 def _load(config: str) -> tuple[InterfaceConfig, Services]:

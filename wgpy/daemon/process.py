@@ -25,6 +25,7 @@ from wgpy.config.values import InterfaceConfig
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
+from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
@@ -67,19 +68,10 @@ class Job:
 def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr."""
     try:
-        return _run_loop(partial(_serve, job, ready))
+        return run_loop(partial(_serve, job, ready))
     except (WgpyError, OSError) as error:
         print(f"wgpy: {job.name}: {error}", file=sys.stderr)
         return 1
-
-
-def _run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
 
 
 async def _serve(job: Job, ready: Callable[[], None]) -> int:
