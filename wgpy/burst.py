@@ -2,14 +2,20 @@
 
 A transport datagram is its inner packet with 16 bytes before and 16 after (paper, 5.4.6), so the same buffer serves
 as both: what the TUN reader lays into a `Burst` is sealed where it lies and leaves as `Datagrams`, and the way back.
+To cut a view costs a tenth of what it costs to seal a packet, so readers, whose buffers stay, remember their `Cuts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Final, Self
 
-from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+
+# The plaintext of one slot, and the same with its tag.
+Body = tuple[memoryview, memoryview]
+
+_MAX_STRIDES: Final = 8
 
 
 def padded_length(length: int, mtu: int) -> int:
@@ -22,21 +28,49 @@ def padded_length(length: int, mtu: int) -> int:
     return length - tail + (min(mtu, padded) if mtu else padded)
 
 
+def bodies(view: memoryview, stride: int, start: int = 0) -> list[Body]:
+    """The bodies of all slots from offset `start` on; the last slot may be shorter."""
+    total = len(view)
+    found = []
+    for body in range(start + TRANSPORT_HEADER_SIZE, total, stride):
+        end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
+        found.append((view[body : end - TAG_SIZE], view[body:end]))
+    return found
+
+
+class Cuts:
+    """The bodies of a reader's buffer, for the strides that come again and again."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._known: dict[int, list[Body]] = {}
+
+    def full_slots(self, stride: int, count: int) -> list[Body]:
+        """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
+        known = self._known.get(stride, [])
+        if len(known) < count:
+            if len(self._known) >= _MAX_STRIDES:
+                self._known.clear()
+            known = self._known[stride] = bodies(self._buffer[: count * stride], stride)
+        return known
+
+
 class Burst:
     """Inner packets for or from one flow of slots: slot i starts at `i * stride`, its packet 16 bytes later.
 
     `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the
     packet's length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16
     bytes after the padded packet for the tag. All packets of an outbound burst have the same destination address and
-    the same ECN field, and all but the last the same length.
+    the same ECN field, and all but the last the same length. `known` are the bodies of the first slots, or of more.
     """
 
-    __slots__ = ("lengths", "stride", "view")
+    __slots__ = ("known", "lengths", "stride", "view")
 
     def __init__(self, view: memoryview, stride: int, lengths: list[int]) -> None:
         self.view = view
         self.stride = stride
         self.lengths = lengths
+        self.known: list[Body] = []
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
@@ -58,19 +92,26 @@ class Burst:
         """The packets that are there, in order."""
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
 
+    def bodies(self) -> list[Body]:
+        return _all_bodies(self.view, self.stride, self.known)
+
     def copy(self) -> Burst:
         """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
         return Burst(memoryview(bytearray(self.view)), self.stride, self.lengths.copy())
 
 
 class Datagrams:
-    """UDP payloads end to end in `view`, each `segment_size` bytes long but the last, which may be shorter."""
+    """UDP payloads end to end in `view`, each `segment_size` bytes long but the last, which may be shorter.
 
-    __slots__ = ("segment_size", "view")
+    `known` are the bodies of the first, or of more, were they transport datagrams.
+    """
+
+    __slots__ = ("known", "segment_size", "view")
 
     def __init__(self, view: memoryview, segment_size: int) -> None:
         self.view = view
         self.segment_size = segment_size
+        self.known: list[Body] = []
 
     @classmethod
     def of(cls, datagram: bytes | bytearray) -> Self:
@@ -83,3 +124,12 @@ class Datagrams:
     def __iter__(self) -> Iterator[memoryview]:
         view, size = self.view, self.segment_size
         return (view[start : start + size] for start in range(0, len(view), size))
+
+    def bodies(self) -> list[Body]:
+        self.known = _all_bodies(self.view, self.segment_size, self.known)
+        return self.known
+
+
+def _all_bodies(view: memoryview, stride: int, known: list[Body]) -> list[Body]:
+    full = known[: len(view) // stride]
+    return full + bodies(view, stride, len(full) * stride)

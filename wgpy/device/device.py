@@ -32,8 +32,6 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
     RESPONSE_SIZE,
-    TAG_SIZE,
-    TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
 from wgpy.device import icmp, ip
@@ -254,24 +252,23 @@ class Device:
         authenticated = data = received_bytes = 0
         allowed_source = b""  # the last one seen: packets of a burst mostly share theirs
         can_receive = keypair.can_receive(now)
+        bodies = datagrams.bodies()
         while start < total:
-            slot, end = start, start + stride
-            if end > total:
-                end = total
+            slot = start
+            end = slot + stride if slot + stride < total else total
             if end - slot < TRANSPORT_OVERHEAD:
                 break
             kind, index, counter = _header(view, slot)
             if kind != MESSAGE_TRANSPORT or index != local_index:
                 break
             start = end
+            plaintext, sealed = bodies[len(lengths)]
             lengths.append(0)
             if not can_receive:
                 drops[DropReason.EXPIRED_KEY] += 1
                 continue
-            body = slot + TRANSPORT_HEADER_SIZE
-            plaintext = view[body : end - TAG_SIZE]
             try:
-                decrypt_into(_nonce(counter), view[body:end], None, plaintext)
+                decrypt_into(_nonce(counter), sealed, None, plaintext)
             except InvalidTag:  # whatever it wrote into the slot is never looked at: its length stays 0
                 drops[DropReason.INVALID_TAG] += 1
                 continue

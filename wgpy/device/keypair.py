@@ -12,8 +12,6 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
     REJECT_AFTER_MESSAGES,
     REJECT_AFTER_TIME,
-    TAG_SIZE,
-    TRANSPORT_HEADER_SIZE,
 )
 from wgpy.device.replay import ReplayWindow
 from wgpy.noise.handshake import SessionKeys
@@ -77,18 +75,15 @@ class Keypair:
 
         The padding between a packet and its slot's end is zeroed here, so nothing stale in the buffer is ever sent.
         """
-        view, stride, total = burst.view, burst.stride, len(burst.view)
+        view, stride = burst.view, burst.stride
         remote_index, encrypt_into = self.remote_index, self.sending.encrypt_into
         counter = self.send_counter
         self.send_counter = counter + len(burst.lengths)
         start = 0
-        for length in burst.lengths:
+        for length, (plaintext, sealed) in zip(burst.lengths, burst.bodies(), strict=True):
             _header(view, start, MESSAGE_TRANSPORT, remote_index, counter)
-            body = start + TRANSPORT_HEADER_SIZE
-            end = min(start + stride, total)
-            tag = end - TAG_SIZE
-            if body + length < tag:
-                view[body + length : tag] = bytes(tag - body - length)
-            encrypt_into(_nonce(counter), view[body:tag], None, view[body:end])
+            if length < len(plaintext):
+                plaintext[length:] = bytes(len(plaintext) - length)
+            encrypt_into(_nonce(counter), plaintext, None, sealed)
             counter += 1
             start += stride

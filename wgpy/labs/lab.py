@@ -211,7 +211,9 @@ class Lab:
         """Debian's wireguard-go in a node, configured by `wg setconf` with NAME.conf and by `ip`."""
         interface = self.interface(name)
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
-        self[node].popen("wireguard-go", "-f", interface, env=environment, stderr=subprocess.DEVNULL)
+        self[node].popen(
+            "wireguard-go", "-f", interface, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self._interfaces.append(interface)
         if not wait_for((_SOCKETS / f"{interface}.sock").exists):
             raise LabError("wireguard-go did not start")

@@ -51,7 +51,8 @@ class Namespace:
     def delete(self) -> None:
         delete(self.name)
         for process in self._processes:
-            process.communicate()
+            with process:  # closes its pipes, and waits
+                pass
         self._processes.clear()
 
     def __enter__(self) -> Self:

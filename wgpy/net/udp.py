@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from wgpy.burst import Datagrams
+from wgpy.burst import Cuts, Datagrams
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 
@@ -112,6 +112,7 @@ class _Port:
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
         self.refused_until = 0.0
         self.buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
+        self.cuts = Cuts(self.buffer)
         self.held: _Read | None = None
         self.last_key: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
@@ -246,7 +247,10 @@ class UdpSockets:
                 port.held = more
                 break
             end = more.end
-        return Received(Datagrams(port.buffer[start:end], size), source, ecn)
+        datagrams = Datagrams(port.buffer[start:end], size)
+        if start == 0 and end > size:
+            datagrams.known = port.cuts.full_slots(size, end // size)
+        return Received(datagrams, source, ecn)
 
     def _read(self, port: _Port, at: int) -> _Read | None:
         while True:

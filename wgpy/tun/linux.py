@@ -17,7 +17,7 @@ from fcntl import ioctl
 from struct import Struct
 from typing import Final, Self
 
-from wgpy.burst import Burst
+from wgpy.burst import Burst, Cuts
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags
@@ -73,6 +73,8 @@ class LinuxTun:
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._buffer = memoryview(bytearray(_GATHERED_SIZE + _MAX_READ + TRANSPORT_OVERHEAD))
         self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
+        self._cuts = Cuts(self._buffer)
+        self._slot_cuts = Cuts(self._slots)
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
@@ -138,10 +140,13 @@ class LinuxTun:
             burst = split(header, packet, self._buffer if is_lone else self._slots, self.mtu)
             if burst is None:
                 self.drops["malformed"] += 1
-            elif is_lone and self._merging:
-                return self._gather(header, burst)
-            else:
-                return burst
+                continue
+            if is_lone and self._merging:
+                burst = self._gather(header, burst)
+            if len(burst) > 1:
+                cuts = self._cuts if is_lone else self._slot_cuts
+                burst.known = cuts.full_slots(burst.stride, len(burst) - 1)
+            return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
         """One packet, where in the buffer it is to lie."""
