@@ -32,6 +32,7 @@ from wgpy.tun.offload import (
     join,
     kinship,
     merge,
+    packets_in,
     shortest,
     split,
 )
@@ -186,15 +187,14 @@ class LinuxTun:
 
         What the kernel does not take is counted in `drops`. Raises TunError when the interface went away.
         """
-        done = 0
-        for parts in merge(burst, self._merging):
-            count = max(1, len(parts) - 2)
-            failure = self._write(parts)
-            if failure and count > 1 and failure in (errno.EINVAL, errno.EIO):
-                self._write_apart(list(burst.packets())[done : done + count], VnetHeader.unpack(parts[0]), failure)
-            elif failure:
-                self._count(failure, count)
-            done += count
+        writes = merge(burst, self._merging)
+        for number, parts in enumerate(writes):
+            if failure := self._write(parts):
+                done, count = sum(map(packets_in, writes[:number])), packets_in(parts)
+                if count > 1 and failure in (errno.EINVAL, errno.EIO):
+                    self._write_apart(list(burst.packets())[done : done + count], VnetHeader.unpack(parts[0]), failure)
+                else:
+                    self._count(failure, count)
 
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
         """Write a refused super-packet's packets one by one; if they are taken, stop making its kind.

@@ -7,7 +7,8 @@ the same shape back.
 - `split` lays the segments into the slots of a burst with one copy, and rewrites one header field of all of them at a
   time.
 - `merge` finds runs of packets that such a split could have made, verifies each checksum (what was corrupted before
-  the tunnel must not be signed as good after it), and describes each run as one scattered write: nothing is copied.
+  the tunnel must not be signed as good after it), and makes each run one scattered write. Payloads are copied together,
+  which costs a third of cutting a view of each.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ _ACK: Final = 0x10
 _CWR: Final = 0x80
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
-_MAX_TCP_SEGMENTS: Final = 1022  # IOV_MAX less the two headers
 
 _U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
@@ -115,10 +115,11 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
     if segments.version == 6:
         column(4, _U16)[:] = sizes - 40
     else:
+        identifications = (_u16.unpack_from(packet, 4)[0] + index) & 0xFFFF
         column(2, _U16)[:] = sizes
-        column(4, _U16)[:] = _u16.unpack_from(packet, 4)[0] + index
-        column(10, _U16)[:] = 0
-        column(10, _U16)[:] = -row_sums(rows[:, :l4]) % MODULUS
+        column(4, _U16)[:] = identifications
+        alike = ones_sum(packet[:l4]) - sum(_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
+        column(10, _U16)[:] = -(alike + sizes + identifications) % MODULUS
     if segments.protocol == _TCP:
         column(l4 + 4, _U32)[:] = _u32.unpack_from(packet, l4 + 4)[0] + index * np.uint32(size)
         rows[:-1, l4 + 13] &= 0xFF & ~(_FIN | _PSH)
@@ -227,9 +228,8 @@ class _Segments(NamedTuple):
 def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     """The TUN writes that deliver a burst, each as the parts of one scattered write, virtio_net_hdr first.
 
-    `[PLAIN, packet]` is one packet, left as it is for the kernel to judge; `[header, headers, payload, payload, ...]`
-    is a super-packet of as many packets as it has payloads, all of them in the burst's own buffer. `kinds` are the GSO
-    types that may be made. Packets keep their order; only neighbours are merged.
+    `[PLAIN, packet]` is one packet, left as it is for the kernel to judge; `[header, headers, payloads, last payload]`
+    is a super-packet. `kinds` are the GSO types that may be made. Packets keep their order; only neighbours are merged.
     """
     lengths = burst.lengths
     if len(lengths) == 1 or not kinds:
@@ -302,10 +302,9 @@ class _Lead(NamedTuple):
         They look like a run if a split of one super-packet could have made them; their checksums decide.
         """
         lengths, length, l4, end = burst.lengths, burst.lengths[i], self.l4, self.end
-        limit = min(
-            _MAX_TCP_SEGMENTS if self.protocol == _TCP else _MAX_UDP_SEGMENTS, (MAX_PACKET_SIZE - end) // self.size
-        )
-        equal, most = 1, min(limit, len(lengths) - i)
+        equal, most = 1, min((MAX_PACKET_SIZE - end) // self.size, len(lengths) - i)
+        if self.protocol == _UDP:
+            most = min(most, _MAX_UDP_SEGMENTS)
         while equal < most and lengths[i + equal] == length:
             equal += 1
         tail = equal < most and end < lengths[i + equal] < length
@@ -376,14 +375,19 @@ class _Lead(NamedTuple):
             _u16.pack_into(headers, l4 + 4, length - l4)
             check = 6
         _u16.pack_into(headers, l4 + check, pseudo)
-        starts = range(at, last, stride)
-        payload, stop = end, end + self.size
+        payloads: Column = np.ndarray((count - 1, self.size), _U8, view, at + end, (stride, 1))
         return [
             VnetHeader(NEEDS_CSUM, self.kind, end, self.size, l4, check).pack(),
             headers,
-            *[view[start + payload : start + stop] for start in starts],
-            view[last + payload : last + burst.lengths[i + count - 1]],
+            payloads.tobytes(),
+            view[last + end : last + burst.lengths[i + count - 1]],
         ]
+
+
+def packets_in(write: IoVector) -> int:
+    """How many packets of its burst a write of `merge` delivers."""
+    header = VnetHeader.unpack(write[0])
+    return 1 if header.gso_type == GSO_NONE else -(-sum(map(len, write[2:])) // header.gso_size)
 
 
 def _leading(good: npt.NDArray[np.bool_]) -> int:
