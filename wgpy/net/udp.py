@@ -54,6 +54,7 @@ _PKTINFO_V6: Final = struct.Struct("=16si")  # local address, ifindex
 _INT: Final = struct.Struct("=i")
 _U32: Final = struct.Struct("=I")
 _U16: Final = struct.Struct("=H")
+_TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # to join two flags takes as long as to read
 _CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT.size, _INT.size)))
 
 _log = logging.getLogger(__name__)
@@ -265,7 +266,7 @@ class UdpSockets:
             except OSError as error:
                 _log.debug("receiving failed: %s", error)
                 return None
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & _TRUNCATED:
                 self.receive_failures += 1
                 continue
             return _Read(at, at + size, (address, control))

@@ -13,7 +13,6 @@ the same shape back.
 
 from __future__ import annotations
 
-from functools import cache
 from struct import Struct
 from typing import Any, Final, NamedTuple, Self
 
@@ -48,6 +47,7 @@ _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with 
 
 _U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
+_WORD: Final = np.dtype("u2")
 _U32: Final = np.dtype(">u4")
 _vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 _u16 = Struct(">H")
@@ -302,40 +302,47 @@ class _Lead(NamedTuple):
         They look like a run if a split of one super-packet could have made them; their checksums decide.
         """
         lengths, length, l4, end = burst.lengths, burst.lengths[i], self.l4, self.end
-        equal, most = 1, min((MAX_PACKET_SIZE - end) // self.size, len(lengths) - i)
+        most = (MAX_PACKET_SIZE - end) // self.size
         if self.protocol == _UDP:
             most = min(most, _MAX_UDP_SEGMENTS)
-        while equal < most and lengths[i + equal] == length:
-            equal += 1
-        tail = equal < most and end < lengths[i + equal] < length
+        sizes: Column = np.array(lengths[i : i + most])
+        equal = _leading(sizes == length)
+        tail = equal < len(sizes) and end < lengths[i + equal] < length
         count = equal + tail
         if count < 2:
             return 0, 1
 
         at = i * burst.stride + TRANSPORT_HEADER_SIZE
-        column = _columns(burst.view, at, burst.stride, count)
-        rows: Column = np.ndarray((count, end), _U8, burst.view, at, (burst.stride, 1))
-        words = rows.view("<u2").take(_constant_words(self.version, self.protocol, end), 1)
-        index = np.arange(count, dtype=np.uint32)
-        sizes: Column = np.array(lengths[i : i + count])
-        good = (words == words[0]).all(axis=1)
+        # The headers as they came, and as a split would have made them from the first, word by word.
+        came: Column = np.array(np.ndarray((count, end // 2), _U16, burst.view, at, (burst.stride, 2)))
+        made = came[:1].repeat(count, 0)
+        sizes = sizes[:count]
+        good: npt.NDArray[np.bool_] = np.ones(count, np.bool_)
         if self.version == 6:
-            good &= column(4, _U16) == sizes - 40
+            made[:, 2] = sizes - 40
         else:
-            good &= column(2, _U16) == sizes
-            good &= row_sums(rows[:, :20]) == 0
-            if not burst.view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
-                good &= column(4, _U16) == (_u16.unpack_from(burst.view, at + 4)[0] + index) & 0xFFFF
+            made[:, 1] = sizes
+            if burst.view[at + 6]:
+                made[:, 2] = came[:, 2]
+            else:  # without DF the id says something (RFC 6864), and a split would count it up
+                made[:, 2] += np.arange(count, dtype=np.uint16)
+            made[:, 5] = came[:, 5]
+            good = np.add.reduce(came[:, :10], 1, np.uint32) % MODULUS == 0
+        word = l4 // 2
         if self.protocol == _TCP:
-            flags, plain = column(l4 + 12, _U16), (end - l4) << 10 | _ACK
-            sequence = _u32.unpack_from(burst.view, at + l4 + 4)[0] + index * np.uint32(self.size)
-            good &= column(l4 + 4, _U32) == sequence
-            good &= (flags & (0xFFFF & ~_PSH)) == plain
-            good[1:] &= flags[:-1] == plain  # PSH is the last of its run
+            sequences = _u32.unpack_from(burst.view, at + l4 + 4)[0] + np.arange(count, dtype=np.uint32) * self.size
+            made[:, word + 2 : word + 4] = sequences.astype(_U32).view(_U16).reshape(count, 2)
+            made[:, word + 8] = came[:, word + 8]
         else:
-            good &= column(l4 + 4, _U16) == sizes - l4
-            good &= column(l4 + 6, _U16) != 0
-        count = _leading(good)
+            made[:, word + 2] = sizes - l4
+            made[:, word + 3] = came[:, word + 3]
+            good &= came[:, word + 3] != 0
+        same = (made.view(_WORD) == came.view(_WORD)).all(axis=1)
+        if self.protocol == _TCP and (pushed := _leading(same)) < count:  # PSH is the last of its run
+            made[pushed, word + 6] |= _PSH
+            same[pushed] = (made[pushed] == came[pushed]).all()
+            same[pushed + 1 :] = False
+        count = _leading(good & same)
         if count < 2:
             return 0, 1
         verified = self._verified(burst, at, min(count, equal), lengths[i + equal] if count > equal else 0)
@@ -403,12 +410,3 @@ def _columns(view: memoryview, at: int, stride: int, count: int) -> Any:
         return np.ndarray((count,), dtype, view, at + offset, (stride,))
 
     return column
-
-
-@cache
-def _constant_words(version: int, protocol: int, end: int) -> npt.NDArray[np.intp]:
-    """Which 16-bit words of the headers are the same in all packets of a run; the others have rules of their own."""
-    l4 = 10 if version == 4 else 20
-    varying = {1, 2, 5} if version == 4 else {2}
-    varying |= {l4 + 2, l4 + 3, l4 + 6, l4 + 8} if protocol == _TCP else {l4 + 2, l4 + 3}
-    return np.array([word for word in range(end // 2) if word not in varying])
