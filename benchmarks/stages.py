@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks.goals import WGPY
 from benchmarks.plan import Plan
-from wgpy.burst import Burst, Datagrams
+from wgpy.burst import Burst, Cuts, Datagrams
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
@@ -60,6 +60,7 @@ class Stages:
         self._super_packet = memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._slots = memoryview(bytearray(SLOTS_SIZE))
+        self._cuts = Cuts(self._slots)
         keypair = next(iter(self.sender._peers.values())).current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -74,10 +75,12 @@ class Stages:
     def cut(self) -> Burst:
         burst = split(self._header, self._super_packet, self._slots, MTU)
         assert burst is not None
+        burst.known = self._cuts.full_slots(burst.stride, len(burst) - 1)
         return burst
 
     def sealed(self) -> Datagrams:
         (transmit,) = self.sender.send(self.cut(), 1.0).transmits
+        transmit.datagrams.known = self._cuts.full_slots(transmit.datagrams.segment_size, SEGMENTS - 1)
         return transmit.datagrams
 
     def opened(self, datagrams: Datagrams) -> Burst:

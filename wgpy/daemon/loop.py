@@ -9,7 +9,7 @@ from typing import Any, Final
 
 # A burst is some hundred views of its packets: Python's 700 would have it look for cycles, of which there are none,
 # at almost every burst, a fifth of the time.
-GARBAGE_THRESHOLD: Final = 10_000
+GARBAGE_THRESHOLD: Final = 50_000
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:

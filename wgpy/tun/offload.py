@@ -102,33 +102,39 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
 
     rows: Column = np.ndarray((count, longest), _U8, slots, TRANSPORT_HEADER_SIZE, (stride, 1))
     source = np.frombuffer(packet, _U8)
-    rows[:, :end] = source[:end]
+    headers = bytearray(packet[:end])
+    if segments.protocol == _TCP:
+        flags = packet[l4 + 13]
+        headers[l4 + 13] = flags & ~(_FIN | _PSH | _CWR)
+        headers[l4 + 16 : l4 + 18] = bytes(2)
+    else:
+        headers[l4 + 6 : l4 + 8] = bytes(2)
+    rows[:, :end] = np.frombuffer(headers, _U8)
     cut = end + (count - 1) * size
     rows[:-1, end:] = source[end:cut].reshape(count - 1, size)
     rows[-1, end:last] = source[cut:]
     rows[-1, last:] = 0  # so that every row's sum may run to the longest's end
 
     column = _columns(slots, TRANSPORT_HEADER_SIZE, stride, count)
-    index = np.arange(count, dtype=np.uint32)
     lengths = [longest] * (count - 1) + [last]
     sizes: Column = np.array(lengths)
     if segments.version == 6:
         column(4, _U16)[:] = sizes - 40
     else:
-        identifications = (_u16.unpack_from(packet, 4)[0] + index) & 0xFFFF
+        identifications = (_u16.unpack_from(packet, 4)[0] + np.arange(count)) & 0xFFFF
         column(2, _U16)[:] = sizes
         column(4, _U16)[:] = identifications
         alike = ones_sum(packet[:l4]) - sum(_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
         column(10, _U16)[:] = -(alike + sizes + identifications) % MODULUS
     if segments.protocol == _TCP:
-        column(l4 + 4, _U32)[:] = _u32.unpack_from(packet, l4 + 4)[0] + index * np.uint32(size)
-        rows[:-1, l4 + 13] &= 0xFF & ~(_FIN | _PSH)
-        rows[1:, l4 + 13] &= 0xFF & ~_CWR
+        sequence = _u32.unpack_from(packet, l4 + 4)[0]
+        column(l4 + 4, _U32)[:] = np.arange(sequence, sequence + count * size, size)  # wraps as it is stored
+        rows[-1, l4 + 13] |= flags & (_FIN | _PSH)
+        rows[0, l4 + 13] |= flags & _CWR
         check = column(l4 + 16, _U16)
     else:
         column(l4 + 4, _U16)[:] = sizes - l4
         check = column(l4 + 6, _U16)
-    check[:] = 0
     pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, 0)
     check[:] = MODULUS - (row_sums(rows[:, l4:]) + (sizes + (pseudo - l4))) % MODULUS
     view = slots[: (count - 1) * stride + padded_length(last, mtu) + TRANSPORT_OVERHEAD]
