@@ -27,7 +27,7 @@ LAYERS = [
     ["wgpy.device"],
     ["wgpy.config"],
     ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
-    ["wgpy.tunnel"],
+    ["wgpy.tunnel", "wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace"],
     ["wgpy.relay"],

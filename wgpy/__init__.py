@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from wgpy.keys import PublicKey as PublicKey
     from wgpy.namespace.connect import NamespaceTunnel as NamespaceTunnel
     from wgpy.namespace.connect import connect as connect
+    from wgpy.net.memory import MemoryNetwork as MemoryNetwork
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
@@ -69,6 +70,7 @@ _HOMES = {
     ),
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
     "wgpy.namespace.connect": ("NamespaceTunnel", "connect"),
+    "wgpy.net.memory": ("MemoryNetwork",),
     "wgpy.tun.linux": ("LinuxTun",),
     "wgpy.tun.memory": ("MemoryTun",),
     "wgpy.tunnel": ("Tunnel",),

@@ -12,10 +12,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg
@@ -30,7 +30,7 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
 from wgpy.net.resolve import resolve
-from wgpy.net.udp import UdpSockets
+from wgpy.net.udp import Received, SendResult, UdpSockets
 
 log = logging.getLogger("wgpy")
 
@@ -57,14 +57,32 @@ class Tun(Protocol):
     def close(self) -> None: ...
 
 
-def clock() -> float:
+class Udp(Protocol):
+    """What a tunnel needs of an open UDP port: `UdpSockets` and `MemoryUdp` are two."""
+
+    port: int
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]: ...
+    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], None]) -> None: ...
+    def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None: ...
+    def receive(self, sock: Any) -> Received | None: ...
+    def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult: ...
+    def socket_for(self, endpoint: Endpoint) -> socket.socket | None: ...
+    def set_fwmark(self, mark: int) -> None: ...
+    def forget_refusals(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class UdpHost(Protocol):
+    """Where a tunnel opens its UDP port: the machine, which is `UdpSockets` itself, or a `MemoryHost`."""
+
+    def open(self, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> Udp: ...
+
+
+def machine_clock() -> float:
     """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _suspended() -> float:
-    """Seconds this machine has spent suspended since it was started."""
-    return clock() - time.monotonic()
 
 
 class Tunnel:
@@ -79,6 +97,9 @@ class Tunnel:
     `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
     tunnel's: `wgpy up` sets them. `on_event` is called for each Event, `keylog` as by `Device`.
     `offload=False` sends datagrams one by one.
+
+    `tun` and `udp` may be your own. `clock` tells seconds, as the loop's timers count them: with a virtual loop's time,
+    handshakes and timers follow that, and the wall clock does too.
     """
 
     def __init__(
@@ -86,22 +107,27 @@ class Tunnel:
         config: InterfaceConfig,
         *,
         tun: Tun,
+        udp: UdpHost = UdpSockets,
+        clock: Callable[[], float] = machine_clock,
         on_event: Callable[[Event], None] | None = None,
         keylog: Callable[[str, bytes], None] | None = None,
         offload: bool = True,
     ) -> None:
         self.config = config
-        self.device = Device(random=os.urandom, wall_clock=time.time_ns, keylog=keylog)
+        self._clock = clock
+        wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
+        self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog)
         self._tun = tun
+        self._udp_host = udp
         self._on_event = on_event
         self._offload = offload
-        self._udp: UdpSockets | None = None
+        self._udp: Udp | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
         self._labels = _labels(config)
         self._names = Names(_endpoint_names(config), self._peer_moved)
-        self._suspended = _suspended()
+        self._suspended = self._time_suspended()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -147,7 +173,7 @@ class Tunnel:
         self._closed = self._loop.create_future()
         change = await to_change(self.config)
         self.device.mtu = self._tun.mtu
-        self._carry_out(self.device.configure(change, clock()))
+        self._carry_out(self.device.configure(change, self._clock()))
         if up:
             self.up()
         self._tun.start_reading(self._loop, self._tun_readable)
@@ -157,10 +183,10 @@ class Tunnel:
         """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
         if self._udp is not None:
             return
-        self._udp = UdpSockets.open(self.device.listen_port, fwmark=self.device.fwmark, offload=self._offload)
+        self._udp = self._udp_host.open(self.device.listen_port, fwmark=self.device.fwmark, offload=self._offload)
         self.device.listen_port = self._udp.port
         self._udp.start_reading(self._loop, self._udp_readable)
-        self._carry_out(self.device.start(clock()))
+        self._carry_out(self.device.start(self._clock()))
         self._set_timer()
 
     def down(self) -> None:
@@ -230,7 +256,7 @@ class Tunnel:
                 burst = self._tun.read()
                 if burst is None:
                     break
-                self._carry_out(self.device.send(burst, clock()))
+                self._carry_out(self.device.send(burst, self._clock()))
                 if self._waiting:
                     break
         except TunError as error:
@@ -246,7 +272,7 @@ class Tunnel:
                 received = udp.receive(sock) if udp else None
                 if received is None:
                     break
-                self._carry_out(self.device.receive(received.datagrams, received.source, clock(), received.ecn))
+                self._carry_out(self.device.receive(received.datagrams, received.source, self._clock(), received.ecn))
                 if self._udp is not udp:  # an event's receiver has closed us, or changed the port
                     return
         except TunError as error:
@@ -255,16 +281,20 @@ class Tunnel:
         self._set_timer()
 
     def _notice_suspension(self) -> None:
-        suspended = _suspended()
+        suspended = self._time_suspended()
         if suspended - self._suspended > SUSPENDED_FROM:
             self._suspended = suspended
             self.device.forget_sessions()
+
+    def _time_suspended(self) -> float:
+        """Seconds this machine has spent suspended since it was started; a virtual one never is."""
+        return self._clock() - time.monotonic() if self._clock is machine_clock else 0.0
 
     def _deadline_came(self) -> None:
         self._timer = self._timer_at = None
         self._notice_suspension()
         try:
-            self._carry_out(self.device.handle_timeout(clock()))
+            self._carry_out(self.device.handle_timeout(self._clock()))
         except TunError as error:
             self._fail(error)
             return
@@ -277,7 +307,7 @@ class Tunnel:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        self._timer = None if at is None else self._loop.call_later(max(0.0, at - clock()), self._deadline_came)
+        self._timer = None if at is None else self._loop.call_later(max(0.0, at - self._clock()), self._deadline_came)
 
     def _carry_out(self, effects: Effects) -> None:
         for transmit in effects.transmits:
@@ -342,7 +372,7 @@ class Tunnel:
             self._closed.exception()  # marked as seen: nobody has to wait for it
         self.close()
 
-    def _stop_udp(self, udp: UdpSockets) -> None:
+    def _stop_udp(self, udp: Udp) -> None:
         udp.stop_reading(self._loop)
         for sock in udp.sockets:
             self._loop.remove_writer(sock.fileno())
@@ -384,11 +414,11 @@ class Tunnel:
         self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
 
     def _configure(self, change: DeviceChange) -> None:
-        now = clock()
-        reopened: UdpSockets | None = None
+        now = self._clock()
+        reopened: Udp | None = None
         if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:
             fwmark = self.device.fwmark if change.fwmark is None else change.fwmark
-            reopened = UdpSockets.open(change.listen_port, fwmark=fwmark, offload=self._offload)
+            reopened = self._udp_host.open(change.listen_port, fwmark=fwmark, offload=self._offload)
         elif self._udp and change.fwmark is not None:
             self._udp.set_fwmark(change.fwmark)
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from functools import partial
 from typing import Final
 
 from wgpy.config.values import EndpointName
@@ -42,9 +43,8 @@ async def resolve(name: EndpointName) -> Endpoint:
 async def look_up(name: EndpointName) -> list[Endpoint]:
     """Every address of the name, in the resolver's order. Raises socket.gaierror."""
     # Not the loop's getaddrinfo: uvloop's loses the scope of a link-local address.
-    answers = await asyncio.to_thread(
-        socket.getaddrinfo, name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP
-    )
+    ask = partial(socket.getaddrinfo, name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
+    answers = await asyncio.to_thread(ask) if name.is_host_name else ask()
     endpoints = [
         Endpoint(str(address[0]).partition("%")[0], name.port, int(address[3]) if len(address) == 4 else 0)
         for *_, address in answers

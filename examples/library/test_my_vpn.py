@@ -1,0 +1,107 @@
+"""Unit tests of a program that uses wgpy: no root, no network, and two hours pass in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+import wgpy
+from wgpy import virtual
+
+
+class Office:
+    """What is to be tested: an office's gateway, which says when its branch is out of reach."""
+
+    def __init__(self) -> None:
+        self.alarms: list[str] = []
+
+    def heard(self, event: wgpy.Event) -> None:
+        if event.kind is wgpy.EventKind.HANDSHAKE_ABANDONED:
+            self.alarms.append("the branch is out of reach")
+
+
+class World:
+    """The office at 192.0.2.1 and its branch at 192.0.2.2, in this process's memory."""
+
+    def __init__(self) -> None:
+        self.network = wgpy.MemoryNetwork(delay=0.02)
+        self.office = Office()
+        self.lans = wgpy.MemoryTun("office"), wgpy.MemoryTun("branch")
+
+    def tunnels(self) -> tuple[wgpy.Tunnel, wgpy.Tunnel]:
+        keys = wgpy.PrivateKey.generate(), wgpy.PrivateKey.generate()
+        clock = asyncio.get_running_loop().time
+        office, branch = (
+            wgpy.Tunnel(
+                wgpy.InterfaceConfig(
+                    private_key=keys[here],
+                    listen_port=51820,
+                    peers=(
+                        wgpy.PeerConfig(
+                            public_key=keys[there].public_key,
+                            endpoint=wgpy.EndpointName(host=f"192.0.2.{there + 1}", port=51820),
+                            allowed_ips=(ip_network(f"10.0.{there}.0/24"),),
+                        ),
+                    ),
+                ),
+                tun=self.lans[here],
+                udp=self.network.host(f"192.0.2.{here + 1}"),
+                clock=clock,
+                on_event=self.office.heard if here == 0 else None,
+            )
+            for here, there in ((0, 1), (1, 0))
+        )
+        return office, branch
+
+
+def packet(source: str, destination: str, payload: bytes) -> bytes:
+    """An IPv4 packet; nobody here looks at its checksum."""
+    header = b"\x45\x00" + (20 + len(payload)).to_bytes(2, "big") + bytes(4) + b"\x40\xfd\x00\x00"
+    return header + ip_address(source).packed + ip_address(destination).packed + payload
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_packet_reaches_the_branch(world: World) -> None:
+    async def main() -> None:
+        office, branch = world.tunnels()
+        async with office, branch:
+            sent = packet("10.0.0.1", "10.0.1.1", b"hello")
+            world.lans[0].inject(sent)
+            await asyncio.sleep(1)
+            assert world.lans[1].take() == sent
+
+    virtual.run(main())
+
+
+def test_keys_are_renewed_every_two_minutes(world: World) -> None:
+    async def main() -> None:
+        office, branch = world.tunnels()
+        handshakes = set()
+        async with office, branch:
+            for _ in range(2 * 60 * 60):
+                world.lans[0].inject(packet("10.0.0.1", "10.0.1.1", b"tick"))
+                await asyncio.sleep(1)
+                handshakes.add(office.status().peers[0].last_handshake_ns)
+        assert 59 <= len(handshakes - {0}) <= 61
+
+    virtual.run(main())
+
+
+def test_the_office_is_told_when_the_branch_is_cut_off(world: World) -> None:
+    async def main() -> None:
+        office, branch = world.tunnels()
+        async with office, branch:
+            world.network.carries = lambda *_: False
+            world.lans[0].inject(packet("10.0.0.1", "10.0.1.1", b"anybody?"))
+            await asyncio.sleep(60)
+            assert world.office.alarms == []  # it keeps trying for a minute and a half
+            await asyncio.sleep(60)
+            assert world.office.alarms == ["the branch is out of reach"]
+
+    virtual.run(main())
