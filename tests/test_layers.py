@@ -30,7 +30,8 @@ LAYERS = [
     ["wgpy.tunnel", "wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace"],
-    ["wgpy.relay"],
+    ["wgpy.relay", "wgpy.blocking"],
+    ["wgpy.adapters"],
     ["wgpy.labs"],
     ["wgpy.cli"],
     ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves

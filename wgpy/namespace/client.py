@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,36 @@ class Helper:
             self._slots.release()
             if not (waiting := self._waiting.popleft()).done():
                 waiting.set_exception(error)
+
+
+class SocketFactory:
+    """Makes sockets in a tunnel's namespace without a loop, from any thread: for libraries that call for one."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd` is a channel to the helper, which this takes over."""
+        self._lock = threading.Lock()
+        self._channel = socket.socket(fileno=fd)
+        self._channel.settimeout(_TIMEOUT)
+
+    def __call__(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
+        """A new socket, blocking. Raises OSError as socket.socket does, NamespaceError when the helper is gone."""
+        with self._lock:
+            try:
+                self._channel.send(json.dumps(["socket", int(family), int(type), proto]).encode())
+                message, fds, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+            except OSError as error:
+                raise NamespaceError(f"the namespace's helper cannot be reached: {error}") from error
+        if not message:
+            raise NamespaceError("the namespace's helper ended: close the tunnel and connect again")
+        if answer := json.loads(message):
+            raise OSError(answer["errno"], os.strerror(answer["errno"]))
+        if not fds:
+            raise OSError(errno.EMFILE, "Too many open files: raise `ulimit -n`")
+        return socket.socket(fileno=fds[0])
+
+    def close(self) -> None:
+        """Make no more; sockets that were made live on."""
+        self._channel.close()
 
 
 def _close(fds: list[int]) -> None:

@@ -45,7 +45,7 @@ from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.client import Helper, isolated
+from wgpy.namespace.client import Helper, SocketFactory, isolated
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
@@ -121,6 +121,7 @@ class NamespaceTunnel(Tunnel):
         self._streams: WeakKeyDictionary[asyncio.StreamWriter, asyncio.StreamReader] = WeakKeyDictionary()
         self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
         self._servers: WeakSet[asyncio.AbstractServer] = WeakSet()
+        self._factories: list[SocketFactory] = []
         self._is_closed = False
         helper.on_end = self._fail
 
@@ -154,6 +155,8 @@ class NamespaceTunnel(Tunnel):
         self._is_closed = True
         self._end_connections()
         super().close()
+        for factory in self._factories:
+            factory.close()
         self._helper.close()
         for fd in self.namespaces:
             os.close(fd)
@@ -188,6 +191,18 @@ class NamespaceTunnel(Tunnel):
         sock.setblocking(False)
         self._sockets.add(sock)
         return sock
+
+    async def socket_factory(self) -> SocketFactory:
+        """A plain function that makes sockets as `socket` does, blocking ones, for libraries that call for one.
+
+        It is closed with the tunnel; the sockets that it made are their owners' to close.
+        """
+        if self._is_closed:
+            raise TunnelClosedError("the tunnel is closed")
+        (fd,) = await self._helper.ask("channel", fds=1)
+        factory = SocketFactory(fd)
+        self._factories.append(factory)
+        return factory
 
     async def getaddrinfo(
         self,
@@ -272,7 +287,7 @@ class NamespaceTunnel(Tunnel):
         backlog: int = 1024,
     ) -> asyncio.Server:
         """As asyncio.start_server, listening in the namespace: `host` None is every address of the tunnel."""
-        sock = await self._bound_socket((host, port), SOCK_STREAM)
+        sock = await self.bound_socket((host, port))
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._streams[writer] = reader
@@ -292,7 +307,7 @@ class NamespaceTunnel(Tunnel):
     ) -> tuple[asyncio.DatagramTransport, P]:
         """As the event loop's: a UDP socket in the namespace, bound, connected, or both to one family."""
         if local_addr is not None:
-            sock = await self._bound_socket(local_addr, SOCK_DGRAM)
+            sock = await self.bound_socket(local_addr, SOCK_DGRAM)
             if remote_addr is not None:
                 infos = await self.getaddrinfo(*remote_addr, family=sock.family, type=SOCK_DGRAM)
                 await self._loop.sock_connect(sock, infos[0][4])
@@ -304,7 +319,7 @@ class NamespaceTunnel(Tunnel):
         self._transports.add(transport)
         return transport, protocol
 
-    async def _bound_socket(self, address: tuple[str | None, int], kind: int) -> Socket:
+    async def bound_socket(self, address: tuple[str | None, int], kind: int = SOCK_STREAM) -> Socket:
         """A socket bound to an address of the tunnel; to all of them, of both families, if the host is None."""
         host, port = address
         if host is None:

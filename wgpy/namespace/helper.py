@@ -7,6 +7,7 @@ When the socket closes, the process ends, and with it what nobody else holds of 
     ["open", name, offload]             the TUN, the network namespace and, where one was made, the user namespace
     ["configure", addresses, mtu]       nothing
     ["socket", family, type, protocol]  the socket
+    ["channel"]                         one more such socket, served by a process of its own until it closes
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import array
 import errno
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,7 @@ from wgpy.namespace.syscalls import CLONE_NEWNET, CLONE_NEWUSER, unshare
 from wgpy.tun.attach import attach
 
 MAX_MESSAGE: Final = 65536  # bytes of a request or an answer
+_Channel = socket.socket
 
 
 class _Failed(Exception):
@@ -40,7 +43,8 @@ def _step(name: str) -> Iterator[None]:
 
 
 class _Helper:
-    def __init__(self) -> None:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._name = ""
 
     def open(self, name: str, offload: bool) -> list[int]:
@@ -61,6 +65,43 @@ class _Helper:
     def socket(self, family: int, kind: int, protocol: int) -> list[int]:
         with _step("socket"):
             return [socket.socket(family, kind, protocol).detach()]
+
+    def channel(self) -> list[int]:
+        with _step("channel"):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            if os.fork() == 0:
+                with suppress(BaseException):
+                    theirs.close()
+                    os.close(self._fd)  # or this process would keep it open
+                    self.serve(ours)
+                os._exit(0)
+            ours.close()
+            return [theirs.detach()]
+
+    def serve(self, channel: _Channel) -> None:
+        """Answer what comes, until the other end is closed."""
+        handlers: dict[str, Callable[..., list[int]]] = {
+            "open": self.open,
+            "configure": self.configure,
+            "socket": self.socket,
+            "channel": self.channel,
+        }
+        while request := channel.recv(MAX_MESSAGE):
+            word, *arguments = json.loads(request)
+            answer: dict[str, Any] = {}
+            fds: list[int] = []
+            try:
+                fds = handlers[word](*arguments)
+            except _Failed as failed:
+                answer = dict(zip(("step", "errno"), failed.args, strict=True))
+            try:
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+                channel.sendmsg([json.dumps(answer).encode()], [rights] if fds else [])
+            except BrokenPipeError:
+                return
+            finally:
+                for held in fds:
+                    os.close(held)
 
 
 def _enter_new_namespaces() -> tuple[str, ...]:
@@ -83,26 +124,6 @@ def _enter_new_namespaces() -> tuple[str, ...]:
 
 def main(fd: int) -> None:
     """Serve until the parent is gone."""
-    helper = _Helper()
-    handlers: dict[str, Callable[..., list[int]]] = {
-        "open": helper.open,
-        "configure": helper.configure,
-        "socket": helper.socket,
-    }
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a channel's process ended
     with socket.socket(fileno=fd) as channel:
-        while request := channel.recv(MAX_MESSAGE):
-            word, *arguments = json.loads(request)
-            answer: dict[str, Any] = {}
-            fds: list[int] = []
-            try:
-                fds = handlers[word](*arguments)
-            except _Failed as failed:
-                answer = dict(zip(("step", "errno"), failed.args, strict=True))
-            try:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-                channel.sendmsg([json.dumps(answer).encode()], [rights] if fds else [])
-            except BrokenPipeError:
-                return
-            finally:
-                for held in fds:
-                    os.close(held)
+        _Helper(fd).serve(channel)

@@ -1,0 +1,48 @@
+"""aiohttp through a tunnel: `aiohttp.ClientSession(connector=await tunnel_connector(tunnel))`."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from wgpy.errors import ResolveError
+from wgpy.namespace.connect import NamespaceTunnel
+
+
+async def tunnel_connector(tunnel: NamespaceTunnel, **options: Any) -> aiohttp.TCPConnector:
+    """A connector whose sockets are the tunnel's, and whose names the tunnel's DNS resolves.
+
+    `options` are as TCPConnector's. Raises TunnelClosedError; requests raise aiohttp's own errors.
+    """
+    make = await tunnel.socket_factory()
+
+    def socket_factory(info: Any) -> socket.socket:
+        family, kind, protocol, *_ = info
+        return make(family, kind, protocol)
+
+    return aiohttp.TCPConnector(resolver=_Resolver(tunnel), socket_factory=socket_factory, **options)
+
+
+class _Resolver(AbstractResolver):
+    def __init__(self, tunnel: NamespaceTunnel) -> None:
+        self._tunnel = tunnel
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            found = await self._tunnel.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        except ResolveError as error:
+            raise OSError(None, str(error)) from error
+        return [
+            ResolveResult(
+                hostname=host, host=address[0], port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""

@@ -1,0 +1,63 @@
+"""requests and urllib3 through a tunnel of `wgpy.blocking`: `session.mount("https://", TunnelAdapter(tunnel))`."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from wgpy.blocking import BlockingTunnel
+from wgpy.errors import ResolveError
+
+
+class TunnelAdapter(requests.adapters.HTTPAdapter):
+    """requests' transport through a tunnel; mount it for "http://" and "https://"."""
+
+    def __init__(self, tunnel: BlockingTunnel, **options: Any) -> None:
+        self._tunnel = tunnel
+        super().__init__(**options)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """requests' business."""
+        super().init_poolmanager(*arguments, **options)
+        through_tunnel(self.poolmanager, self._tunnel)
+
+
+def through_tunnel(manager: urllib3.PoolManager, tunnel: BlockingTunnel) -> urllib3.PoolManager:
+    """Have a manager make its connections through a tunnel, whose DNS resolves their names; returns the manager."""
+
+    class Http(_Connection, HTTPConnection):
+        pass
+
+    class Https(_Connection, HTTPSConnection):
+        pass
+
+    class HttpPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Http
+
+    class HttpsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Https
+
+    Http.wgpy_tunnel = Https.wgpy_tunnel = tunnel
+    manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
+    return manager
+
+
+class _Connection:
+    wgpy_tunnel: BlockingTunnel
+    host: str
+    port: int
+    timeout: Any
+
+    def _new_conn(self) -> socket.socket:  # the one thing that urllib3's own documentation has its users override
+        timeout = self.timeout if isinstance(self.timeout, int | float) else None
+        try:
+            return self.wgpy_tunnel.create_connection((self.host, self.port), timeout)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"{self.host} did not answer within {timeout:g} s") from error
+        except (OSError, ResolveError) as error:
+            raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""connect() for programs without a loop: the tunnel lives in a thread of its own, and sockets are ordinary ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from wgpy.config.values import InterfaceConfig
+from wgpy.device.changes import DeviceChange
+from wgpy.device.effects import Event
+from wgpy.device.status import DeviceStatus
+from wgpy.errors import TunnelClosedError
+from wgpy.keys import PublicKey
+from wgpy.namespace.connect import AddressInfo, NamespaceTunnel
+from wgpy.namespace.connect import connect as connect_in_loop
+
+T = TypeVar("T")
+
+
+@contextmanager
+def connect(
+    config: str | os.PathLike[str] | InterfaceConfig,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    offload: bool = True,
+) -> Iterator[BlockingTunnel]:
+    """As wgpy.connect, for a `with` block; `on_event` is called in the tunnel's thread. Raises as it does.
+
+    ::
+
+        with wgpy.blocking.connect("wg0.conf") as tunnel:
+            sock = tunnel.create_connection(("10.0.0.2", 5432), timeout=5)
+    """
+    loop = asyncio.new_event_loop()
+    ready: Future[BlockingTunnel] = Future()
+
+    async def live() -> None:
+        try:
+            async with connect_in_loop(config, on_event=on_event, offload=offload) as tunnel:
+                ready.set_result(BlockingTunnel(tunnel, loop))
+                await asyncio.Event().wait()  # until the task is cancelled
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    task = loop.create_task(live())
+    thread = threading.Thread(target=_run, args=(loop, task), name="wgpy tunnel", daemon=True)
+    thread.start()
+    try:
+        yield ready.result()
+    finally:
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    try:
+        loop.run_until_complete(task)
+    finally:
+        loop.run_until_complete(_cancel_the_others())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+async def _cancel_the_others() -> None:
+    """End what another thread still waits for."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+class BlockingTunnel:
+    """A tunnel in another thread: made by `connect`. Every method may be called from any thread but its own."""
+
+    def __init__(self, tunnel: NamespaceTunnel, loop: asyncio.AbstractEventLoop) -> None:
+        self._tunnel = tunnel
+        self._loop = loop
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:
+            coroutine.close()
+            raise TunnelClosedError("the tunnel is closed") from error
+        try:
+            return future.result()
+        except CancelledError:
+            raise TunnelClosedError("the tunnel was closed") from None
+        except BaseException:  # of ours, as KeyboardInterrupt: what was asked for is not wanted any more
+            future.cancel()
+            raise
+
+    def _do(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return self._call(call())
+
+    def create_connection(self, address: tuple[str, int], timeout: float | None = None) -> socket.socket:
+        """As socket.create_connection, through the tunnel; `timeout` in seconds is the socket's from then on, too.
+
+        Raises OSError of the last address, TimeoutError, ResolveError, TunnelClosedError.
+        """
+
+        async def connected() -> socket.socket:
+            async with asyncio.timeout(timeout):
+                return await self._tunnel.connected_socket(*address)
+
+        sock = self._call(connected())
+        sock.settimeout(timeout)
+        return sock
+
+    def create_server(self, address: tuple[str | None, int], *, backlog: int = 1024) -> socket.socket:
+        """A socket that listens at an address of the tunnel, or at all of them if the host is None: for `accept`."""
+        sock = self._call(self._tunnel.bound_socket(address))
+        sock.listen(backlog)
+        sock.setblocking(True)
+        return sock
+
+    def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
+        """As socket.socket, in the tunnel's namespace."""
+        sock = self._call(self._tunnel.socket(family, type, proto))
+        sock.setblocking(True)
+        return sock
+
+    def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
+        """As NamespaceTunnel.getaddrinfo, by the configuration's DNS."""
+        return self._call(self._tunnel.getaddrinfo(host, port, **hints))
+
+    def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:
+        """As NamespaceTunnel.wait_for_handshake; `timeout` in seconds."""
+        self._call(self._tunnel.wait_for_handshake(peer, timeout))
+
+    def status(self) -> DeviceStatus:
+        """As Tunnel.status."""
+        return self._do(self._tunnel.status)
+
+    def configure(self, change: DeviceChange) -> None:
+        """As Tunnel.configure."""
+        self._do(lambda: self._tunnel.configure(change))
+
+    def reconfigure(self, config: InterfaceConfig) -> None:
+        """As Tunnel.reconfigure."""
+        self._call(self._tunnel.reconfigure(config))
