@@ -16,13 +16,13 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test demo labs interop soak endurance bench fuzz lint clean packages others install uninstall
+.PHONY: help test docs demo labs interop soak endurance bench fuzz lint clean packages others install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-test: $(READY) packages lint others  ## lint, types, and every test, on every Python found
+test: $(READY) packages lint others docs  ## lint, types, and every test, on every Python found
 	@echo "==> tests on $$($(BIN)/python --version)"
 	@$(BIN)/python -m pytest -q
 
@@ -51,6 +51,10 @@ bench: $(READY) packages  ## measure wgpy beside others, in 20 minutes: docs/per
 fuzz: $(READY)  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
+docs: .venv-docs/ready  ## the documentation as a site in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 lint: $(READY)  ## ruff and mypy
 	@echo "==> ruff and mypy"
 	@$(BIN)/ruff check --quiet .
@@ -77,8 +81,15 @@ uninstall:  ## remove what install installed, and nothing else
 	@rm -f $(foreach document,$(DOCUMENTS),$(SHARE)/$(lastword $(subst :, ,$(document))))
 
 clean:  ## remove what the other targets made here
-	rm -rf .venv* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz dist build
+	rm -rf .venv* site .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz dist build
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv-docs/ready: requirements-docs.txt pyproject.toml
+	@echo "==> setting up .venv-docs"
+	@rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements-docs.txt
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
 
 packages:
 	@tests/support/packages.sh

@@ -1,0 +1,40 @@
+"""A web service that only the other side reaches: python service.py wg0.conf 8080 (needs aiohttp; no root)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from aiohttp import web
+
+import wgpy
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.json_response({"caller": request.remote, "path": request.path})
+
+
+async def main(config: str, port: str) -> None:
+    application = web.Application()
+    application.router.add_get("/{path:.*}", hello)
+    async with wgpy.connect(config) as tunnel:
+        runner = web.AppRunner(application)
+        await runner.setup()
+        # The host has no such port: the socket is in the tunnel's namespace.
+        await web.SockSite(runner, await tunnel.bound_socket((None, int(port)))).start()
+        for peer in tunnel.config.peers:
+            await tunnel.wait_for_handshake(peer.public_key)  # so that the other side knows where we are
+        print(f"serving on port {port} of {', '.join(map(str, tunnel.config.addresses))}", flush=True)
+        try:
+            await tunnel.wait_closed()
+        finally:
+            await runner.cleanup()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except wgpy.WgpyError as error:
+        sys.exit(f"service: {error}")
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,127 @@
+"""The examples of the library, as an unprivileged user, against Debian's wireguard-go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import wgpy
+from tests.adapters.conftest import PAGE, Web
+from tests.adapters.conftest import web as web
+from tests.interop.conftest import Cable
+from tests.interop.conftest import cable as cable
+from tests.namespace.conftest import Server
+from tests.namespace.conftest import server as server
+from tests.support.nobody import NOBODY, as_nobody
+
+pytestmark = pytest.mark.root
+
+LIBRARY = Path(__file__).parents[2] / "examples" / "library"
+PROGRAMS = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(LIBRARY.parents[1])}
+
+
+@pytest.fixture
+def conf(cable: Cable, server: Server) -> Path:
+    path = cable.directory / "wg0.conf"
+    path.touch(mode=0o600)
+    path.write_text(server.text.replace("Address", f"DNS = {server.address}, corp.test\nAddress"))
+    os.chown(path, NOBODY, NOBODY)
+    for parent in (cable.directory, *cable.directory.parents[:2]):
+        parent.chmod(0o755)
+    return path
+
+
+def as_client(server: Server, body: Callable[[], None]) -> None:
+    async def main() -> None:
+        await asyncio.to_thread(body)
+
+    as_nobody(server.client, main)
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **PROGRAMS, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+
+def test_a_web_page(server: Server, web: Web, conf: Path) -> None:
+    def body() -> None:
+        done = run(sys.executable, str(LIBRARY / "web_page.py"), str(conf), web.http)
+        assert (done.stdout, done.returncode) == (f"{PAGE}\n", 0), done.stderr
+        done = run(sys.executable, str(LIBRARY / "web_page.py"), str(conf), web.https)
+        assert done.returncode == 1
+        assert "CERTIFICATE" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    as_client(server, body)
+
+
+def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
+    configs = [str(conf)]
+    for number in range(10, 14):
+        key = wgpy.PrivateKey.generate()
+        peer = ("peer", key.public_key.base64(), "allowed-ips", f"10.8.0.{number}/32")
+        server.side.namespace.run("wg", "set", server.side.name, *peer)
+        path = conf.with_name(f"wg{number}.conf")
+        text = conf.read_text().replace("10.8.0.1/", f"10.8.0.{number}/").replace("fd08::1/", f"fd08::{number}/")
+        path.write_text(re.sub(r"PrivateKey = \S+", f"PrivateKey = {key.base64()}", text))
+        os.chown(path, NOBODY, NOBODY)
+        configs.append(str(path))
+
+    def body() -> None:
+        done = run(sys.executable, str(LIBRARY / "scraper.py"), web.http, *configs, "/nonexistent.conf")
+        for config in configs:
+            assert f"{config}: 200, {len(PAGE)} bytes" in done.stdout, done.stderr
+        assert "/nonexistent.conf: " in done.stdout
+
+    as_client(server, body)
+
+
+def test_a_service(server: Server, web: Web, conf: Path) -> None:
+    answers: list[str] = []
+
+    def ask() -> None:
+        for _ in range(100):
+            said = server.side.namespace.run("curl", "-s", "-m", "5", "http://10.8.0.1:8081/x", check=False)
+            if said:
+                answers.append(said)
+                break
+            time.sleep(0.1)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            if f"service.py\0{conf}\0".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGINT)
+
+    def body() -> None:
+        done = run(sys.executable, str(LIBRARY / "service.py"), str(conf), "8081")
+        assert "serving on port 8081 of 10.8.0.1/24" in done.stdout, done.stderr
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    as_client(server, body)
+    asking.join()
+    assert '"caller": "10.8.0.2"' in answers[0]
+
+
+def test_a_ci_job(server: Server, web: Web, conf: Path) -> None:
+    content = conf.read_text()
+
+    def body() -> None:
+        done = run(str(LIBRARY / "ci_job.sh"), "curl", "-s", web.http, WG_CONF=content)
+        assert PAGE in done.stdout, done.stderr
+        assert done.returncode == 0
+        assert run(str(LIBRARY / "ci_job.sh"), "false", WG_CONF=content).returncode == 1
+        silent = content.replace(":51821", ":1")
+        assert run(str(LIBRARY / "ci_job.sh"), "true", WG_CONF=silent).returncode != 0
+
+    as_client(server, body)

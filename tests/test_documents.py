@@ -1,0 +1,117 @@
+"""What the documents say to type is right: commands parse, files are read, programs run as nobody through a tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.adapters.conftest import Web
+from tests.adapters.conftest import web as web
+from tests.interop.conftest import Cable
+from tests.interop.conftest import cable as cable
+from tests.namespace.conftest import Server
+from tests.namespace.conftest import server as server
+from tests.support.nobody import NOBODY, as_nobody
+from wgpy.cli.commands import parser
+from wgpy.config.services import split
+from wgpy.config.wgquick import parse
+from wgpy.keys import PrivateKey
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+KEY = PrivateKey.generate().base64()
+
+
+class Block(NamedTuple):
+    """A fenced block, where it stands, and what it is said to be."""
+
+    place: str
+    kind: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[1], match[2]))
+    return found
+
+
+BLOCKS = blocks()
+PYTHON = [block for block in BLOCKS if block.kind == "python"]
+COMMANDS = [
+    pytest.param(line, id=f"{block.place} {line}")
+    for block in BLOCKS
+    if block.kind in ("", "sh")
+    for line in re.split(r"\n| ; ", block.text)
+    if re.match(r"(sudo |ip netns exec \w+ )?wgpy \S", line)
+]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(COMMANDS) > 30
+    assert len(PYTHON) > 5
+    assert {block.kind for block in BLOCKS} <= {"", "sh", "ini", "python", "text", "yaml", "json"}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_one(line: str) -> None:
+    command = re.sub(r"^(sudo |ip netns exec \w+ )|\s+#.*$|\s*[|<>&].*$", "", line)
+    words = shlex.split(command)[1:]
+    if "..." in words or (words and words[0] not in _verbs()):  # abridged; or wireguard-go's way: `wgpy wg0`
+        return
+    parser().parse_args(words)
+
+
+def _verbs() -> set[str]:
+    return set(re.findall(r"^    (\w+) ", parser().format_help(), re.MULTILINE)) | {"show", "set", "up", "exec"}
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "ini"], ids=lambda block: block.place)
+def test_a_file_is_read(block: Block) -> None:
+    rest, _ = split(re.sub(r"<[^>]*>", KEY, block.text), block.place)
+    if "[" in rest:
+        parse(rest, block.place)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+def test_a_program_compiles(block: Block) -> None:
+    compile(block.text, block.place, "exec")
+
+
+@pytest.mark.root
+def test_the_programs_run(cable: Cable, server: Server, web: Web) -> None:
+    directory = cable.directory / "programs"
+    directory.mkdir()
+    for name in ("wg0.conf", "left.conf"):
+        (directory / name).write_text(server.text)
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+    for parent in (cable.directory, *cable.directory.parents[:2]):
+        parent.chmod(0o755)
+
+    def body() -> None:
+        os.chdir(directory)
+        for block in PYTHON:
+            if "LinuxTun" in block.text:  # on the host, as root: what `examples/tunnel.py` does
+                continue
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = (sys.executable, "-c", block.text)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+            assert done.returncode == 0, f"{block.place}: {done.stderr}"
+
+    async def main() -> None:
+        await asyncio.to_thread(body)
+
+    as_nobody(server.client, main)
