@@ -22,7 +22,7 @@ async def fetch(config: str, url: str) -> str:
         ):
             answer = await client.get(url)
     except (wgpy.WgpyError, httpx.HTTPError) as error:
-        return f"{config}: {error}"
+        return f"{config}: {error or type(error).__name__}"
     return f"{config}: {answer.status_code}, {len(answer.content)} bytes in {time.monotonic() - begun:.2f} s"
 
 

@@ -69,7 +69,7 @@ def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
     configs = [str(conf)]
     for number in range(10, 14):
         key = wgpy.PrivateKey.generate()
-        peer = ("peer", key.public_key.base64(), "allowed-ips", f"10.8.0.{number}/32")
+        peer = ("peer", key.public_key.base64(), "allowed-ips", f"10.8.0.{number}/32,fd08::{number}/128")
         server.side.namespace.run("wg", "set", server.side.name, *peer)
         path = conf.with_name(f"wg{number}.conf")
         text = conf.read_text().replace("10.8.0.1/", f"10.8.0.{number}/").replace("fd08::1/", f"fd08::{number}/")
@@ -101,7 +101,8 @@ def test_a_service(server: Server, web: Web, conf: Path) -> None:
                 os.kill(int(path.parent.name), signal.SIGINT)
 
     def body() -> None:
-        done = run(sys.executable, str(LIBRARY / "service.py"), str(conf), "8081")
+        heeding = ("env", "--default-signal=INT")  # even if the tests run in the background
+        done = run(*heeding, sys.executable, str(LIBRARY / "service.py"), str(conf), "8081")
         assert "serving on port 8081 of 10.8.0.1/24" in done.stdout, done.stderr
         assert done.returncode == 0
         assert "Traceback" not in done.stderr
@@ -113,15 +114,19 @@ def test_a_service(server: Server, web: Web, conf: Path) -> None:
     assert '"caller": "10.8.0.2"' in answers[0]
 
 
-def test_a_ci_job(server: Server, web: Web, conf: Path) -> None:
+def test_a_ci_job(cable: Cable, server: Server, web: Web, conf: Path) -> None:
     content = conf.read_text()
+    program = cable.directory / "wgpy"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m wgpy "$@"\n')
+    program.chmod(0o755)
+    path = f"{cable.directory}:{os.environ['PATH']}"
 
     def body() -> None:
-        done = run(str(LIBRARY / "ci_job.sh"), "curl", "-s", web.http, WG_CONF=content)
+        done = run(str(LIBRARY / "ci_job.sh"), "curl", "-s", web.http, WG_CONF=content, PATH=path)
         assert PAGE in done.stdout, done.stderr
         assert done.returncode == 0
-        assert run(str(LIBRARY / "ci_job.sh"), "false", WG_CONF=content).returncode == 1
+        assert run(str(LIBRARY / "ci_job.sh"), "false", WG_CONF=content, PATH=path).returncode == 1
         silent = content.replace(":51821", ":1")
-        assert run(str(LIBRARY / "ci_job.sh"), "true", WG_CONF=silent).returncode != 0
+        assert run(str(LIBRARY / "ci_job.sh"), "true", WG_CONF=silent, PATH=path).returncode != 0
 
     as_client(server, body)
