@@ -8,14 +8,18 @@ To cut a view costs a tenth of what it costs to seal a packet, so readers, whose
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-# The plaintext of one slot, and the same with its tag.
-Body = tuple[memoryview, memoryview]
+_MAX_STRIDES: Final = 32
 
-_MAX_STRIDES: Final = 8
+
+class Bodies(NamedTuple):
+    """The plaintext of each slot, and the same with its tag."""
+
+    plaintexts: list[memoryview]
+    sealed: list[memoryview]
 
 
 def padded_length(length: int, mtu: int) -> int:
@@ -28,13 +32,14 @@ def padded_length(length: int, mtu: int) -> int:
     return length - tail + (min(mtu, padded) if mtu else padded)
 
 
-def bodies(view: memoryview, stride: int, start: int = 0) -> list[Body]:
-    """The bodies of all slots from offset `start` on; the last slot may be shorter."""
-    total = len(view)
-    found = []
-    for body in range(start + TRANSPORT_HEADER_SIZE, total, stride):
+def bodies(view: memoryview, stride: int, known: Bodies | None = None) -> Bodies:
+    """The bodies of all slots, of which the last may be shorter; those of the first full ones may be known."""
+    full, total = len(view) // stride, len(view)
+    found = Bodies(known.plaintexts[:full], known.sealed[:full]) if known else Bodies([], [])
+    for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
-        found.append((view[body : end - TAG_SIZE], view[body:end]))
+        found.plaintexts.append(view[body : end - TAG_SIZE])
+        found.sealed.append(view[body:end])
     return found
 
 
@@ -43,12 +48,12 @@ class Cuts:
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
-        self._known: dict[int, list[Body]] = {}
+        self._known: dict[int, Bodies] = {}
 
-    def full_slots(self, stride: int, count: int) -> list[Body]:
+    def full_slots(self, stride: int, count: int) -> Bodies:
         """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
-        known = self._known.get(stride, [])
-        if len(known) < count:
+        known = self._known.get(stride)
+        if known is None or len(known.sealed) < count:
             if len(self._known) >= _MAX_STRIDES:
                 self._known.clear()
             known = self._known[stride] = bodies(self._buffer[: count * stride], stride)
@@ -70,7 +75,7 @@ class Burst:
         self.view = view
         self.stride = stride
         self.lengths = lengths
-        self.known: list[Body] = []
+        self.known: Bodies | None = None
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
@@ -92,8 +97,8 @@ class Burst:
         """The packets that are there, in order."""
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
 
-    def bodies(self) -> list[Body]:
-        return _all_bodies(self.view, self.stride, self.known)
+    def bodies(self) -> Bodies:
+        return bodies(self.view, self.stride, self.known)
 
     def copy(self) -> Burst:
         """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
@@ -111,7 +116,7 @@ class Datagrams:
     def __init__(self, view: memoryview, segment_size: int) -> None:
         self.view = view
         self.segment_size = segment_size
-        self.known: list[Body] = []
+        self.known: Bodies | None = None
 
     @classmethod
     def of(cls, datagram: bytes | bytearray) -> Self:
@@ -125,11 +130,5 @@ class Datagrams:
         view, size = self.view, self.segment_size
         return (view[start : start + size] for start in range(0, len(view), size))
 
-    def bodies(self) -> list[Body]:
-        self.known = _all_bodies(self.view, self.segment_size, self.known)
-        return self.known
-
-
-def _all_bodies(view: memoryview, stride: int, known: list[Body]) -> list[Body]:
-    full = known[: len(view) // stride]
-    return full + bodies(view, stride, len(full) * stride)
+    def bodies(self) -> Bodies:
+        return bodies(self.view, self.segment_size, self.known)

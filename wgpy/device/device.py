@@ -15,15 +15,13 @@ bookkeeping (endpoint, timers, counters, the key's age) once per burst.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from struct import Struct
 
-from cryptography.exceptions import InvalidTag
-
-from wgpy.burst import Burst, Datagrams
+from wgpy.burst import Bodies, Burst, Datagrams
 from wgpy.constants import (
     COOKIE_REPLY_SIZE,
     INITIATION_SIZE,
@@ -32,6 +30,7 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
     RESPONSE_SIZE,
+    TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
 from wgpy.device import icmp, ip
@@ -50,9 +49,7 @@ from wgpy.noise.cookie import CookieChecker
 from wgpy.noise.handshake import LocalStatic, open_initiation
 
 _type_and_index = Struct("<II").unpack_from
-_header = Struct("<IIQ").unpack_from
 _receiver_index = Struct("<8xI").unpack_from  # of a response
-_nonce = Struct("<4xQ").pack
 _HANDSHAKE_SIZES = {
     MESSAGE_INITIATION: INITIATION_SIZE,
     MESSAGE_RESPONSE: RESPONSE_SIZE,
@@ -212,12 +209,11 @@ class Device:
             return effects
         view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
         lengths: list[int] = []
-        start = 0
-        while start < total:
+        while (start := len(lengths) * stride) < total:
             end = min(start + stride, total)
             kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
             if kind == MESSAGE_TRANSPORT and isinstance(keypair := self._interface.indices.get(index), Keypair):
-                start = self._receive_data(keypair, datagrams, start, source, now, ecn, lengths, effects)
+                self._receive_data(keypair, datagrams, source, now, ecn, lengths, effects)
                 continue
             lengths.append(0)
             if kind == MESSAGE_TRANSPORT:
@@ -226,7 +222,6 @@ class Device:
                 self._receive_handshake(kind, view[start:end], source, now, effects)
             else:
                 self._drops[DropReason.MALFORMED] += 1
-            start = end
         if any(lengths):
             effects.deliveries.append(Burst(view, stride, lengths))
         return effects
@@ -235,77 +230,82 @@ class Device:
         self,
         keypair: Keypair,
         datagrams: Datagrams,
-        start: int,
         source: Endpoint,
         now: float,
         ecn: int,
         lengths: list[int],
         effects: Effects,
-    ) -> int:
-        """Open datagrams under `keypair` from offset `start` on; returns where the run under this key ends.
+    ) -> None:
+        """Open the run of datagrams under `keypair` that begins behind the `lengths` there are.
 
         Appends to `lengths` the length of each packet to deliver, 0 for none.
         """
-        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
-        peer, drops, local_index = keypair.peer, keypair.peer.drops, keypair.local_index
-        decrypt_into, accept, owner = keypair.receiving.decrypt_into, keypair.replay.accept, self._allowed_ips.lookup
-        authenticated = data = received_bytes = 0
-        allowed_source = b""  # the last one seen: packets of a burst mostly share theirs
-        can_receive = keypair.can_receive(now)
-        bodies = datagrams.bodies()
-        while start < total:
-            slot = start
-            end = slot + stride if slot + stride < total else total
-            if end - slot < TRANSPORT_OVERHEAD:
-                break
-            kind, index, counter = _header(view, slot)
-            if kind != MESSAGE_TRANSPORT or index != local_index:
-                break
-            start = end
-            plaintext, sealed = bodies[len(lengths)]
-            lengths.append(0)
-            if not can_receive:
-                drops[DropReason.EXPIRED_KEY] += 1
+        peer, first = keypair.peer, len(lengths)
+        counters = keypair.counters(datagrams, first)
+        if not keypair.can_receive(now):
+            peer.drops[DropReason.EXPIRED_KEY] += len(counters)
+            lengths += [0] * len(counters)
+            return
+        plaintexts, sealed = datagrams.bodies()
+        if first or len(counters) < len(sealed):
+            run = slice(first, first + len(counters))
+            plaintexts, sealed = plaintexts[run], sealed[run]
+        sizes = keypair.open(counters, Bodies(plaintexts, sealed))
+        if -1 in sizes or not keypair.replay.accept_run(counters):
+            for i, counter in enumerate(counters):
+                if sizes[i] < 0:
+                    peer.drops[DropReason.INVALID_TAG] += 1
+                elif not keypair.replay.accept(counter):
+                    peer.drops[DropReason.REPLAYED] += 1
+                    sizes[i] = -1
+        authenticated = len(sizes) - sizes.count(-1)
+        if not authenticated:
+            lengths += [0] * len(sizes)
+            return
+        data = authenticated - sizes.count(0)
+        packets = self._packet_lengths(peer, datagrams, first, plaintexts, sizes)
+        lengths += packets
+        if ecn:
+            for plaintext, length in zip(plaintexts, packets, strict=True):
+                if length:
+                    ip.decapsulate_ecn(plaintext, ecn)
+        kept = [size for size in sizes if size >= 0]
+        peer.rx_bytes += sum(kept) + len(kept) * TRANSPORT_OVERHEAD
+        peer.move_endpoint(source, effects)
+        peer.confirm_keypair(keypair, now, effects)
+        peer.keep_key_fresh_receiving(now, effects)
+        peer.timers.any_authenticated_packet_received()
+        peer.timers.any_authenticated_packet_traversal(now)
+        if data:
+            peer.timers.data_received(now)
+            if data > 1:
+                peer.timers.data_received(now)  # the second finds the first's keepalive pending
+        self._schedule(peer)
+
+    def _packet_lengths(
+        self, peer: Peer, datagrams: Datagrams, first: int, plaintexts: list[memoryview], sizes: list[int]
+    ) -> Sequence[int]:
+        """The length, without padding, of each packet opened from datagram `first` on; 0 for none (kernel receive.c).
+
+        One that the peer may not send is dropped, and its size becomes -1 as if it had not been opened.
+        """
+        stride = datagrams.segment_size
+        if len(sizes) > 1:
+            at = first * stride + TRANSPORT_HEADER_SIZE
+            alike = ip.lengths_and_shared_source(datagrams.view, at, stride, sizes)
+            if alike is not None and self._allowed_ips.lookup(alike[1]) is peer:
+                return alike[0]
+        lengths = [0] * len(sizes)
+        for i, size in enumerate(sizes):
+            if size <= 0:
                 continue
-            try:
-                decrypt_into(_nonce(counter), sealed, None, plaintext)
-            except InvalidTag:  # whatever it wrote into the slot is never looked at: its length stays 0
-                drops[DropReason.INVALID_TAG] += 1
-                continue
-            if not accept(counter):
-                drops[DropReason.REPLAYED] += 1
-                continue
-            authenticated += 1
-            if not plaintext:
-                received_bytes += TRANSPORT_OVERHEAD
-                continue
-            data += 1
-            length, inner_source = ip.length_and_source(plaintext)
-            if not length:
-                drops[DropReason.INVALID_PACKET] += 1
-                continue
-            if inner_source != allowed_source:
-                if owner(inner_source) is not peer:
-                    drops[DropReason.DISALLOWED_SOURCE] += 1
-                    continue
-                allowed_source = inner_source
-            if ecn:
-                ip.decapsulate_ecn(plaintext, ecn)
-            received_bytes += end - slot
-            lengths[-1] = length
-        if authenticated:
-            peer.rx_bytes += received_bytes
-            peer.move_endpoint(source, effects)
-            peer.confirm_keypair(keypair, now, effects)
-            peer.keep_key_fresh_receiving(now, effects)
-            peer.timers.any_authenticated_packet_received()
-            peer.timers.any_authenticated_packet_traversal(now)
-            if data:
-                peer.timers.data_received(now)
-                if data > 1:
-                    peer.timers.data_received(now)  # the second finds the first's keepalive pending
-            self._schedule(peer)
-        return start
+            length, source = ip.length_and_source(plaintexts[i])
+            if length and self._allowed_ips.lookup(source) is peer:
+                lengths[i] = length
+            else:
+                peer.drops[DropReason.DISALLOWED_SOURCE if length else DropReason.INVALID_PACKET] += 1
+                sizes[i] = -1
+        return lengths
 
     def _receive_handshake(
         self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import le
 from struct import Struct
 from typing import Final
 
@@ -89,6 +91,35 @@ def length_and_source(plaintext: Packet) -> tuple[int, bytes]:
             if IPV6_HEADER_SIZE + payload_length <= size:
                 return IPV6_HEADER_SIZE + payload_length, address
     return 0, b""
+
+
+def lengths_and_shared_source(
+    view: memoryview, at: int, stride: int, sizes: list[int]
+) -> tuple[tuple[int, ...], bytes] | None:
+    """What `length_and_source` gives for packets of these sizes that lie `stride` bytes apart from offset `at` on.
+
+    None if they do not share their version and their source, or one of them is not whole: then each has its own story.
+    """
+    number = version(view[at : at + sizes[0]])
+    least = {4: IPV4_HEADER_SIZE, 6: IPV6_HEADER_SIZE}.get(number, 0)
+    if not least or min(sizes) < least:
+        return None
+    fields = _headers(number, stride, len(sizes)).unpack_from(view, at)
+    firsts, lengths, sources = fields[::3], fields[1::3], fields[2::3]
+    if number == 6:
+        lengths = tuple(map(IPV6_HEADER_SIZE.__add__, lengths))
+    if sources.count(sources[0]) < len(sizes) or firsts.count(firsts[0]) < len(sizes):
+        return None
+    if min(lengths) < least or not all(map(le, lengths, sizes)):
+        return None
+    return lengths, sources[0]
+
+
+@lru_cache(maxsize=256)
+def _headers(number: int, stride: int, count: int) -> Struct:
+    """Of packets `stride` bytes apart, for each: its first byte, its length field, its source."""
+    one, size = ("BxH8x4s", 16) if number == 4 else ("B3xH2x16s", 24)
+    return Struct(">" + one + f"{stride - size}x{one}" * (count - 1))
 
 
 def ecn(packet: Packet) -> int:

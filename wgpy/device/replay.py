@@ -45,10 +45,27 @@ class ReplayWindow:
         self._seen[counter & _MASK] = 1
         return True
 
+    def accept_run(self, counters: tuple[int, ...]) -> bool:
+        """Whether they are consecutive and newer than any before; then they are all noted, else nothing is done."""
+        first, count = counters[0], len(counters)
+        if first < self.newest or first + count > REJECT_AFTER_MESSAGES:
+            return False
+        if counters != tuple(range(first, first + count)):
+            return False
+        if first > self.newest:
+            self._forget(self.newest, min(first - self.newest, _RING))
+        self._mark(first, b"\1" * count)
+        self.newest = first + count
+        return True
+
     def _forget(self, counter: int, count: int) -> None:
         """Make room for `count` skipped counters from `counter` on, whose places older ones held."""
+        self._mark(counter, bytes(count))
+
+    def _mark(self, counter: int, marks: bytes) -> None:
+        """Set what is noted of as many counters, at most _RING, from `counter` on."""
         start = counter & _MASK
-        end = start + count
-        self._seen[start:end] = bytes(min(end, _RING) - start)
+        end = start + len(marks)
+        self._seen[start:end] = marks[: _RING - start]
         if end > _RING:
-            self._seen[: end - _RING] = bytes(end - _RING)
+            self._seen[: end - _RING] = marks[_RING - start :]
