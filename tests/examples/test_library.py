@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from tests.interop.conftest import cable as cable
 from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
 from tests.support.nobody import NOBODY, as_nobody
+from tests.support.peers import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -86,19 +88,27 @@ def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
     as_client(server, body)
 
 
+def interrupt(arguments: str) -> bool:
+    """SIGINT for the process that was started with these arguments; whether there is one."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if arguments.encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGINT)
+                return True
+    return False
+
+
 def test_a_service(server: Server, web: Web, conf: Path) -> None:
     answers: list[str] = []
 
     def ask() -> None:
-        for _ in range(100):
+        for _ in range(300):
             said = server.side.namespace.run("curl", "-s", "-m", "5", "http://10.8.0.1:8081/x", check=False)
             if said:
                 answers.append(said)
                 break
             time.sleep(0.1)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if f"service.py\0{conf}\0".encode() in path.read_bytes():
-                os.kill(int(path.parent.name), signal.SIGINT)
+        assert wait_for(lambda: interrupt(f"service.py\0{conf}\0"))
 
     def body() -> None:
         heeding = ("env", "--default-signal=INT")  # even if the tests run in the background
