@@ -43,5 +43,9 @@ MAX_STAGED_PACKETS: Final = 128
 DEFAULT_MTU: Final = 1420
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 
+# One sendmsg with UDP_SEGMENT: UDP_MAX_SEGMENTS of the oldest kernels that know it, and bytes over IPv4.
+MAX_SEGMENTS: Final = 64
+MAX_DATAGRAM: Final = 65507
+
 # Outer traffic class of initiations and responses: AF41 (kernel messages.h).
 HANDSHAKE_TRAFFIC_CLASS: Final = 0x88

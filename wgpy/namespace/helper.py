@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from wgpy.namespace import rtnetlink
 from wgpy.namespace.syscalls import CLONE_NEWNET, CLONE_NEWUSER, unshare
-from wgpy.tun.attach import attach
+from wgpy.net import rtnetlink
+from wgpy.tun.attach import attach, super_packet_limit
 
 MAX_MESSAGE: Final = 65536  # bytes of a request or an answer
 _Channel = socket.socket
@@ -58,6 +58,8 @@ class _Helper:
     def configure(self, addresses: list[str], mtu: int) -> list[int]:
         with _step("network"):
             rtnetlink.configure(self._name, addresses, mtu)
+        with suppress(OSError):
+            rtnetlink.set_gso_max_size(self._name, super_packet_limit(mtu))
         with suppress(OSError), open("/proc/sys/net/ipv4/ping_group_range", "w") as file:  # who is inside may ping
             file.write(f"{os.getegid()} {os.getegid()}")
         return []

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Cuts, Datagrams
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 
@@ -35,9 +36,8 @@ UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 
 BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 ms at 5 Gbit/s
-MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels with UDP_SEGMENT
 READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last
-MAX_PAYLOAD: Final = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
+MAX_PAYLOAD: Final = {socket.AF_INET: MAX_DATAGRAM, socket.AF_INET6: MAX_DATAGRAM + 20}
 BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
 REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
 MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentation

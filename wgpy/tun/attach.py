@@ -8,6 +8,8 @@ from fcntl import ioctl
 from struct import Struct
 from typing import Final
 
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD
+
 TUN_PATH: Final = "/dev/net/tun"
 IFF_TUN: Final = 0x0001
 IFF_NO_PI: Final = 0x1000
@@ -17,6 +19,9 @@ ifreq_flags: Final = Struct("=16sH22x")
 _TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
 _ADDR_GEN_NONE: Final = "1"  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
+_MAX_TCP_HEADER: Final = 320  # of the kernel's configurations the most; what it takes off gso_max_size, with one more
+_TCPV4_HEADERS: Final = 52  # bytes, with timestamps
+_NO_LIMIT: Final = 65536  # GSO_LEGACY_MAX_SIZE
 
 
 def attach(name: str, *, offload: bool = True) -> int:
@@ -36,3 +41,14 @@ def attach(name: str, *, offload: bool = True) -> int:
     with suppress(OSError), open(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "w") as file:
         file.write(_ADDR_GEN_NONE)
     return fd
+
+
+def super_packet_limit(mtu: int) -> int:
+    """The gso_max_size for which TCP makes super-packets that one sendmsg with UDP_SEGMENT takes, once sealed.
+
+    The kernel's own, 64 kB, makes two or three segments more than that, hence two sends of half the size.
+    """
+    segments = min(MAX_SEGMENTS, MAX_DATAGRAM // (mtu + TRANSPORT_OVERHEAD))
+    if segments < 2:
+        return _NO_LIMIT
+    return min(segments * (mtu - _TCPV4_HEADERS) + _MAX_TCP_HEADER + 1, _NO_LIMIT)

@@ -13,14 +13,16 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import ioctl
 from struct import Struct
 from typing import Final, Self
 
 from wgpy.burst import Burst, Cuts
-from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
-from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags
+from wgpy.net import rtnetlink
+from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags, super_packet_limit
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_UDP_L4,
@@ -49,8 +51,6 @@ _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the file has lost its interface
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
-_MAX_GATHERED: Final = 64  # datagrams, and bytes below, of one sendmsg with UDP_SEGMENT
-_GATHERED_SIZE: Final = 65507
 _ifreq_mtu = Struct("=16si20x")
 
 log = logging.getLogger("wgpy.tun")
@@ -66,19 +66,32 @@ class LinuxTun:
     def __init__(self, fd: int, name: str, merging: frozenset[int], *, vnet_header: bool) -> None:
         """Use `open` or `adopt`."""
         self.name = name
-        self.mtu = _mtu_of(name)
         self.drops: Counter[str] = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
-        self._buffer = memoryview(bytearray(_GATHERED_SIZE + _MAX_READ + TRANSPORT_OVERHEAD))
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
         self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
         self._cuts = Cuts(self._buffer)
         self._slot_cuts = Cuts(self._slots)
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
+        self._mtu = 0
+        self.mtu = _mtu_of(name)
+
+    @property
+    def mtu(self) -> int:
+        return self._mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        changed = mtu != self._mtu
+        self._mtu = mtu
+        if changed and self._merging:
+            with suppress(OSError):  # it is not allowed, or not in our network namespace: super-packets stay longer
+                rtnetlink.set_gso_max_size(self.name, super_packet_limit(mtu))
 
     @classmethod
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
@@ -169,7 +182,7 @@ class LinuxTun:
         """
         stride, length, lengths = first.stride, first.lengths[0], list[int]()
         least, kin = shortest(header), kinship(first.packet(0))
-        for start in range(stride, min(_GATHERED_SIZE - stride, _MAX_GATHERED * stride), stride) if kin else ():
+        for start in range(stride, min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride), stride) if kin else ():
             read = self._read_at(start + TRANSPORT_HEADER_SIZE)
             if read is None:
                 break

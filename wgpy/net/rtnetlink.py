@@ -1,4 +1,4 @@
-"""The four netlink requests by which an interface is given addresses, an MTU and routes, as rtnetlink(7) has them.
+"""The netlink requests by which an interface is given addresses, sizes and routes, as rtnetlink(7) has them.
 
 `wgpy.net.netlink` can do all this and more, but takes a third of a second to import; a helper is to be there at once.
 """
@@ -15,6 +15,7 @@ _NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 20, 24
 _REQUEST, _ACKNOWLEDGE, _CREATE = 0x1, 0x4, 0x400
 _IFF_UP: Final = 1
 _IFLA_MTU: Final = 4
+_IFLA_GSO_MAX_SIZE: Final = 41
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_NODAD: Final = 0x02  # nobody else is on the link
 _RTA_OIF: Final = 4
@@ -30,6 +31,12 @@ def set_up(name: str, mtu: int | None = None) -> None:
     """Set a link up, with an MTU in bytes. Raises OSError."""
     attributes = _attribute(_IFLA_MTU, pack("=I", mtu)) if mtu else b""
     _request(_NEW_LINK, _ifinfomsg.pack(0, 0, socket.if_nametoindex(name), _IFF_UP, _IFF_UP) + attributes)
+
+
+def set_gso_max_size(name: str, size: int) -> None:
+    """Bound the super-packets that a link is handed, in bytes (ip-link(8), gso_max_size). Raises OSError."""
+    attribute = _attribute(_IFLA_GSO_MAX_SIZE, pack("=I", size))
+    _request(_NEW_LINK, _ifinfomsg.pack(0, 0, socket.if_nametoindex(name), 0, 0) + attribute)
 
 
 def add_address(name: str, address: IPv4Interface | IPv6Interface) -> None:
