@@ -35,6 +35,8 @@ def padded_length(length: int, mtu: int) -> int:
 def bodies(view: memoryview, stride: int, known: Bodies | None = None) -> Bodies:
     """The bodies of all slots, of which the last may be shorter; those of the first full ones may be known."""
     full, total = len(view) // stride, len(view)
+    if total <= stride:
+        return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
     found = Bodies(known.plaintexts[:full], known.sealed[:full]) if known else Bodies([], [])
     for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
@@ -58,6 +60,30 @@ class Cuts:
                 self._known.clear()
             known = self._known[stride] = bodies(self._buffer[: count * stride], stride)
         return known
+
+
+class Pace:
+    """Whether a reader should look for more before it hands over what it has read.
+
+    Many that come together are cheaper handled together; one that comes alone would wait for a look that finds nothing.
+    Who brought many before it ran dry will again.
+    """
+
+    __slots__ = ("_count", "_is_busy")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._is_busy = True
+
+    def looks_for_more(self) -> bool:
+        """Asked after each read."""
+        self._count += 1
+        return self._is_busy or self._count > 1
+
+    def ran_dry(self) -> None:
+        """A read found nothing."""
+        self._is_busy = self._count > 1
+        self._count = 0
 
 
 class Burst:

@@ -127,7 +127,8 @@ class Tunnel:
         self._waiting: list[Transmit] = []
         self._labels = _labels(config)
         self._names = Names(_endpoint_names(config), self._peer_moved)
-        self._suspended = self._time_suspended()
+        self._clock_awake = time.monotonic if clock is machine_clock else clock  # does not count time spent suspended
+        self._suspended = clock() - self._clock_awake()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -201,7 +202,7 @@ class Tunnel:
             self._waiting.clear()
             self._tun.start_reading(self._loop, self._tun_readable)
         self.device.stop()
-        self._set_timer()
+        self._cancel_timer()
 
     def follow_link(self) -> None:
         """From now on go up and down with the interface, take over its MTU, and let new routes choose source addresses.
@@ -250,13 +251,13 @@ class Tunnel:
     # Data.
 
     def _tun_readable(self) -> None:
-        self._notice_suspension()
+        now = self._wake()
         try:
             for _ in range(READS_PER_WAKEUP):
                 burst = self._tun.read()
                 if burst is None:
                     break
-                self._carry_out(self.device.send(burst, self._clock()))
+                self._carry_out(self.device.send(burst, now))
                 if self._waiting:
                     break
         except TunError as error:
@@ -265,14 +266,14 @@ class Tunnel:
         self._set_timer()
 
     def _udp_readable(self, sock: socket.socket) -> None:
-        self._notice_suspension()
+        now = self._wake()
         udp = self._udp
         try:
             for _ in range(READS_PER_WAKEUP):
                 received = udp.receive(sock) if udp else None
                 if received is None:
                     break
-                self._carry_out(self.device.receive(received.datagrams, received.source, self._clock(), received.ecn))
+                self._carry_out(self.device.receive(received.datagrams, received.source, now, received.ecn))
                 if self._udp is not udp:  # an event's receiver has closed us, or changed the port
                     return
         except TunError as error:
@@ -280,34 +281,37 @@ class Tunnel:
             return
         self._set_timer()
 
-    def _notice_suspension(self) -> None:
-        suspended = self._time_suspended()
+    def _wake(self) -> float:
+        """The time, for all that is done until the loop waits again; after the machine slept, sessions are forgotten."""
+        now = self._clock()
+        suspended = now - self._clock_awake()
         if suspended - self._suspended > SUSPENDED_FROM:
             self._suspended = suspended
             self.device.forget_sessions()
-
-    def _time_suspended(self) -> float:
-        """Seconds this machine has spent suspended since it was started; a virtual one never is."""
-        return self._clock() - time.monotonic() if self._clock is machine_clock else 0.0
+        return now
 
     def _deadline_came(self) -> None:
         self._timer = self._timer_at = None
-        self._notice_suspension()
         try:
-            self._carry_out(self.device.handle_timeout(self._clock()))
+            self._carry_out(self.device.handle_timeout(self._wake()))
         except TunError as error:
             self._fail(error)
             return
         self._set_timer()
 
     def _set_timer(self) -> None:
+        """Wake for the next deadline; that one has moved later, as most do, is found out when its old time comes."""
         at = self.device.next_timeout()
-        if at == self._timer_at:
+        if at is None or (self._timer_at is not None and self._timer_at <= at):
             return
+        self._cancel_timer()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._deadline_came)
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = at
-        self._timer = None if at is None else self._loop.call_later(max(0.0, at - self._clock()), self._deadline_came)
+        self._timer = self._timer_at = None
 
     def _carry_out(self, effects: Effects) -> None:
         for transmit in effects.transmits:

@@ -37,25 +37,19 @@ def version(packet: Packet) -> int:
 
 def source(packet: Packet) -> bytes | None:
     """The source address, 4 or 16 bytes; None for what is not IP."""
-    match version(packet):
-        case 4:
-            address: bytes = _ipv4_source(packet)[0]
-        case 6:
-            address = _ipv6_source(packet)[0]
-        case _:
-            return None
+    number = version(packet)
+    if not number:
+        return None
+    address: bytes = (_ipv4_source if number == 4 else _ipv6_source)(packet)[0]
     return address
 
 
 def destination(packet: Packet) -> bytes | None:
     """The destination address, 4 or 16 bytes; None for what is not IP."""
-    match version(packet):
-        case 4:
-            address: bytes = _ipv4_destination(packet)[0]
-        case 6:
-            address = _ipv6_destination(packet)[0]
-        case _:
-            return None
+    number = version(packet)
+    if not number:
+        return None
+    address: bytes = (_ipv4_destination if number == 4 else _ipv6_destination)(packet)[0]
     return address
 
 

@@ -34,14 +34,15 @@ class Timer(Enum):
 class Timers:
     """One peer's deadlines and the flags that go with them.
 
-    `random` gives the jitter of up to a third of a second (paper, 6.1). While `running` is False (interface down) no
-    hook arms anything.
+    `random` gives the jitter of up to a third of a second (paper, 6.1), a new one after each timer that it delayed.
+    While `running` is False (interface down) no hook arms anything.
     """
 
     __slots__ = (
         "awaiting_since",
         "data_sent_at",
         "handshake_attempts",
+        "jitter",
         "need_another_keepalive",
         "new_handshake_at",
         "persistent_keepalive",
@@ -57,6 +58,7 @@ class Timers:
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self.random = random
         self.persistent_keepalive = 0
+        self.jitter = 0.0
         self.stop()
 
     def start(self) -> None:
@@ -80,7 +82,7 @@ class Timers:
     def data_sent(self, now: float) -> None:
         """After at least one packet that is not a keepalive was sent."""
         if self.new_handshake_at == NEVER and self.running:
-            self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self._jitter()
+            self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + (self.jitter or self._draw_jitter())
             self.awaiting_since = now
         self.data_sent_at = now
 
@@ -112,7 +114,7 @@ class Timers:
     def handshake_initiated(self, now: float) -> None:
         """After an initiation was sent."""
         if self.running:
-            self.retransmit_handshake_at = now + REKEY_TIMEOUT + self._jitter()
+            self.retransmit_handshake_at = now + REKEY_TIMEOUT + (self.jitter or self._draw_jitter())
 
     def handshake_complete(self) -> None:
         """After a response was consumed, or the first data came under a responder's new key."""
@@ -161,11 +163,14 @@ class Timers:
         for timer, deadline in _DEADLINES.items():
             if getattr(self, deadline) == at:
                 setattr(self, deadline, NEVER)
+                if timer in (Timer.RETRANSMIT_HANDSHAKE, Timer.NEW_HANDSHAKE):
+                    self.jitter = 0.0
                 return timer
         return None
 
-    def _jitter(self) -> float:
-        return int.from_bytes(self.random(2), "little") / 0x10000 * RETRANSMIT_JITTER
+    def _draw_jitter(self) -> float:
+        self.jitter = int.from_bytes(self.random(2), "little") / 0x10000 * RETRANSMIT_JITTER
+        return self.jitter
 
 
 _DEADLINES: Final = {timer: f"{timer.name.lower()}_at" for timer in Timer}

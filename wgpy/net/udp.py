@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from wgpy.burst import Cuts, Datagrams
+from wgpy.burst import Cuts, Datagrams, Pace
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
@@ -114,15 +114,16 @@ class _Port:
         self.refused_until = 0.0
         self.buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
         self.cuts = Cuts(self.buffer)
+        self.pace = Pace()
         self.held: _Read | None = None
         self.last_key: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
 
     def segments(self, count: int, size: int, host: str) -> int:
-        """How many of `count` datagrams the next sendmsg takes: equal shares, not 44 and then 2."""
+        """How many of `count` datagrams, two or more, the next sendmsg takes: equal shares, not 44 and then 2."""
         if self.refused and time.monotonic() > self.refused_until:
             self.refused.clear()
-        if count == 1 or not self.segmentation or size >= self.refused.get(host, size + 1):
+        if not self.segmentation or size >= self.refused.get(host, size + 1):
             return 1
         limit = min(MAX_SEGMENTS, self.max_payload // size) or 1
         calls = -(-count // limit)
@@ -233,6 +234,7 @@ class UdpSockets:
         port = self._ports[sock]
         read, port.held = port.held or self._read(port, 0), None
         if read is None:
+            port.pace.ran_dry()
             return None
         start, end, key = read
         if key != port.last_key:
@@ -240,7 +242,8 @@ class UdpSockets:
             port.last_key = key
         source, ecn, merged_size = port.last_seen
         size = merged_size or max(1, end - start)
-        while (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
+        looks = port.pace.looks_for_more()
+        while looks and (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
             more = self._read(port, end)
             if more is None:
                 break
@@ -285,7 +288,7 @@ class UdpSockets:
         offset, end = 0, len(view)
         refused, refused_bytes, stale = 0, 0, False
         while offset < end:
-            count = port.segments(-(-(end - offset) // size), size, host)
+            count = port.segments(-(-(end - offset) // size), size, host) if end - offset > size else 1
             control = route.control if count == 1 else [*route.control, (socket.SOL_UDP, UDP_SEGMENT, _U16.pack(size))]
             part = view[offset : offset + count * size]
             try:

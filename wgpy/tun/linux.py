@@ -18,7 +18,7 @@ from fcntl import ioctl
 from struct import Struct
 from typing import Final, Self
 
-from wgpy.burst import Burst, Cuts
+from wgpy.burst import Burst, Cuts, Pace
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.net import rtnetlink
@@ -27,6 +27,7 @@ from wgpy.tun.offload import (
     GSO_NONE,
     GSO_UDP_L4,
     MERGEABLE,
+    PLAIN,
     SLOTS_SIZE,
     VNET_HEADER_SIZE,
     IoVector,
@@ -75,6 +76,7 @@ class LinuxTun:
         self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
         self._cuts = Cuts(self._buffer)
         self._slot_cuts = Cuts(self._slots)
+        self._pace = Pace()
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
@@ -148,18 +150,19 @@ class LinuxTun:
         while True:
             read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
             if read is None:
+                self._pace.ran_dry()
                 return None
             header, packet = read
             is_lone = header.gso_type == GSO_NONE
-            burst = split(header, packet, self._buffer if is_lone else self._slots, self.mtu)
+            burst = split(header, packet, self._buffer if is_lone else self._slots, self._mtu)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            if is_lone and self._merging:
+            if self._pace.looks_for_more() and is_lone and self._merging:
                 burst = self._gather(header, burst)
-            if len(burst) > 1:
+            if len(burst.lengths) > 1:
                 cuts = self._cuts if is_lone else self._slot_cuts
-                burst.known = cuts.full_slots(burst.stride, len(burst) - 1)
+                burst.known = cuts.full_slots(burst.stride, len(burst.lengths) - 1)
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -173,7 +176,8 @@ class LinuxTun:
             return None
         except OSError as error:
             raise self._gone(error) from error
-        return VnetHeader.unpack(self._header), packet[: length - VNET_HEADER_SIZE]
+        header = _NO_OFFLOAD if self._header == PLAIN else VnetHeader.unpack(self._header)
+        return header, packet[: length - VNET_HEADER_SIZE]
 
     def _gather(self, header: VnetHeader, first: Burst) -> Burst:
         """Read on while what comes belongs in the next slot: sealed and sent together, packets cost a third.
@@ -216,7 +220,7 @@ class LinuxTun:
         """
         taken = 0
         for packet in packets:
-            again = self._write([_NO_OFFLOAD.pack(), packet])
+            again = self._write([PLAIN, packet])
             if again:
                 self._count(again, 1)
             else:
