@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 
 import pytest
@@ -38,6 +39,27 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
+
+
+def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
+    """After five seconds instead of 90."""
+    impatient = "from wgpy import constants; constants.MAX_HANDSHAKE_RETRIES = -1; from wgpy.cli import main; main()"
+    path = cable.directory / "events"
+
+    class Impatient(Wgpy):
+        program = (sys.executable, "-c", impatient)
+
+    ours = Impatient(cable.left, cable.directory, peer_section(cable.right), options=("--events", str(path)))
+    cable.cleanup.callback(ours.close)
+    cable.left.namespace.run("ping", "-c", "1", "-W", "1", cable.right.inner4, check=False)
+    assert wait_for(lambda: path.read_text() != "", 20)
+    line = json.loads(path.read_text())
+    assert (line["event"], line["public_key"]) == ("peer_lost", cable.right.public_key.base64())
+
+
+def test_logs_that_cannot_be_written_keep_no_packet(cable: Cable) -> None:
+    bring_up(cable, "--events", "/dev/full", "--keylog", "/dev/full")
+    cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "5", cable.right.inner4)
 
 
 def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:

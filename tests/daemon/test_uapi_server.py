@@ -1,4 +1,4 @@
-"""The userspace API's socket, spoken to as a program would: an errno for whatever is wrong, and nothing applied of it."""
+"""The userspace API, spoken to as a program would: an errno for whatever is wrong, and nothing applied of it."""
 
 from __future__ import annotations
 
