@@ -134,6 +134,12 @@ def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | N
     assert done.returncode == (0 if expected == "ok" else 1)
 
 
+def test_a_file_without_an_end_is_one_line() -> None:
+    done = wgpy("check", "/dev/zero")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "wgpy: /dev/zero: expected a configuration, not more than 64 MiB\n"
+
+
 @pytest.mark.parametrize("verb", ["up", "run", "down", "show", "check", "genkey", "genpsk", "pubkey"])
 def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
