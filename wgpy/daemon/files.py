@@ -9,7 +9,7 @@ from typing import Final
 
 from wgpy.errors import ConfigError
 
-_LONGEST: Final = 64 << 20  # bytes; the most peers that there may be, with their keys, are a quarter of that
+_LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take less
 
 
 def read_text(path: Path) -> str:
