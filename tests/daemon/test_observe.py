@@ -35,6 +35,7 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     assert line["event"] == "handshake_completed"
     assert line["interface"] == cable.left.name
     assert line["public_key"] == cable.right.public_key.base64()
+    assert line["name"] == "right-hand side"
     assert line["endpoint"] == cable.right.endpoint
     cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
@@ -70,9 +71,12 @@ def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:
 
 
 def test_prometheus_reads_the_metrics(cable: Cable) -> None:
-    bring_up(cable, "--metrics", "127.0.0.1:9586")
+    _, theirs = bring_up(cable, "--metrics", "127.0.0.1:9586")
     namespace = cable.left.namespace
     namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    stranger = ("ip", "address", "add", "10.66.0.1/32", "dev", theirs.side.name)
+    cable.right.namespace.run(*stranger)
+    cable.right.namespace.run("ping", "-c", "1", "-W", "0.1", "-I", "10.66.0.1", cable.left.inner4, check=False)
     fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9586/metrics', timeout=5).read().decode())"
     text = namespace.run("python3", "-c", fetch)
     from prometheus_client.parser import text_string_to_metric_families
@@ -87,6 +91,12 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
     }
     assert sent.value >= 148 + 128
     assert samples["wireguard_received_bytes_total"].value >= 92 + 128
+    assert samples["wireguard_dropped_packets_total"].labels == {
+        "interface": cable.left.name,
+        "public_key": cable.right.public_key.base64(),
+        "friendly_name": "right-hand side",
+        "reason": "disallowed_source",
+    }
     assert abs(samples["wireguard_latest_handshake_seconds"].value - time.time()) < 60
 
 

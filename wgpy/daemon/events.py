@@ -35,12 +35,14 @@ class EventLog:
         self._interface = interface
         self._file = file
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, name: str) -> None:
+        """`name` is what the configuration calls the peer."""
         line = {
             "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
             "interface": self._interface,
             "event": _NAMES.get(event.kind, event.kind.value),
             "public_key": event.public_key.base64(),
+            "name": name,
             "endpoint": str(event.endpoint) if event.endpoint else None,
         }
         with suppress(OSError):

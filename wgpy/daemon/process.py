@@ -88,7 +88,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     def told(event: Event) -> None:
         floor.handshake()
         if record is not None:
-            record(event)
+            record(event, tunnel.name_of(event.public_key))
 
     tunnel = Tunnel(
         job.config,
