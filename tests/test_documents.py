@@ -90,6 +90,15 @@ def test_a_program_compiles(block: Block) -> None:
     compile(block.text, block.place, "exec")
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {(page, name) for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", page.read_text())}
+    assert len(named) > 80
+    for page, name in named:
+        path, _, function = name.partition("::")
+        text = (ROOT / path).read_text()
+        assert not function or f"def {function}(" in text, f"{page}: {name}"
+
+
 @pytest.mark.root
 def test_the_programs_run(cable: Cable, server: Server, web: Web) -> None:
     directory = cable.directory / "programs"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 from functools import cached_property
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, Self
 
 from wgpy.errors import KeyFormatError
@@ -81,6 +80,8 @@ class PresharedKey(_Key):
 
     @classmethod
     def generate(cls) -> Self:
+        from secrets import token_bytes
+
         return cls(token_bytes(KEY_SIZE))
 
 
@@ -94,6 +95,8 @@ class PrivateKey(_Key):
 
     @classmethod
     def generate(cls) -> Self:
+        from secrets import token_bytes
+
         return cls(token_bytes(KEY_SIZE))
 
     @cached_property

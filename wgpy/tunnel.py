@@ -442,12 +442,16 @@ class Tunnel:
         self._carry_out(effects)
         self._set_timer()
 
+    def name_of(self, public_key: PublicKey) -> str:
+        """What the configuration calls a peer; empty if it does not."""
+        return self._labels.get(public_key, "")
+
     def status(self) -> DeviceStatus:
         """What `wg show` tells, as values. It holds the private key; its repr does not show it."""
         status = self.device.status()
         if not self._labels:
             return status
-        named = tuple(replace(peer, name=self._labels.get(peer.public_key, "")) for peer in status.peers)
+        named = tuple(replace(peer, name=self.name_of(peer.public_key)) for peer in status.peers)
         return replace(status, peers=named)
 
 

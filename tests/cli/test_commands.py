@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from wgpy.cli import main
+from wgpy.cli import commands, main
 from wgpy.keys import PrivateKey
 
 KEY = PrivateKey(b"k" * 32)
@@ -132,6 +134,12 @@ def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | N
     assert done.returncode == (0 if expected == "ok" else 1)
 
 
+def test_a_file_without_an_end_is_one_line() -> None:
+    done = wgpy("check", "/dev/zero")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "wgpy: /dev/zero: expected a configuration, not more than 256 MiB\n"
+
+
 @pytest.mark.parametrize("verb", ["up", "run", "down", "show", "check", "genkey", "genpsk", "pubkey"])
 def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -140,7 +148,29 @@ def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) ->
     assert verb in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["shwo"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
+def test_without_a_word_there_is_help() -> None:
+    done = wgpy()
+    assert done.returncode == 0
+    assert "genkey" in done.stdout
+
+
+@pytest.mark.parametrize("module", commands.MODULES)
+def test_a_command_is_found_in_its_module(module: str) -> None:
+    verbs = argparse.ArgumentParser().add_subparsers()
+    import_module(f"wgpy.cli.{module}").add(verbs)
+    assert tuple(verbs.choices) == commands.MODULES[module]
+
+
+def test_show_loads_only_what_it_needs() -> None:
+    """People run it in a loop and by hand: what a daemon needs would double the time it takes."""
+    program = "import sys; from wgpy.cli import main; main(['show', 'doesnotexist']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"wgpy.cli.show", "wgpy.daemon.uapi_client"} <= loaded
+    assert not loaded & {"asyncio", "json", "logging", "numpy", "pyroute2", "secrets", "subprocess", "wgpy.cli.doctor"}
+
+
+@pytest.mark.parametrize("arguments", [["shwo"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -169,7 +169,7 @@ def test_show_of_what_cannot_be_shown(served: Served) -> None:
 def test_who_may_not_ask_is_told_so(served: Served) -> None:
     # Loaded as root first, for nobody may be kept from reading this checkout.
     program = (
-        "import os, sys, wgpy.cli.commands, wgpy.cli.wg, wgpy.cli.show, wgpy.daemon.uapi_client; "
+        "import locale, os, shutil, sys, wgpy.cli.commands, wgpy.cli.show, wgpy.cli.wg, wgpy.daemon.uapi_client; "
         "from wgpy.cli import main; os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))"
     )
     command = (WGPY[0], "-c", program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 
 import pytest
@@ -34,10 +35,32 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     assert line["event"] == "handshake_completed"
     assert line["interface"] == cable.left.name
     assert line["public_key"] == cable.right.public_key.base64()
+    assert line["name"] == "right-hand side"
     assert line["endpoint"] == cable.right.endpoint
     cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
+
+
+def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
+    """After five seconds instead of 90."""
+    impatient = "from wgpy import constants; constants.MAX_HANDSHAKE_RETRIES = -1; from wgpy.cli import main; main()"
+    path = cable.directory / "events"
+
+    class Impatient(Wgpy):
+        program = (sys.executable, "-c", impatient)
+
+    ours = Impatient(cable.left, cable.directory, peer_section(cable.right), options=("--events", str(path)))
+    cable.cleanup.callback(ours.close)
+    cable.left.namespace.run("ping", "-c", "1", "-W", "1", cable.right.inner4, check=False)
+    assert wait_for(lambda: path.read_text() != "", 20)
+    line = json.loads(path.read_text())
+    assert (line["event"], line["public_key"]) == ("peer_lost", cable.right.public_key.base64())
+
+
+def test_logs_that_cannot_be_written_keep_no_packet(cable: Cable) -> None:
+    bring_up(cable, "--events", "/dev/full", "--keylog", "/dev/full")
+    cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "5", cable.right.inner4)
 
 
 def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:
@@ -48,9 +71,12 @@ def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:
 
 
 def test_prometheus_reads_the_metrics(cable: Cable) -> None:
-    bring_up(cable, "--metrics", "127.0.0.1:9586")
+    _, theirs = bring_up(cable, "--metrics", "127.0.0.1:9586")
     namespace = cable.left.namespace
     namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    stranger = ("ip", "address", "add", "10.66.0.1/32", "dev", theirs.side.name)
+    cable.right.namespace.run(*stranger)
+    cable.right.namespace.run("ping", "-c", "1", "-W", "0.1", "-I", "10.66.0.1", cable.left.inner4, check=False)
     fetch = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9586/metrics', timeout=5).read().decode())"
     text = namespace.run("python3", "-c", fetch)
     from prometheus_client.parser import text_string_to_metric_families
@@ -65,6 +91,12 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
     }
     assert sent.value >= 148 + 128
     assert samples["wireguard_received_bytes_total"].value >= 92 + 128
+    assert samples["wireguard_dropped_packets_total"].labels == {
+        "interface": cable.left.name,
+        "public_key": cable.right.public_key.base64(),
+        "friendly_name": "right-hand side",
+        "reason": "disallowed_source",
+    }
     assert abs(samples["wireguard_latest_handshake_seconds"].value - time.time()) < 60
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.interop.conftest import Cable
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for, wgpy_program
+from wgpy.daemon.process import log_path
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.keys import PrivateKey
 
@@ -89,6 +90,31 @@ def test_the_foreground(bare: Bare, options: list[str]) -> None:
     process.terminate()
     assert process.wait(10) == 0
     assert not bare.exists()
+
+
+@pytest.mark.parametrize("level", ["verbose", "silent", ""])
+def test_a_level_of_the_log_keeps_a_daemon_on_standard_error(bare: Bare, tmp_path: Path, level: str) -> None:
+    said = tmp_path / "said"
+    with said.open("w") as stderr:
+        environment = {**os.environ, "LOG_LEVEL": level}
+        assert bare.namespace.popen(*WGPY, bare.name, env=environment, stderr=stderr).wait(20) == 0
+    assert log_path(bare.name).exists() is (level != "verbose")
+    bare.run("ip", "link", "set", bare.name, "up")
+    peer = PrivateKey(b"p" * 32).public_key.base64()
+    command = ["wg", "set", bare.name, "private-key", "/dev/stdin", "peer", peer]
+    bare.run(*command, "endpoint", "127.0.0.1:9", "persistent-keepalive", "1", input=KEY.base64())
+    assert wait_for(lambda: "handshake" in said.read_text(), 10 if level == "verbose" else 0) is (level == "verbose")
+    bare.run("ip", "link", "delete", bare.name)
+    assert wait_for(lambda: not bare.socket.exists() and not log_path(bare.name).exists()), "a daemon's proper end"
+
+
+def test_a_number_is_found_for_a_name(bare: Bare) -> None:
+    bare.run(*WGPY, f"{bare.name}-%d")
+    bare.name += "-0"
+    bare.socket = bare.socket.with_name(f"{bare.name}.sock")
+    assert bare.exists()
+    assert bare.name in bare.run("wg", "show", "interfaces")
+    assert log_path(bare.name).exists()
 
 
 def test_a_second_daemon_says_so(bare: Bare) -> None:

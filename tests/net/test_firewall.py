@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
-from tests.support.peers import Side, Wgpy, WireguardGo, capture, peer_section, wait_for, wgpy_program
+from tests.support.peers import WGPY, Side, Wgpy, WireguardGo, capture, peer_section, wait_for, wgpy_program
+from tests.support.tools import path_without
+from wgpy.daemon.uapi_client import socket_path
 
 pytestmark = pytest.mark.root
 
 
-def everything_through(cable: Cable) -> Wgpy:
+# Keeps one file as resolvconf keeps /etc/resolv.conf.
+RESOLVCONF = """#!/bin/sh
+cd {directory}
+case $1 in
+-a) mv resolv.conf before && cat >resolv.conf ;;
+-d) mv before resolv.conf ;;
+esac
+"""
+
+
+def everything_through(cable: Cable, extra: str = "") -> Wgpy:
     theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     peer = re.sub("AllowedIPs = .*", "AllowedIPs = 0.0.0.0/0, ::/0", peer_section(cable.right))
-    ours = Wgpy(cable.left, cable.directory, peer)
+    ours = Wgpy(cable.left, cable.directory, peer, extra=extra)
     cable.cleanup.callback(ours.close)
     return ours
 
@@ -51,6 +65,42 @@ add rule {table} premangle meta l4proto udp meta mark set ct mark
     assert sorted(made.split("table ")) == sorted(theirs.split("table "))
 
 
+def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, tmp_path: Path) -> None:
+    """Both programs run where nft is missing, and leave the same; ours also changes it as the file changes."""
+    run, name = cable.left.namespace.run, cable.left.name
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    environment = {**os.environ, "PATH": path_without(programs, "nft")}
+    environment["WG_QUICK_USERSPACE_IMPLEMENTATION"] = str(wgpy_program(tmp_path))
+
+    def rules() -> list[str]:
+        saved = run("bash", "-c", "iptables-save; ip6tables-save")
+        return sorted(line for line in saved.splitlines() if line.startswith("-A"))
+
+    path = tmp_path / f"{name}.conf"
+    path.touch(mode=0o600)
+    text = (
+        f"[Interface]\nAddress = {cable.left.inner4}/24, {cable.left.inner6}/64\n"
+        f"PrivateKey = {cable.left.key.base64()}\n"
+        f"{peer_section(cable.right)}, 0.0.0.0/0, ::/0\n"
+    )
+    path.write_text(text)
+    run("wg-quick", "up", str(path), env=environment)
+    theirs = rules()
+    assert len(theirs) == 6
+    run("wg-quick", "down", str(path), env=environment)
+    assert rules() == []
+    assert wait_for(lambda: not socket_path(name).exists())
+    run(*WGPY, "up", str(path), env=environment)
+    assert rules() == theirs
+    path.write_text(text.replace("Address = ", "Address = 10.77.0.1/32, "))
+    run(*WGPY, "apply", str(path), env=environment)
+    assert next(rule for rule in rules() if rule not in theirs).startswith("-A PREROUTING -d 10.77.0.1/32 ! -i")
+    assert len(rules()) == 7
+    run(*WGPY, "down", str(path), env=environment)
+    assert rules() == []
+
+
 def test_a_packet_to_the_tunnels_address_from_outside_it_is_dropped(cable: Cable) -> None:
     left, right = cable.left, cable.right
     ours = everything_through(cable)
@@ -77,28 +127,72 @@ def test_strict_reverse_path_filtering_lets_the_tunnel_work(cable: Cable) -> Non
 
 
 @pytest.mark.parametrize("program", ["wgpy", "wg-quick"])
-def test_nothing_leaks_beside_a_tunnel_that_carries_everything(cable: Cable, program: str) -> None:
-    """With a default route outside: what goes anywhere goes through the tunnel, and back, and nothing else passes."""
+def test_nothing_leaks_beside_a_tunnel_that_carries_everything(
+    cable: Cable, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a default route outside: what goes anywhere goes through the tunnel, and back, and nothing else passes.
+
+    And what is there after `down` is what was there before `up`.
+    """
     left, right = cable.left, cable.right
     run = left.namespace.run
+    programs, resolv_conf = tmp_path / "programs", tmp_path / "resolv.conf"
+    programs.mkdir()
+    (programs / "resolvconf").write_text(RESOLVCONF.format(directory=tmp_path))
+    (programs / "resolvconf").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    resolv_conf.write_text("nameserver 192.0.2.53\n")
     run("ip", "route", "add", "default", "via", right.outer)
     run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
     for far in ("203.0.113.5/32", "2001:db8:99::5/128"):
         right.namespace.run("ip", "address", "add", far, "dev", "lo")
-    ours = everything_through(cable)
+    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+
+    def surroundings() -> str:
+        shown = "ip -o link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft list ruleset"
+        return run("bash", "-c", f"{shown}; cat {resolv_conf}")
+
+    before = surroundings()
+    ours = everything_through(cable, "DNS = 203.0.113.5, example.org")
     if program == "wg-quick":
         ours.close()
         cable.cleanup.callback(run, "wg-quick", "down", str(ours.path), check=False)
         variable = f"WG_QUICK_USERSPACE_IMPLEMENTATION={wgpy_program(cable.directory)}"
         run("env", variable, "wg-quick", "up", str(ours.path))
+    assert resolv_conf.read_text() == "nameserver 203.0.113.5\nsearch example.org\n"
+    inside = "host 203.0.113.5 or host 2001:db8:99::5"
     outside = f"not (udp port {right.port}) and not arp and not ip6 multicast and not (icmp6 and ip6[40] >= 133)"
-    with capture(left.namespace, "veth0", outside) as seen:
+    with capture(left.namespace, "veth0", outside) as seen, capture(left.namespace, left.name, inside) as carried:
         for far in ("203.0.113.5", "2001:db8:99::5"):
             run("ping", "-c", "3", "-i", "0.2", "-W", "5", far)
+            for protocol in ("udp", "tcp"):  # where nothing listens
+                run("bash", "-c", f"echo >/dev/{protocol}/{far}/99", check=False)
     assert seen == []
+    for told in ("ICMP echo reply", "ICMP6, echo reply", "5.99: UDP", "5.99: Flags [S]", "203.0.113.5.99 > 10.8.0.1"):
+        assert told in "\n".join(carried)
     if program == "wg-quick":
         run("wg-quick", "down", str(ours.path))
-        assert wait_for(lambda: left.name not in run("ip", "-o", "link"))
+        assert wait_for(lambda: not socket_path(left.name).exists())
+    else:
+        ours.close()
+    assert surroundings() == before
+
+
+def test_a_full_tunnel_works_where_sysctls_are_read_only(cable: Cable) -> None:
+    """As in most containers: what could not be set is said, with who can set it, and the tunnel is up."""
+
+    class Contained(Wgpy):
+        program = ("unshare", "-m", "sh", "-c", 'mount -o bind,ro /proc/sys /proc/sys && exec "$@"', "sh", *WGPY)
+
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
+    cable.cleanup.callback(theirs.close)
+    peer = re.sub("AllowedIPs = .*", "AllowedIPs = 0.0.0.0/0, ::/0", peer_section(cable.right))
+    ours = Contained(cable.left, cable.directory, peer)
+    cable.cleanup.callback(ours.close)
+    assert "net.ipv4.conf.all.src_valid_mark cannot be set here (Read-only file system)" in ours.said
+    assert "set it to 1 on the host" in ours.said
+    for address in (cable.right.inner4, cable.right.inner6):
+        cable.left.namespace.run("ping", "-c", "1", "-W", "5", address)
 
 
 def test_two_tunnels_keep_out_of_each_others_rules(cable: Cable) -> None:

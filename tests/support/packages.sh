@@ -11,6 +11,7 @@ need iperf3 iperf3
 need wg wireguard-tools
 need wireguard-go wireguard-go
 need nft nftables
+need iptables iptables
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
 need openvpn openvpn

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+
+def path_without(directory: Path, *hidden: str) -> str:
+    """A PATH on which all programs of this machine are, but for those."""
+    for programs in map(Path, os.environ["PATH"].split(":")):
+        for program in programs.iterdir() if programs.is_dir() else ():
+            link = directory / program.name
+            if program.name not in hidden and not link.is_symlink():
+                link.symlink_to(program)
+    return str(directory)
 
 
 class Tools:

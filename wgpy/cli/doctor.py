@@ -284,16 +284,17 @@ def _timestamps(name: str) -> Iterator[Finding]:
 
 
 def _firewall(name: str) -> Iterator[Finding]:
-    """`nft -c` has the kernel check a transaction, and drops it."""
-    if shutil.which("nft") and not (said := _fails("nft", "-c", "add table inet wgpy-doctor")):
-        yield Finding(name, "ok", "nft works")
-    elif shutil.which("iptables") and not (said := _fails("iptables", "-w", "5", "-S", "OUTPUT")):
-        yield Finding(name, "ok", "iptables works")
-    elif shutil.which("nft") or shutil.which("iptables"):
-        yield Finding(name, "warn", f"it cannot be set ({said}): a full tunnel is not guarded", "run as root")
-    else:
-        said = "neither nft nor iptables is there: a full tunnel is not guarded against spoofed packets"
-        yield Finding(name, "warn", said, "install nftables")
+    """nft, and only where it is missing iptables, as wg-quick. `nft -c` has the kernel check a transaction, no more."""
+    for tool, trial in (("nft", ("-c", "add table inet wgpy-doctor")), ("iptables", ("-w", "5", "-S", "OUTPUT"))):
+        if shutil.which(tool) is None:
+            continue
+        if said := _fails(tool, *trial):
+            yield Finding(name, "warn", f"{tool} fails ({said}): full tunnels will not come up", "run as root")
+        else:
+            yield Finding(name, "ok", f"{tool} works")
+        return
+    said = "neither nft nor iptables is there: a full tunnel is not guarded against spoofed packets"
+    yield Finding(name, "warn", said, "install nftables")
 
 
 def _DNS(name: str) -> Iterator[Finding]:

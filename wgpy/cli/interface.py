@@ -80,7 +80,8 @@ def add(verbs: Any) -> None:
         description="Create an interface and serve it in the background, without addresses, routes or configuration: "
         "`wg` and `ip` give it those. This is what wg-quick calls with WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy.",
         epilog="Environment: WG_PROCESS_FOREGROUND=1 as -f; WG_TUN_FD and WG_UAPI_FD, file descriptors to take over; "
-        "LOG_LEVEL verbose, error (the default) or silent.",
+        "LOG_LEVEL verbose, error (the default) or silent. With one of the first two in it, a daemon in the background "
+        "goes on writing to standard error, else to /run/wgpy/NAME.log.",
     )
     serve.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
     serve.add_argument("interface", metavar="INTERFACE", help='its name; "wg%%d" takes the first free number')
@@ -174,9 +175,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.process import Job, run, start_in_background
 
     levels = {"verbose": logging.DEBUG, "debug": logging.DEBUG, "silent": logging.CRITICAL}
-    logging.basicConfig(
-        level=levels.get(os.environ.get("LOG_LEVEL", ""), logging.ERROR), format="%(levelname)s: %(message)s"
-    )
+    wanted = os.environ.get("LOG_LEVEL", "")
+    logging.basicConfig(level=levels.get(wanted, logging.ERROR), format="%(levelname)s: %(message)s")
     job = Job(
         arguments.interface,
         InterfaceConfig(),
@@ -186,7 +186,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     if arguments.foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
         return run(job)
-    return start_in_background(job)
+    return start_in_background(job, keep_output=wanted not in ("", "silent"))
 
 
 def _inherited(variable: str) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import shutil
 import socket
@@ -95,6 +94,8 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
     if names and not statuses:
         return 1
     if arguments.json:
+        import json
+
         print(json.dumps({name: as_json(status) for name, status in statuses.items()}, indent=2), file=out)
     elif arguments.parameter:
         for name, status in statuses.items():

@@ -21,8 +21,8 @@ from wgpy.errors import ConfigError
 from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
 
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
-_PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
-_IPV4_PREFIX: Final = re.compile(r"((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})/[0-9]{1,3}")
+_PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/(0|[1-9][0-9]{0,2})")
+_IPV4_PREFIX: Final = re.compile(r"((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,2})")
 _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
 _REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")

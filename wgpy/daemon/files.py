@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from wgpy.errors import ConfigError
+
+_LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take less
 
 
 def read_text(path: Path) -> str:
     """The file's text, undecodable bytes included, a byte order mark not. Raises ConfigError."""
     try:
-        return path.read_bytes().decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
+        with path.open("rb") as file:
+            data = file.read(_LONGEST + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(data) > _LONGEST:
+        raise ConfigError(f"{path}: expected a configuration, not more than {_LONGEST >> 20} MiB")
+    return data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
 
 
 def replace_text(path: Path, text: str) -> None:

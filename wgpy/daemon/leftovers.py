@@ -1,4 +1,4 @@
-"""What outlives a daemon that was killed outright: its policy rules, its nftables rules and its DNS.
+"""What outlives a daemon that was killed outright: its policy rules, its firewall's rules and its DNS.
 
 Interface, addresses and routes go with the process. The rest is noted in a file below /run, which forgets with the
 machine, so that the next daemon of that name or `wgpy down` clears it away, and nothing that is somebody else's.
@@ -19,7 +19,7 @@ from wgpy.net.netlink import Netlink, Rule
 RUN_DIRECTORY: Final = Path("/run/wgpy")
 NAMESPACE: Final = Path("/proc/self/ns/net")
 
-Entry = Rule | int | str  # a policy rule; an IP version, for its nftables rules; "dns"
+Entry = Rule | int | str  # a policy rule; an IP version, for its firewall's rules; "dns"
 
 
 class Leftovers:
@@ -84,4 +84,4 @@ class Leftovers:
 def _described(entry: Entry, name: str) -> str:
     if isinstance(entry, Rule):
         return str(entry)
-    return f"nft table {firewall.table(name, entry)}" if isinstance(entry, int) else f"DNS of {name}"
+    return firewall.rules(name, entry) if isinstance(entry, int) else f"DNS of {name}"

@@ -63,7 +63,7 @@ class Metrics:
             "wireguard_latest_handshake_seconds", "Seconds since 1970 at the latest handshake", labels=labels
         )
         drops = CounterMetricFamily(
-            "wireguard_dropped_packets", "Packets dropped, by reason", labels=["interface", "public_key", "reason"]
+            "wireguard_dropped_packets", "Packets dropped, by reason", labels=[*labels[:2], "friendly_name", "reason"]
         )
         for peer in status.peers:
             key = peer.public_key.base64()
@@ -72,9 +72,9 @@ class Metrics:
             received.add_metric(values, peer.rx_bytes)
             handshake.add_metric(values, peer.last_handshake_ns // 10**9)
             for reason, count in peer.drops.items():
-                drops.add_metric([self._interface, key, reason], count)
+                drops.add_metric([self._interface, key, peer.name, reason], count)
         for reason, count in status.drops.items():
-            drops.add_metric([self._interface, "", reason], count)
+            drops.add_metric([self._interface, "", "", reason], count)
         return iter((sent, received, handshake, drops))
 
     async def _tell(self) -> DeviceStatus:

@@ -65,8 +65,11 @@ class Job:
     metrics: str = ""  # HOST:PORT for Prometheus
 
 
-def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
-    """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr."""
+def run(job: Job, *, ready: Callable[[str], None] = lambda _: None) -> int:
+    """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr.
+
+    `ready` is told the interface's name once it is up.
+    """
     try:
         return run_loop(partial(_serve, job, ready))
     except (WgpyError, OSError) as error:
@@ -74,7 +77,7 @@ def run(job: Job, *, ready: Callable[[], None] = lambda: None) -> int:
         return 1
 
 
-async def _serve(job: Job, ready: Callable[[], None]) -> int:
+async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     loop = asyncio.get_running_loop()
     notifier = Notifier()
     stopping = asyncio.Event()
@@ -85,7 +88,7 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
     def told(event: Event) -> None:
         floor.handshake()
         if record is not None:
-            record(event)
+            record(event, tunnel.name_of(event.public_key))
 
     tunnel = Tunnel(
         job.config,
@@ -125,9 +128,14 @@ async def _serve(job: Job, ready: Callable[[], None]) -> int:
         tunnel.follow_link()
         uapi.apply = Apply(tunnel, quick, steps)
         if not stopping.is_set():
-            ready()
+            ready(tunnel.name)
             notifier.say("READY=1")
-        await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
+        try:
+            await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
+        except TunError as error:
+            if job.quick:
+                raise
+            log.info("(%s) %s", tunnel.name, error)  # `ip link delete` is how wg-quick takes a bare interface down
     finally:
         notifier.say("STOPPING=1")
         floor.save()
@@ -174,9 +182,10 @@ def say(step: str) -> None:
         print(f"[#] {step}", file=sys.stderr, flush=True)
 
 
-def start_in_background(job: Job) -> int:
+def start_in_background(job: Job, *, keep_output: bool = False) -> int:
     """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status).
 
+    From then on the child writes to its log file, or with `keep_output` to where its parent did.
     Interrupted while it waits, the parent has the child undo what it did.
     """
     readable, writable = os.pipe()
@@ -193,9 +202,12 @@ def start_in_background(job: Job) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
     os.close(readable)
     os.setsid()
+    name = job.name
 
-    def ready() -> None:
-        _detach_output(job.name)
+    def ready(made: str) -> None:
+        nonlocal name
+        name = made  # where the job's has a %d in it
+        _detach(None if keep_output else name)
         os.write(writable, b"1")
         os.close(writable)
 
@@ -203,24 +215,25 @@ def start_in_background(job: Job) -> int:
     try:
         status = run(job, ready=ready)
         if status == 0:
-            log_path(job.name).unlink(missing_ok=True)
+            log_path(name).unlink(missing_ok=True)
     except BaseException:
-        log.exception("(%s) the daemon failed", job.name)
+        log.exception("(%s) the daemon failed", name)
     finally:
         with suppress(OSError):
             sys.stderr.flush()
         os._exit(status)
 
 
-def _detach_output(name: str) -> None:
-    """From the terminal to the log file, which only its owner may read."""
-    RUN_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-    sink = os.open(log_path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, fd in ((0, nothing), (1, sink), (2, sink)):
+def _detach(name: str | None) -> None:
+    """From the terminal: its input, and its output to the log file of `name`, which only its owner may read."""
+    descriptors = [os.open(os.devnull, os.O_RDONLY)]
+    if name is not None:
+        RUN_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptors += [os.open(log_path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)] * 2
+    for target, fd in enumerate(descriptors):
         os.dup2(fd, target)
-    os.close(sink)
-    os.close(nothing)
+    for fd in set(descriptors):
+        os.close(fd)
 
 
 def stop(name: str) -> None:

@@ -236,13 +236,13 @@ class Quick:
             self._say(f"ip -{version} rule add {rule}")
             undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(self._left.undo, rule))
         if firewall.is_there():
-            table = firewall.table(self.name, version)
+            rules = firewall.rules(self.name, version)
             self._left.add(version)
-            undo.callback(self._forgiving, f"nft delete table {table}", partial(self._left.undo, version))
-            self._say(f"nft add table {table}")
+            undo.callback(self._forgiving, f"delete {rules}", partial(self._left.undo, version))
+            self._say(f"add {rules}")
             self._guard(version)
         else:
-            self._say(f"without nft, IPv{version} packets from outside the tunnel to its addresses are not dropped")
+            self._say(f"without nft or iptables, IPv{version} packets from outside to its addresses are not dropped")
         if version == 4:
             self._validate_marks()
 

@@ -85,20 +85,23 @@ class UapiServer:
         assert task is not None
         self._connections.add(task)
         try:
-            while (request := await _read_request(reader)) is not None:
-                writer.write((await self._answer(request)).encode())
+            while (request := await _read_request(reader))[0]:
+                writer.write((await self._answer(*request)).encode())
                 await writer.drain()
-        except (ConnectionError, ValueError, asyncio.CancelledError) as error:  # ValueError: a line above the limit
+        except (ConnectionError, asyncio.CancelledError) as error:
             log.debug("(%s) UAPI connection ended: %r", self._tunnel.name, error)
         finally:
             self._connections.discard(task)
             writer.close()
 
-    async def _answer(self, request: list[str]) -> str:
+    async def _answer(self, request: list[str], code: int) -> str:
         match request[0]:
             case "get=1":
                 # wg takes a get's error only as a positive number, and a set's only as a negative one.
-                return format_status(self._tunnel.status()) if len(request) == 1 else f"errno={errno.EINVAL}\n\n"
+                code = code or (errno.EINVAL if len(request) > 1 else 0)
+                return f"errno={code}\n\n" if code else format_status(self._tunnel.status())
+            case _ if code:
+                return f"errno={-code}\n\n"
             case "set=1":
                 return f"errno={-self._set(request[1:])}\n\n"
             case "apply=1":
@@ -133,13 +136,25 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-async def _read_request(reader: asyncio.StreamReader) -> list[str] | None:
-    """The lines up to the empty one; None at the end, also when it comes in the middle: half a request is none."""
+async def _read_request(reader: asyncio.StreamReader) -> tuple[list[str], int]:
+    """The lines up to the empty one, none at the end; and an errno if they are no request.
+
+    EIO for a line above the limit, as wireguard-go; EPROTO for an end in the middle, because half a request is none.
+    """
     lines: list[str] = []
-    while (line := await reader.readline()).endswith(b"\n"):
-        text = line.decode("ascii", errors="replace").rstrip("\n")
+    code, cut = 0, ""
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError as error:
+            await reader.readexactly(error.consumed)
+            code, cut = errno.EIO, "(too long)"
+            continue
+        except asyncio.IncompleteReadError as error:
+            return lines or ["(cut off)"] * bool(error.partial or cut), code or errno.EPROTO
+        text = cut or line.decode("ascii", errors="replace").rstrip("\n")
         if text:
             lines.append(text)
         elif lines:
-            return lines
-    return None
+            return lines, code
+        cut = ""

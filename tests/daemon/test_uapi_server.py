@@ -1,0 +1,117 @@
+"""The userspace API, spoken to as a program would: an errno for whatever is wrong, and nothing applied of it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY, fresh_name
+from wgpy.keys import PrivateKey
+
+pytestmark = pytest.mark.root
+
+KEY = PrivateKey(b"k" * 32)
+PEER = PrivateKey(b"p" * 32).public_key
+FIRST = f"set=1\nfwmark=7\nreplace_peers=true\npublic_key={PEER.hex()}\n"  # would change everything
+LONG = "9" * 200_000
+
+
+class Interface:
+    """A bare interface with a peer, and its socket."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.name = fresh_name()
+        namespace.run(*WGPY, self.name)
+        peer = f"public_key={PEER.hex()}\nallowed_ip=10.1.0.0/16"
+        assert self.ask(f"set=1\nprivate_key={KEY.hex()}\nlisten_port=7001\n{peer}\n\n") == "errno=0\n\n"
+
+    def ask(self, request: str, *, end: bool = True) -> str:
+        """What is answered until the daemon, or we without `end`, have had enough."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(f"/var/run/wireguard/{self.name}.sock")
+            client.sendall(request.encode("latin-1"))
+            if not end:
+                return client.recv(1 << 16).decode()
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(1 << 16), b"")).decode()
+
+    def shown(self) -> str:
+        return self.namespace.run("wg", "showconf", self.name)
+
+
+@pytest.fixture(scope="module")
+def interface() -> Iterator[Interface]:
+    with Namespace() as namespace:
+        interface = Interface(namespace)
+        yield interface
+        namespace.run("ip", "link", "delete", interface.name)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("listen_port=1", errno.EINVAL),
+        ("private_key=" + "00" * 32, errno.EINVAL),
+        ("public_key=" + "0" * 63, errno.EINVAL),
+        ("preshared_key=", errno.EINVAL),
+        ("endpoint=example.org:51820", errno.EINVAL),
+        ("endpoint=[fe80::1%nosuch]:51820", errno.EINVAL),
+        ("persistent_keepalive_interval=65536", errno.EINVAL),
+        ("allowed_ip=10.0.0.0", errno.EINVAL),
+        ("allowed_ip=10.0.0.0/08", errno.EINVAL),
+        ("allowed_ip=-10.0.0.0/33", errno.EINVAL),
+        ("replace_allowed_ips=false", errno.EINVAL),
+        ("update_only=1", errno.EINVAL),
+        ("remove=yes", errno.EINVAL),
+        ("protocol_version=2", errno.EINVAL),
+        ("no_such_key=1", errno.EINVAL),
+        ("remove=true\r", errno.EINVAL),
+        ("\xff\x00=1", errno.EINVAL),
+        ("no equals sign", errno.EPROTO),
+        (f"fwmark={LONG}", errno.EIO),
+        (LONG, errno.EIO),
+    ],
+)
+def test_a_bad_line_is_answered_and_nothing_of_its_request_applied(interface: Interface, line: str, code: int) -> None:
+    before = interface.shown()
+    assert interface.ask(f"{FIRST}{line}\nallowed_ip=10.9.0.0/16\n\n", end=False) == f"errno=-{code}\n\n"
+    assert interface.shown() == before
+
+
+@pytest.mark.parametrize("request_", [FIRST, FIRST.rstrip("\n"), "set=1\n", "s", f"{FIRST}allowed_ip=10.1.0.0/1"])
+def test_half_a_request_is_none(interface: Interface, request_: str) -> None:
+    before = interface.shown()
+    assert interface.ask(request_) == f"errno=-{errno.EPROTO}\n\n"
+    assert interface.shown() == before
+
+
+def test_an_error_of_get_is_positive(interface: Interface) -> None:
+    assert interface.ask("get=1\nlisten_port\n\n") == f"errno={errno.EINVAL}\n\n"
+    assert interface.ask("get=1\n") == f"errno={errno.EPROTO}\n\n"
+
+
+def test_neither_request_has_an_answer_of_its_own(interface: Interface) -> None:
+    assert interface.ask("hello\n\n", end=False) == f"errno=-{errno.EPROTO}\n\n"
+    assert interface.ask("") == interface.ask("\n\n") == ""
+
+
+def test_several_requests_have_an_answer_each_whatever_came_before(interface: Interface) -> None:
+    keep = f"public_key={PEER.hex()}\npersistent_keepalive_interval="
+    requests = [
+        f"set=1\n{keep}9\n\n",
+        "set=1\nnonsense\n\n",
+        f"set=1\nfwmark={LONG}\n\n",
+        "get=1\n\n",
+        f"set=1\n{keep}0\n\n",
+    ]
+    answers = interface.ask("".join(requests)).split("\n\n")
+    told = answers.pop(3)
+    assert answers == ["errno=0", "errno=-71", "errno=-5", "errno=0", ""]
+    assert "persistent_keepalive_interval=9\n" in told
+    assert told.endswith("\nerrno=0")
