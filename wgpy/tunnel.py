@@ -282,7 +282,7 @@ class Tunnel:
         self._set_timer()
 
     def _wake(self) -> float:
-        """The time, for all that is done until the loop waits again; after the machine slept, sessions are forgotten."""
+        """The time, for all that is done until the loop waits again; sessions are forgotten if the machine slept."""
         now = self._clock()
         suspended = now - self._clock_awake()
         if suspended - self._suspended > SUSPENDED_FROM:

@@ -242,19 +242,25 @@ class UdpSockets:
             port.last_key = key
         source, ecn, merged_size = port.last_seen
         size = merged_size or max(1, end - start)
-        looks = port.pace.looks_for_more()
-        while looks and (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
-            more = self._read(port, end)
-            if more is None:
-                break
-            if more.key != key or not (merged_size or 0 < more.end - end <= size):
-                port.held = more
-                break
-            end = more.end
+        if port.pace.looks_for_more():
+            end = self._gather(port, read, size, is_merged=merged_size > 0)
         datagrams = Datagrams(port.buffer[start:end], size)
         if start == 0 and end > size:
             datagrams.known = port.cuts.full_slots(size, end // size)
         return Received(datagrams, source, ecn)
+
+    def _gather(self, port: _Port, first: _Read, size: int, *, is_merged: bool) -> int:
+        """Read on while what comes is alike and the last datagram was not short; returns where that ends."""
+        start, end, key = first
+        while (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
+            more = self._read(port, end)
+            if more is None:
+                break
+            if more.key != key or not (is_merged or 0 < more.end - end <= size):
+                port.held = more
+                break
+            end = more.end
+        return end
 
     def _read(self, port: _Port, at: int) -> _Read | None:
         while True:
