@@ -10,7 +10,7 @@ from wgpy.tun.attach import super_packet_limit
 @pytest.mark.parametrize(("mtu", "segments"), [(1280, 49), (1420, 45), (1500, 42), (9000, 7)])
 @pytest.mark.parametrize("headers", [52, 72])  # of IPv4 and IPv6, TCP with timestamps
 def test_the_segments_of_a_super_packet_leave_in_one_sendmsg(mtu: int, segments: int, headers: int) -> None:
-    # tcp_bound_to_half_wnd aside, the kernel's tcp_tso_autosize: what sk_setup_caps left of the limit, in whole segments
+    # What the kernel's sk_setup_caps leaves of the limit, in whole segments (tcp_tso_autosize).
     for max_tcp_header in (272, 320):
         assert (super_packet_limit(mtu) - 1 - max_tcp_header) // (mtu - headers) == segments
     assert segments * (mtu + 32) <= 65507

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import reference
-from wgpy.tun.checksum import checksum, complement, ones_sum, pseudo_header_sum, row_sums
+from wgpy.tun.checksum import checksum, complement, ones_sum, pseudo_header_sum, row_checksums, rows_with_sum
 
 
 def test_the_example_of_rfc_1071() -> None:
@@ -41,5 +41,8 @@ def test_rows_that_lie_apart(length: int, gap: int) -> None:
     rows: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = np.ndarray(
         (5, length), np.dtype("u1"), data, 0, (length + gap, 1)
     )
-    expected = [ones_sum(bytes(data[i * (length + gap) :][:length])) for i in range(5)]
-    assert row_sums(rows).tolist() == expected
+    alone = [bytes(data[i * (length + gap) :][:length]) for i in range(5)]
+    for initial in (0, 1, 0xFFFE, 123456):
+        assert row_checksums(rows, initial).tolist() == [checksum(row, initial) for row in alone]
+    for total in (ones_sum(alone[3]), ones_sum(alone[3]) - 0xFFFF, 5):
+        assert rows_with_sum(rows, total).tolist() == [ones_sum(row) == total % 0xFFFF for row in alone]

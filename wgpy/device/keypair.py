@@ -98,7 +98,7 @@ class Keypair:
         _exhaust(map(self.sending.encrypt_into, map(_nonce, counters), plaintexts, repeat(None), sealed))
 
     def counters(self, datagrams: Datagrams, first: int) -> tuple[int, ...]:
-        """Those of the datagrams under this key from `first`, which is one, to the next that is not; MAX_RUN at most."""
+        """Those of the datagrams under this key from `first`, which is one, up to one that is not; MAX_RUN at most."""
         view, stride = datagrams.view, datagrams.segment_size
         at = first * stride
         count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, MAX_RUN)

@@ -47,13 +47,26 @@ def pseudo_header_sum(addresses: bytes | bytearray | memoryview, protocol: int, 
     return (ones_sum(addresses) + protocol + length) % MODULUS
 
 
-def row_sums(rows: Rows) -> Sums:
-    """The sum of each row of a (count, length) array, folded to 0..0xFFFE; rows may lie apart, their bytes may not."""
+def row_checksums(rows: Rows, initial: int = 0) -> Sums:
+    """`checksum` of each row of a (count, length) array; rows may lie apart, their bytes may not."""
+    sums = np.multiply(_swapped_sums(rows), 256, dtype=np.int64)
+    sums += initial
+    sums %= MODULUS
+    return np.subtract(MODULUS, sums)
+
+
+def rows_with_sum(rows: Rows, total: int) -> npt.NDArray[np.bool_]:
+    """Whether each row's sum is `total`, both folded."""
+    result: npt.NDArray[np.bool_] = _swapped_sums(rows) % MODULUS == total * 256 % MODULUS
+    return result
+
+
+def _swapped_sums(rows: Rows) -> npt.NDArray[np.uint32]:
+    """The sum of each row in the wrong byte order, not folded."""
     length = rows.shape[1]
     words: npt.NDArray[Any] = rows[:, : length & ~1].view(_WORD)
     # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
-    sums: Sums = np.multiply(np.add.reduce(words, 1, np.uint32), 256, dtype=np.int64)
+    sums: npt.NDArray[np.uint32] = np.add.reduce(words, 1, np.uint32)
     if length & 1:
-        sums += rows[:, -1].astype(np.int64) * 256
-    sums %= MODULUS
+        sums += rows[:, -1]
     return sums

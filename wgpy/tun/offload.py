@@ -13,6 +13,7 @@ the same shape back.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, NamedTuple, Self
 
@@ -21,7 +22,15 @@ import numpy.typing as npt
 
 from wgpy.burst import Burst, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.checksum import MODULUS, checksum, complement, ones_sum, pseudo_header_sum, row_sums
+from wgpy.tun.checksum import (
+    MODULUS,
+    checksum,
+    complement,
+    ones_sum,
+    pseudo_header_sum,
+    row_checksums,
+    rows_with_sum,
+)
 
 VNET_HEADER_SIZE: Final = 10
 NEEDS_CSUM: Final = 1
@@ -47,7 +56,7 @@ _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with 
 
 _U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
-_WORD: Final = np.dtype("u2")
+_WORD, _WORD32 = np.dtype("u2"), np.dtype("u4")  # in the machine's order, where that does not matter
 _U32: Final = np.dtype(">u4")
 _vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 _u16 = Struct(">H")
@@ -117,15 +126,16 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
 
     column = _columns(slots, TRANSPORT_HEADER_SIZE, stride, count)
     lengths = [longest] * (count - 1) + [last]
-    sizes: Column = np.array(lengths)
     if segments.version == 6:
-        column(4, _U16)[:] = sizes - 40
+        _store_lengths(column(4, _U16), longest - 40, last - 40)
     else:
-        identifications = (_u16.unpack_from(packet, 4)[0] + np.arange(count)) & 0xFFFF
-        column(2, _U16)[:] = sizes
+        stated, identification, check = (_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
+        identifications = (identification + np.arange(count)) & 0xFFFF
+        _store_lengths(column(2, _U16), longest, last)
         column(4, _U16)[:] = identifications
-        alike = ones_sum(packet[:l4]) - sum(_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
-        column(10, _U16)[:] = -(alike + sizes + identifications) % MODULUS
+        sums = identifications + (ones_sum(packet[:l4]) - stated - identification - check + longest)
+        sums[-1] += last - longest
+        column(10, _U16)[:] = -sums % MODULUS
     if segments.protocol == _TCP:
         sequence = _u32.unpack_from(packet, l4 + 4)[0]
         column(l4 + 4, _U32)[:] = np.arange(sequence, sequence + count * size, size)  # wraps as it is stored
@@ -133,12 +143,18 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
         rows[0, l4 + 13] |= flags & _CWR
         check = column(l4 + 16, _U16)
     else:
-        column(l4 + 4, _U16)[:] = sizes - l4
+        _store_lengths(column(l4 + 4, _U16), longest - l4, last - l4)
         check = column(l4 + 6, _U16)
-    pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, 0)
-    check[:] = MODULUS - (row_sums(rows[:, l4:]) + (sizes + (pseudo - l4))) % MODULUS
+    pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, longest - l4)
+    check[:] = row_checksums(rows[:, l4:], pseudo)
+    check[-1] = complement(last - longest - int(check[-1]))
     view = slots[: (count - 1) * stride + padded_length(last, mtu) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, lengths)
+
+
+def _store_lengths(column: Column, longest: int, last: int) -> None:
+    column[:] = longest
+    column[-1] = last
 
 
 def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
@@ -179,7 +195,7 @@ def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int]
             start, at = header.csum_start, stride + TRANSPORT_HEADER_SIZE
             rows: Column = np.ndarray((before, lengths[0] - start), _U8, slots, at + start, (stride, 1))
             column = _columns(slots, at, stride, before)
-            column(start + header.csum_offset, _U16)[:] = MODULUS - row_sums(rows)
+            column(start + header.csum_offset, _U16)[:] = row_checksums(rows)
         _complete(header, slots, last, lengths[-1])
     end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtu) + TRANSPORT_OVERHEAD
     return Burst(slots[:end], stride, first.lengths + lengths)
@@ -307,52 +323,58 @@ class _Lead(NamedTuple):
 
         They look like a run if a split of one super-packet could have made them; their checksums decide.
         """
-        lengths, length, l4, end = burst.lengths, burst.lengths[i], self.l4, self.end
+        lengths, length, end = burst.lengths, burst.lengths[i], self.end
         most = (MAX_PACKET_SIZE - end) // self.size
         if self.protocol == _UDP:
             most = min(most, _MAX_UDP_SEGMENTS)
         sizes: Column = np.array(lengths[i : i + most])
         equal = _leading(sizes == length)
-        tail = equal < len(sizes) and end < lengths[i + equal] < length
-        count = equal + tail
-        if count < 2:
-            return 0, 1
-
+        tail = lengths[i + equal] if equal < len(sizes) and end < lengths[i + equal] < length else 0
         at = i * burst.stride + TRANSPORT_HEADER_SIZE
-        # The headers as they came, and as a split would have made them from the first, word by word.
-        came: Column = np.array(np.ndarray((count, end // 2), _U16, burst.view, at, (burst.stride, 2)))
-        made = came[:1].repeat(count, 0)
-        sizes = sizes[:count]
-        good: npt.NDArray[np.bool_] = np.ones(count, np.bool_)
-        if self.version == 6:
-            made[:, 2] = sizes - 40
-        else:
-            made[:, 1] = sizes
-            if burst.view[at + 6]:
-                made[:, 2] = came[:, 2]
-            else:  # without DF the id says something (RFC 6864), and a split would count it up
-                made[:, 2] += np.arange(count, dtype=np.uint16)
-            made[:, 5] = came[:, 5]
-            good = np.add.reduce(came[:, :10], 1, np.uint32) % MODULUS == 0
-        word = l4 // 2
-        if self.protocol == _TCP:
-            sequences = _u32.unpack_from(burst.view, at + l4 + 4)[0] + np.arange(count, dtype=np.uint32) * self.size
-            made[:, word + 2 : word + 4] = sequences.astype(_U32).view(_U16).reshape(count, 2)
-            made[:, word + 8] = came[:, word + 8]
-        else:
-            made[:, word + 2] = sizes - l4
-            made[:, word + 3] = came[:, word + 3]
-            good &= came[:, word + 3] != 0
-        same = (made.view(_WORD) == came.view(_WORD)).all(axis=1)
-        if self.protocol == _TCP and (pushed := _leading(same)) < count:  # PSH is the last of its run
-            made[pushed, word + 6] |= _PSH
-            same[pushed] = (made[pushed] == came[pushed]).all()
-            same[pushed + 1 :] = False
-        count = _leading(good & same)
+        if tail and not self._states(burst.view, at + equal * burst.stride, tail):
+            tail = 0
+        if equal + (tail > 0) < 2 or not self._states(burst.view, at, length):
+            return 0, 1
+        count = _leading(self._alike(burst, at, equal, tail))
         if count < 2:
             return 0, 1
-        verified = self._verified(burst, at, min(count, equal), lengths[i + equal] if count > equal else 0)
+        verified = self._verified(burst, at, min(count, equal), tail if count > equal else 0)
         return verified if verified > 1 else 0, count
+
+    def _states(self, view: memoryview, at: int, length: int) -> bool:
+        """Whether the length fields of the packet at `at` say that it has `length` bytes."""
+        stated = _u16.unpack_from(view, at + 2)[0] if self.version == 4 else _u16.unpack_from(view, at + 4)[0] + 40
+        return stated == length and (
+            self.protocol == _TCP or _u16.unpack_from(view, at + self.l4 + 4)[0] == length - self.l4
+        )
+
+    def _alike(self, burst: Burst, at: int, equal: int, tail: int) -> npt.NDArray[np.bool_]:
+        """Whether each packet's header is as a split would have made it from the first's; payloads' sums apart.
+
+        There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
+        """
+        view, stride, l4, count = burst.view, burst.stride, self.l4, equal + (tail > 0)
+        column = _columns(view, at, stride, count)
+        fixed = _fixed(self.version, self.protocol, l4, self.end)
+        came: Column = np.ndarray((count, self.end // 4), _WORD32, view, at, (stride, 4))
+        differs = (came ^ came[0]) & fixed.all
+        if tail:
+            differs[-1] &= fixed.of_tail
+        alike: npt.NDArray[np.bool_] = ~differs.any(axis=1)
+        if self.protocol == _TCP:
+            pushed = _leading(alike)
+            if pushed < count and not (differs[pushed] & fixed.but_push).any():  # PSH is the last of its run
+                alike[pushed], alike[pushed + 1 :] = True, False
+            steps: Column = np.arange(0, count * self.size, self.size, dtype=np.uint32)
+            alike &= column(l4 + 4, _U32) - steps == _u32.unpack_from(view, at + l4 + 4)[0]
+        else:
+            alike &= column(l4 + 6, _U16) != 0
+        if self.version == 4:
+            if not view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
+                alike &= column(4, _U16) - np.arange(count, dtype=np.uint16) == _u16.unpack_from(view, at + 4)[0]
+            words: Column = np.ndarray((count, 10), _WORD, view, at, (stride, 2))
+            alike &= np.add.reduce(words, 1, np.uint32) % MODULUS == 0
+        return alike
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
         """How many of `count` packets of equal length, and then one of `tail` bytes, lead with good checksums."""
@@ -360,7 +382,7 @@ class _Lead(NamedTuple):
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
         rows: Column = np.ndarray((count, length - first), _U8, view, at + first, (stride, 1))
-        good = _leading((row_sums(rows) + (self.protocol + length - l4)) % MODULUS == 0)
+        good = _leading(rows_with_sum(rows, -(self.protocol + length - l4)))
         if tail and good == count:
             start = at + count * stride
             total = ones_sum(view[start + first : start + tail]) + self.protocol + tail - l4
@@ -395,6 +417,34 @@ class _Lead(NamedTuple):
             payloads.tobytes(),
             view[last + end : last + burst.lengths[i + count - 1]],
         ]
+
+
+class _Fixed(NamedTuple):
+    """Masks of a header's 32-bit words: the bits that all of a run share, that its tail does, and all without PSH."""
+
+    all: Column
+    of_tail: Column
+    but_push: Column
+
+
+@lru_cache(maxsize=64)
+def _fixed(version: int, protocol: int, l4: int, end: int) -> _Fixed:
+    bits = bytearray(b"\xff" * end)
+    ip_length = slice(2, 4) if version == 4 else slice(4, 6)
+    if version == 4:
+        bits[4:6] = bits[10:12] = bytes(2)  # id, checksum
+    if protocol == _TCP:
+        bits[l4 + 4 : l4 + 8] = bytes(4)  # sequence
+        bits[l4 + 16 : l4 + 18] = bytes(2)  # checksum
+    else:
+        bits[l4 + 6 : l4 + 8] = bytes(2)  # checksum
+    of_tail, but_push = bits.copy(), bits.copy()
+    of_tail[ip_length] = bytes(2)
+    if protocol == _UDP:
+        of_tail[l4 + 4 : l4 + 6] = bytes(2)
+    else:
+        but_push[l4 + 13] &= ~_PSH
+    return _Fixed(*(np.frombuffer(mask, _WORD32) for mask in (bits, of_tail, but_push)))
 
 
 def packets_in(write: IoVector) -> int:
