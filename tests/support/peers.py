@@ -164,7 +164,12 @@ class Userspace(StockTools):
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:  # boringtun 0.7.1 now and then does not heed it
+            self.process.kill()
+            self.process.wait(10)
+            Path(f"/var/run/wireguard/{self.side.name}.sock").unlink(missing_ok=True)
 
 
 class WireguardGo(Userspace):

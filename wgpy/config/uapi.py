@@ -22,7 +22,7 @@ from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
 
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _PREFIX: Final = re.compile(r"[0-9A-Fa-f:.]+/(0|[1-9][0-9]{0,2})")
-_IPV4_PREFIX: Final = re.compile(r"((0|[1-9][0-9]{0,2})\.){3}(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,2})")
+_IPV4_PREFIX: Final = re.compile(r"{0}\.{0}\.{0}\.{0}/{0}".format("(0|[1-9][0-9]{0,2})"))
 _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
 _REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
@@ -65,9 +65,11 @@ def _constant(field: str, only: str) -> _Key:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
-    if _IPV4_PREFIX.fullmatch(text):  # half the time that ipaddress takes to read the text itself
-        address, length = text.split("/")
-        return IPv4Network((bytes(map(int, address.split("."))), int(length)), strict=False)
+    if match := _IPV4_PREFIX.fullmatch(text):  # in two thirds of the time that ipaddress takes to read the text itself
+        a, b, c, d, length = map(int, match.groups())
+        if max(a, b, c, d) > 255:
+            raise ValueError
+        return IPv4Network((a << 24 | b << 16 | c << 8 | d, length), strict=False)
     if not _PREFIX.fullmatch(text):
         raise ValueError
     return ip_network(text, strict=False)
@@ -147,7 +149,7 @@ def parse_set(lines: Iterable[str], interface_index: Callable[[str], int] = _no_
         if key not in table:
             section = "peer" if peers else "device"
             shown = key if _SAFE_TO_SHOW.fullmatch(key) else "(not shown)"
-            raise UapiError(f"{where}: no {section} key {shown}")
+            raise UapiError(f"line {where}: no {section} key {shown}")
         _store(table[key], _read(where, key, value, table[key], interface_index, errno.EINVAL), device, peers)
     return DeviceChange(**device, peers=tuple(_peer_change(fields) for fields in peers))
 
@@ -169,7 +171,7 @@ def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfac
     for where, key, value in _pairs(body.split("\n") if end else ()):
         if key == "errno":
             if not _ERRNO.fullmatch(value):
-                raise UapiError(f"{where}: errno: expected a number", errno.EPROTO)
+                raise UapiError(f"line {where}: errno: expected a number", errno.EPROTO)
             if code := abs(int(value)):  # wireguard-go answers negative ones
                 raise UapiError(f"the interface answered with error {errno.errorcode.get(code, code)}", code)
             break
@@ -191,22 +193,23 @@ def _peer_status(fields: dict[str, Any]) -> PeerStatus:
     return PeerStatus(**fields, last_handshake_ns=last_handshake_ns, allowed_ips=allowed_ips)
 
 
-def _pairs(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _pairs(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
+    """The number of each line, its key and its value."""
     for number, line in enumerate(lines, 1):
         key, equals, value = line.partition("=")
         if not equals:
             raise UapiError(f"line {number}: expected key=value", errno.EPROTO)
-        yield f"line {number}", key, value
+        yield number, key, value
 
 
-def _read(where: str, name: str, value: str, key: _Key, interface_index: Callable[[str], int], code: int) -> Any:
+def _read(where: int, name: str, value: str, key: _Key, interface_index: Callable[[str], int], code: int) -> Any:
     try:
         zone = _ZONE.fullmatch(value) if key is _ENDPOINT else None
         if zone and not zone[2].isdecimal():
             value = f"{zone[1]}{interface_index(zone[2])}{zone[3]}"
         return key.read(value)
     except (ValueError, OSError):
-        raise UapiError(f"{where}: {name}: expected {key.expected}", code) from None
+        raise UapiError(f"line {where}: {name}: expected {key.expected}", code) from None
 
 
 def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Generic, TypeVar
 
@@ -11,18 +12,26 @@ Network = IPv4Network | IPv6Network
 
 CACHED_ADDRESSES: Final = 4096
 
+# By the address's size in bytes, the host bits of a block: /16 of IPv4, /32 of IPv6.
+_BLOCK_BITS: Final = {4: 16, 16: 96}
+
 
 class AllowedIPs(Generic[T]):
     """Prefixes and their owners; the longest prefix wins.
 
     The kernel walks a trie bit by bit. In Python a dict look-up costs no more than one step of such a walk, so here
     each prefix length in use has a dict, tried from the longest, and the answers of late are remembered. Whoever sends
-    from ever new addresses only empties that memory.
+    from ever new addresses only empties that memory. In a full table most lengths are in use, but few in one block of
+    addresses: each block knows which.
     """
 
     def __init__(self) -> None:
-        # By the address's size in bytes, then by the number of host bits, fewest first: owners by network bits.
+        # By the address's size in bytes, then by the number of host bits: owners by network bits.
         self._tables: dict[int, dict[int, dict[int, T]]] = {4: {}, 16: {}}
+        # By size, then by a block's network bits: the host bits to try there, fewest first; what was removed may stay.
+        self._lengths: dict[int, dict[int, tuple[int, ...]]] = {4: {}, 16: {}}
+        # Those of prefixes that hold whole blocks, which are to be tried everywhere.
+        self._long: dict[int, tuple[int, ...]] = {4: (), 16: ()}
         # The same from the owner's side, in order of insertion.
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
         self._recent: dict[bytes, T | None] = {}
@@ -30,14 +39,19 @@ class AllowedIPs(Generic[T]):
     def insert(self, network: Network, owner: T) -> None:
         """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
         place = size, host_bits, prefix = _place(network)
-        tables = self._tables[size]
-        table = tables.get(host_bits)
-        if table is None:
-            table = tables[host_bits] = {}
-            self._tables[size] = dict(sorted(tables.items()))
-        elif prefix in table:
+        table = self._tables[size].setdefault(host_bits, {})
+        if prefix in table:
             self._disown(table[prefix], place)
         table[prefix] = owner
+        shift = _BLOCK_BITS[size] - host_bits
+        blocks, everywhere = self._lengths[size], self._long[size]
+        if shift >= 0:
+            lengths = blocks.get(prefix >> shift, everywhere)
+            if host_bits not in lengths:
+                blocks[prefix >> shift] = _with(lengths, host_bits)
+        elif host_bits not in everywhere:
+            self._long[size] = _with(everywhere, host_bits)
+            self._lengths[size] = {block: _with(lengths, host_bits) for block, lengths in blocks.items()}
         self._owned.setdefault(owner, {})[place] = network
         self._recent.clear()
 
@@ -58,13 +72,12 @@ class AllowedIPs(Generic[T]):
     def lookup(self, address: bytes | memoryview) -> T | None:
         """The owner of the longest prefix that holds `address` (4 or 16 bytes); None when there is none."""
         key = bytes(address)
-        try:
-            return self._recent[key]
-        except KeyError:
+        owner = self._recent.get(key)
+        if owner is None and key not in self._recent:
             owner = self._find(key)
-        if len(self._recent) >= CACHED_ADDRESSES:
-            self._recent.clear()
-        self._recent[key] = owner
+            if len(self._recent) >= CACHED_ADDRESSES:
+                self._recent.clear()
+            self._recent[key] = owner
         return owner
 
     def networks(self, owner: T) -> tuple[Network, ...]:
@@ -76,9 +89,10 @@ class AllowedIPs(Generic[T]):
         return sum(map(len, self._owned.values()))
 
     def _find(self, address: bytes) -> T | None:
-        value = int.from_bytes(address, "big")
-        for host_bits, table in self._tables[len(address)].items():
-            owner = table.get(value >> host_bits)
+        value, size = int.from_bytes(address, "big"), len(address)
+        tables = self._tables[size]
+        for host_bits in self._lengths[size].get(value >> _BLOCK_BITS[size], self._long[size]):
+            owner = tables[host_bits].get(value >> host_bits)
             if owner is not None:
                 return owner
         return None
@@ -91,10 +105,13 @@ class AllowedIPs(Generic[T]):
 
     def _erase(self, place: tuple[int, int, int]) -> None:
         size, host_bits, prefix = place
-        table = self._tables[size][host_bits]
-        del table[prefix]
-        if not table:
-            del self._tables[size][host_bits]
+        del self._tables[size][host_bits][prefix]
+
+
+@lru_cache(maxsize=1024)
+def _with(lengths: tuple[int, ...], another: int) -> tuple[int, ...]:
+    """Remembered, so that blocks share it: many have the same lengths."""
+    return tuple(sorted({*lengths, another}))
 
 
 def _place(network: Network) -> tuple[int, int, int]:
