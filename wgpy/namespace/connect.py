@@ -7,7 +7,6 @@ caller's network. Sockets made in the namespace come the same way: their traffic
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import ssl
 import time
@@ -286,7 +285,10 @@ class NamespaceTunnel(Tunnel):
         limit: int = 1 << 16,
         backlog: int = 1024,
     ) -> asyncio.Server:
-        """As asyncio.start_server, listening in the namespace: `host` None is every address of the tunnel."""
+        """As asyncio.start_server, listening in the namespace: `host` None is every address of the tunnel.
+
+        That is one socket for both families where the tunnel has both: IPv4 callers are then ::ffff:192.0.2.1 to it.
+        """
         sock = await self.bound_socket((host, port))
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -338,12 +340,9 @@ class NamespaceTunnel(Tunnel):
         return sock
 
     async def _wildcard_socket(self, kind: int) -> Socket:
-        try:
-            sock = await self.socket(AF_INET6, kind)
-        except OSError as error:
-            if error.errno != errno.EAFNOSUPPORT:
-                raise
+        if all(address.version == 4 for address in self.config.addresses):
             return await self.socket(AF_INET, kind)
+        sock = await self.socket(AF_INET6, kind)
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
         return sock
 
