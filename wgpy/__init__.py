@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from wgpy.namespace.connect import NamespaceTunnel as NamespaceTunnel
     from wgpy.namespace.connect import connect as connect
     from wgpy.net.memory import MemoryNetwork as MemoryNetwork
+    from wgpy.relay.forward import forwarded as forwarded
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
@@ -75,6 +76,7 @@ _HOMES = {
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
     "wgpy.namespace.connect": ("NamespaceTunnel", "connect"),
     "wgpy.net.memory": ("MemoryNetwork",),
+    "wgpy.relay.forward": ("forwarded",),
     "wgpy.tun.linux": ("LinuxTun",),
     "wgpy.tun.memory": ("MemoryTun",),
     "wgpy.tunnel": ("Tunnel",),

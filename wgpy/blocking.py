@@ -19,6 +19,7 @@ from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
 from wgpy.namespace.connect import AddressInfo, NamespaceTunnel
 from wgpy.namespace.connect import connect as connect_in_loop
+from wgpy.relay.forward import forwarded
 
 T = TypeVar("T")
 
@@ -133,6 +134,16 @@ class BlockingTunnel:
         sock = self._call(self._tunnel.socket(family, type, proto))
         sock.setblocking(True)
         return sock
+
+    @contextmanager
+    def forwarded(self, host: str, port: int) -> Iterator[tuple[str, int]]:
+        """As wgpy.forwarded: a port of 127.0.0.1 that leads to a host of the tunnel, as for psycopg."""
+        forward = forwarded(self._tunnel, host, port)
+        address = self._call(forward.__aenter__())
+        try:
+            yield address
+        finally:
+            self._call(forward.__aexit__(None, None, None))
 
     def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
         """As NamespaceTunnel.getaddrinfo, by the configuration's DNS."""

@@ -22,6 +22,7 @@ from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
 from tests.support.nobody import NOBODY, as_nobody
 from tests.support.peers import wait_for
+from tests.support.postgres import PASSWORD, postgres
 
 pytestmark = pytest.mark.root
 
@@ -62,6 +63,32 @@ def test_a_web_page(server: Server, web: Web, conf: Path) -> None:
         assert "Traceback" not in done.stderr
 
     as_client(server, body)
+
+
+def test_a_database_query(server: Server, web: Web, conf: Path) -> None:
+    """Against PostgreSQL, by a name of the tunnel's DNS; and its own client by `wgpy exec`, and a forward by hand."""
+    database = ("postgresql://postgres@web.corp.test/postgres", "SELECT n, n * n FROM generate_series(1, 3) AS n")
+    program = (sys.executable, str(LIBRARY / "database.py"), str(conf))
+
+    def body() -> None:
+        done = run(*program, *database, PGPASSWORD=PASSWORD)
+        assert (done.stdout, done.returncode) == ("1\t1\n2\t4\n3\t9\n", 0), done.stderr
+        done = run(*program, *database, PGPASSWORD="wrong")
+        assert (done.returncode, done.stderr) == (
+            1, 'database: password authentication failed for user "postgres"\n',
+        )  # fmt: skip
+        done = run(*program, "postgresql://postgres@nowhere.corp.test/x", "SELECT 1", PGPASSWORD=PASSWORD)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        psql = ("psql", "-h", "web.corp.test", "-U", "postgres", "-Atc", "SELECT 6 * 7")
+        done = run(sys.executable, "-m", "wgpy", "exec", str(conf), "--", *psql, PGPASSWORD=PASSWORD)
+        assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
+        with wgpy.blocking.connect(conf) as tunnel, tunnel.forwarded("web.corp.test", 5432) as (host, port):
+            numeric = ("psql", "-h", host, "-p", str(port), *psql[3:])
+            assert run(*numeric, PGPASSWORD=PASSWORD).stdout == "42\n"
+
+    with postgres(server.side.namespace, server.address, conf.with_name("postgres")):
+        as_client(server, body)
 
 
 def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
