@@ -61,6 +61,15 @@ def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
     as_nobody(server.client, main)
 
 
+@pytest.mark.timeout(600)
+def test_a_gigabyte_arrives_as_it_was(server: Server) -> None:
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel:
+            await download(tunnel, server.address, 1_000_000_000)
+
+    as_nobody(server.client, main)
+
+
 def test_only_wireguard_is_seen_outside(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
