@@ -17,7 +17,7 @@ from wgpy.device.effects import Event
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.connect import AddressInfo, NamespaceTunnel
+from wgpy.namespace.connect import SETUP_TIMEOUT, AddressInfo, NamespaceTunnel
 from wgpy.namespace.connect import connect as connect_in_loop
 from wgpy.relay.forward import forwarded
 
@@ -30,6 +30,7 @@ def connect(
     *,
     on_event: Callable[[Event], None] | None = None,
     offload: bool = True,
+    timeout: float | None = SETUP_TIMEOUT,
 ) -> Iterator[BlockingTunnel]:
     """As wgpy.connect, for a `with` block; `on_event` is called in the tunnel's thread. Raises as it does.
 
@@ -43,7 +44,7 @@ def connect(
 
     async def live() -> None:
         try:
-            async with connect_in_loop(config, on_event=on_event, offload=offload) as tunnel:
+            async with connect_in_loop(config, on_event=on_event, offload=offload, timeout=timeout) as tunnel:
                 ready.set_result(BlockingTunnel(tunnel, loop))
                 await asyncio.Event().wait()  # until the task is cancelled
         except asyncio.CancelledError:

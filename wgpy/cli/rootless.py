@@ -204,9 +204,9 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _connected(config: InterfaceConfig, wait: float | None) -> AsyncIterator[NamespaceTunnel]:
-    from wgpy.namespace.connect import connect
+    from wgpy.namespace.connect import SETUP_TIMEOUT, connect
 
-    async with connect(config) as tunnel:
+    async with connect(config, timeout=SETUP_TIMEOUT if wait is None else wait) as tunnel:
         if wait is not None:
             await _answered(tunnel, config, wait)
         yield tunnel
