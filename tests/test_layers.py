@@ -25,16 +25,24 @@ LAYERS = [
     ["wgpy.noise", "wgpy.tun.checksum"],
     ["wgpy.tun.offload"],
     ["wgpy.device"],
-    ["wgpy.config"],
+    [
+        "wgpy.config.values",
+        "wgpy.config.wgquick",
+        "wgpy.config.edit",
+        "wgpy.config.wg",
+        "wgpy.config.clients",
+        "wgpy.config.services",
+        "wgpy.config.uapi",
+    ],
     ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.tunnel", "wgpy.virtual"],
     ["wgpy.daemon"],
-    ["wgpy.namespace"],
+    ["wgpy.namespace", "wgpy.control"],
     ["wgpy.relay", "wgpy.blocking"],
     ["wgpy.adapters"],
     ["wgpy.labs"],
     ["wgpy.cli"],
-    ["wgpy", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
+    ["wgpy", "wgpy.config", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
 ]
 PURE = 6  # so many layers, from the bottom, have no clock, randomness or I/O
 IMPURE = {

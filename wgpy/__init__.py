@@ -2,7 +2,7 @@
 
 `Device` is the protocol without input, output or a clock; `Tunnel` runs one on asyncio between a TUN and UDP sockets;
 `connect` gives one a network namespace of its own, without root, and sockets in there.
-The names below are the public interface; each is loaded when it is first used.
+The names below are the public interface, four modules among them; each is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from wgpy import blocking as blocking
+    from wgpy import config as config
+    from wgpy import control as control
+    from wgpy import virtual as virtual
     from wgpy.burst import Burst as Burst
     from wgpy.burst import Datagrams as Datagrams
     from wgpy.config.values import EndpointName as EndpointName
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from wgpy.namespace.connect import NamespaceTunnel as NamespaceTunnel
     from wgpy.namespace.connect import connect as connect
     from wgpy.net.memory import MemoryNetwork as MemoryNetwork
+    from wgpy.relay.forward import forwarded as forwarded
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
@@ -71,17 +76,21 @@ _HOMES = {
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
     "wgpy.namespace.connect": ("NamespaceTunnel", "connect"),
     "wgpy.net.memory": ("MemoryNetwork",),
+    "wgpy.relay.forward": ("forwarded",),
     "wgpy.tun.linux": ("LinuxTun",),
     "wgpy.tun.memory": ("MemoryTun",),
     "wgpy.tunnel": ("Tunnel",),
 }  # fmt: skip
+_MODULES = ("blocking", "config", "control", "virtual")
 _RENAMED = {"parse_config": "parse"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted((*_HOME_OF, *_MODULES))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"wgpy.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'wgpy' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME_OF[name]), _RENAMED.get(name, name))

@@ -17,8 +17,9 @@ from wgpy.device.effects import Event
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.connect import AddressInfo, NamespaceTunnel
+from wgpy.namespace.connect import SETUP_TIMEOUT, AddressInfo, NamespaceTunnel
 from wgpy.namespace.connect import connect as connect_in_loop
+from wgpy.relay.forward import forwarded
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ def connect(
     *,
     on_event: Callable[[Event], None] | None = None,
     offload: bool = True,
+    timeout: float | None = SETUP_TIMEOUT,
 ) -> Iterator[BlockingTunnel]:
     """As wgpy.connect, for a `with` block; `on_event` is called in the tunnel's thread. Raises as it does.
 
@@ -42,7 +44,7 @@ def connect(
 
     async def live() -> None:
         try:
-            async with connect_in_loop(config, on_event=on_event, offload=offload) as tunnel:
+            async with connect_in_loop(config, on_event=on_event, offload=offload, timeout=timeout) as tunnel:
                 ready.set_result(BlockingTunnel(tunnel, loop))
                 await asyncio.Event().wait()  # until the task is cancelled
         except asyncio.CancelledError:
@@ -133,6 +135,16 @@ class BlockingTunnel:
         sock = self._call(self._tunnel.socket(family, type, proto))
         sock.setblocking(True)
         return sock
+
+    @contextmanager
+    def forwarded(self, host: str, port: int) -> Iterator[tuple[str, int]]:
+        """As wgpy.forwarded: a port of 127.0.0.1 that leads to a host of the tunnel, as for psycopg."""
+        forward = forwarded(self._tunnel, host, port)
+        address = self._call(forward.__aenter__())
+        try:
+            yield address
+        finally:
+            self._call(forward.__aexit__(None, None, None))
 
     def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
         """As NamespaceTunnel.getaddrinfo, by the configuration's DNS."""

@@ -20,11 +20,14 @@ async def main(config: str, port: str) -> None:
     async with wgpy.connect(config) as tunnel:
         runner = web.AppRunner(application)
         await runner.setup()
-        # The host has no such port: the socket is in the tunnel's namespace.
-        await web.SockSite(runner, await tunnel.bound_socket((None, int(port)))).start()
+        # The host has no such port: the sockets are in the tunnel's namespace.
+        sockets = [await tunnel.bound_socket((str(address.ip), int(port))) for address in tunnel.config.addresses]
+        sites = [web.SockSite(runner, sock) for sock in sockets]
+        for site in sites:
+            await site.start()
         for peer in tunnel.config.peers:
             await tunnel.wait_for_handshake(peer.public_key)  # so that the other side knows where we are
-        print(f"serving on port {port} of {', '.join(map(str, tunnel.config.addresses))}", flush=True)
+        print(f"serving on {' and '.join(site.name for site in sites)}", flush=True)
         try:
             await tunnel.wait_closed()
         finally:

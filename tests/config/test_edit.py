@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 
 import pytest
 
+import wgpy
 from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.config.wgquick import parse
@@ -124,3 +126,25 @@ def test_line_ends_stay_and_new_lines_get_the_same() -> None:
 def test_what_no_file_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot hold"):
         changed(with_peer(BOB, name=name))
+
+
+def test_a_file_is_read_edited_and_written_with_its_comments_and_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "wg0.conf"
+    path.touch(mode=0o640)
+    path.write_text(FILE)
+    file = wgpy.config.read(path)
+    kept = tuple(peer for peer in file.config.peers if peer.public_key != ALICE)
+    wgpy.config.write(path, wgpy.config.rewritten(file, replace(file.config, listen_port=4711, peers=kept)))
+    text = path.read_text()
+    assert "ListenPort = 4711" in text
+    assert "# The office's gateway" in text
+    assert 'PostUp = echo "up" # of %i' in text
+    assert "Alice" not in text
+    assert wgpy.config.read(path).config == replace(file.config, listen_port=4711, peers=kept)
+    assert path.stat().st_mode & 0o777 == 0o640
+    wgpy.config.write(tmp_path / "new.conf", file)
+    assert (tmp_path / "new.conf").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ConfigError, match=r"absent\.conf: No such file"):
+        wgpy.config.read(tmp_path / "absent.conf")
+    with pytest.raises(ConfigError, match="No such file"):
+        wgpy.config.write(tmp_path / "absent" / "wg0.conf", file)

@@ -86,3 +86,18 @@ def test_one_value_is_read_as_in_a_file() -> None:
     with pytest.raises(ConfigError) as refused:
         read_value("PublicKey", PSK.base64()[:-2])
     assert PSK.base64()[:8] not in str(refused.value)
+
+
+def test_single_removals_become_whole_lists() -> None:
+    one, other, third = map(ip_network, ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64"))
+    now = DeviceStatus(
+        peers=(PeerStatus(public_key=A, allowed_ips=(one, other)), PeerStatus(public_key=B, allowed_ips=(third,)))
+    )
+    moved = PeerChange(public_key=A, allowed_ips=(AllowedIPChange(third), AllowedIPChange(one, remove=True)))
+    emptied = PeerChange(public_key=B, allowed_ips=(AllowedIPChange(other, remove=True),))
+    change = DeviceChange(peers=(moved, emptied))
+    whole = wg.without_removals(change, now)
+    assert [peer.replace_allowed_ips for peer in whole.peers] == [True, True]
+    assert [[allowed.network for allowed in peer.allowed_ips] for peer in whole.peers] == [[other, third], []]
+    anew = wg.without_removals(DeviceChange(replace_peers=True, peers=(moved,)), now)
+    assert [allowed.network for allowed in anew.peers[0].allowed_ips] == [third]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
 from tests.support.nobody import NOBODY, as_nobody
 from tests.support.peers import wait_for
+from tests.support.postgres import PASSWORD, postgres
 
 pytestmark = pytest.mark.root
 
@@ -67,6 +65,32 @@ def test_a_web_page(server: Server, web: Web, conf: Path) -> None:
     as_client(server, body)
 
 
+def test_a_database_query(server: Server, web: Web, conf: Path) -> None:
+    """Against PostgreSQL, by a name of the tunnel's DNS; and its own client by `wgpy exec`, and a forward by hand."""
+    database = ("postgresql://postgres@web.corp.test/postgres", "SELECT n, n * n FROM generate_series(1, 3) AS n")
+    program = (sys.executable, str(LIBRARY / "database.py"), str(conf))
+
+    def body() -> None:
+        done = run(*program, *database, PGPASSWORD=PASSWORD)
+        assert (done.stdout, done.returncode) == ("1\t1\n2\t4\n3\t9\n", 0), done.stderr
+        done = run(*program, *database, PGPASSWORD="wrong")
+        assert (done.returncode, done.stderr) == (
+            1, 'database: password authentication failed for user "postgres"\n',
+        )  # fmt: skip
+        done = run(*program, "postgresql://postgres@nowhere.corp.test/x", "SELECT 1", PGPASSWORD=PASSWORD)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        psql = ("psql", "-h", "web.corp.test", "-U", "postgres", "-Atc", "SELECT 6 * 7")
+        done = run(sys.executable, "-m", "wgpy", "exec", str(conf), "--", *psql, PGPASSWORD=PASSWORD)
+        assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
+        with wgpy.blocking.connect(conf) as tunnel, tunnel.forwarded("web.corp.test", 5432) as (host, port):
+            numeric = ("psql", "-h", host, "-p", str(port), *psql[3:])
+            assert run(*numeric, PGPASSWORD=PASSWORD).stdout == "42\n"
+
+    with postgres(server.side.namespace, server.address, conf.with_name("postgres")):
+        as_client(server, body)
+
+
 def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
     configs = [str(conf)]
     for number in range(10, 14):
@@ -88,40 +112,27 @@ def test_five_tunnels_at_once(server: Server, web: Web, conf: Path) -> None:
     as_client(server, body)
 
 
-def interrupt(arguments: str) -> bool:
-    """SIGINT for the process that was started with these arguments; whether there is one."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has just ended
-            if arguments.encode() in path.read_bytes():
-                os.kill(int(path.parent.name), signal.SIGINT)
-                return True
-    return False
-
-
 def test_a_service(server: Server, web: Web, conf: Path) -> None:
-    answers: list[str] = []
-
-    def ask() -> None:
-        for _ in range(300):
-            said = server.side.namespace.run("curl", "-s", "-m", "5", "http://10.8.0.1:8081/x", check=False)
-            if said:
-                answers.append(said)
-                break
-            time.sleep(0.1)
-        assert wait_for(lambda: interrupt(f"service.py\0{conf}\0"))
-
     def body() -> None:
         heeding = ("env", "--default-signal=INT")  # even if the tests run in the background
-        done = run(*heeding, sys.executable, str(LIBRARY / "service.py"), str(conf), "8081")
-        assert "serving on port 8081 of 10.8.0.1/24" in done.stdout, done.stderr
-        assert done.returncode == 0
-        assert "Traceback" not in done.stderr
+        command = (*heeding, sys.executable, str(LIBRARY / "service.py"), str(conf), "8081")
+        environment = {**os.environ, **PROGRAMS}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as it:
+            assert it.stdout is not None
+            said = it.stdout.readline()
+            heard = wait_for(answered.exists)
+            it.send_signal(signal.SIGINT)
+            assert it.communicate(timeout=10) == ("", "")
+            assert (it.returncode, heard) == (0, True)
+        assert said == "serving on http://10.8.0.1:8081 and http://[fd08::1]:8081\n"
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    answered = conf.with_name("answered")
+    ask = f"until curl -s -m 5 http://10.8.0.1:8081/x; do sleep 0.1; done; touch {answered}"
+    caller = server.side.namespace.popen("bash", "-c", ask, stdout=subprocess.PIPE)
     as_client(server, body)
-    asking.join()
-    assert '"caller": "10.8.0.2"' in answers[0]
+    assert caller.communicate(timeout=10)[0] == '{"caller": "10.8.0.2", "path": "/x"}'
 
 
 def test_a_ci_job(cable: Cable, server: Server, web: Web, conf: Path) -> None:

@@ -107,6 +107,14 @@ def test_exec_passes_the_exit_status_and_the_streams_on(server: Server, conf: Pa
     as_client(server, body)
 
 
+def test_exec_hands_over_nothing_but_the_standard_streams(server: Server, conf: Path) -> None:
+    def body() -> None:
+        done = wgpy("exec", conf, "--", "sh", "-c", "exec ls /proc/self/fd")
+        assert done.stdout.split() == [b"0", b"1", b"2", b"3"]  # the last is the directory
+
+    as_client(server, body)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_exec_passes_signals_on(server: Server, conf: Path, number: signal.Signals) -> None:
     def body() -> None:
@@ -274,6 +282,13 @@ def test_what_is_missing_is_said(conf: Path, arguments: tuple[str, ...], said: b
     assert said in done.stderr
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf", "soon"])
+def test_a_wait_is_some_seconds(conf: Path, seconds: str) -> None:
+    done = wgpy("stdio", conf, "10.8.0.2:1", f"--wait={seconds}")
+    assert f"argument --wait: expected seconds, more than 0, not '{seconds}'".encode() in done.stderr
+    assert done.returncode == 2
 
 
 def test_a_closed_tun_device_is_named_with_the_remedy(server: Server, conf: Path) -> None:

@@ -62,6 +62,15 @@ def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
     as_nobody(server.client, main)
 
 
+@pytest.mark.timeout(600)
+def test_a_gigabyte_arrives_as_it_was(server: Server) -> None:
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel:
+            await download(tunnel, server.address, 1_000_000_000)
+
+    as_nobody(server.client, main)
+
+
 def test_only_wireguard_is_seen_outside(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
@@ -95,6 +104,26 @@ def test_a_thousand_connections_at_once(server: Server) -> None:
         as_nobody(server.client, main)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_no_program_inherits_what_came_from_the_helper(server: Server) -> None:
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel:
+            sock, made = await tunnel.socket(), (await tunnel.socket_factory())()
+            held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if is_inheritable(int(fd))]
+            assert not [name for name in held if "tun" in name or "net:" in name]
+            assert not sock.get_inheritable()
+            assert not made.get_inheritable()
+            sock.close()
+            made.close()
+
+    def is_inheritable(fd: int) -> bool:
+        try:
+            return os.get_inheritable(fd)
+        except OSError:  # that of the listing
+            return False
+
+    as_nobody(server.client, main)
 
 
 def test_datagrams(server: Server) -> None:

@@ -25,6 +25,7 @@ need groff groff
 need zbarimg zbar-tools
 need zsh zsh
 need fish fish
+need pg_ctlcluster postgresql
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"

@@ -65,7 +65,7 @@ def add(verbs: Any) -> None:
     stdio.set_defaults(call=_stdio)
     for verb in (run, proxy, forward, stdio):
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-        verb.add_argument("--wait", type=float, metavar="SECONDS", help="fail if no peer has answered after so long")
+        verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered after so long")
         verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
     run.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --")
     proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
@@ -76,6 +76,13 @@ def add(verbs: Any) -> None:
             name, metavar="[HOST:]PORT:HOST:PORT[/udp]", action="append", default=[], dest=name[1], help=what
         )
     stdio.add_argument("target", nargs="?", metavar="HOST:PORT", help="without it, [STDIOTunnel] of the file")
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected seconds, more than 0, not {text!r}")
 
 
 def _exec(arguments: argparse.Namespace) -> int:
@@ -204,9 +211,9 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _connected(config: InterfaceConfig, wait: float | None) -> AsyncIterator[NamespaceTunnel]:
-    from wgpy.namespace.connect import connect
+    from wgpy.namespace.connect import SETUP_TIMEOUT, connect
 
-    async with connect(config) as tunnel:
+    async with connect(config, timeout=SETUP_TIMEOUT if wait is None else wait) as tunnel:
         if wait is not None:
             await _answered(tunnel, config, wait)
         yield tunnel

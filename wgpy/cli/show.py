@@ -1,4 +1,4 @@
-"""`wgpy show`: what a running interface answers over UAPI, in all forms of `wg show` and as JSON."""
+"""`wgpy show`: what a running interface answers, in all forms of `wg show` and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TextIO
 
-from wgpy.daemon import uapi_client
+from wgpy import control
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ControlError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
     show = verbs.add_parser(
         "show",
         help="interfaces and peers, as `wg show`",
-        description="Show every interface that answers in /var/run/wireguard, or one, or one thing of each peer: "
+        description="Show every interface, the kernel's too, or one, or one thing of each peer: "
         f"{', '.join(_SCRIPTS)}. Those forms are for scripts, and private-key, preshared-keys and dump show secrets.",
         epilog="Environment: WG_COLOR_MODE=always or never; WG_HIDE_KEYS=never shows the keys.",
     )
@@ -80,15 +80,15 @@ def _redraw(text: str) -> None:
 
 def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.interface == "interfaces":
-        if names := uapi_client.interfaces():
+        if names := control.interfaces():
             print(*names, file=out)
         return 0
     every = arguments.interface == "all"
-    names = uapi_client.interfaces() if every else [arguments.interface]
+    names = control.interfaces() if every else [arguments.interface]
     statuses = {}
     for name in names:
         try:
-            statuses[name] = uapi_client.read(name)
+            statuses[name] = control.status(name)
         except ControlError as error:
             print(f"Unable to access interface {name}: {error}", file=sys.stderr)
     if names and not statuses:

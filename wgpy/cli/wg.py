@@ -1,4 +1,4 @@
-"""`wgpy showconf`, `set`, `setconf`, `addconf` and `syncconf`: those of `wg`, on whatever serves the userspace API."""
+"""`wgpy showconf`, `set`, `setconf`, `addconf` and `syncconf`: those of `wg`, on whatever serves an interface."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from wgpy import control
 from wgpy.cli.show import allowed_ips, endpoint
 from wgpy.config import wg
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import read_value
-from wgpy.daemon import uapi_client
 from wgpy.daemon.files import read_text
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.status import DeviceStatus
@@ -94,14 +94,14 @@ def _syncconf(arguments: argparse.Namespace) -> int:
 
 def _status(name: str) -> DeviceStatus:
     try:
-        return uapi_client.read(name)
+        return control.status(name)
     except ControlError as error:
         raise ControlError(f"Unable to access interface {name}: {error}") from error
 
 
 def _apply(name: str, change: DeviceChange) -> None:
     try:
-        uapi_client.write(name, change)
+        control.configure(name, change)
     except ControlError as error:
         raise ControlError(f"Unable to modify interface {name}: {error}") from error
 

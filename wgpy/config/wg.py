@@ -70,3 +70,22 @@ def synchronizing(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
         peers.append(peer)
     peers += [PeerChange(public_key=public_key, remove=True) for public_key in before]
     return replace(change, replace_peers=False, peers=tuple(peers))
+
+
+def without_removals(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
+    """The same by whole lists of allowed IPs, for who cannot take one away: wireguard-go, Linux before 6.16."""
+    lists = {} if change.replace_peers else {peer.public_key: dict.fromkeys(peer.allowed_ips) for peer in now.peers}
+    peers = []
+    for peer in change.peers:
+        own = lists.setdefault(peer.public_key, {})
+        if peer.replace_allowed_ips or peer.remove:
+            own.clear()
+        for allowed in peer.allowed_ips:
+            for each in (own,) if allowed.remove else lists.values():  # who is given one takes it from whoever had it
+                each.pop(allowed.network, None)
+            if not allowed.remove:
+                own[allowed.network] = None
+        if any(allowed.remove for allowed in peer.allowed_ips):
+            peer = replace(peer, replace_allowed_ips=True, allowed_ips=tuple(map(AllowedIPChange, own)))
+        peers.append(peer)
+    return replace(change, peers=tuple(peers))

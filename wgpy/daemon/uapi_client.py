@@ -28,7 +28,12 @@ def socket_path(name: str) -> Path:
 
 def interfaces() -> list[str]:
     """The names of all interfaces with a socket that somebody serves, or that is not ours to ask."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.sock") if _connect_error(path) in (0, errno.EACCES))
+    return sorted(path.stem for path in DIRECTORY.glob("*.sock") if is_served(path.stem))
+
+
+def is_served(name: str) -> bool:
+    """Whether somebody serves a socket of that name, or it is not ours to ask."""
+    return _connect_error(socket_path(name)) in (0, errno.EACCES)
 
 
 def read(name: str) -> DeviceStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import errno
 import json
@@ -92,7 +93,7 @@ class Helper:
 
     def _readable(self) -> None:
         try:
-            message, fds, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            message, fds = _receive(self._channel)
         except BlockingIOError:
             return
         except OSError:
@@ -141,7 +142,7 @@ class SocketFactory:
         with self._lock:
             try:
                 self._channel.send(json.dumps(["socket", int(family), int(type), proto]).encode())
-                message, fds, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+                message, fds = _receive(self._channel)
             except OSError as error:
                 raise NamespaceError(f"the namespace's helper cannot be reached: {error}") from error
         if not message:
@@ -155,6 +156,18 @@ class SocketFactory:
     def close(self) -> None:
         """Make no more; sockets that were made live on."""
         self._channel.close()
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """A message and its file descriptors, which no program that is started meanwhile inherits."""
+    # Not socket.recv_fds: that of Python 3.11 takes flags and drops them.
+    fds = array.array("i")
+    room = socket.CMSG_LEN(_MAX_FDS * fds.itemsize)
+    message, ancillary, _, _ = channel.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
 
 
 def _close(fds: list[int]) -> None:

@@ -7,12 +7,11 @@ caller's network. Sockets made in the namespace come the same way: their traffic
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from socket import (
@@ -43,7 +42,7 @@ from wgpy.daemon.files import read_text
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
+from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError
 from wgpy.keys import PublicKey
 from wgpy.namespace.client import Helper, SocketFactory, isolated
 from wgpy.tun.linux import LinuxTun
@@ -54,6 +53,7 @@ ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitab
 
 P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
+SETUP_TIMEOUT: Final = 20.0  # seconds; a resolver that does not answer is asked some times within it
 _NAME: Final = "wg0"  # alone in its namespace, as every other is
 _IP_MTU: Final = 14  # linux/in.h and in6.h
 _IPV6_MTU: Final = 24
@@ -66,6 +66,7 @@ async def connect(
     *,
     on_event: Callable[[Event], None] | None = None,
     offload: bool = True,
+    timeout: float | None = SETUP_TIMEOUT,  # noqa: ASYNC109
 ) -> AsyncIterator[NamespaceTunnel]:
     """Bring up a tunnel in a network namespace of its own, and close it at the end of the block.
 
@@ -78,6 +79,8 @@ async def connect(
     packet of the namespace goes to the peer whose allowed IPs hold its destination, or is refused; hooks are not run,
     and neither privileges nor the host's routes are used. Raises ConfigError, NetworkError for an endpoint that does
     not resolve, SocketError for a port in use, and NamespaceError, which says what keeps namespaces from being made.
+
+    `timeout` is the seconds until it is up, mostly for the endpoints' names; a peer need not have answered by then.
     """
     if not isinstance(config, InterfaceConfig):
         config = wgquick.parse(read_text(Path(config)), str(config)).config
@@ -90,7 +93,12 @@ async def connect(
     except BaseException:
         helper.close()
         raise
-    async with tunnel:
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(timeout):
+                await stack.enter_async_context(tunnel)
+        except TimeoutError:
+            raise NetworkError(_unresolved(config, timeout)) from None
         yield tunnel
 
 
@@ -286,7 +294,10 @@ class NamespaceTunnel(Tunnel):
         limit: int = 1 << 16,
         backlog: int = 1024,
     ) -> asyncio.Server:
-        """As asyncio.start_server, listening in the namespace: `host` None is every address of the tunnel."""
+        """As asyncio.start_server, listening in the namespace: `host` None is every address of the tunnel.
+
+        That is one socket for both families where the tunnel has both: IPv4 callers are then ::ffff:192.0.2.1 to it.
+        """
         sock = await self.bound_socket((host, port))
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -338,12 +349,9 @@ class NamespaceTunnel(Tunnel):
         return sock
 
     async def _wildcard_socket(self, kind: int) -> Socket:
-        try:
-            sock = await self.socket(AF_INET6, kind)
-        except OSError as error:
-            if error.errno != errno.EAFNOSUPPORT:
-                raise
+        if all(address.version == 4 for address in self.config.addresses):
             return await self.socket(AF_INET, kind)
+        sock = await self.socket(AF_INET6, kind)
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
         return sock
 
@@ -418,6 +426,12 @@ def _silence(peer: PublicKey, endpoint: Endpoint | None, timeout: float) -> str:
         return f"{peer.short()} has not called for {timeout:g} s: it has no Endpoint, so it must begin"
     hint = "check the Endpoint, both public keys, and that UDP passes"
     return f"{peer.short()} at {endpoint} has not answered for {timeout:g} s: {hint}"
+
+
+def _unresolved(config: InterfaceConfig, timeout: float | None) -> str:
+    names = [str(peer.endpoint) for peer in config.peers if peer.endpoint and peer.endpoint.is_host_name]
+    hint = f"no answer about {', '.join(names)}: check the names and the resolver" if names else "the machine is busy"
+    return f"the tunnel is not up after {timeout:g} s: {hint}"
 
 
 def _suitable_mtu(endpoints: Iterable[Endpoint]) -> int:

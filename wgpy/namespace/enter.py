@@ -38,7 +38,7 @@ def main(namespaces: Sequence[int], resolv_conf: str, command: Sequence[str]) ->
         die_with_parent(signal.SIGKILL)
         for fd, kind in reversed(list(zip(namespaces, (CLONE_NEWNET, CLONE_NEWUSER), strict=False))):
             setns(fd, kind)  # the user namespace first, for it grants the other
-            os.close(fd)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # these, and what the caller's event loop left open
         unshare(CLONE_NEWNS)
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
         _resolve_by(resolv_conf)

@@ -82,6 +82,14 @@ class Netlink:
         except OSError:
             raise NetworkError(f'Cannot find device "{name}"') from None
 
+    def links(self, kind: str) -> set[str]:
+        """The names of the interfaces of a kind, as `ip link show type KIND`."""
+        with self._step(f"list interfaces of kind {kind}"):
+            found = list(self._ip.link("dump"))
+        return {
+            link.get_attr("IFLA_IFNAME") for link in found if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == kind
+        }
+
     def link_mtu(self, name: str) -> int:
         """The interface's MTU in bytes."""
         return self._device_mtu(self.link_index(name))

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from wgpy.config.services import Place
 from wgpy.errors import WgpyError
-from wgpy.relay.networks import Network, connect, join, log, reason, reset, serve
+from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, reset, serve
 
 IDLE_TIMEOUT: Final = 120.0  # seconds a UDP flow is kept without a datagram (RFC 4787, REQ-5)
 MAX_FLOWS: Final = 1024  # of one forward; the one idle longest makes room
 _MAX_WAITING: Final = 64  # datagrams of a flow whose socket is being made
+
+
+@asynccontextmanager
+async def forwarded(network: Network, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+    """Have a port of 127.0.0.1 lead to a host of the tunnel, for libraries that take nothing but an address.
+
+    ::
+
+        async with wgpy.forwarded(tunnel, "db.internal", 5432) as (host, port):
+            connection = await asyncpg.connect(host=host, port=port, user="me", database="app")
+
+    The host is looked up for each connection, by the tunnel's DNS; a connection that cannot be made is reset. Until the
+    end of the block, every user of this machine can connect there, too. TLS goes through, by the name of the real host.
+    """
+    listener = await forward_streams(HostNetwork(), Place("127.0.0.1", 0), network, Place(host, port))
+    try:
+        yield listener.sockets[0].getsockname()
+    finally:
+        listener.close()
 
 
 async def forward_streams(listening: Network, at: Place, connecting: Network, to: Place) -> asyncio.Server:
