@@ -26,7 +26,7 @@ TOPOLOGY = Topology(
         Cable("east", "203.0.113.1/24", "203.0.113.254/24", "isp1"),
         Cable("east", "203.0.114.1/24", "203.0.114.254/24", "isp2"),
     ),
-    tunnels=(Tunnel("west", "east", "tunnel 1, metric 100"), Tunnel("east", "west", "tunnel 2, metric 200")),
+    tunnels=(Tunnel("west", "east", "tunnel 1, metric 100"), Tunnel("west", "east", "tunnel 2, metric 200")),
 )
 PATIENCE = 30.0  # seconds
 

@@ -136,7 +136,7 @@ def serve_names(server: Namespace, address: str, **names: str) -> None:
 
 def start(namespace: Namespace, *command: str) -> None:
     """Start a program that says "ready"; it ends with the lab. Raises LabError if it does not start."""
-    process = namespace.popen(*command, stdout=subprocess.PIPE)
+    process = namespace.popen(*command, stdout=subprocess.PIPE, start_new_session=True)  # Ctrl-C is for the lab
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
         raise LabError(f"{' '.join(command[:3])} did not start")
