@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,16 +37,34 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("name", NAMES)
-def test_a_lab_finds_what_it_should_and_leaves_nothing(name: str) -> None:
+def run(name: str) -> tuple[int, int, str, str]:
+    """A lab to its end: its process, exit status, findings and progress."""
     lab = start(name, "--json")
     found, progress = lab.communicate(timeout=280)
+    return lab.pid, lab.returncode, found, progress
+
+
+@pytest.fixture(scope="module")
+def labs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[int, int, str, str]]]]:
+    """All labs of this session, three at a time: mostly they wait."""
+    tests = [item for item in request.session.items if "labs" in getattr(item, "fixturenames", ())]
+    names = [test.callspec.params["name"] for test in tests]  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(run, name) for name in names}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lab_finds_what_it_should_and_leaves_nothing(
+    name: str, labs: dict[str, Future[tuple[int, int, str, str]]]
+) -> None:
+    pid, status, found, progress = labs[name].result()
     checks = json.loads(found)
-    assert lab.returncode == 0, [check for check in checks if not check["passed"]] + [progress]
+    assert status == 0, [check for check in checks if not check["passed"]] + [progress]
     assert len(checks) >= 4
     assert all(check["passed"] and check["measured"] for check in checks)
-    assert leftovers(lab.pid) == []
+    assert leftovers(pid) == []
 
 
 @pytest.mark.root
