@@ -1,7 +1,8 @@
-"""The same two sites joined by wgpy, by wireguard-go and by OpenVPN, and what each of them costs and shows."""
+"""The same two sites joined by wgpy, wireguard-go, OpenVPN and the kernel's IPsec, and what each costs and shows."""
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -15,9 +16,9 @@ from wgpy.labs.netns import Namespace
 from wgpy.labs.topology import Cable, Node, Topology, Tunnel
 from wgpy.labs.traffic import iperf3, ping, wait_for
 
-PROGRAMS = ("iperf3", "wg", "wireguard-go", "openvpn", "openssl")
+PROGRAMS = ("iperf3", "wg", "wireguard-go", "openvpn", "openssl", "tcpdump")
 TOPOLOGY = Topology(
-    "Two sites, joined in three ways",
+    "Two sites, joined in four ways",
     nodes=(
         Node("west-pc", 0, 0),
         Node("west", 1, 0, "gateway"),
@@ -33,7 +34,7 @@ TOPOLOGY = Topology(
         Cable("east-pc", "10.2.0.2/24", "10.2.0.1/24", "east"),
         Cable("scanner", "192.0.2.2/24", "192.0.2.254/24", "internet"),
     ),
-    tunnels=(Tunnel("west", "east", "wgpy · wireguard-go · OpenVPN"),),
+    tunnels=(Tunnel("west", "east", "wgpy · wireguard-go · OpenVPN · IPsec"),),
 )
 PAYLOAD = 1000  # bytes in the pings by which overhead is told
 PINGS = 50
@@ -59,14 +60,23 @@ except ConnectionRefusedError:
 
 
 class Vpn(ABC):
-    """One way to join the sites. `port` is where both listen, `files` what a person writes for it."""
+    """One way to join the sites. `port` is where both listen, `files` what a person writes for it.
+
+    `first` and `data` are the first byte of what opens a handshake, and of what carries packets after it.
+    """
 
     name: ClassVar[str]
     port: ClassVar[int]
     files: ClassVar[tuple[str, str]]
+    first: ClassVar[int] = 1
+    data: ClassVar[int] = 4
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+
+    def missing(self) -> str:
+        """Why it cannot be had here; empty when it can."""
+        return ""
 
     @abstractmethod
     def up(self) -> None: ...
@@ -101,6 +111,7 @@ class WireguardGo(Vpn):
 
 class OpenVpn(Vpn):
     name, port, files = "OpenVPN", 1194, ("openvpn-west.ovpn", "openvpn-east.ovpn")
+    first, data = 0x38, 0x48  # P_CONTROL_HARD_RESET_CLIENT_V2, P_DATA_V2, both of key 0
 
     def up(self) -> None:
         prints = {node: certificate(self.lab.directory / node) for node in ("west", "east")}
@@ -118,16 +129,55 @@ class OpenVpn(Vpn):
                 raise LabError("OpenVPN does not end")
 
 
+class Ipsec(Vpn):
+    """ESP in tunnel mode by the kernel, with keys set by hand: the least that IPsec can be, without a handshake."""
+
+    name, port, files = "IPsec", 500, ("ipsec-west.sh", "ipsec-east.sh")
+
+    first = data = 0  # nothing to hear
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.keys = [f"0x{secrets.token_hex(36)}" for _ in "12"]  # one each way: 32 bytes, and 4 of salt
+
+    def missing(self) -> str:
+        try:
+            self.up()
+        except LabError as error:
+            return f"this kernel has no ESP: {str(error).splitlines()[-1]}"
+        finally:
+            self.down()
+        return ""
+
+    def up(self) -> None:
+        for node, path in zip(("west", "east"), self.files, strict=True):
+            self.lab[node].run("sh", "-e", str(self.lab.file(path)), *self.keys)
+
+    def down(self) -> None:
+        for node in ("west", "east"):
+            for kind in ("policy", "state"):
+                self.lab[node].run("ip", "xfrm", kind, "flush")
+
+
 def run(lab: Lab) -> None:
-    rows = [("", "lines to write", "until the first ping", "TCP", "ping", "overhead", "a port scan gets")]
-    for kind in (Wgpy, WireguardGo, OpenVpn):
+    rows = [("VPN", "lines to write", "up after", "handshake", "TCP", "ping", "overhead", "a port scan gets")]
+    for kind in (Wgpy, WireguardGo, OpenVpn, Ipsec):
         vpn = kind(lab)
         lab.step(vpn.name)
+        if problem := vpn.missing():
+            lab.show(f"{vpn.name} is left out: {problem}")
+            continue
+        heard = listen(lab, vpn.port)
         began = time.monotonic()
         vpn.up()
-        joined = wait_for(lambda: bool(ping(lab["west-pc"], lab.address("east-pc"), "-W", "1", count=1)), 30)
+        joined = wait_for(lambda: bool(ping(lab["west-pc"], lab.address("east-pc"), "-W", "0.2", count=1)), 30)
         seconds = time.monotonic() - began
-        lab.check(f"{vpn.name} joins the sites", joined, f"{seconds:.1f} s after its start")
+        if not joined:
+            lab.check(f"{vpn.name} joins the sites", False, f"not in {seconds:.0f} s")
+            continue
+        handshake = f"{shaken(heard, vpn.first, vpn.data) * 1000:.1f} ms" if vpn.data else "none"
+        heard.terminate()
+        lab.check(f"{vpn.name} joins the sites", True, f"{seconds:.1f} s after its start, handshake: {handshake}")
         report = iperf3(lab["west-pc"], lab["east-pc"], lab.address("east-pc"), "-t", "2")
         rate = report["sum_received"]["bits_per_second"] / 1e6
         lab.check(f"{vpn.name} carries TCP", rate > 0, f"{rate:.0f} Mbit/s")
@@ -136,11 +186,18 @@ def run(lab: Lab) -> None:
         bytes_more = overhead(lab)
         lab.check(f"{vpn.name} adds to a packet", 20 <= bytes_more <= 150, f"{bytes_more} bytes")
         answers = {name: probe(lab["scanner"], "198.51.100.1", vpn.port, data) for name, data in PROBES.items()}
-        heard = [f"{answer} for {name}" for name, answer in answers.items() if answer != "nothing"]
-        seen = ", ".join(heard) or "nothing at all"
-        lab.check(f"{vpn.name} to a port scan", not heard, seen)
+        alike = len(set(answers.values())) == 1
+        seen = answers["rubbish"] if alike else ", ".join(f"{answer} for {name}" for name, answer in answers.items())
+        silent = set(answers.values()) <= {"nothing", "closed"}  # nobody serves a port for ESP
+        lab.check(f"{vpn.name} to a port scan", silent, seen)
         lines = sum(len(written(lab, name)) for name in vpn.files)
-        figures = (f"{seconds:.1f} s", f"{rate:.0f} Mbit/s", f"{times.median_ms:.2f} ms", f"{bytes_more} bytes")
+        figures = (
+            f"{seconds:.1f} s",
+            handshake,
+            f"{rate:.0f} Mbit/s",
+            f"{times.median_ms:.2f} ms",
+            f"{bytes_more} bytes",
+        )
         rows.append((vpn.name, str(lines), *figures, seen))
         vpn.down()
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -148,6 +205,33 @@ def run(lab: Lab) -> None:
     lab.show("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
     closed = probe(lab["scanner"], "198.51.100.1", 9, b"x")
     lab.check("the scan would see a closed port", closed == "closed", closed)
+
+
+def listen(lab: Lab, port: int) -> subprocess.Popen[str]:
+    """Print what goes to and from a port on the Internet, as it goes."""
+    command = ("tcpdump", "--immediate-mode", "-ttnlxi", "west", "-Z", "root", "udp", "port", str(port))
+    heard = lab["internet"].popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert heard.stderr is not None
+    if not any("listening on" in line for line in heard.stderr):
+        raise LabError("tcpdump did not start")
+    return heard
+
+
+def shaken(heard: subprocess.Popen[str], first: int, data: int) -> float:
+    """Seconds from the last opening of a handshake to the last datagram before data, told by their first bytes."""
+    assert heard.stdout is not None
+    now = began = ended = 0.0
+    for line in heard.stdout:
+        if not line.startswith("\t"):
+            now = float(line.split()[0])
+        elif line.startswith("\t0x0010:"):  # the last 12 of the IP header's 20 bytes, the UDP header's 8, and that byte
+            byte = int(line.split()[7][:2], 16)
+            if byte == first:
+                began = now
+            elif byte == data:
+                return ended - began
+            ended = now
+    raise LabError("tcpdump ended")
 
 
 def overhead(lab: Lab) -> int:

@@ -1,17 +1,21 @@
-# uplinks.sh INTERFACE HEADQUARTERS FIRST ITS_ROUTER SECOND ITS_ROUTER: lead the tunnel by the better of two uplinks.
-# Each round asks headquarters ten times by both. The first is used until it loses over a quarter; it ends with the tunnel.
-interface=$1 headquarters=$2 first=$3 first_router=$4 second=$5 second_router=$6
-lost() {
-	ping -q -c 10 -i 0.05 -W 1 -I "$1" "$headquarters" 2>/dev/null | sed -n 's/.*, \([0-9.]*\)% packet loss.*/\1/p'
+# uplinks.sh INTERFACE HEADQUARTERS UPLINK ITS_ROUTER UPLINK ITS_ROUTER: lead the tunnel by the better of two uplinks.
+# Each round asks headquarters ten times by both. An uplink costs its round trip in milliseconds, and 10 for each percent
+# it loses; the tunnel moves when the other costs less than half. It ends with the tunnel.
+interface=$1 headquarters=$2
+cost() {
+	ping -q -c 10 -i 0.05 -W 1 -I "$1" "$headquarters" 2>/dev/null | awk '
+		/packet loss/ { sub(/%.*/, ""); cost = 10 * $NF }
+		/^rtt/ { split($4, times, "/"); cost += times[1] }
+		END { printf "%d", NR ? cost : 1000 }'
 }
-used=
+used=$3 router=$4 other=$5 other_router=$6
+ip route replace "$headquarters" via "$router" dev "$used"
 while [ -e "/sys/class/net/$interface" ]; do
-	lost=$(lost "$first")
-	lost=${lost%.*}
-	if [ "${lost:-100}" -le 25 ]; then want=$first router=$first_router; else want=$second router=$second_router; fi
-	if [ "$want" != "$used" ]; then
-		ip route replace "$headquarters" via "$router" dev "$want"
-		used=$want
+	other_cost=$(cost "$other")
+	if [ $((2 * other_cost)) -lt "$(cost "$used")" ]; then
+		set -- "$used" "$router"
+		used=$other router=$other_router other=$1 other_router=$2
+		ip route replace "$headquarters" via "$router" dev "$used"
 	fi
 	sleep 0.5
 done

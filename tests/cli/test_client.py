@@ -12,8 +12,9 @@ from tests.cli.test_commands import wgpy
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.support.peers import WGPY, Wgpy, wait_for
+from wgpy.cli import main
 from wgpy.config.wgquick import parse
-from wgpy.keys import PrivateKey
+from wgpy.keys import PrivateKey, PublicKey
 
 GATEWAY = f"""\
 [Interface]
@@ -78,11 +79,56 @@ def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> 
     assert read.rstrip() == Path("carol.conf").read_text().rstrip()
 
 
+def test_clients_added_at_once_get_addresses_of_their_own(gateway: Path) -> None:
+    command = (*WGPY, "client", "--config", str(gateway), "add")
+    adding = [subprocess.Popen([*command, f"c{number}"], stdout=subprocess.DEVNULL) for number in range(6)]
+    assert [process.wait(60) for process in adding] == [0] * 6
+    listed = json.loads(client(gateway, "list", "--json").stdout)
+    assert {entry["name"] for entry in listed} == {f"c{number}" for number in range(6)}
+    assert {entry["allowed_ips"][0] for entry in listed} == {f"10.8.0.{number}/32" for number in range(2, 8)}
+
+
+@pytest.mark.parametrize("place", ["os.fsync", "os.link", "wgpy.cli.client.replace_text"])
+def test_an_interrupted_add_leaves_no_file(gateway: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    assert main(["client", "add", "alice", "--qr", "--config", str(gateway)]) == 130
+    assert gateway.read_text() == GATEWAY
+    assert [path.name for path in Path().iterdir()] == [gateway.name]
+
+
+def test_addresses_of_pools_that_overlap_differ(gateway: Path) -> None:
+    pools = ("--pool", "10.8.0.0/24", "--pool", "10.8.0.0/16")
+    said = json.loads(client(gateway, "add", "dan", *pools, "--json").stdout)
+    assert said["addresses"] == ["10.8.0.2/32", "10.8.0.3/32"]
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "says"),
+    [
+        (PublicKey(b"c" * 32), "10.8.0.9/32", "carol: new has its key"),
+        (PublicKey(b"n" * 32), "10.8.0.2/32", "carol: new has 10.8.0.2/32"),
+    ],
+)
+def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: PublicKey, address: str, says: str) -> None:
+    disabled = ["[Peer]", "# Name = carol", f"PublicKey = {PublicKey(b'c' * 32).base64()}", "AllowedIPs = 10.8.0.2/32"]
+    peer = f"[Peer]\n# Name = new\nPublicKey = {key.base64()}\nAllowedIPs = {address}\n"
+    before = GATEWAY + peer + "".join(f"#! {line}\n" for line in disabled)
+    gateway.write_text(before)
+    done = client(gateway, "enable", "carol")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert gateway.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
         (("add",), 2, "add needs a name"),
         (("add", "a b"), 1, "expected a name"),
+        (("add", ".."), 1, "expected a name"),
         (("add", "x", "--pool", "10.8.0.0/33"), 1, "--pool"),
         (("add", "x", "--pool", "10.8.0.1/32"), 1, "every address of the pool is taken"),
         (("add", "x", "--full", "--route", "10.0.0.0/8"), 2, "--full leaves nothing"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,7 +15,7 @@ from wgpy.config import clients
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import WgQuickFile, read_value
 from wgpy.daemon import uapi_client
-from wgpy.daemon.files import replace_text
+from wgpy.daemon.files import changing, replace_text, write_new
 from wgpy.errors import ConfigError, ControlError
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -54,16 +53,21 @@ def add(verbs: Any) -> None:
 
 
 def _client(arguments: argparse.Namespace) -> int:
-    interface, file = load(arguments.config)
     if arguments.action == "list":
         if arguments.name:
             arguments.wrong("list takes no name")
-        return _list(file, as_json=arguments.json)
+        return _list(load(arguments.config)[1], as_json=arguments.json)
     if not arguments.name:
         arguments.wrong(f"{arguments.action} needs a name")
+    if arguments.full and (arguments.split or arguments.route):
+        arguments.wrong("--full leaves nothing for --split or --route")
+    with changing(locate(arguments.config)[1]):
+        return _change(arguments)
+
+
+def _change(arguments: argparse.Namespace) -> int:
+    interface, file = load(arguments.config)
     if arguments.action == "add":
-        if arguments.full and (arguments.split or arguments.route):
-            arguments.wrong("--full leaves nothing for --split or --route")
         return _add(arguments, interface, file)
     change = {"remove": clients.remove, "enable": clients.enable, "disable": clients.disable}[arguments.action]
     changed = change(file, arguments.name)
@@ -113,7 +117,7 @@ def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile) -> in
     _write_new(made)
     try:
         replace_text(locate(arguments.config)[1], str(changed))
-    except ConfigError:
+    except BaseException:  # an interrupt as well
         for written in made:
             written.unlink()
         raise
@@ -168,13 +172,14 @@ def _write_new(files: dict[Path, bytes]) -> None:
     written: list[Path] = []
     try:
         for path, content in files.items():
-            with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                written.append(path)
-                file.write(content)
-    except OSError as error:
-        for path in written:
-            path.unlink()
-        raise ConfigError(f"{path}: {error.strerror}; nothing was changed") from error
+            write_new(path, content)
+            written.append(path)
+    except BaseException as error:  # an interrupt as well
+        for done in written:
+            done.unlink()
+        if isinstance(error, OSError):
+            raise ConfigError(f"{path}: {error.strerror}; nothing was changed") from error
+        raise
 
 
 def _apply(interface: str, file: WgQuickFile) -> bool:

@@ -48,7 +48,7 @@ def add(
     The pool is where the interface's own addresses are, unless it is given. Raises ConfigError: a name that is no
     interface's name or is taken, a key that is there already, a pool without a free address.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or not name.strip("."):
         raise ConfigError(
             f"{name!r}: expected a name of at most 15 letters, digits and _=+.-, for its file is NAME.conf"
         )
@@ -61,7 +61,9 @@ def add(
     if not pool:
         raise ConfigError("no pool of addresses: give --pool NETWORK, or [Interface] an Address with room beside it")
     taken = [network for client in present for network in client.peer.allowed_ips if network.prefixlen]
-    addresses = tuple(_free(network, file.config.addresses, taken) for network in pool)
+    addresses: tuple[Address, ...] = ()
+    for network in pool:
+        addresses += (_free(network, (*file.config.addresses, *addresses), taken),)
     peer = PeerConfig(
         public_key=key.public_key,
         preshared_key=psk,
@@ -91,10 +93,17 @@ def disable(file: WgQuickFile, name: str) -> WgQuickFile:
 
 
 def enable(file: WgQuickFile, name: str) -> WgQuickFile:
-    """The file with a client's section out of comments. Raises ConfigError."""
+    """The file with a client's section out of comments. Raises ConfigError, also if its place was taken meanwhile."""
     client = _find(file, name)
     if client.enabled:
         raise ConfigError(f"{name} is enabled already")
+    for other in file.config.peers:
+        if other.public_key == client.peer.public_key:
+            raise ConfigError(f"{name}: {other.name or 'another peer'} has its key")
+        if both := set(other.allowed_ips) & set(client.peer.allowed_ips):
+            raise ConfigError(
+                f"{name}: {other.name or 'another peer'} has {', '.join(map(str, sorted(both, key=str)))}"
+            )
     lines = list(file.lines)
     for first, last in _runs(lines):
         section = [_on(line) for line in lines[first:last]]

@@ -30,6 +30,7 @@ def draw(topology: Topology) -> str:
         *(_cable(topology, cable) for cable in topology.cables),
         *(_tunnel(topology, tunnel) for tunnel in topology.tunnels),
         *(_node(topology, node) for node in topology.nodes),
+        *(_label(topology, tunnel) for tunnel in topology.tunnels if tunnel.label),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -45,24 +46,50 @@ def _cable(topology: Topology, cable: Cable) -> str:
     return f'<line class="cable{poor}" x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"/>'
 
 
-def _tunnel(topology: Topology, tunnel: Tunnel) -> str:
-    """An arc beside the straight way, so that it shows behind what stands between its ends."""
+def _arc(topology: Topology, tunnel: Tunnel) -> tuple[tuple[float, float], ...]:
+    """A curve's two ends and, between them, the point that bends it: a way beside the straight one, so that it shows
+    behind what stands between its ends."""
     (x1, y1), (x2, y2) = _centre(topology.node(tunnel.a)), _centre(topology.node(tunnel.b))
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
-    bend = min(104, length / 4) if x2 >= x1 else -min(104, length / 4)
-    x, y = (x1 + x2) / 2 + bend * (y2 - y1) / length, (y1 + y2) / 2 - bend * (x2 - x1) / length
-    label = (
-        f'<text class="label" x="{(x1 + x2 + 2 * x) / 4:g}" y="{(y1 + y2 + 2 * y) / 4 - 5:g}">' if tunnel.label else ""
-    )
-    return f'<path class="tunnel" d="M{x1:g} {y1:g}Q{x:g} {y:g} {x2:g} {y2:g}"/>' + (
-        f"{label}{escape(tunnel.label)}</text>" if label else ""
-    )
+    same = [other for other in topology.tunnels if {other.a, other.b} == {tunnel.a, tunnel.b}]
+    side = 1 if (x2 >= x1) == (tunnel is same[0]) else -1  # a second tunnel goes by the other side
+    bend = side * min(104, length / 4)
+    middle = (x1 + x2) / 2 + bend * (y2 - y1) / length, (y1 + y2) / 2 - bend * (x2 - x1) / length
+    return (x1, y1), middle, (x2, y2)
+
+
+def _tunnel(topology: Topology, tunnel: Tunnel) -> str:
+    (x1, y1), (x, y), (x2, y2) = _arc(topology, tunnel)
+    return f'<path class="tunnel" d="M{x1:g} {y1:g}Q{x:g} {y:g} {x2:g} {y2:g}"/>'
+
+
+def _label(topology: Topology, tunnel: Tunnel) -> str:
+    """A tunnel's label above the curve, as near to its middle as no node stands."""
+    (x1, y1), (x, y), (x2, y2) = _arc(topology, tunnel)
+    places = []
+    for part in (0.5, 0.55, 0.45, 0.6, 0.4, 0.65, 0.35, 0.7, 0.3, 0.75, 0.25, 0.8, 0.2):
+        one, two, three = (1 - part) ** 2, 2 * part * (1 - part), part**2
+        places.append((one * x1 + two * x + three * x2, one * y1 + two * y + three * y2 - 7))
+    across, down = len(tunnel.label) * 3.3 + _BOX / 2, 12  # half of what a label and a node take
+    boxes = [(*_centre(node), _height(topology, node) / 2 + down) for node in topology.nodes]
+    free = [(a, b) for a, b in places if not any(abs(a - c) < across and abs(b - 4 - d) < h for c, d, h in boxes)]
+    at_x, at_y = (free or places)[0]
+    return f'<text class="label" x="{at_x:g}" y="{at_y:g}">{escape(tunnel.label)}</text>'
+
+
+def _small(topology: Topology, node: Node) -> list[str]:
+    """What stands below a node's name."""
+    addresses = [] if node.kind == "internet" else topology.addresses(node.name)
+    return [*([node.note] if node.note else []), *addresses]
+
+
+def _height(topology: Topology, node: Node) -> int:
+    return 26 + 14 * len(_small(topology, node))
 
 
 def _node(topology: Topology, node: Node) -> str:
     x, y = _centre(node)
-    small = [*([node.note] if node.note else []), *([] if node.kind == "internet" else topology.addresses(node.name))]
-    height = 26 + 14 * len(small)
+    small, height = _small(topology, node), _height(topology, node)
     top = y - height / 2
     radius = 26 if node.kind == "internet" else 6
     lines = [

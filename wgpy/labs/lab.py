@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
+from wgpy.daemon import uapi_client
+from wgpy.device.status import DeviceStatus
 from wgpy.errors import LabError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.labs import netns
@@ -98,6 +99,12 @@ class Lab:
     def address(self, node: str) -> str:
         """A node's address on its first cable."""
         return self.topology.addresses(node)[0].partition("/")[0]
+
+    def ask_at(self, node: str, server: str) -> None:
+        """Give a node a name server of its own, instead of this machine's."""
+        directory = netns.RESOLVER / self[node].name
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "resolv.conf").write_text(f"nameserver {server}\n")
 
     def quality(self, a: str, b: str, *, delay_ms: float = 0, loss: float = 0) -> None:
         """Make a poor line better or worse from now on."""
@@ -193,7 +200,7 @@ class Lab:
             )
         for name, (log, process) in started.items():
             with log:
-                if process.wait(30):
+                if process.wait(60):
                     log.seek(0)
                     raise LabError(f"wgpy up {name}.conf: {log.read()}")
 
@@ -201,11 +208,9 @@ class Lab:
         """Run `wgpy` in a node."""
         return self[node].run(*WGPY, *arguments, check=check, cwd=self.directory)
 
-    def status(self, node: str, name: str) -> dict[str, Any]:
-        """`wgpy show NAME --json` in a node."""
-        interface = self.interface(name)
-        status: dict[str, Any] = json.loads(self.wgpy(node, "show", interface, "--json"))
-        return status[interface]  # type: ignore[no-any-return]
+    def status(self, name: str) -> DeviceStatus:
+        """What `wgpy show` would say of NAME.conf's interface; sockets know no namespaces."""
+        return uapi_client.read(self.interface(name))
 
     def wireguard_go(self, node: str, name: str, *addresses: str, mtu: int = 1420) -> None:
         """Debian's wireguard-go in a node, configured by `wg setconf` with NAME.conf and by `ip`."""

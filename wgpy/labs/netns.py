@@ -52,7 +52,7 @@ class Namespace:
         delete(self.name)
         for process in self._processes:
             with process:  # closes its pipes, and waits
-                pass
+                process.kill()  # were it still on its way into the namespace
         self._processes.clear()
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from textwrap import shorten
 from typing import Any
 
 
@@ -21,9 +22,12 @@ class Check:
 
 
 def table(checks: Iterable[Check]) -> str:
-    """One row a check."""
+    """One row a check; of a long error its beginning, the rest was said when it happened."""
     rows = [("", "lab", "checked", "measured")]
-    rows += [("ok" if check.passed else "FAIL", check.lab, check.what, check.measured) for check in checks]
+    rows += [
+        ("ok" if check.passed else "FAIL", check.lab, check.what, shorten(check.measured, 100, placeholder=" …"))
+        for check in checks
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))

@@ -51,20 +51,22 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
 
 @dataclass(frozen=True, slots=True)
 class Pings:
-    """What one run of ping found: times in milliseconds, `gap` the longest in seconds without an answer."""
+    """What one run of ping found: times in milliseconds, `gap` the longest in seconds without an answer.
+
+    `missed` are those without an answer when a later one had it: what is under way in the end is not lost.
+    """
 
     sent: int
     received: int
+    missed: int
     median_ms: float
     gap: float
 
     def __bool__(self) -> bool:
         return self.received > 0
 
-    @property
-    def loss(self) -> float:
-        """From 0 to 1."""
-        return 1 - self.received / self.sent if self.sent else 1.0
+    def __str__(self) -> str:
+        return f"{self.received} of {self.sent}"
 
 
 _ANSWER: Final = re.compile(r"icmp_seq=(\d+) .*time=([0-9.]+) ms")
@@ -84,14 +86,14 @@ class Ping:
             self._process.send_signal(signal.SIGINT)
         said = self._process.communicate(timeout=30)[0]
         answers = {int(number): float(ms) for number, ms in _ANSWER.findall(said)}
-        counts = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+        counts = re.search(r"(\d+) packets transmitted", said)
         if counts is None:
             raise LabError(f"ping: {said}")
         times = sorted(answers.values())
         sent = int(counts[1])
-        unanswered = max(b - a - 1 for a, b in pairwise([0, *sorted(answers), sent + 1]))
-        gap = unanswered * self._interval
-        return Pings(sent, int(counts[2]), times[len(times) // 2] if times else 0.0, gap)
+        holes = [b - a - 1 for a, b in pairwise([0, *sorted(answers)])]
+        gap = max([*holes, sent - max(answers, default=0)]) * self._interval
+        return Pings(sent, len(answers), sum(holes), times[len(times) // 2] if times else 0.0, gap)
 
 
 def ping(source: Namespace, address: str, *options: str, count: int = 3, interval: float = 0.1) -> Pings:
@@ -121,8 +123,8 @@ def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
     start(server, sys.executable, "-c", _WEB, address, str(port), text)
 
 
-def fetch(client: Namespace, url: str, *options: str, seconds: float = 3) -> str:
-    """What is at a URL; nothing if it is not to be had in time."""
+def fetch(client: Namespace, url: str, *options: str, seconds: float = 20) -> str:
+    """What is at a URL; nothing if it is not to be had in time, of which what is there needs little."""
     return client.run("curl", "-s", "-m", str(seconds), *options, url, check=False)
 
 
@@ -134,7 +136,7 @@ def serve_names(server: Namespace, address: str, **names: str) -> None:
 
 def start(namespace: Namespace, *command: str) -> None:
     """Start a program that says "ready"; it ends with the lab. Raises LabError if it does not start."""
-    process = namespace.popen(*command, stdout=subprocess.PIPE)
+    process = namespace.popen(*command, stdout=subprocess.PIPE, start_new_session=True)  # Ctrl-C is for the lab
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
         raise LabError(f"{' '.join(command[:3])} did not start")
