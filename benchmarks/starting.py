@@ -67,12 +67,13 @@ def idle(plan: Plan) -> None:
         tunnels: list[Tunnel] = []
         for program in plan.programs():
             plan.attempt(f"{program.name}: idle", partial(_open, tunnels, cleanup, program))
+        ends = [through.pids() for through in tunnels]  # beforehand: to ask who serves an interface wakes who does
         time.sleep(SETTLING)
         for number in range(plan.rounds):
-            before = [sum(map(switches, through.pids())) for through in tunnels]
+            before = [sum(map(switches, pids)) for pids in ends]
             time.sleep(IDLE)
-            for through, count in zip(tunnels, before, strict=True):
-                if pids := through.pids():
+            for through, pids, count in zip(tunnels, ends, before, strict=True):
+                if pids:
                     wakeups = (sum(map(switches, pids)) - count) / IDLE / len(pids)
                     command = f"grep ctxt_switches /proc/PID/task/*/status, now and {IDLE:.0f} s later"
                     plan.add("wakeups", through.program.name, number, wakeups, command)

@@ -1,4 +1,4 @@
-"""Word of changes in a directory."""
+"""Word of a file's end."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from pathlib import Path
 import pytest
 
 from wgpy.daemon import watch
-from wgpy.daemon.watch import DirectoryWatch
+from wgpy.daemon.watch import FileWatch
 
 
-def test_each_change_is_told_and_nothing_else_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["unlink", "rename", "replace"])
+def test_an_end_is_told_and_nothing_else_is(tmp_path: Path, end: str) -> None:
     async def main() -> None:
-        old, new = tmp_path / "old", tmp_path / "new"
-        with DirectoryWatch(tmp_path) as directory:
-            for change in (lambda: old.write_text(""), lambda: old.rename(new), new.unlink):
-                waiting = asyncio.ensure_future(directory.changed())
-                await asyncio.sleep(0.02)
-                assert not waiting.done()
-                change()
-                await asyncio.wait_for(waiting, 10)
+        path, other = tmp_path / "file", tmp_path / "other"
+        path.touch()
+        with FileWatch(path) as watched:
+            waiting = asyncio.ensure_future(watched.changed())
+            other.touch()  # what happens beside it
+            path.read_text()
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            if end == "unlink":
+                path.unlink()
+            else:
+                path.rename(other) if end == "rename" else other.rename(path)
+            await asyncio.wait_for(waiting, 10)
 
     asyncio.run(main())
 
 
 def test_a_change_between_two_looks_is_not_missed(tmp_path: Path) -> None:
     async def main() -> None:
-        with DirectoryWatch(tmp_path) as directory:
-            (tmp_path / "early").touch()
-            await asyncio.wait_for(directory.changed(), 10)
+        path = tmp_path / "early"
+        path.touch()
+        with FileWatch(path) as watched:
+            path.unlink()
+            await asyncio.wait_for(watched.changed(), 10)
 
     asyncio.run(main())
 
@@ -38,7 +46,7 @@ def test_without_a_watch_one_looks_now_and_then(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(watch, "_WITHOUT", 0.01)
 
     async def main() -> None:
-        with DirectoryWatch(tmp_path / "missing") as directory:
-            await asyncio.wait_for(directory.changed(), 10)
+        with FileWatch(tmp_path / "missing") as watched:
+            await asyncio.wait_for(watched.changed(), 10)
 
     asyncio.run(main())

@@ -18,7 +18,7 @@ from typing import Final
 
 from wgpy.config.uapi import UapiError, format_applied, format_status, parse_apply, parse_set
 from wgpy.daemon.uapi_client import answers, socket_path
-from wgpy.daemon.watch import DirectoryWatch
+from wgpy.daemon.watch import FileWatch
 from wgpy.errors import ConfigError, ControlError, SocketError
 from wgpy.tunnel import Tunnel
 
@@ -66,8 +66,10 @@ class UapiServer:
 
     async def wait_removed(self) -> None:
         """Wait until somebody deletes the socket file or puts another in its place: a way to end the daemon."""
-        with DirectoryWatch(self._path.parent) as watch:
-            while self._own is None or _inode(self._path) == self._own:
+        if self._own is None:  # an inherited socket, whose file is out of sight
+            await asyncio.get_running_loop().create_future()
+        with FileWatch(self._path) as watch:
+            while _inode(self._path) == self._own:
                 await watch.changed()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Word of changes in a directory, by inotify(7), of which Python has nothing."""
+"""Word of a file's end, by inotify(7), of which Python has nothing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-_IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x40, 0x80, 0x100, 0x200  # linux/inotify.h
+_IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x4, 0x400, 0x800  # linux/inotify.h; ATTRIB: it has a link less
 _WITHOUT: Final = 1.0  # seconds; fs.inotify.max_user_instances is 128, or less
 _libc: Final = ctypes.CDLL(None)
 
 
-class DirectoryWatch:
-    """Tells that files of a directory came, went or were replaced."""
+class FileWatch:
+    """Tells that a file went, was replaced or was changed in its attributes.
 
-    def __init__(self, directory: Path) -> None:
+    Its directory is not watched: what comes and goes beside it would wake us.
+    """
+
+    def __init__(self, path: Path) -> None:
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        events = _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE
-        self._watches = self._fd >= 0 and _libc.inotify_add_watch(self._fd, os.fsencode(directory), events) >= 0
+        events = _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF
+        self._watches = self._fd >= 0 and _libc.inotify_add_watch(self._fd, os.fsencode(path), events) >= 0
 
     async def changed(self) -> None:
         """Wait for a change since the last one told; for a while, if this user may have no more watches."""
