@@ -26,7 +26,7 @@ LAYERS = [
     ["wgpy.tun.offload"],
     ["wgpy.device"],
     ["wgpy.config"],
-    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.namespace.syscalls", "wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.tunnel", "wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace"],

@@ -20,6 +20,7 @@ from typing import Final, Self
 from wgpy.burst import Burst, Cuts
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
+from wgpy.net.elsewhere import open_socket
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags
 from wgpy.tun.offload import (
     GSO_NONE,
@@ -40,6 +41,7 @@ from wgpy.tun.offload import (
 _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNGETDEVNETNS: Final = 0x54E3
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
 _IFF_UP: Final = 0x1
@@ -59,6 +61,8 @@ log = logging.getLogger("wgpy.tun")
 class LinuxTun:
     """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date.
 
+    `is_elsewhere`: whether `link` last found it in another network namespace than ours.
+
     `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
     the queue was "full", or the kernel "refused" them.
     """
@@ -67,6 +71,7 @@ class LinuxTun:
         """Use `open` or `adopt`."""
         self.name = name
         self.mtu = _mtu_of(name)
+        self.is_elsewhere = False
         self.drops: Counter[str] = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
@@ -234,7 +239,7 @@ class LinuxTun:
         return TunError(f"the interface went away ({error.strerror})")
 
     def link(self) -> tuple[bool, int] | None:
-        """Whether the interface is up, and its MTU in bytes; None if it is in another network namespace.
+        """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
 
         Raises TunError when it went away.
         """
@@ -242,13 +247,31 @@ class LinuxTun:
             encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))  # it may be renamed
         except OSError as error:
             raise self._gone(error) from error
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        beside = self._beside()
+        self.is_elsewhere = beside is not None
+        with beside or socket.socket(*_CONTROL) as sock:
             try:
                 _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
                 _, mtu = _ifreq_mtu.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(encoded, 0)))
             except OSError:
                 return None
         return bool(flags & _IFF_UP), mtu
+
+    def _beside(self) -> socket.socket | None:
+        """A socket in the network namespace the interface was moved to; None if it is in ours, or we may not go there.
+
+        Not to be kept open: the namespace would live as long.
+        """
+        try:
+            namespace = ioctl(self._fd, _TUNGETDEVNETNS)
+        except OSError:  # without CAP_NET_ADMIN; or before Linux 5.2
+            return None
+        try:
+            return open_socket(namespace, *_CONTROL)
+        except OSError:
+            return None
+        finally:
+            os.close(namespace)
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Have the loop call `callback` while there is something to read."""
@@ -277,6 +300,7 @@ class LinuxTun:
             self._fd = -1
 
 
+_CONTROL: Final = (socket.AF_INET, socket.SOCK_DGRAM)
 _NO_OFFLOAD: Final = VnetHeader()
 _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
 
