@@ -165,7 +165,7 @@ def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
     assert [run(*command.split()) for command in surroundings] == before
 
 
-def test_it_follows_its_interface_into_another_namespace(bare: Bare) -> None:
+def test_20_it_follows_its_interface_into_another_namespace(bare: Bare) -> None:
     """As for wireguard.com/netns: sockets stay, the interface goes where programs are that shall use nothing else.
 
     The kernel's scenario 20: when that namespace is deleted, nothing keeps it, nor the daemon.

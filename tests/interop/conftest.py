@@ -104,9 +104,15 @@ def kernel_ends() -> Iterator[tuple[Namespace, Namespace]]:
 
 @contextmanager
 def kernel_cable(ends: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[Cable]:
-    """wgpy's end on the left, the kernel's on the right, with the same addresses as `cable`."""
+    """wgpy's end on the left, the kernel's on the right, with the same addresses as `cable`; as new for each test."""
+    ours, _ = ends
+    ours.run("nft", "flush", "ruleset")
+    for family in ("-4", "-6"):
+        ours.run("ip", family, "rule", "flush")
+        ours.run("ip", family, "rule", "add", "priority", "32766", "table", "main")
     for namespace, addresses in zip(ends, zip(OUTER4, OUTER6, strict=True), strict=True):
         namespace.run("ip", "address", "flush", "dev", CARD)
+        namespace.run("ip", "link", "set", CARD, "down")  # and with it routes
         namespace.run("ip", "link", "set", CARD, "up")
         namespace.run("ip", "address", "add", f"{addresses[0]}/24", "dev", CARD)
         namespace.run("ip", "address", "add", f"{addresses[1]}/64", "dev", CARD, "nodad")
