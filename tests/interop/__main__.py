@@ -35,6 +35,7 @@ class Results:
 
     def __init__(self) -> None:
         self.outcomes: dict[str, dict[str, list[bool]]] = {}
+        self.refusals: dict[tuple[str, str], str] = {}  # why a test makes no sense with a program
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", report.nodeid)
@@ -42,6 +43,10 @@ class Results:
             return
         words = re.split(r"-(?!go)", match[2] or "")
         program = next((program for program in PROGRAMS if program in words), "wgpy")
+        if report.skipped:
+            self.refusals[match[1], program] = report.longrepr[2].removeprefix("Skipped: ")  # type: ignore[index]
+            self.outcomes.setdefault(match[1], {})
+            return
         self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(report.passed)
 
 
@@ -50,8 +55,14 @@ def table(results: Results) -> str:
     present = [program for program in PROGRAMS if any(program in found for found in results.outcomes.values())]
     lines = ["| scenario |" + "".join(f" {version(program)} |" for program in present), "|---|" + "---|" * len(present)]
     for name, by_program in sorted(results.outcomes.items(), key=lambda row: _number(row[0])):
-        cells = (_cell(by_program.get(program, [])) for program in present)
+        cells = (
+            "cannot" if (name, program) in results.refusals else _cell(by_program.get(program, []))
+            for program in present
+        )
         lines.append(f"| {name.replace('_', ' ')} |" + "".join(f" {cell} |" for cell in cells))
+    if results.refusals:
+        reasons = sorted(set(results.refusals.values()))
+        lines += ["", f"Where it says cannot, wireguard-go on our side fares no better: {'; '.join(reasons)}."]
     return "\n".join(lines)
 
 

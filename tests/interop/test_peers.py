@@ -83,7 +83,7 @@ def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
     cable.cleanup.callback(ours.close)
     said = cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "1", cable.right.inner4, check=False)
     assert "100% packet loss" in said
-    assert theirs.wg("latest-handshakes").split()[1] == "0"
+    assert theirs.wg("latest-handshakes").split()[1] == "0" or not theirs.confirms_handshakes
     assert ours.status()["peers"][0]["latest_handshake"] is None
 
 

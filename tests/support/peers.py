@@ -118,6 +118,7 @@ class StockTools(ABC):
     """Somebody else's interface, configured by `wg setconf` and `ip`."""
 
     counts_datagrams: ClassVar[bool] = True  # its transfer counters are those of the kernel: all UDP payload
+    confirms_handshakes: ClassVar[bool] = True  # it tells of a handshake when its peer has shown to have the keys
 
     def __init__(self, side: Side, *peers: str, mtu: int = 1420) -> None:
         self.side = side
@@ -190,6 +191,7 @@ class GotaTun(Userspace):
     """As of: cargo install gotatun-cli"""
 
     counts_datagrams = False
+    confirms_handshakes = False
     command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
 
 
