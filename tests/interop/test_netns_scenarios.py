@@ -68,7 +68,7 @@ class Link:
     def ping(self, *options: str, source: Side | None = None, check: bool = True) -> str:
         here = source or self.left
         there = self.right if here is self.left else self.left
-        return here.namespace.run("ping", "-W", "2", *options, there.inner4, check=check)
+        return here.namespace.run("ping", "-W", "5", *options, there.inner4, check=check)
 
     def handshaken(self, side: Side) -> bool:
         return not self.wg(side, "latest-handshakes").endswith("\t0")
@@ -77,6 +77,10 @@ class Link:
         """Received and sent, bytes, as `wg` tells; in the end all that was sent has arrived."""
         _, received, sent = self.wg(side, "transfer").split()
         return int(received), int(sent)
+
+
+def answered(side: Side, *options: str) -> bool:
+    return "1 received" in side.namespace.run("ping", "-c", "1", "-W", "5", *options, check=False)
 
 
 @pytest.fixture(params=["wgpy", *programs()])
@@ -117,9 +121,8 @@ def test_2_packets_of_34736_bytes(cable: Cable, program: str, outer: str, below:
     left, right = cable.left, cable.right
     for here, there in ((left, right), (right, left)):
         for address, payload in ((there.inner4, 34708), (there.inner6, 34688)):
-            ping = ("ping", "-c", "1", "-W", "5", "-M", "do", "-s", str(payload), address)
-            answered = partial(here.namespace.run, *ping, check=False)  # boringtun looks for its MTU now and then
-            assert wait_for(lambda: "1 received" in answered(), 30)
+            options = ("-M", "do", "-s", str(payload), address)
+            assert wait_for(partial(answered, here, *options), 30), "boringtun looks for its MTU now and then"
     for address, way in ((left.inner4, ()), (left.inner6, ("-R",))):
         through = partial(iperf3, right.namespace, left.namespace, address, *way)
         tcp = through("-n", "2M", "-P", "2", "-w", "128K")
