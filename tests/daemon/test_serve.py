@@ -87,7 +87,7 @@ def test_the_foreground(bare: Bare, options: list[str]) -> None:
     assert wait_for(bare.socket.exists)
     assert process.poll() is None
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not bare.exists()
 
 
@@ -117,7 +117,7 @@ os.execv(sys.executable, [sys.executable, "-m", "wgpy", "-f", "{bare.name}"])
     assert wait_for(bare.socket.exists)
     assert f"interface: {bare.name}" in bare.run("wg", "show", bare.name)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not bare.exists()
 
 

@@ -20,7 +20,7 @@ def test_each_change_is_told_and_nothing_else_is(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
                 assert not waiting.done()
                 change()
-                await asyncio.wait_for(waiting, 10)
+                await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())
 

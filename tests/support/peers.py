@@ -165,7 +165,7 @@ class Userspace(StockTools):
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 class WireguardGo(Userspace):
@@ -207,4 +207,4 @@ def capture(namespace: Namespace, interface: str, expression: str) -> Iterator[l
     yield lines
     time.sleep(0.3)  # what is under way
     recorder.terminate()
-    lines += filter(None, recorder.communicate(timeout=10)[0].splitlines())
+    lines += filter(None, recorder.communicate(timeout=60)[0].splitlines())
