@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -160,12 +162,17 @@ class Userspace(StockTools):
         name = self.side.name
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "WG_LOG_LEVEL": "error"}
         self.process = self.side.namespace.popen(*self.command, "-f", name, env=environment)
-        socket = Path(f"/var/run/wireguard/{name}.sock")
-        assert wait_for(socket.exists), f"{self.command[0]} did not start"
+        assert wait_for(partial(_answers, name)), f"{self.command[0]} did not start"
 
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+
+def _answers(name: str) -> bool:
+    """Whether somebody listens to `wg`; a socket's file may be there before that, and after."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(f"/var/run/wireguard/{name}.sock") == 0
 
 
 class WireguardGo(Userspace):
