@@ -34,7 +34,7 @@ LAYERS = [
         "wgpy.config.services",
         "wgpy.config.uapi",
     ],
-    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.namespace.syscalls", "wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.tunnel", "wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace", "wgpy.control"],

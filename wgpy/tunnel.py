@@ -51,6 +51,8 @@ class Tun(Protocol):
 
     def read(self) -> Burst | None: ...
     def write(self, burst: Burst) -> None: ...
+    @property
+    def is_elsewhere(self) -> bool: ...
     def link(self) -> tuple[bool, int] | None: ...
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None: ...
     def stop_reading(self) -> None: ...
@@ -207,7 +209,7 @@ class Tunnel:
     def follow_link(self) -> None:
         """From now on go up and down with the interface, take over its MTU, and let new routes choose source addresses.
 
-        An interface that was moved to another network namespace is taken to be as it was last.
+        It is followed into another network namespace, too; where that is not permitted, it is taken to be as it was.
         """
         self._monitor = Monitor(self._loop, self._link_changed)
         self._link_changed()
@@ -218,6 +220,8 @@ class Tunnel:
             self._udp.forget_refusals()
         try:
             link = self._tun.link()
+            if self._monitor and self._monitor.listen_elsewhere(wanted=self._tun.is_elsewhere):
+                link = self._tun.link()  # it may have changed before we listened
         except TunError as error:
             self._fail(error)
             return

@@ -59,7 +59,7 @@ def test_what_is_added_and_taken_away_is_applied_while_traffic_passes(cable: Cab
     for step in ("syncconf", "address delete 10.77.0.1/24", "route delete 172.16.0.0/12"):
         assert step in said
     assert OTHER not in run("wg", "show", name, "peers")
-    report, _ = pinging.communicate(timeout=20)
+    report, _ = pinging.communicate(timeout=60)
     assert " 0% packet loss" in report
     assert theirs.wg("latest-handshakes") == handshake
 

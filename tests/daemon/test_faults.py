@@ -38,7 +38,7 @@ class End:
         self.daemon = Wgpy(self.side, self.directory, peer_section(self.other))
         self.pid = serving_pid(self.side.name)
 
-    def reaches(self, seconds: int = 5) -> bool:
+    def reaches(self, seconds: int = 30) -> bool:
         """Whether a ping is answered within so many seconds."""
         ping = ("ping", "-c1", "-i0.2", f"-w{seconds}", self.other.inner4)
         return ", 0 received" not in self.side.namespace.run(*ping, check=False)
@@ -86,7 +86,7 @@ def pinging(end: End) -> Iterator[list[str]]:
     process = end.side.namespace.popen("ping", "-i0.1", end.other.inner4, stdout=-1)
     yield said
     process.send_signal(signal.SIGINT)
-    said.append(process.communicate(timeout=10)[0])
+    said.append(process.communicate(timeout=60)[0])
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -22,7 +22,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
     name = f"@wgpy-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(name.replace("@", "\0"))
-        sock.settimeout(10)
+        sock.settimeout(60)
         yield sock, name
 
 
@@ -95,7 +95,7 @@ def test_who_is_not_watched_says_nothing() -> None:
 def test_the_daemon_is_ready_when_all_is_done_and_lives_till_it_stops(tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # an abstract one is of one network namespace
     sock.bind(str(tmp_path / "notify"))
-    sock.settimeout(10)
+    sock.settimeout(60)
     name, witness = fresh_name(), tmp_path / "witness"
     config = tmp_path / f"{name}.conf"
     config.touch(mode=0o600)
@@ -115,6 +115,6 @@ def test_the_daemon_is_ready_when_all_is_done_and_lives_till_it_stops(tmp_path: 
         process.terminate()
         while said[-1] != b"STOPPING=1":
             said.append(sock.recv(100))
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert witness.read_text() == "up-\ndown\n"
     assert set(said) == {b"READY=1", b"WATCHDOG=1", b"STOPPING=1"}

@@ -119,7 +119,7 @@ def test_wireshark_decrypts_a_capture_by_the_key_log(cable: Cable, preshared: bo
     cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "5", cable.right.inner4)
     assert wait_for(lambda: capture.stat().st_size > 900)
     recorder.terminate()
-    recorder.wait(10)
+    recorder.wait(60)
     assert keys.stat().st_mode & 0o777 == 0o600
     tshark = [
         "tshark",

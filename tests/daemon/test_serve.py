@@ -88,7 +88,7 @@ def test_the_foreground(bare: Bare, options: list[str]) -> None:
     assert wait_for(bare.socket.exists)
     assert process.poll() is None
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not bare.exists()
 
 
@@ -143,7 +143,7 @@ os.execv(sys.executable, [sys.executable, "-m", "wgpy", "-f", "{bare.name}"])
     assert wait_for(bare.socket.exists)
     assert f"interface: {bare.name}" in bare.run("wg", "show", bare.name)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not bare.exists()
 
 
@@ -189,3 +189,25 @@ def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
     run("wg-quick", "down", str(path))
     assert wait_for(lambda: not Path(f"/var/run/wireguard/{left.name}.sock").exists())
     assert [run(*command.split()) for command in surroundings] == before
+
+
+def test_20_it_follows_its_interface_into_another_namespace(bare: Bare) -> None:
+    """As for wireguard.com/netns: sockets stay, the interface goes where programs are that shall use nothing else.
+
+    The kernel's scenario 20: when that namespace is deleted, nothing keeps it, nor the daemon.
+    """
+    bare.run(*WGPY, bare.name)
+    pid = serving_pid(bare.name)
+    with Namespace() as inside:
+        bare.run("ip", "link", "set", bare.name, "netns", inside.name)
+        for _ in range(2):
+            inside.run("ip", "link", "set", bare.name, "mtu", "1300", "up")
+            assert wait_for(bare.listens)
+            inside.run("ip", "link", "set", bare.name, "down")
+            assert wait_for(lambda: not bare.listens())
+        inside.run("ip", "link", "set", bare.name, "netns", bare.namespace.name)
+        bare.run("ip", "link", "set", bare.name, "up")
+        assert wait_for(bare.listens)
+        bare.run("ip", "link", "set", bare.name, "netns", inside.name)
+        assert wait_for(lambda: not bare.listens())
+    assert wait_for(lambda: not bare.socket.exists() and not Path(f"/proc/{pid}").exists())

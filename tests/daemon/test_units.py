@@ -67,5 +67,5 @@ AllowedIPs = 0.0.0.0/0, ::/0
         assert namespace.run("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv4.conf.all.src_valid_mark") == "1\n1\n"
         assert "suppress_prefixlength" in namespace.run("ip", "rule")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert namespace.run("nft", "list", "tables") == ""

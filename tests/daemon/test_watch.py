@@ -26,7 +26,7 @@ def test_an_end_is_told_and_nothing_else_is(tmp_path: Path, end: str) -> None:
                 path.unlink()
             else:
                 path.rename(other) if end == "rename" else other.rename(path)
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())
 

@@ -18,13 +18,15 @@ from wgpy import __version__
 
 RECORD: Final = Path("docs/interop.md")
 PROGRAMS: Final = ("kernel", *DAEMONS, "wgpy")
-_MODULES: Final = ("tests/interop/test_peers.py", "tests/interop/test_netns_scenarios.py")
+_MODULES: Final = "tests/interop"
+_FOLLOWED: Final = "tests/daemon/test_serve.py::test_20_it_follows_its_interface_into_another_namespace"
 _INTRODUCTION: Final = """\
 # Who wgpy was tested against
 
 Written by `make interop`. wgpy stands on one side, and on the other the Linux kernel's own WireGuard, wireguard-go
 (Debian's and the current one), boringtun, gotatun, or wgpy; those that were installed. The numbered scenarios are
-those of the kernel's `tools/testing/selftests/wireguard/netns.sh`.
+those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. What concerns our end alone, under the stock `wg` or
+a flood, is in wgpy's column.
 """
 
 
@@ -33,12 +35,18 @@ class Results:
 
     def __init__(self) -> None:
         self.outcomes: dict[str, dict[str, list[bool]]] = {}
+        self.refusals: dict[tuple[str, str], str] = {}  # why a test makes no sense with a program
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        match = re.fullmatch(r".*::test_(\w+)\[(.*)\]", report.nodeid)
+        match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", report.nodeid)
         if match is None or (report.when != "call" and report.passed):
             return
-        program = next(program for program in PROGRAMS if program in match[2])
+        words = re.split(r"-(?!go)", match[2] or "")
+        program = next((program for program in PROGRAMS if program in words), "wgpy")
+        if report.skipped:
+            self.refusals[match[1], program] = report.longrepr[2].removeprefix("Skipped: ")  # type: ignore[index]
+            self.outcomes.setdefault(match[1], {})
+            return
         self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(report.passed)
 
 
@@ -46,10 +54,22 @@ def table(results: Results) -> str:
     """The record, in Markdown: a row for each scenario, how often it passed, and nothing where it does not apply."""
     present = [program for program in PROGRAMS if any(program in found for found in results.outcomes.values())]
     lines = ["| scenario |" + "".join(f" {version(program)} |" for program in present), "|---|" + "---|" * len(present)]
-    for name, by_program in results.outcomes.items():
-        cells = (_cell(by_program.get(program, [])) for program in present)
+    for name, by_program in sorted(results.outcomes.items(), key=lambda row: _number(row[0])):
+        cells = (
+            "cannot" if (name, program) in results.refusals else _cell(by_program.get(program, []))
+            for program in present
+        )
         lines.append(f"| {name.replace('_', ' ')} |" + "".join(f" {cell} |" for cell in cells))
+    if results.refusals:
+        reasons = sorted(set(results.refusals.values()))
+        lines += ["", f"Where it says cannot, wireguard-go on our side fares no better: {'; '.join(reasons)}."]
     return "\n".join(lines)
+
+
+def _number(name: str) -> int:
+    """The kernel's of a scenario; those it does not have come first."""
+    word = name.partition("_")[0]
+    return int(word) if word.isdecimal() else 0
 
 
 def _cell(passed: list[bool]) -> str:
@@ -88,7 +108,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["WGPY_INTEROP"] = "1"
     results = Results()
-    status = pytest.main(["-q", *_MODULES], plugins=[results])
+    status = pytest.main(["-q", _MODULES, _FOLLOWED], plugins=[results])
     record = table(results)
     print(record)
     if arguments.write:

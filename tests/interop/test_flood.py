@@ -57,7 +57,7 @@ class Siege:
         yield
         assert process.poll() is None
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
     def dropped(self) -> int:
         return sum(sum(drops.values()) for drops in self.a.drops())

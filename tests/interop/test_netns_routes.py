@@ -18,8 +18,6 @@ from tests.support.peers import Side, Wgpy, capture, wait_for
 
 pytestmark = pytest.mark.root
 
-only_ours: Final = pytest.mark.parametrize("program", ["wgpy"], indirect=True)
-
 
 @pytest.fixture(params=["wgpy", *programs()])
 def program(request: pytest.FixtureRequest) -> str:
@@ -58,7 +56,6 @@ def test_3_padding_ends_at_an_mtu(cable: Cable, program: str) -> None:
     assert wait_for(lambda: sizes()[0] == {1331})
 
 
-@only_ours
 def test_10_a_socket_bound_to_the_tunnel_and_a_mark_that_changes_the_route(cable: Cable, program: str) -> None:
     """As `ping -I`; and with a mark set on the way out, for which the kernel looks for another route."""
     link = Link(cable, program)
@@ -72,13 +69,13 @@ def test_10_a_socket_bound_to_the_tunnel_and_a_mark_that_changes_the_route(cable
         left.run("ping", "-c", "1", "-W", "5", "-I", link.left.name, address)
 
 
-@only_ours
 def test_11_a_peer_within_a_peer_and_one_whose_endpoint_lies_within_itself(cable: Cable, program: str) -> None:
     """Two layers of one interface's own; then a peer that is to be reached through itself, which leads nowhere."""
     link = Link(cable, program)
     left, right = link.left, link.right
     onion = Side(right.namespace, right.inner4, "10.7.0.2", "fd07::2", port=5)
-    core = Wgpy(onion, cable.directory, f"[Peer]\nPublicKey = {left.public_key.base64()}\nAllowedIPs = 10.7.0.1/32")
+    section = f"[Peer]\nPublicKey = {left.public_key.base64()}\nAllowedIPs = 10.7.0.1/32"
+    core = Wgpy(onion, cable.directory, section) if program == "wgpy" else cable.theirs(onion, section)
     cable.cleanup.callback(core.close)
     left.namespace.run("ip", "address", "add", "10.7.0.1/24", "dev", left.name)
     key = onion.public_key.base64()
@@ -94,7 +91,6 @@ def test_11_a_peer_within_a_peer_and_one_whose_endpoint_lies_within_itself(cable
     left.namespace.run(*peer, "remove")
 
 
-@pytest.mark.parametrize("program", [name for name in ("wgpy", *programs()) if name != "kernel"], indirect=True)
 def test_12_a_mark_keeps_the_tunnels_own_packets_out_of_it(cable: Cable, program: str) -> None:
     """Policy routing as wg-quick's, by hand, beside a default route of IPv6: a hundred pings a family."""
     link = Link(cable, program)
@@ -117,7 +113,6 @@ def test_12_a_mark_keeps_the_tunnels_own_packets_out_of_it(cable: Cable, program
     assert link.wg(left, "endpoints").split()[1] == right.endpoint
 
 
-@only_ours
 @pytest.mark.parametrize("version", [4, 6])
 def test_13_who_is_routed_into_the_tunnel_is_told_that_there_is_no_way(
     cable: Cable, program: str, version: int

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.interop.conftest import Cable, programs
-from tests.support.peers import WGPY, StockTools, Wgpy, iperf3, peer_section, wait_for
+from tests.support.peers import WGPY, Side, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
@@ -83,34 +83,44 @@ def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
     cable.cleanup.callback(ours.close)
     said = cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "1", cable.right.inner4, check=False)
     assert "100% packet loss" in said
-    assert theirs.wg("latest-handshakes").split()[1] == "0"
+    assert theirs.wg("latest-handshakes").split()[1] == "0" or not theirs.confirms_handshakes
     assert ours.status()["peers"][0]["latest_handshake"] is None
 
 
-def test_they_roam_and_we_follow(cable: Cable) -> None:
-    """Scenario 4 of the kernel's netns.sh; and the other way round in the next."""
+def move(side: Side, version: int) -> str:
+    """Another outer address for the one it has; as it stands in an endpoint."""
+    old, new, length = (side.outer, "192.0.2.77", 24) if version == 4 else (side.outer, "2001:db8::77", 64)
+    nodad = () if version == 4 else ("nodad",)
+    add = ("ip", "address", "add", f"{new}/{length}", "dev", "veth0", *nodad)
+    side.namespace.run(*add)
+    side.namespace.run("ip", "address", "delete", f"{old}/{length}", "dev", "veth0")
+    side.namespace.run(*add, check=False)  # for an IPv4 address may go with the one it was second to
+    return new if version == 4 else f"[{new}]"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_4_they_roam_and_we_follow(cable: Cable, version: int) -> None:
+    if version == 6:
+        cable.over_ipv6()
     ours, theirs = bring_up(cable)
     ping_both_ways(cable)
-    namespace, name = cable.right.namespace, cable.right.name
-    namespace.run("ip", "address", "add", "192.0.2.77/24", "dev", "veth0")
-    namespace.run("ip", "address", "delete", "192.0.2.2/24", "dev", "veth0")
-    namespace.run("ip", "address", "add", "192.0.2.77/24", "dev", "veth0", check=False)
-    namespace.run("wg", "set", name, "listen-port", "9999")
-    namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
-    assert ours.status()["peers"][0]["endpoint"] == "192.0.2.77:9999"
+    host = move(cable.right, version)
+    cable.right.namespace.run("wg", "set", cable.right.name, "listen-port", "9999")
+    cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
+    assert ours.status()["peers"][0]["endpoint"] == f"{host}:9999"
     cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
     assert theirs.wg("endpoints").split()[1] == cable.left.endpoint
 
 
-def test_we_roam_and_they_follow(cable: Cable) -> None:
+@pytest.mark.parametrize("version", [4, 6])
+def test_4_we_roam_and_they_follow(cable: Cable, version: int) -> None:
+    if version == 6:
+        cable.over_ipv6()
     ours, theirs = bring_up(cable)
     ping_both_ways(cable)
-    namespace = cable.left.namespace
-    namespace.run("ip", "address", "add", "192.0.2.66/24", "dev", "veth0")
-    namespace.run("ip", "address", "delete", "192.0.2.1/24", "dev", "veth0")
-    namespace.run("ip", "address", "add", "192.0.2.66/24", "dev", "veth0", check=False)
-    namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
-    assert theirs.wg("endpoints").split()[1] == "192.0.2.66:51820"
+    host = move(cable.left, version)
+    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert theirs.wg("endpoints").split()[1] == f"{host}:51820"
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner6)
     assert ours.status()["peers"][0]["rx_bytes"] > 0
 

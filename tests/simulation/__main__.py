@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from itertools import count
+from traceback import format_exception
 
 from tests.simulation.life import Life
 
@@ -24,8 +25,9 @@ def main() -> int:
         life = Life(seed)
         try:
             life.live(arguments.hours)
-        except AssertionError as breach:
-            print(f"seed {seed}: after {life.world.now:.3f} s: {breach}")
+        except Exception as breach:  # an invariant, or that nothing a peer sends makes a device raise
+            what = str(breach) if isinstance(breach, AssertionError) else "".join(format_exception(breach))
+            print(f"seed {seed}: at {life.world.now:.3f} s: {what}")
             print(f"again: python -m tests.simulation --seed {seed} --hours {arguments.hours:g}")
             return 1
         told += arguments.hours

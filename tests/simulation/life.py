@@ -1,4 +1,4 @@
-"""Two clients and a server over hours, to whom all happens that happens: from one seed, and the same each time.
+"""Some clients and a server over hours, to whom all happens that happens: from one seed, and the same each time.
 
 Links lose, repeat, reorder, corrupt and shorten; networks part; clients move; clocks step back; hosts sleep and start
 anew. `Witness` looks at everything, after every event. A breach is an AssertionError.
@@ -7,6 +7,7 @@ anew. `Witness` looks at everything, after every event. A breach is an Assertion
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Final
@@ -83,6 +84,8 @@ class Witness:
             sessions += len(keypairs) + (peer.handshake is not None)
             demand(sum(map(len, peer.staged)) <= MAX_STAGED_PACKETS, f"{host.name} stages too much")
         demand(len(host.device._interface.indices) == sessions, f"{host.name} has indices that stand for nothing")
+        deadlines = len(host.device._deadlines)
+        demand(deadlines <= 2 * len(host.device._peers) + 64, f"{host.name} has {deadlines} deadlines to wait for")
 
 
 class Life:
@@ -92,13 +95,14 @@ class Life:
         self.seed = seed
         self.world = World(seed)
         self.random = self.world.random
-        self.hosts = [self.world.host(name) for name in ("server", "one", "two")]
+        names = ("server", "one", "two", "three", "four", "five")
+        self.hosts = [self.world.host(name) for name in names[: 3 + seed % 4]]
         self.server, *self.clients = self.hosts
         for client in self.clients:
             self.world.introduce(client, self.server, one_way=True)
         self.witness = Witness(self.world, self.hosts)
         self.sent = 0
-        self.spoofed = 0
+        self.happened: Counter[str] = Counter()
 
     @property
     def digest(self) -> int:
@@ -121,6 +125,7 @@ class Life:
         while self.world.now < end:
             self.pass_time(self.random.expovariate(1 / BETWEEN))
             (act,) = self.random.choices(acts, weights)
+            self.happened[act.__name__] += 1
             act()
 
     def pass_time(self, seconds: float) -> None:
@@ -159,7 +164,6 @@ class Life:
         """A client pretends to be the other; the server must not believe it."""
         liar, other = self.random.sample(self.clients, 2)
         if not liar.asleep:
-            self.spoofed += 1
             self.world.inject(liar, ipv4_packet(other.inner, self.server.inner, b"spoofed"))
 
     def bad_network(self) -> None:

@@ -14,9 +14,11 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
     RESPONSE_SIZE,
+    TRANSPORT_OVERHEAD,
 )
 
 SIZES = {MESSAGE_INITIATION: INITIATION_SIZE, MESSAGE_RESPONSE: RESPONSE_SIZE, MESSAGE_COOKIE_REPLY: COOKIE_REPLY_SIZE}
+RECEIVERS = {MESSAGE_RESPONSE: slice(8, 12), MESSAGE_COOKIE_REPLY: slice(4, 8)}
 SECRET = b"attack at dawn, bring the red umbrella"
 
 
@@ -37,8 +39,10 @@ class Eve:
         if seen.kind == MESSAGE_TRANSPORT:
             self.look_at_data(seen)
             return
-        assert len(datagram) == SIZES[seen.kind]
+        assert len(datagram) == SIZES.get(seen.kind), "handshake messages have lengths of their own"
         assert seen.traffic_class == (0 if seen.kind == MESSAGE_COOKIE_REPLY else HANDSHAKE_TRAFFIC_CLASS)
+        if seen.kind in RECEIVERS:
+            assert datagram[RECEIVERS[seen.kind]] in self.indices, "the receiver's index is one it has told"
         if seen.kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE):
             start = 8 if seen.kind == MESSAGE_INITIATION else 12
             for what, known in ((datagram[start : start + 32], self.ephemerals), (datagram[4:8], self.indices)):
@@ -47,6 +51,8 @@ class Eve:
 
     def look_at_data(self, seen: Seen) -> None:
         assert len(seen.datagram) % 16 == 0, "lengths are rounded"
+        assert len(seen.datagram) >= TRANSPORT_OVERHEAD, "there is room for a header and a tag"
+        assert seen.datagram[4:8] in self.indices, "the receiver's index is one it has told"
         assert seen.traffic_class < 4, "nothing of the inner traffic class but ECN"
         index, counter = unpack_from("<IQ", seen.datagram, 4)
         assert counter == self.counters.get(index, -1) + 1, "counters count, so a nonce is used once"

@@ -28,5 +28,5 @@ done | awk '!seen[$0]++' >"$root/modules"
 while read -r module; do cp "$modules/$module" "$root/bin/"; done <"$root/modules"
 
 cp "${0%/*}/guest.sh" "$root/init"
-(cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$output.part"
-mv "$output.part" "$output"
+(cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$output.$$"
+mv "$output.$$" "$output"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
@@ -118,6 +120,7 @@ class StockTools(ABC):
     """Somebody else's interface, configured by `wg setconf` and `ip`."""
 
     counts_datagrams: ClassVar[bool] = True  # its transfer counters are those of the kernel: all UDP payload
+    confirms_handshakes: ClassVar[bool] = True  # it tells of a handshake when its peer has shown to have the keys
 
     def __init__(self, side: Side, *peers: str, mtu: int = 1420) -> None:
         self.side = side
@@ -159,17 +162,22 @@ class Userspace(StockTools):
         name = self.side.name
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "WG_LOG_LEVEL": "error"}
         self.process = self.side.namespace.popen(*self.command, "-f", name, env=environment)
-        socket = Path(f"/var/run/wireguard/{name}.sock")
-        assert wait_for(socket.exists), f"{self.command[0]} did not start"
+        assert wait_for(partial(_answers, name)), f"{self.command[0]} did not start"
 
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:  # boringtun 0.7.1 now and then does not heed it
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
             Path(f"/var/run/wireguard/{self.side.name}.sock").unlink(missing_ok=True)
+
+
+def _answers(name: str) -> bool:
+    """Whether somebody listens to `wg`; a socket's file may be there before that, and after."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(f"/var/run/wireguard/{name}.sock") == 0
 
 
 class WireguardGo(Userspace):
@@ -195,6 +203,7 @@ class GotaTun(Userspace):
     """As of: cargo install gotatun-cli"""
 
     counts_datagrams = False
+    confirms_handshakes = False
     command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
 
 
@@ -210,4 +219,4 @@ def capture(namespace: Namespace, interface: str, expression: str) -> Iterator[l
     yield lines
     time.sleep(0.3)  # what is under way
     recorder.terminate()
-    lines += filter(None, recorder.communicate(timeout=10)[0].splitlines())
+    lines += filter(None, recorder.communicate(timeout=60)[0].splitlines())

@@ -17,7 +17,7 @@ from wgpy.errors import LabError
 from wgpy.labs.netns import Namespace
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
     """Poll until the condition holds; whether it came to."""
     end = time.monotonic() + seconds
     while not condition():

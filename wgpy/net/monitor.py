@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+_SOL_NETLINK: Final = 270
+_NETLINK_LISTEN_ALL_NSID: Final = 8
 # RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE of linux/rtnetlink.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
@@ -22,9 +24,22 @@ class Monitor:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         self._socket.bind((0, _GROUPS))
+        self._elsewhere = False
         self._loop = loop
         self._changed = changed
         loop.add_reader(self._socket.fileno(), self._readable)
+
+    def listen_elsewhere(self, *, wanted: bool) -> bool:
+        """Hear of the namespaces, too, that links went to from here; whether that is new.
+
+        A socket in such a namespace would keep it from going away.
+        """
+        if wanted is self._elsewhere:
+            return False
+        with suppress(OSError):  # without CAP_NET_BROADCAST
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, wanted)
+        self._elsewhere = wanted
+        return wanted
 
     def _readable(self) -> None:
         with suppress(OSError):  # nothing more; or ENOBUFS, more than fitted: then something has changed, too

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from fcntl import ioctl
 from struct import Struct
 from typing import Final, Self
@@ -22,6 +22,7 @@ from wgpy.burst import Burst, Cuts, Pace
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.net import rtnetlink
+from wgpy.net.elsewhere import open_socket
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags, super_packet_limit
 from wgpy.tun.offload import (
     GSO_NONE,
@@ -43,6 +44,7 @@ from wgpy.tun.offload import (
 _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNGETDEVNETNS: Final = 0x54E3
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
 _IFF_UP: Final = 0x1
@@ -60,6 +62,8 @@ log = logging.getLogger("wgpy.tun")
 class LinuxTun:
     """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date.
 
+    `is_elsewhere`: whether `link` last found it in another network namespace than ours.
+
     `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
     the queue was "full", or the kernel "refused" them.
     """
@@ -67,6 +71,7 @@ class LinuxTun:
     def __init__(self, fd: int, name: str, merging: frozenset[int], *, vnet_header: bool) -> None:
         """Use `open` or `adopt`."""
         self.name = name
+        self.is_elsewhere = False
         self.drops: Counter[str] = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
@@ -92,8 +97,9 @@ class LinuxTun:
         changed = mtu != self._mtu
         self._mtu = mtu
         if changed and self._merging:
-            with suppress(OSError):  # it is not allowed, or not in our network namespace: super-packets stay longer
-                rtnetlink.set_gso_max_size(self.name, super_packet_limit(mtu))
+            with suppress(OSError), self._beside() or nullcontext() as beside:
+                if beside is None:  # else its name may be another's here; super-packets stay longer then
+                    rtnetlink.set_gso_max_size(self.name, super_packet_limit(mtu))
 
     @classmethod
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
@@ -251,7 +257,7 @@ class LinuxTun:
         return TunError(f"the interface went away ({error.strerror})")
 
     def link(self) -> tuple[bool, int] | None:
-        """Whether the interface is up, and its MTU in bytes; None if it is in another network namespace.
+        """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
 
         Raises TunError when it went away.
         """
@@ -259,13 +265,31 @@ class LinuxTun:
             encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))  # it may be renamed
         except OSError as error:
             raise self._gone(error) from error
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        beside = self._beside()
+        self.is_elsewhere = beside is not None
+        with beside or socket.socket(*_CONTROL) as sock:
             try:
                 _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
                 _, mtu = _ifreq_mtu.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(encoded, 0)))
             except OSError:
                 return None
         return bool(flags & _IFF_UP), mtu
+
+    def _beside(self) -> socket.socket | None:
+        """A socket in the network namespace the interface was moved to; None if it is in ours, or we may not go there.
+
+        Not to be kept open: the namespace would live as long.
+        """
+        try:
+            namespace = ioctl(self._fd, _TUNGETDEVNETNS)
+        except OSError:  # without CAP_NET_ADMIN; or before Linux 5.2
+            return None
+        try:
+            return open_socket(namespace, *_CONTROL)
+        except OSError:
+            return None
+        finally:
+            os.close(namespace)
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Have the loop call `callback` while there is something to read."""
@@ -294,6 +318,7 @@ class LinuxTun:
             self._fd = -1
 
 
+_CONTROL: Final = (socket.AF_INET, socket.SOCK_DGRAM)
 _NO_OFFLOAD: Final = VnetHeader()
 _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
 

@@ -50,6 +50,11 @@ class MemoryTun:
         if self.on_arrival is not None:
             self.on_arrival()
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """It is in no network namespace."""
+        return False
+
     def link(self) -> tuple[bool, int] | None:
         """It is up until it is closed."""
         return not self._closed, self.mtu
