@@ -50,7 +50,7 @@ class ReplayWindow:
         first, count = counters[0], len(counters)
         if first < self.newest or first + count > REJECT_AFTER_MESSAGES:
             return False
-        if counters != tuple(range(first, first + count)):
+        if count > 1 and counters != tuple(range(first, first + count)):
             return False
         if first > self.newest:
             self._forget(self.newest, min(first - self.newest, _RING))
