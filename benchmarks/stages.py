@@ -1,6 +1,7 @@
 """The stages of the data path, without a kernel: split, route and seal, open and check, merge.
 
-Each works on bursts of 44 full segments, as one read from the TUN gives them. `test_stages.py` times them.
+Each works on bursts of 44 full segments, as one read from the TUN gives them; or on a lone packet as long, of which a
+burst's shares show what is saved. `test_stages.py` times them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ NAMES: Final = (
     "send: route, seal, count",
     "receive: open, check, count",
     "merge into a super-packet",
+    "send, a lone packet",
+    "receive, a lone packet",
 )
 COMMAND: Final = ("pytest", "benchmarks/test_stages.py", "-p", "no:cacheprovider", "-q")
 
@@ -48,7 +51,8 @@ def measure(plan: Plan) -> None:
             command = (sys.executable, "-m", *COMMAND, f"--benchmark-json={report}")
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             for result in json.loads(report.read_text())["benchmarks"]:
-                cost = result["stats"]["median"] / SEGMENTS * 1e6
+                packets = 1 if "lone" in result["params"]["name"] else SEGMENTS
+                cost = result["stats"]["median"] / packets * 1e6
                 plan.add(f"stage: {result['params']['name']}", WGPY, number, cost, " ".join(COMMAND))
 
 
@@ -59,6 +63,7 @@ class Stages:
         self.sender, self.receiver = _connected_pair()
         self._super_packet = memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
+        self._lone = _packet(b"p" * MSS)
         self._slots = memoryview(bytearray(SLOTS_SIZE))
         self._cuts = Cuts(self._slots)
         keypair = next(iter(self.sender._peers.values())).current
@@ -69,6 +74,8 @@ class Stages:
             (self.cut, lambda burst: self.sender.send(burst, 1.0)),
             (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
             (lambda: self.opened(self.sealed()), merge),
+            (self.lone, lambda burst: self.sender.send(burst, 1.0)),
+            (self.lone_sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
         )
         self.by_name = dict(zip(NAMES, stages, strict=True))
 
@@ -77,6 +84,12 @@ class Stages:
         assert burst is not None
         burst.known = self._cuts.full_slots(burst.stride, len(burst) - 1)
         return burst
+
+    def lone(self) -> Burst:
+        return Burst.of(self._lone, MTU)
+
+    def lone_sealed(self) -> Datagrams:
+        return self.sender.send(self.lone(), 1.0).transmits[0].datagrams
 
     def sealed(self) -> Datagrams:
         (transmit,) = self.sender.send(self.cut(), 1.0).transmits
