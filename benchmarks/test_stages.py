@@ -1,4 +1,4 @@
-"""Micro-benchmarks of the data path: pytest benchmarks/test_stages.py. Times are of 44 packets of 1,420 bytes, or of a lone one."""
+"""Micro-benchmarks of the data path, of 44 packets of 1,420 bytes or a lone one: pytest benchmarks/test_stages.py"""
 
 from __future__ import annotations
 
