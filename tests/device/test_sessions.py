@@ -17,11 +17,11 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
 )
-from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.changes import AllowedIPChange, DeviceChange
 from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, EventKind
 from wgpy.endpoint import Endpoint
-from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.keys import PresharedKey
 
 
 def kinds(world: World) -> list[int]:
@@ -362,119 +362,6 @@ def test_persistent_keepalive_is_put_off_by_any_traffic() -> None:
     assert [round(y.at - x.at, 3) for x, y in pairwise(alone)] == [5.0] * 3
 
 
-def test_turning_persistent_keepalive_on_greets_at_once_and_changing_it_does_not() -> None:
-    world = World()
-    a, b = connected(world)
-    world.eve.clear()
-    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
-    assert len(world.eve) == 1
-    world.configure(a, public_key=b.public_key, persistent_keepalive=15)
-    assert len(world.eve) == 1
-
-
-def test_coming_up_greets_peers_with_a_persistent_keepalive() -> None:
-    world = World()
-    a, b = world.host("a", up=False), world.host("b")
-    world.introduce(a, b)
-    world.configure(a, public_key=b.public_key, persistent_keepalive=25)
-    assert world.eve == []
-    world.do(a, a.device.start(world.now))
-    assert kinds(world) == [MESSAGE_INITIATION]
-
-
-def test_going_down_forgets_sessions_but_not_configuration() -> None:
-    world = World()
-    a, b = connected(world)
-    a.device.stop()
-    assert a.device.next_timeout() is None
-    assert len(a.device._interface.indices) == 0
-    world.do(a, a.device.start(world.now))
-    packet = world.send(a, b)
-    world.run(1)
-    assert b.received == [packet]
-
-
-def test_without_a_private_key_nothing_is_initiated() -> None:
-    world = World()
-    a, b = world.pair()
-    a.device.configure(DeviceChange(private_key=PrivateKey(bytes(32))), world.now)
-    world.send(a, b)
-    world.run(30)
-    assert world.eve == []
-
-
-def test_a_private_key_set_while_up_sends_what_waits() -> None:
-    world = World()
-    a, b = world.pair()
-    world.do(a, a.device.configure(DeviceChange(private_key=PrivateKey(bytes(32))), world.now))
-    packet = world.send(a, b)
-    world.do(a, a.device.configure(DeviceChange(private_key=a.private_key), world.now))
-    world.run(1)
-    assert b.received == [packet]
-
-
-def test_our_own_key_is_no_peer_and_setting_it_removes_the_peer() -> None:
-    world = World()
-    a, b = world.pair()
-    world.configure(a, public_key=a.public_key)
-    assert [peer.public_key for peer in a.device.status().peers] == [b.public_key]
-    a.device.configure(DeviceChange(private_key=b.private_key), world.now)
-    assert a.device.status().peers == ()
-
-
-def test_a_new_private_key_stops_sending_under_old_keys_but_still_receives() -> None:
-    world = World()
-    a, b = connected(world)
-    a.device.configure(DeviceChange(private_key=PrivateKey(b"n" * 32)), world.now)
-    packet = world.send(b, a)
-    world.run(0.1)
-    assert a.received == [packet]
-    world.eve.clear()
-    world.send(a, b)
-    assert kinds(world) == [MESSAGE_INITIATION]
-
-
-def test_the_same_private_key_changes_nothing() -> None:
-    world = World()
-    a, b = connected(world)
-    a.device.configure(DeviceChange(private_key=a.private_key), world.now)
-    world.eve.clear()
-    world.send(a, b)
-    assert kinds(world) == [MESSAGE_TRANSPORT]
-
-
-def test_a_changed_peer_keeps_its_session_and_counters() -> None:
-    world = World()
-    a, b = connected(world)
-    before = a.peer(b)
-    change = PeerChange(public_key=b.public_key, replace_allowed_ips=False, persistent_keepalive=0)
-    a.device.configure(DeviceChange(peers=(change,)), world.now)
-    assert a.peer(b) == before
-    world.eve.clear()
-    world.send(a, b)
-    assert kinds(world) == [MESSAGE_TRANSPORT]
-
-
-def test_a_removed_peer_is_gone_with_its_timers_and_indices() -> None:
-    world = World()
-    a, b = connected(world)
-    world.configure(a, public_key=b.public_key, remove=True)
-    assert a.device.status().peers == ()
-    assert a.device.next_timeout() is None
-    assert len(a.device._interface.indices) == 0
-    world.send(b, a)
-    world.run(1)
-    assert a.received == []
-    assert a.device.status().drops[DropReason.UNKNOWN_INDEX] == 1
-
-
-def test_update_only_does_not_add_a_peer() -> None:
-    world = World()
-    a = world.host("a")
-    world.configure(a, public_key=PublicKey(b"u" * 32), update_only=True, persistent_keepalive=1)
-    assert a.device.status().peers == ()
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_traffic_flows_again_on_a_bad_network(seed: int) -> None:
     world = World(seed, Link(latency=0.05, jitter=0.2, loss=0.3, duplication=0.2, corruption=0.1))
@@ -548,17 +435,6 @@ def drops_of(host: Host, other: Host) -> dict[str, int]:
     return dict(host.peer(other).drops)
 
 
-def test_a_peer_moved_to_another_endpoint_is_greeted_there_at_once() -> None:
-    world = World()
-    a, b = connected(world)
-    world.eve.clear()
-    elsewhere = Endpoint("198.51.100.9", 9)
-    world.configure(a, public_key=b.public_key, endpoint=b.endpoint)
-    assert world.eve == [], "it is there already"
-    world.configure(a, public_key=b.public_key, endpoint=elsewhere)
-    assert [(seen.kind, seen.destination) for seen in world.eve] == [(MESSAGE_INITIATION, elsewhere)]
-
-
 def test_after_a_suspension_keys_are_agreed_anew() -> None:
     world = World()
     a, b = connected(world)
@@ -583,14 +459,3 @@ def test_a_peer_that_answers_everything_does_not_fill_the_list_of_deadlines() ->
         world.do(b, effects)
         world.run(0.03)
     assert len(a.device._deadlines) < 70
-
-
-def test_a_peer_that_is_moved_to_and_fro_is_still_given_up() -> None:
-    world = World()
-    a, b = world.pair()
-    world.link.cut = True
-    world.send(a, b)
-    for n in range(20):
-        world.run(15)
-        world.configure(a, public_key=b.public_key, endpoint=Endpoint("198.51.100.1", 1 + n % 2))
-    assert a.happened(EventKind.HANDSHAKE_ABANDONED) >= 1
