@@ -81,9 +81,10 @@ def buffer(random: Random) -> tuple[bytes, int]:
         keypair = random.choice(KEYPAIRS)
         counter = random.choice([random.randint(5, 40), 200, REPLAY_WINDOW, REPLAY_WINDOW + 30, 20000])
         kinds, sources = random.choices(KINDS, k=3), random.choices(range(len(SOURCES)), k=3)
-        for mixed in kinds, sources:
-            if random.random() < 0.6:
-                mixed[:] = mixed[:1] * 3
+        if random.random() < 0.6:
+            kinds = kinds[:1] * 3
+        if random.random() < 0.6:
+            sources = sources[:1] * 3
         inside = [plaintext(room, kind, source, random) for kind, source in zip(kinds, sources, strict=True)]
         count = random.choice([1, 2, 3, MAX_RUN, MAX_RUN + 3])
         run = [sealed(keypair, counter + i, inside[i % 3]) for i in range(count)]
