@@ -75,4 +75,4 @@ def test_packets_of_two_versions_share_no_source_though_their_bytes_do() -> None
     six[12:16] = four[12:16]
     for packets in (four + six, six + four):
         assert ip.lengths_and_shared_source(memoryview(packets), 0, 60, [60, 60]) is None
-    assert ip.lengths_and_shared_source(memoryview(six + six), 0, 60, [60, 60]) == ((60, 60), six[8:24])
+    assert ip.lengths_and_shared_source(memoryview(six + six), 0, 60, [60, 60]) == ((60, 60), bytes(six[8:24]))
