@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgpy.burst import Burst, Datagrams, padded_length
+from wgpy.burst import _MAX_CUTS, Burst, Cuts, Datagrams, padded_length
 
 
 def kernel_padding(length: int, mtu: int) -> int:
@@ -64,3 +64,14 @@ def test_datagrams_are_cut_at_the_segment_size(payload: bytes, size: int) -> Non
 
 def test_an_empty_datagram_is_no_datagram() -> None:
     assert list(Datagrams.of(b"")) == []
+
+
+def test_a_reader_remembers_no_more_however_many_sizes_it_is_sent() -> None:
+    buffer = memoryview(bytearray(1 << 17))
+    cuts = Cuts(buffer)
+    for stride in range(32, 2000):
+        cuts.full_slots(stride, min(1024, len(buffer) // stride))
+        assert sum(len(known.sealed) for known in cuts._known.values()) <= _MAX_CUTS
+    known = cuts.full_slots(1999, 3)
+    assert known is cuts.full_slots(1999, 2)
+    assert [len(body) for body in known.sealed[:3]] == [1999 - 16] * 3

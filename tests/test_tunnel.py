@@ -19,7 +19,7 @@ from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
 from wgpy.keys import PresharedKey, PrivateKey
 from wgpy.net.udp import SendResult, UdpSockets
 from wgpy.tun.memory import MemoryTun
-from wgpy.tunnel import MAX_WAITING, Tunnel
+from wgpy.tunnel import MAX_WAITING, Tunnel, machine_clock
 
 LEFT, RIGHT = PrivateKey(b"l" * 32), PrivateKey(b"r" * 32)
 PSK = PresharedKey(b"p" * 32)
@@ -237,5 +237,32 @@ def test_every_fwmark_of_32_bits_can_be_set() -> None:
             for mark in (0x80000000, 0xFFFFFFFF, 0):
                 left.tunnel.configure(DeviceChange(fwmark=mark))
                 assert left.tunnel.status().fwmark == mark
+
+    asyncio.run(main())
+
+
+def test_deadlines_are_kept_after_the_machine_slept() -> None:
+    """The loop's clock sleeps, too: a timer that was set before would come late by as much as it had left."""
+    slept = 0.0
+
+    async def main() -> None:
+        nonlocal slept
+        async with two_ends() as (left, right):
+            left.tunnel._clock = lambda: machine_clock() + slept
+            packet = ipv4_packet("10.0.0.1", "10.0.0.2", b"hello")
+            left.tun.inject(packet)
+            assert await right.arrival() == packet
+            right.tunnel.down()
+            left.tunnel._cancel_timer()  # it was set for the handshake, and would find out when that is long done
+            left.tunnel._set_timer()
+            assert due(left.tunnel) > 5.5
+            slept = 3600.0
+            left.tun.inject(packet)
+            left.tunnel._tun_readable()
+            assert due(left.tunnel) < 5.5  # the handshake is repeated after 5 seconds and a third at most
+
+    def due(tunnel: Tunnel) -> float:
+        assert tunnel._timer is not None
+        return tunnel._timer.when() - asyncio.get_running_loop().time()
 
     asyncio.run(main())

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-_MAX_STRIDES: Final = 32
+_MAX_CUTS: Final = 4096  # slots, at 400 bytes each: whoever sends ever other sizes only empties that memory
 
 
 class Bodies(NamedTuple):
@@ -51,13 +51,16 @@ class Cuts:
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
         self._known: dict[int, Bodies] = {}
+        self._made = 0
 
     def full_slots(self, stride: int, count: int) -> Bodies:
         """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
         known = self._known.get(stride)
         if known is None or len(known.sealed) < count:
-            if len(self._known) >= _MAX_STRIDES:
+            if self._made + count > _MAX_CUTS:
                 self._known.clear()
+                self._made = 0
+            self._made += count
             known = self._known[stride] = bodies(self._buffer[: count * stride], stride)
         return known
 
@@ -137,12 +140,13 @@ class Datagrams:
     `known` are the bodies of the first, or of more, were they transport datagrams.
     """
 
-    __slots__ = ("known", "segment_size", "view")
+    __slots__ = ("_bodies", "known", "segment_size", "view")
 
     def __init__(self, view: memoryview, segment_size: int) -> None:
         self.view = view
         self.segment_size = segment_size
         self.known: Bodies | None = None
+        self._bodies: Bodies | None = None
 
     @classmethod
     def of(cls, datagram: bytes | bytearray) -> Self:
@@ -157,4 +161,7 @@ class Datagrams:
         return (view[start : start + size] for start in range(0, len(view), size))
 
     def bodies(self) -> Bodies:
-        return bodies(self.view, self.segment_size, self.known)
+        """Cut once, however often it is asked: each run of datagrams under one key asks."""
+        if self._bodies is None:
+            self._bodies = bodies(self.view, self.segment_size, self.known)
+        return self._bodies

@@ -287,11 +287,15 @@ class Tunnel:
         self._set_timer()
 
     def _wake(self) -> float:
-        """The time, for all that is done until the loop waits again; sessions are forgotten if the machine slept."""
+        """The time, for all that is done until the loop waits again; sessions are forgotten if the machine slept.
+
+        The loop's timers sleep with it, so the one that is set would come late.
+        """
         now = self._clock()
         suspended = now - self._clock_awake()
         if suspended - self._suspended > SUSPENDED_FROM:
             self._suspended = suspended
+            self._cancel_timer()
             self.device.forget_sessions()
         return now
 
@@ -423,7 +427,7 @@ class Tunnel:
         self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
 
     def _configure(self, change: DeviceChange) -> None:
-        now = self._clock()
+        now = self._wake()
         reopened: Udp | None = None
         if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:
             fwmark = self.device.fwmark if change.fwmark is None else change.fwmark

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from random import Random
+from typing import Any
 
 import pytest
 
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.world import Host, World
-from wgpy.burst import Burst, Datagrams
+from wgpy import burst
+from wgpy.burst import Bodies, Burst, Datagrams, bodies
 from wgpy.constants import MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT
 from wgpy.device.changes import AllowedIPChange
 from wgpy.device.effects import DropReason, EventKind
@@ -471,3 +473,21 @@ def test_a_datagram_may_hold_transport_data_for_several_sessions() -> None:
     effects = b.device.receive(Datagrams(memoryview(bytearray(one + two)), len(one)), a.endpoint, world.now)
     world.do(b, effects)
     assert len(b.received) == 2
+
+
+def test_many_short_runs_cost_no_more_than_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing about them is authenticated: who saw an index can send every second datagram under it."""
+    world = World()
+    a, b = connected(world)
+    datagram = captured(world, a, b)
+    cut: list[int] = []
+
+    def counting(view: memoryview, *rest: Any) -> Bodies:
+        cut.append(len(view))
+        return bodies(view, *rest)
+
+    monkeypatch.setattr(burst, "bodies", counting)
+    datagrams = memoryview(bytearray((datagram[:-1] + b"x" + bytes(len(datagram))) * 100))
+    b.device.receive(Datagrams(datagrams, len(datagram)), a.endpoint, world.now)
+    assert drops(b, a) == {DropReason.MALFORMED: 100, DropReason.INVALID_TAG: 100}
+    assert cut == [len(datagrams)]

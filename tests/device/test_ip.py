@@ -66,3 +66,13 @@ def test_encapsulation_keeps_a_mark_inside(inner: int, outer: int) -> None:
     assert ip.outer_ecn(inner) == outer
     assert ip.ecn(ipv4_packet("10.0.0.1", "10.0.0.2", tos=0xB8 | inner)) == inner
     assert ip.ecn(ipv6_packet("fd00::1", "fd00::2", traffic_class=0xB8 | inner)) == inner
+
+
+def test_packets_of_two_versions_share_no_source_though_their_bytes_do() -> None:
+    four = ipv4_packet("10.0.0.1", "10.0.0.2", bytes(40))
+    six = bytearray(ipv6_packet("fd00::1", "fd00::2", bytes(20)))
+    six[2:4] = (60).to_bytes(2, "big")  # of the flow label, where IPv4 has its length
+    six[12:16] = four[12:16]
+    for packets in (four + six, six + four):
+        assert ip.lengths_and_shared_source(memoryview(packets), 0, 60, [60, 60]) is None
+    assert ip.lengths_and_shared_source(memoryview(six + six), 0, 60, [60, 60]) == ((60, 60), bytes(six[8:24]))

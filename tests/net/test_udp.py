@@ -20,7 +20,7 @@ from wgpy.burst import Datagrams
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net import udp as udp_module
-from wgpy.net.udp import UDP_SEGMENT, Received, SendResult, UdpSockets
+from wgpy.net.udp import MAX_GATHERED, UDP_SEGMENT, Received, SendResult, UdpSockets
 
 LOCALHOST = ["127.0.0.1", "::1"]
 
@@ -433,6 +433,41 @@ def test_what_is_held_back_for_the_next_call_is_called_for(sender: UdpSockets, r
         return arrived
 
     assert asyncio.run(run()) == [1, 2, 3]
+
+
+def test_what_is_held_back_is_not_called_for_once_reading_has_stopped(sender: UdpSockets, receiver: UdpSockets) -> None:
+    """As when the port is changed just then: the socket is closed, and whoever is called knows another."""
+
+    async def run() -> list[int]:
+        loop = asyncio.get_running_loop()
+        sizes: list[int] = []
+
+        def readable(sock: socket.socket) -> None:
+            received = receiver.receive(sock)
+            sizes.append(len(received.datagrams.view) if received else 0)
+            loop.call_soon(receiver.stop_reading, loop)
+
+        for size in (1, 2):
+            sender.send(of_sizes(1, size), Endpoint("127.0.0.1", receiver.port), 0)
+        receiver.start_reading(loop, readable)
+        await asyncio.sleep(0.1)
+        return sizes
+
+    assert asyncio.run(run()) == [1]
+
+
+@pytest.mark.parametrize("size", [1, 32, 63])
+def test_datagrams_too_short_for_a_packet_do_not_fill_a_read(
+    sender: UdpSockets, receiver: UdpSockets, size: int
+) -> None:
+    """Thousands of them would keep whatever else there is waiting, and each would have its views remembered."""
+    burst = of_sizes(64, size)
+    for _ in range(40):
+        sender.send(burst, Endpoint("127.0.0.1", receiver.port), 0)
+    reads: list[int] = []
+    while sum(reads) < 40 * 64:
+        reads.append(len(receive(receiver).datagrams))
+    assert max(reads) < MAX_GATHERED + 64
 
 
 @pytest.mark.root

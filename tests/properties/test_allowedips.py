@@ -37,13 +37,17 @@ class PlainList:
         return tuple(network for network, its_owner in self.entries if its_owner == owner)
 
 
-# Few distinct bits, so that prefixes nest, collide and move, and addresses meet them.
-v4 = st.builds(lambda high, low: high << 29 | low, st.integers(0, 7), st.integers(0, 7))
-v6 = st.builds(lambda high, low: high << 125 | low, st.integers(0, 7), st.integers(0, 7))
+# Few distinct bits, so that prefixes nest, collide and move, and addresses meet them; some on both sides of the edge of
+# the blocks for which prefix lengths are noted, /16 of IPv4 and /32 of IPv6.
+few, fewer = st.integers(0, 7), st.sampled_from([0, 1, 2])
+v4 = st.builds(lambda high, edge, low: high << 29 | edge << 15 | low, few, fewer, fewer)
+v6 = st.builds(lambda high, edge, low: high << 125 | edge << 95 | low, few, fewer, fewer)
+v4_lengths = st.sampled_from([0, 1, 2, 3, 14, 15, 16, 17, 18, 30, 31, 32])
+v6_lengths = st.sampled_from([0, 1, 2, 3, 30, 31, 32, 33, 34, 126, 127, 128])
 addresses = st.one_of(v4.map(IPv4Address), v6.map(IPv6Address)).map(lambda address: address.packed)
 networks = st.one_of(
-    st.builds(lambda a, p: IPv4Network((a, p), strict=False), v4, st.sampled_from([0, 1, 2, 3, 30, 31, 32])),
-    st.builds(lambda a, p: IPv6Network((a, p), strict=False), v6, st.sampled_from([0, 1, 2, 3, 126, 127, 128])),
+    st.builds(lambda a, p: IPv4Network((a, p), strict=False), v4, v4_lengths),
+    st.builds(lambda a, p: IPv6Network((a, p), strict=False), v6, v6_lengths),
 )
 owners = st.sampled_from("abc")
 operations = st.one_of(
@@ -68,6 +72,8 @@ def test_answers_as_a_plain_list_would(steps: list[tuple[str, Network, str]], pr
                 each.remove_owner(owner)
         for probe in (*probes, network.network_address.packed):
             assert allowed_ips.lookup(probe) == plain.lookup(probe)
+    for _, network, _ in steps:
+        assert allowed_ips.lookup(network.broadcast_address.packed) == plain.lookup(network.broadcast_address.packed)
     assert len(allowed_ips) == len(plain.entries)
     for owner in "abc":
         assert allowed_ips.networks(owner) == plain.networks(owner)

@@ -45,3 +45,20 @@ def test_each_counter_within_the_window_is_accepted_exactly_once(base: int, offs
     window = ReplayWindow()
     accepted = [offset for offset in offsets if window.accept(base + offset)]
     assert sorted(accepted) == sorted(set(offsets))
+
+
+@given(starts, st.lists(st.tuples(steps, st.integers(1, 100)), max_size=30))
+def test_a_run_is_accepted_whole_if_and_only_if_all_of_it_is_newer(start: int, runs: list[tuple[int, int]]) -> None:
+    together, alone = ReplayWindow(), ReplayWindow()
+    assert together.accept(start) is alone.accept(start)
+    for jump, count in runs:
+        first = min(max(0, together.newest + jump), (1 << 64) - count)
+        counters = tuple(range(first, first + count))
+        newer = first >= alone.newest and counters[-1] < REJECT_AFTER_MESSAGES
+        assert not together.accept_run((counters[0], counters[-1] + 2))
+        assert together.accept_run(counters) is newer
+        one_by_one = [alone.accept(counter) for counter in counters]
+        assert all(one_by_one) or not newer
+        assert newer or [together.accept(counter) for counter in counters] == one_by_one
+        assert together.newest == alone.newest
+        assert together._seen == alone._seen

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -483,3 +484,49 @@ def test_the_kernel_cuts_our_super_packets_as_we_would(tail: int) -> None:
     assert not into.drops
     into.close()
     out.close()
+
+
+def gso_max_size(name: str) -> int:
+    shown = subprocess.run(["ip", "-json", "-details", "link", "show", name], check=True, capture_output=True)
+    return int(json.loads(shown.stdout)[0]["gso_max_size"])
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_what_the_interface_is_asked_for_no_other_of_its_old_name_is() -> None:
+    tun = LinuxTun.open("wg0")
+    ip("link", "set", "wg0", "name", "wg1")
+    ip("tuntap", "add", "wg0", "mode", "tun")
+    before = gso_max_size("wg0")
+    tun.mtu = 1280
+    assert gso_max_size("wg1") == attach.super_packet_limit(1280) != before
+    assert gso_max_size("wg0") == before
+    tun.close()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("refused", ["to know where it is", "to go there"])
+def test_of_an_interface_elsewhere_nothing_is_taken_from_another_of_its_name(
+    refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    tun = LinuxTun.open("wg0")
+    away = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    while os.stat(f"/proc/{away.pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
+        time.sleep(0.01)
+    ip("link", "set", "wg0", "netns", str(away.pid))
+    ip("tuntap", "add", "wg0", "mode", "tun")
+    before = gso_max_size("wg0")
+    if refused == "to go there":  # it takes CAP_SYS_ADMIN, which a daemon need not have
+        monkeypatch.setattr("wgpy.tun.linux.open_socket", refuse)
+        assert tun.link() is None
+    else:  # then it is taken to be here, but nothing of what is here is changed
+        monkeypatch.setattr("wgpy.tun.linux._TUNGETDEVNETNS", 0)
+    tun.mtu = 1280
+    assert gso_max_size("wg0") == before
+    away.kill()
+    away.wait()
+    tun.close()

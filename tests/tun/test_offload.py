@@ -390,6 +390,20 @@ def test_wrong_checksums_cost_no_more_than_right_ones(monkeypatch: pytest.Monkey
     assert [packet for write in writes for packet in outcome(write)] == packets
 
 
+@pytest.mark.parametrize(("acknowledged", "window"), [(1, 0), (0, 1)])
+def test_packets_that_each_acknowledge_something_else_are_told_apart_at_a_glance(
+    monkeypatch: pytest.MonkeyPatch, acknowledged: int, window: int
+) -> None:
+    """So both sides of a conversation look: a closer look at each would cost ten times what it takes to open it."""
+
+    def run(*_: object) -> None:
+        pytest.fail("looked closer")
+
+    monkeypatch.setattr("wgpy.tun.offload._Lead.run", run)
+    packets = [tcp_packet(*V4, b"x", sequence=i, acknowledgement=i * acknowledged, window=i * window) for i in range(9)]
+    assert sizes(merge(burst_of(*packets))) == [1] * 9
+
+
 def test_udp_without_a_checksum_is_not_merged() -> None:
     assert sizes(merge(burst_of(*udp_run(3, with_checksum=False)))) == [1, 1, 1]
 

@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from wgpy.namespace.syscalls import CLONE_NEWNET, setns
 
 
-def open_socket(namespace: int, family: int, kind: int) -> socket.socket | None:
-    """One in the namespace that the descriptor `namespace` is; None if that is ours. Raises OSError."""
-    if os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/net")):
-        return None
+def is_ours(namespace: int) -> bool:
+    """Whether the descriptor `namespace` is of the namespace that this thread is in. Raises OSError."""
+    return os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/net"))
+
+
+def open_socket(namespace: int, family: int, kind: int) -> socket.socket:
+    """One in the namespace that the descriptor `namespace` is of. Raises OSError."""
 
     def enter_and_open() -> socket.socket:
         setns(namespace, CLONE_NEWNET)

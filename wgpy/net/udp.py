@@ -37,6 +37,7 @@ UDP_GRO: Final = 104
 
 BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 ms at 5 Gbit/s
 READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last
+MAX_GATHERED: Final = READ_SIZE >> 6  # datagrams before the last read: the shortest with a packet in them has 64 bytes
 MAX_PAYLOAD: Final = {socket.AF_INET: MAX_DATAGRAM, socket.AF_INET6: MAX_DATAGRAM + 20}
 BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
 REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
@@ -211,7 +212,8 @@ class UdpSockets:
         """Have `readable(sock)` called whenever a socket may have something for `receive`."""
 
         def ready(sock: socket.socket, port: _Port) -> None:
-            readable(sock)
+            if self._is_read:
+                readable(sock)
             if port.held and self._is_read:  # of which the socket knows nothing
                 loop.call_soon(ready, sock, port)
 
@@ -252,7 +254,8 @@ class UdpSockets:
     def _gather(self, port: _Port, first: _Read, size: int, *, is_merged: bool) -> int:
         """Read on while what comes is alike and the last datagram was not short; returns where that ends."""
         start, end, key = first
-        while (end - start) % size == 0 and start < end < start + READ_SIZE and end + READ_SIZE <= len(port.buffer):
+        full = start + min(READ_SIZE, MAX_GATHERED * size)
+        while (end - start) % size == 0 and start < end < full and end + READ_SIZE <= len(port.buffer):
             more = self._read(port, end)
             if more is None:
                 break

@@ -12,8 +12,8 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from struct import Struct
 from typing import Final, Self
@@ -22,7 +22,7 @@ from wgpy.burst import Burst, Cuts, Pace
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.net import rtnetlink
-from wgpy.net.elsewhere import open_socket
+from wgpy.net.elsewhere import is_ours, open_socket
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags, super_packet_limit
 from wgpy.tun.offload import (
     GSO_NONE,
@@ -97,9 +97,10 @@ class LinuxTun:
         changed = mtu != self._mtu
         self._mtu = mtu
         if changed and self._merging:
-            with suppress(OSError), self._beside() or nullcontext() as beside:
-                if beside is None:  # else its name may be another's here; super-packets stay longer then
-                    rtnetlink.set_gso_max_size(self.name, super_packet_limit(mtu))
+            with suppress(OSError), self._namespace() as namespace:
+                # Else its name may be another's here; super-packets stay longer then.
+                if namespace is not None and is_ours(namespace):
+                    rtnetlink.set_gso_max_size(self._name_now().decode(), super_packet_limit(mtu))
 
     @classmethod
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
@@ -262,11 +263,16 @@ class LinuxTun:
         Raises TunError when it went away.
         """
         try:
-            encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))  # it may be renamed
+            encoded = self._name_now()
         except OSError as error:
             raise self._gone(error) from error
-        beside = self._beside()
-        self.is_elsewhere = beside is not None
+        with self._namespace() as namespace:
+            try:
+                self.is_elsewhere = namespace is not None and not is_ours(namespace)
+                beside = open_socket(namespace, *_CONTROL) if namespace is not None and self.is_elsewhere else None
+            except OSError:
+                return None
+        # Not to be kept open: the namespace would live as long.
         with beside or socket.socket(*_CONTROL) as sock:
             try:
                 _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
@@ -275,19 +281,21 @@ class LinuxTun:
                 return None
         return bool(flags & _IFF_UP), mtu
 
-    def _beside(self) -> socket.socket | None:
-        """A socket in the network namespace the interface was moved to; None if it is in ours, or we may not go there.
+    def _name_now(self) -> bytes:
+        """It may have been renamed. Raises OSError."""
+        encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))
+        return bytes(encoded).rstrip(b"\0")
 
-        Not to be kept open: the namespace would live as long.
-        """
+    @contextmanager
+    def _namespace(self) -> Iterator[int | None]:
+        """A descriptor of the network namespace it is in; None without CAP_NET_ADMIN there, or before Linux 5.2."""
         try:
             namespace = ioctl(self._fd, _TUNGETDEVNETNS)
-        except OSError:  # without CAP_NET_ADMIN; or before Linux 5.2
-            return None
-        try:
-            return open_socket(namespace, *_CONTROL)
         except OSError:
-            return None
+            yield None
+            return
+        try:
+            yield namespace
         finally:
             os.close(namespace)
 

@@ -61,6 +61,7 @@ _U32: Final = np.dtype(">u4")
 _vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 _u16 = Struct(">H")
 _u32 = Struct(">I")
+_tcp_fields = Struct(">IIBxH").unpack_from  # sequence, acknowledgement, header length, window
 
 IoVector = list[bytes | bytearray | memoryview]
 Column = npt.NDArray[Any]
@@ -313,8 +314,8 @@ class _Lead(NamedTuple):
         if view[at + addresses : at + l4 + 4] != view[then + addresses : then + l4 + 4]:
             return None
         if protocol == _TCP:
-            sequence = _u32.unpack_from(view, at + l4 + 4)[0] + size
-            if _u32.unpack_from(view, then + l4 + 4)[0] != sequence & 0xFFFFFFFF:
+            sequence, *others = _tcp_fields(view, at + l4 + 4)
+            if _tcp_fields(view, then + l4 + 4) != ((sequence + size) & 0xFFFFFFFF, *others):
                 return None
         return cls(kind, version, protocol, l4, end, size)
 
