@@ -132,7 +132,7 @@ def test_lone_packets_that_wait_are_read_together(kernel: Kernel) -> None:
     assert burst is not None
     assert after is not None
     assert list(burst.packets()) == packets
-    assert len(burst.view) == 5 * burst.stride + padded_length(len(packets[-1]), 1420) + 32
+    assert len(burst.view) == 5 * burst.stride + padded_length(len(packets[-1]), (1420,)) + 32
     assert list(after.packets()) == packets[:1]
     assert kernel.tun.read() is None
 
@@ -483,3 +483,36 @@ def test_the_kernel_cuts_our_super_packets_as_we_would(tail: int) -> None:
     assert not into.drops
     into.close()
     out.close()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("offload", [True, False])
+def test_padding_ends_at_a_routes_mtu(offload: bool) -> None:
+    tun = LinuxTun.open("wg0", offload=offload)
+    ip("link", "set", "wg0", "mtu", "1300", "up")
+    ip("address", "add", "10.9.0.1/24", "dev", "wg0")
+
+    def padded(size: int) -> set[int]:
+        """Of three packets of `size` bytes."""
+        link = tun.link()
+        assert link is not None
+        _, tun.mtu = link
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(bytes(size - 28), ("10.9.0.2", 9))
+        found = set()
+        while (burst := tun.read()) is not None:
+            found |= {len(single.view) - 32 for single in burst.apart() if single.lengths == [size]}
+        return found
+
+    assert padded(1297) == {1300}
+    ip("route", "add", "10.9.0.2", "dev", "wg0", "mtu", "1299")
+    assert padded(1297) == {1299}
+    assert padded(1270) == {1280}
+    ip("link", "set", "wg0", "mtu", "1298")
+    assert padded(1297) == {1298}
+    ip("route", "delete", "10.9.0.2", "dev", "wg0")
+    ip("link", "set", "wg0", "mtu", "1300")
+    assert padded(1297) == {1300}
+    tun.close()
