@@ -28,7 +28,7 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_NODAD: Final = 0x02  # nobody else is on the link
 _RTA_OIF, _RTA_METRICS = 4, 8
 _RTAX_MTU: Final = 2
-_MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)
+_MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how one begins: its length, and what it is
 _MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _nlmsghdr = Struct("=IHHII")

@@ -63,8 +63,8 @@ log = logging.getLogger("wgpy.tun")
 class LinuxTun:
     """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date, after each `link`.
 
-    `is_elsewhere`: whether `link` last found it in another network namespace than ours. Padding ends at the MTUs of the
-    routes that it found, too.
+    `is_elsewhere`: whether `link` last found it in another network namespace than ours. The MTUs of routes it found
+    bound the padding as `mtu` does.
 
     `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
     the queue was "full", or the kernel "refused" them.
@@ -99,7 +99,7 @@ class LinuxTun:
     def mtu(self, mtu: int) -> None:
         changed = mtu != self._mtu
         self._mtu = mtu
-        self._mtus = tuple(sorted({mtu, *self._route_mtus}))
+        self._mtus = tuple(sorted({mtu, *self._route_mtus} - {0}))
         if changed and self._merging:
             with suppress(OSError), self._beside() or nullcontext() as beside:
                 if beside is None:  # else its name may be another's here; super-packets stay longer then
@@ -263,9 +263,7 @@ class LinuxTun:
     def link(self) -> tuple[bool, int] | None:
         """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
 
-        Takes time where there are very many routes.
-
-        Raises TunError when it went away.
+        Takes time where there are very many routes. Raises TunError when it went away.
         """
         try:
             encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))  # it may be renamed
