@@ -80,7 +80,7 @@ class Stages:
         self.by_name = dict(zip(NAMES, stages, strict=True))
 
     def cut(self) -> Burst:
-        burst = split(self._header, self._super_packet, self._slots, MTU)
+        burst = split(self._header, self._super_packet, self._slots, (MTU,))
         assert burst is not None
         burst.known = self._cuts.full_slots(burst.stride, len(burst) - 1)
         return burst

@@ -19,21 +19,27 @@ def kernel_padding(length: int, mtu: int) -> int:
 
 @given(st.integers(0, 70000), st.one_of(st.just(0), st.integers(1, 65535)))
 def test_padding_is_the_kernels(length: int, mtu: int) -> None:
-    assert padded_length(length, mtu) == length + kernel_padding(length, mtu)
+    assert padded_length(length, (mtu,) if mtu else ()) == length + kernel_padding(length, mtu)
+
+
+@given(st.integers(0, 300), st.sets(st.integers(1, 200), min_size=1, max_size=4))
+def test_padding_is_no_longer_than_the_kernels_by_any_route_that_takes_the_packet(length: int, mtus: set[int]) -> None:
+    taking = {mtu for mtu in mtus if length <= mtu} or {max(mtus)}
+    assert padded_length(length, sorted(mtus)) == length + min(kernel_padding(length, mtu) for mtu in taking)
 
 
 @pytest.mark.parametrize(
     ("length", "mtu", "padded"), [(0, 1420, 0), (1, 1420, 16), (1420, 1420, 1420), (1410, 1420, 1420)]
 )
 def test_padding_stops_at_the_mtu(length: int, mtu: int, padded: int) -> None:
-    assert padded_length(length, mtu) == padded
+    assert padded_length(length, (mtu,)) == padded
 
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_one_packet_has_its_header_padding_and_tag_around_it(packet: bytes, mtu: int) -> None:
     burst = Burst.of(packet, mtu)
     assert len(burst) == 1
-    assert len(burst.view) == burst.stride == 16 + padded_length(len(packet), mtu) + 16
+    assert len(burst.view) == burst.stride == 16 + padded_length(len(packet), (mtu,) if mtu else ()) + 16
     assert burst.view[:16] == bytes(16)
     assert bytes(burst.packet(0)) == packet
     assert not any(burst.view[16 + len(packet) :])
@@ -43,6 +49,14 @@ def test_slots_without_a_packet_are_passed_over() -> None:
     view = memoryview(bytearray(range(150)))
     burst = Burst(view, 50, [3, 0, 2])
     assert [bytes(packet) for packet in burst.packets()] == [bytes([16, 17, 18]), bytes([116, 117])]
+
+
+def test_apart_each_packet_is_padded_as_before() -> None:
+    view = memoryview(bytearray(range(140)))
+    first, last = Burst(view, 50, [3, 0, 2]).apart()
+    view[:] = bytes(140)
+    assert (bytes(first.packet(0)), first.lengths, first.stride, len(first.view)) == (bytes([16, 17, 18]), [3], 50, 50)
+    assert (bytes(last.packet(0)), last.lengths, last.stride, len(last.view)) == (bytes([116, 117]), [2], 40, 40)
 
 
 def test_a_copy_keeps_its_own_bytes_and_lengths() -> None:

@@ -7,7 +7,7 @@ To cut a view costs a tenth of what it costs to seal a packet, so readers, whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Self
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
@@ -22,14 +22,20 @@ class Bodies(NamedTuple):
     sealed: list[memoryview]
 
 
-def padded_length(length: int, mtu: int) -> int:
-    """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, never more than the MTU.
+def padded_length(length: int, mtus: Sequence[int]) -> int:
+    """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, but never past an MTU that it fits.
 
-    A packet above the MTU is padded by its remainder, as the kernel's calculate_skb_padding does; `mtu` 0: no limit.
+    `mtus` rise. A packet above all of them is padded by its remainder, as the kernel's calculate_skb_padding does;
+    without any there is no limit.
     """
-    tail = length % mtu if mtu and length > mtu else length
-    padded = (tail + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
-    return length - tail + (min(mtu, padded) if mtu else padded)
+    padded = (length + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
+    for mtu in mtus:
+        if length <= mtu:
+            return padded if padded < mtu else mtu
+    if not mtus:
+        return padded
+    tail = length % mtus[-1]
+    return length - tail + padded_length(tail, mtus[-1:])
 
 
 def bodies(view: memoryview, stride: int, known: Bodies | None = None) -> Bodies:
@@ -108,9 +114,9 @@ class Burst:
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
-        """A burst of one packet, in a buffer of its own."""
+        """A burst of one packet, in a buffer of its own, padded to `mtu` bytes at most; 0: no limit."""
         length = len(packet)
-        stride = padded_length(length, mtu) + TRANSPORT_OVERHEAD
+        stride = padded_length(length, (mtu,) if mtu else ()) + TRANSPORT_OVERHEAD
         view = memoryview(bytearray(stride))
         view[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
         return cls(view, stride, [length])
@@ -125,6 +131,13 @@ class Burst:
     def packets(self) -> Iterator[memoryview]:
         """The packets that are there, in order."""
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
+
+    def apart(self) -> Iterator[Burst]:
+        """Each packet in a buffer of its own, padded as it is here: for whoever keeps them one by one."""
+        for i, length in enumerate(self.lengths):
+            if length:
+                slot = memoryview(bytearray(self.view[i * self.stride : (i + 1) * self.stride]))
+                yield Burst(slot, len(slot), [length])
 
     def bodies(self) -> Bodies:
         return bodies(self.view, self.stride, self.known)

@@ -153,6 +153,18 @@ def test_padding_stops_at_the_mtu() -> None:
     assert [len(seen.datagram) for seen in world.eve] == [32 + 1408, 32 + 1420]
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["for a key", "for nothing"])
+def test_a_packet_in_a_burst_is_as_long_as_its_slot(waits: bool) -> None:
+    """Who laid it there knew where padding ends."""
+    world = World()
+    a, b = world.pair() if waits else connected(world)
+    packet = ipv4_packet(a.inner, b.inner, bytes(1277))
+    world.inject(a, Burst.of(packet, 1299))
+    world.run(1)
+    assert [bytes(received) for received in b.received] == [packet]
+    assert [len(seen.datagram) for seen in world.eve if seen.kind == MESSAGE_TRANSPORT] == [1299 + 32]
+
+
 def test_a_burst_of_many_datagrams_is_opened_in_one_call() -> None:
     world = World()
     a, b = connected(world)

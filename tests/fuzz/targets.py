@@ -12,7 +12,7 @@ from tests.support import reference
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.reference import tcp_packet, udp_packet
 from tests.support.world import Host, Link, World
-from tests.tun.test_offload import MTU, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
+from tests.tun.test_offload import MTUS, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
 from wgpy.burst import Datagrams
 from wgpy.config import wg, wgquick
 from wgpy.config.uapi import _SET_DEVICE, _SET_PEER, UapiError, format_set, format_status, parse_set, parse_status
@@ -215,7 +215,7 @@ def vnet_headers(data: bytes) -> None:
     if len(data) <= VNET_HEADER_SIZE:
         return
     header, packet = VnetHeader.unpack(data), data[VNET_HEADER_SIZE:]
-    burst = split(header, memoryview(packet), slots(), MTU)
+    burst = split(header, memoryview(packet), slots(), MTUS)
     if burst is None:
         return
     if header.gso_type == GSO_NONE:

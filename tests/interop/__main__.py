@@ -44,7 +44,8 @@ class Results:
         words = re.split(r"-(?!go)", match[2] or "")
         program = next((program for program in PROGRAMS if program in words), "wgpy")
         if report.skipped:
-            self.refusals[match[1], program] = report.longrepr[2].removeprefix("Skipped: ")  # type: ignore[index]
+            said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.wasxfail
+            self.refusals[match[1], program] = said.removeprefix("Skipped: ").removeprefix("reason: ")
             self.outcomes.setdefault(match[1], {})
             return
         self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(report.passed)

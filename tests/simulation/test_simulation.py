@@ -93,7 +93,7 @@ def test_keys_that_live_too_long_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_lengths_that_tell_the_packets_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "rounded" in breach(monkeypatch, wgpy.burst, "padded_length", lambda length, mtu: length)
+    assert "rounded" in breach(monkeypatch, wgpy.burst, "padded_length", lambda length, mtus: length)
 
 
 def test_an_index_that_comes_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
-from tests.support.netns import in_fresh_namespace
+from tests.support.netns import Namespace, in_fresh_namespace
 from tests.tun.test_offload import V4, V6, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from wgpy.burst import padded_length
 from wgpy.errors import TunError
@@ -133,7 +133,7 @@ def test_lone_packets_that_wait_are_read_together(kernel: Kernel) -> None:
     assert burst is not None
     assert after is not None
     assert list(burst.packets()) == packets
-    assert len(burst.view) == 5 * burst.stride + padded_length(len(packets[-1]), 1420) + 32
+    assert len(burst.view) == 5 * burst.stride + padded_length(len(packets[-1]), (1420,)) + 32
     assert list(after.packets()) == packets[:1]
     assert kernel.tun.read() is None
 
@@ -530,3 +530,37 @@ def test_of_an_interface_elsewhere_nothing_is_taken_from_another_of_its_name(
     away.kill()
     away.wait()
     tun.close()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+@pytest.mark.parametrize("offload", [True, False])
+def test_padding_ends_at_a_routes_mtu_wherever_the_interface_is(offload: bool) -> None:
+    tun = LinuxTun.open("wg0", offload=offload)
+    with Namespace() as inside, inside.udp_socket() as sender:
+        ip("link", "set", "wg0", "netns", inside.name)
+        inside.run("ip", "link", "set", "wg0", "mtu", "1300", "up")
+        inside.run("ip", "address", "add", "10.9.0.1/24", "dev", "wg0")
+
+        def padded(size: int) -> set[int]:
+            """Three packets of `size` bytes."""
+            link = tun.link()
+            assert link is not None
+            tun.mtu = link[1]
+            for _ in range(3):
+                sender.sendto(bytes(size - 28), ("10.9.0.2", 9))
+            found = set()
+            while (burst := tun.read()) is not None:
+                found |= {len(single.view) - 32 for single in burst.apart() if single.lengths == [size]}
+            return found
+
+        assert padded(1297) == {1300}
+        inside.run("ip", "route", "add", "10.9.0.2", "dev", "wg0", "mtu", "1299")
+        assert padded(1297) == {1299}
+        assert padded(1270) == {1280}
+        inside.run("ip", "link", "set", "wg0", "mtu", "1298")
+        assert padded(1297) == {1298}
+        inside.run("ip", "route", "delete", "10.9.0.2", "dev", "wg0")
+        inside.run("ip", "link", "set", "wg0", "mtu", "1300")
+        assert padded(1297) == {1300}
+        tun.close()

@@ -30,7 +30,7 @@ from wgpy.tun.offload import (
     split,
 )
 
-MTU = 1420
+MTUS = (1420,)
 V4 = ("10.0.0.1", "10.0.0.2")
 V6 = ("fd00::1", "fd00::2")
 OPTIONS = bytes.fromhex("0101080a0000000100000002")  # two NOPs and a timestamp
@@ -45,8 +45,8 @@ def slots() -> memoryview:
 
 def burst_of(*packets: bytes, stride: int | None = None) -> Burst:
     """Packets in slots as they come out of datagrams: nothing but the packets is zero."""
-    stride = stride or padded_length(max(map(len, packets)), MTU) + 32
-    last = padded_length(len(packets[-1]), MTU) + 32
+    stride = stride or padded_length(max(map(len, packets)), MTUS) + 32
+    last = padded_length(len(packets[-1]), MTUS) + 32
     view = memoryview(bytearray(b"\xaa" * (stride * (len(packets) - 1) + last)))
     for i, packet in enumerate(packets):
         view[i * stride + 16 : i * stride + 16 + len(packet)] = packet
@@ -124,19 +124,19 @@ def test_a_super_packet_becomes_its_segments(packet: bytes, size: int) -> None:
     expected = reference.segment_packet(packet, size)
     ecn = packet[9 if packet[0] == 0x45 else 6] == 6 and bool(packet[(20 if packet[0] == 0x45 else 40) + 13] & CWR)
 
-    burst = split(super_header(packet, size, ecn=ecn), memoryview(packet), slots(), MTU)
+    burst = split(super_header(packet, size, ecn=ecn), memoryview(packet), slots(), MTUS)
 
     assert burst is not None
     assert [bytes(packet) for packet in burst.packets()] == expected
     assert all(map(reference.checksums_hold, expected))
-    assert burst.stride == 32 + padded_length(len(expected[0]), MTU)
-    last = padded_length(len(expected[-1]), MTU) + 32
+    assert burst.stride == 32 + padded_length(len(expected[0]), MTUS)
+    last = padded_length(len(expected[-1]), MTUS) + 32
     assert len(burst.view) == burst.stride * (len(expected) - 1) + last
 
 
 def test_an_odd_mtu_gives_odd_slots() -> None:
     packet = tcp_packet(*V6, PAYLOAD)
-    burst = split(super_header(packet, 1335), memoryview(packet), slots(), 1395)
+    burst = split(super_header(packet, 1335), memoryview(packet), slots(), (1395,))
     assert burst is not None
     assert burst.stride == 1395 + 32
     assert [bytes(packet) for packet in burst.packets()] == reference.segment_packet(packet, 1335)
@@ -146,11 +146,11 @@ def test_an_odd_mtu_gives_odd_slots() -> None:
 def test_a_plain_packet_stays_where_it_was_read(packet: bytes) -> None:
     buffer = slots()
     buffer[16 : 16 + len(packet)] = packet
-    burst = split(VnetHeader(), buffer[16 : 16 + len(packet)], buffer, MTU)
+    burst = split(VnetHeader(), buffer[16 : 16 + len(packet)], buffer, MTUS)
     assert burst is not None
     assert burst.lengths == [len(packet)]
     assert burst.view.obj is buffer.obj
-    assert len(burst.view) == burst.stride == 32 + padded_length(len(packet), MTU)
+    assert len(burst.view) == burst.stride == 32 + padded_length(len(packet), MTUS)
     assert bytes(burst.packet(0)) == packet
 
 
@@ -169,7 +169,7 @@ def test_an_unfinished_checksum_is_completed(packet: bytes, offset: int) -> None
     pseudo = addresses + bytes([0, 6 if offset == 16 else 17]) + (len(packet) - start).to_bytes(2, "big")
     partial = bytearray(packet)
     partial[start + offset : start + offset + 2] = (reference.internet_checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
-    burst = split(VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, offset), memoryview(partial), slots(), MTU)
+    burst = split(VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, offset), memoryview(partial), slots(), MTUS)
     assert burst is not None
     assert bytes(burst.packet(0)) == packet
 
@@ -179,7 +179,7 @@ def test_extension_headers_are_left_in_place() -> None:
     options = bytes([6, 0, 1, 4, 0, 0, 0, 0])  # destination options: PadN
     packet = plain[:4] + (len(plain) - 32).to_bytes(2, "big") + b"\x3c" + plain[7:40] + options + plain[40:]
     header = super_header(plain, 1000)._replace(csum_start=48)
-    burst = split(header, memoryview(packet), slots(), MTU)
+    burst = split(header, memoryview(packet), slots(), MTUS)
     assert burst is not None
     for segment, expected in zip(burst.packets(), reference.segment_packet(plain, 1000), strict=True):
         assert bytes(segment[40:48]) == options
@@ -212,7 +212,7 @@ GOOD = super_header(TCP4, 1000)
 )
 def test_what_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
     room = memoryview(bytearray(64 * 1024))
-    assert split(header, memoryview(packet), room, MTU) is None
+    assert split(header, memoryview(packet), room, MTUS) is None
 
 
 # Merging.

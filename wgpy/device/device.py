@@ -24,6 +24,7 @@ from struct import Struct
 from wgpy.burst import Bodies, Burst, Datagrams
 from wgpy.constants import (
     COOKIE_REPLY_SIZE,
+    DEFAULT_MTU,
     INITIATION_SIZE,
     MESSAGE_COOKIE_REPLY,
     MESSAGE_INITIATION,
@@ -63,7 +64,8 @@ class Device:
     `random(n)` returns n unpredictable bytes (os.urandom); `wall_clock()` nanoseconds since 1970 (time.time_ns). Both
     are asked only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
     `keylog(label, key)`, if given, is told the keys of every handshake, by Wireshark's labels: it makes all traffic
-    readable. A new device is down: `start` brings it up, as the link does in the kernel.
+    readable. `mtu`, in bytes, ends the padding of a packet that comes by itself, not in a Burst.
+    A new device is down: `start` brings it up, as the link does in the kernel.
     """
 
     def __init__(
@@ -85,17 +87,9 @@ class Device:
         self._deadlines: list[tuple[float, int, Peer]] = []
         self._tiebreak = count()
         self._drops: Counter[DropReason] = Counter()
+        self.mtu = DEFAULT_MTU
         self.listen_port = 0
         self.fwmark = 0
-
-    @property
-    def mtu(self) -> int:
-        """The inner MTU in bytes: padding never makes a packet longer than this."""
-        return self._interface.mtu
-
-    @mtu.setter
-    def mtu(self, mtu: int) -> None:
-        self._interface.mtu = mtu
 
     @property
     def timestamp_floor(self) -> int:

@@ -15,7 +15,6 @@ from math import inf
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.constants import (
-    DEFAULT_MTU,
     HANDSHAKE_TRAFFIC_CLASS,
     INITIATION_INTERVAL,
     INITIATION_SIZE,
@@ -65,7 +64,6 @@ class Interface:
     local: LocalStatic | None = None
     indices: IndexTable[Peer | Keypair] = field(default_factory=lambda: IndexTable())
     is_up: bool = False
-    mtu: int = DEFAULT_MTU
     timestamp_floor: int = 0  # nanoseconds since 1970: no initiation bore a later time
 
 
@@ -107,7 +105,7 @@ class Peer:
         while len(self.staged) > MAX_STAGED_PACKETS:
             self.staged.popleft()
             self.drops[DropReason.STAGED_OVERFLOW] += 1
-        self.staged.extend(Burst.of(packet, self.interface.mtu) for packet in burst.packets())
+        self.staged.extend(burst.apart())
         self.send_staged(now, effects)
 
     def has_sealed(self, packet: ip.Packet) -> bool:

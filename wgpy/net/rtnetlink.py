@@ -1,5 +1,7 @@
 """The netlink requests by which an interface is given addresses, sizes and routes, as rtnetlink(7) has them.
 
+And the one by which a tunnel learns the MTUs of the routes into it.
+
 `wgpy.net.netlink` can do all this and more, but takes a third of a second to import; a helper is to be there at once.
 """
 
@@ -7,18 +9,26 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from struct import Struct, pack, unpack_from
 from typing import Final
 
-_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 20, 24
-_REQUEST, _ACKNOWLEDGE, _CREATE = 0x1, 0x4, 0x400
+_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE, _GET_ROUTE = 16, 20, 24, 26
+_ERROR, _DONE = 2, 3
+_REQUEST, _ACKNOWLEDGE, _CREATE, _DUMP = 0x1, 0x4, 0x400, 0x300
+_SOL_NETLINK: Final = 270
+_NETLINK_GET_STRICT_CHK: Final = 12  # the kernel filters what it dumps: Linux 4.20
 _IFF_UP: Final = 1
 _IFLA_MTU: Final = 4
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_NODAD: Final = 0x02  # nobody else is on the link
-_RTA_OIF: Final = 4
+_RTA_OIF, _RTA_METRICS = 4, 8
+_RTAX_MTU: Final = 2
+_MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how one begins: its length, and what it is
 _MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _nlmsghdr = Struct("=IHHII")
@@ -53,6 +63,23 @@ def add_default_route(name: str, version: int) -> None:
     _request(_NEW_ROUTE, body + _attribute(_RTA_OIF, pack("=I", socket.if_nametoindex(name))))
 
 
+def route_mtus(netlink: socket.socket, index: int) -> set[int]:
+    """The MTUs in bytes that routes through a link have of their own (`ip route add ... mtu`), in all tables.
+
+    `netlink` is a NETLINK_ROUTE socket; what it is not told is left out.
+    """
+    found, link = set(), pack("=I", index)
+    with suppress(OSError):
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in _dump(netlink, _rtmsg.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_OIF, link)):
+                if _MTU_METRIC in message:  # hardly ever, and a large table is to be gone through fast
+                    route = _attributes(message[_rtmsg.size :])
+                    mtu = _attributes(route.get(_RTA_METRICS, b"")).get(_RTAX_MTU)
+                    if mtu and route.get(_RTA_OIF, link) == link:  # one with several has none here
+                        found.add(int.from_bytes(mtu, sys.byteorder))
+    return found
+
+
 def configure(name: str, addresses: list[str], mtu: int) -> None:
     """All of it: loopback up; the link up, with its addresses, and a default route for each family of theirs."""
     set_up("lo")
@@ -70,6 +97,30 @@ def _family(version: int) -> int:
 
 def _attribute(kind: int, value: bytes) -> bytes:
     return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at < len(data):
+        length, kind = unpack_from("=HH", data, at)
+        found[kind] = data[at + 4 : at + length]
+        at += length + -length % 4
+    return found
+
+
+def _dump(netlink: socket.socket, body: bytes) -> Iterator[bytes]:
+    """The bodies of the messages that tell of all routes, or of those that `body` selects. Raises OSError."""
+    with suppress(OSError):
+        netlink.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    netlink.send(_nlmsghdr.pack(_nlmsghdr.size + len(body), _GET_ROUTE, _REQUEST | _DUMP, 1, 0) + body)
+    while True:
+        answer, at = netlink.recv(1 << 16), 0
+        while at < len(answer):
+            length, kind = unpack_from("=IH", answer, at)
+            if kind in (_DONE, _ERROR):
+                return
+            yield answer[at + _nlmsghdr.size : at + length]
+            at += length + -length % 4
 
 
 def _request(kind: int, body: bytes) -> None:

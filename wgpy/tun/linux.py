@@ -47,6 +47,7 @@ _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNGETDEVNETNS: Final = 0x54E3
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFMTU: Final = 0x8921
+_SIOCGIFINDEX: Final = 0x8933
 _IFF_UP: Final = 0x1
 _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
@@ -54,15 +55,16 @@ _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the file has lost its interface
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
-_ifreq_mtu = Struct("=16si20x")
+_ifreq_int = Struct("=16si20x")
 
 log = logging.getLogger("wgpy.tun")
 
 
 class LinuxTun:
-    """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date.
+    """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date, after each `link`.
 
-    `is_elsewhere`: whether `link` last found it in another network namespace than ours.
+    `is_elsewhere`: whether `link` last found it in another network namespace than ours. The MTUs of routes it found
+    bound the padding as `mtu` does.
 
     `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
     the queue was "full", or the kernel "refused" them.
@@ -86,6 +88,7 @@ class LinuxTun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
         self._mtu = 0
+        self._route_mtus: set[int] = set()
         self.mtu = _mtu_of(name)
 
     @property
@@ -96,6 +99,7 @@ class LinuxTun:
     def mtu(self, mtu: int) -> None:
         changed = mtu != self._mtu
         self._mtu = mtu
+        self._mtus = tuple(sorted({mtu, *self._route_mtus} - {0}))
         if changed and self._merging:
             with suppress(OSError), self._namespace() as namespace:
                 # Else its name may be another's here; super-packets stay longer then.
@@ -161,7 +165,7 @@ class LinuxTun:
                 return None
             header, packet = read
             is_lone = header.gso_type == GSO_NONE
-            burst = split(header, packet, self._buffer if is_lone else self._slots, self._mtu)
+            burst = split(header, packet, self._buffer if is_lone else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
@@ -204,7 +208,7 @@ class LinuxTun:
             lengths.append(len(packet))
             if len(packet) < length:
                 break
-        return join(first, header, self._buffer, lengths, self.mtu) if lengths else first
+        return join(first, header, self._buffer, lengths, self._mtus) if lengths else first
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, in as few writes as it can be merged into.
@@ -260,7 +264,7 @@ class LinuxTun:
     def link(self) -> tuple[bool, int] | None:
         """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
 
-        Raises TunError when it went away.
+        Takes time where there are very many routes. Raises TunError when it went away.
         """
         try:
             encoded = self._name_now()
@@ -276,9 +280,11 @@ class LinuxTun:
         with beside or socket.socket(*_CONTROL) as sock:
             try:
                 _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
-                _, mtu = _ifreq_mtu.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(encoded, 0)))
+                _, mtu = _ifreq_int.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_int.pack(encoded, 0)))
+                _, index = _ifreq_int.unpack(ioctl(sock, _SIOCGIFINDEX, _ifreq_int.pack(encoded, 0)))
             except OSError:
                 return None
+            self._route_mtus = rtnetlink.route_mtus(sock, index)
         return bool(flags & _IFF_UP), mtu
 
     def _name_now(self) -> bytes:
@@ -326,7 +332,7 @@ class LinuxTun:
             self._fd = -1
 
 
-_CONTROL: Final = (socket.AF_INET, socket.SOCK_DGRAM)
+_CONTROL: Final = (socket.AF_NETLINK, socket.SOCK_RAW)  # takes an interface's ioctls, as any socket, and tells routes
 _NO_OFFLOAD: Final = VnetHeader()
 _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
 
@@ -349,10 +355,10 @@ def _mtu_of(name: str) -> int:
     """The interface's MTU, or WireGuard's default if it is in another network namespace than we are."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            answer = ioctl(sock, _SIOCGIFMTU, _ifreq_mtu.pack(name.encode(), 0))
+            answer = ioctl(sock, _SIOCGIFMTU, _ifreq_int.pack(name.encode(), 0))
         except OSError:
             return DEFAULT_MTU
-    return int(_ifreq_mtu.unpack(answer)[1])
+    return int(_ifreq_int.unpack(answer)[1])
 
 
 def _why_not(name: str, error: OSError) -> str:

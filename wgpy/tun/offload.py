@@ -13,6 +13,7 @@ the same shape back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, NamedTuple, Self
@@ -92,21 +93,21 @@ PLAIN: Final = VnetHeader().pack()
 # From the TUN.
 
 
-def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
+def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtus: Sequence[int]) -> Burst | None:
     """Lay what one TUN read gave into `slots`: a plain packet, or the segments of a super-packet.
 
-    Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, to `mtu`
-    bytes); the burst's view ends with the last slot. A plain packet may already lie at `slots[16:]`; a super-packet
+    Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
+    `mtus`); the burst's view ends with the last slot. A plain packet may already lie at `slots[16:]`; a super-packet
     must lie in another buffer. Unfinished checksums are completed. Gives None for what the kernel would not send.
     """
     if header.gso_type == GSO_NONE:
-        return _plain(header, packet, slots, mtu)
+        return _plain(header, packet, slots, mtus)
     segments = _Segments.of(header, packet)
     if segments is None:
         return None
     l4, end, size, count = segments.l4, segments.end, segments.size, segments.pieces
     longest, last = end + size, len(packet) - (count - 1) * size
-    stride = padded_length(longest, mtu) + TRANSPORT_OVERHEAD
+    stride = padded_length(longest, mtus) + TRANSPORT_OVERHEAD
     if count * stride > len(slots):
         return None
 
@@ -149,7 +150,7 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -
     pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, longest - l4)
     check[:] = row_checksums(rows[:, l4:], pseudo)
     check[-1] = complement(last - longest - int(check[-1]))
-    view = slots[: (count - 1) * stride + padded_length(last, mtu) + TRANSPORT_OVERHEAD]
+    view = slots[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, lengths)
 
 
@@ -158,9 +159,9 @@ def _store_lengths(column: Column, longest: int, last: int) -> None:
     column[-1] = last
 
 
-def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtu: int) -> Burst | None:
+def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtus: Sequence[int]) -> Burst | None:
     length = len(packet)
-    stride = padded_length(length, mtu) + TRANSPORT_OVERHEAD
+    stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
     if length < shortest(header) or stride > len(slots):
         return None
     slots[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
@@ -184,7 +185,7 @@ def kinship(packet: memoryview) -> bytes:
     return b""
 
 
-def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int], mtu: int) -> Burst:
+def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int], mtus: Sequence[int]) -> Burst:
     """One burst of the lone packet `first` and those of its kin that were read into the slots after it.
 
     All were read under one header, and all but the last are as long as the first. Checksums are completed.
@@ -198,7 +199,7 @@ def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int]
             column = _columns(slots, at, stride, before)
             column(start + header.csum_offset, _U16)[:] = row_checksums(rows)
         _complete(header, slots, last, lengths[-1])
-    end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtu) + TRANSPORT_OVERHEAD
+    end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
     return Burst(slots[:end], stride, first.lengths + lengths)
 
 
