@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from wgpy.config.services import Place, Proxy
 from wgpy.relay import forward as forwarding
 from wgpy.relay.forward import forward_datagrams, forward_streams
 from wgpy.relay.http import serve_http
-from wgpy.relay.networks import HostNetwork, Stream
+from wgpy.relay.networks import HostNetwork, Stream, reset
 from wgpy.relay.socks import serve_socks
 
 ANY_PORT = Place("127.0.0.1", 0)
@@ -113,6 +114,18 @@ def test_a_forward_passes_bytes_and_each_end_on() -> None:
                 assert await talk(await asyncio.open_connection("127.0.0.1", port_of(listener)), said) == said.upper()
 
     run(main)
+
+
+def test_a_connection_that_is_closed_already_is_reset_without_harm() -> None:
+    async def main() -> None:
+        async with shouting() as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.abort()
+            await asyncio.sleep(0.01)
+            reset(writer)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # which then knows the socket no more
+        runner.run(main())
 
 
 def test_a_forward_to_nobody_is_reset() -> None:

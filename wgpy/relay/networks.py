@@ -114,8 +114,10 @@ async def join(one: Stream, other: Stream) -> None:
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Break a connection so that the other end learns of it: by RST, not FIN."""
-    with suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    sock = writer.get_extra_info("socket")
+    if sock is not None:  # uvloop has forgotten it once the connection is closed
+        with suppress(OSError):
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
