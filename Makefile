@@ -63,7 +63,7 @@ lint: $(READY)  ## ruff and mypy
 
 install: uninstall  ## wgpy for the system, with units, manuals and completion: PREFIX=/usr/local, DESTDIR
 	@$(PYTHON) -m venv $(LIBRARY)
-	@$(LIBRARY)/bin/pip install --quiet --disable-pip-version-check '.[metrics]'
+	@$(LIBRARY)/bin/pip install --quiet --disable-pip-version-check '.[metrics,qr]'
 	@mkdir -p $(dir $(PROGRAM)) $(UNITS)
 	@printf '%s\n' '#!/bin/sh' \
 		'exec "$$(dirname "$$(readlink -f "$$0")")/../lib/wgpy/bin/python" -I -m wgpy "$$@"' >$(PROGRAM)

@@ -178,6 +178,50 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage: wgpy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "by_wg_quick", "taken"),
+    [
+        (["wg0"], False, True),
+        (["-f", "server"], False, True),
+        (["server"], False, False),  # like serve
+        (["server"], True, True),
+        (["client"], True, True),
+        (["show"], True, False),  # where the variable is exported, and somebody looks
+        (["-f", "show"], False, True),
+    ],
+)
+def test_an_interface_may_have_a_name_like_a_commands(
+    arguments: list[str], by_wg_quick: bool, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WG_QUICK_USERSPACE_IMPLEMENTATION", raising=False)
+    if by_wg_quick:
+        monkeypatch.setenv("WG_QUICK_USERSPACE_IMPLEMENTATION", "wgpy")
+    if not taken and not by_wg_quick:
+        with pytest.raises(SystemExit, match="2"):
+            commands.parse(arguments)
+        return
+    parsed = commands.parse(arguments)
+    assert (parsed.interface == arguments[-1]) is taken
+
+
+def test_an_interrupt_while_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: list[str]) -> argparse.Namespace:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "parse", interrupted)
+    assert main(["doctor"]) == 130
+
+
+def test_every_line_of_an_error_is_ours_and_a_file_that_is_here_is_pointed_out(tmp_path: Path) -> None:
+    path = tmp_path / "absent0.conf"
+    path.touch(mode=0o600)
+    path.write_text("[Interface]\nMTU = x\nTable = ?\n")
+    said = wgpy("up", str(path)).stderr.splitlines()
+    assert [line.rpartition(": ")[0] for line in said] == [f"wgpy: {path}:2: MTU", f"wgpy: {path}:3: Table"]
+    here = wgpy("up", "absent0", cwd=tmp_path).stderr
+    assert here.endswith("absent0.conf: No such file or directory; the one here is ./absent0.conf\n")
+
+
 @pytest.mark.parametrize("verb", ["up", "run", "down"])
 @pytest.mark.parametrize("name", ["no-such-interface-at-all.conf", "dir/too-long-a-name-for-it.conf", "a b", ""])
 def test_a_name_that_cannot_be_is_one_line(verb: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,8 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     A file with hooks, whose commands run as root, is refused if others may write it.
     """
     name, path = locate(config)
+    if not path.exists() and Path(path.name).exists():
+        raise ConfigError(f"{path}: No such file or directory; the one here is ./{path.name}")
     text = read_text(path)
     status = path.stat()
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:

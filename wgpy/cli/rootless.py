@@ -60,7 +60,7 @@ def add(verbs: Any) -> None:
         "stdio",
         help="standard input and output as a connection through a tunnel",
         description=f"Connect to HOST:PORT through the tunnel and pass bytes from and to standard streams. {needs}",
-        epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %%h:%%p' server.internal",
+        epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %h:%p' server.internal",
     )
     stdio.set_defaults(call=_stdio)
     for verb in (run, proxy, forward, stdio):
@@ -252,6 +252,8 @@ def _load(config: str) -> tuple[InterfaceConfig, Services]:
     file = wgquick.parse(text, str(path))
     for problem in file.warnings:
         print(f"{problem} (warning)", file=sys.stderr)
+    if file.config.private_key is None:
+        raise ConfigError(f"{path}: [Interface] has no PrivateKey: `wgpy genkey` makes one")
     return file.config, services
 
 
