@@ -20,7 +20,8 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        remedy = ": run as root, or as its owner" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: {error.strerror}{remedy}") from error
     if len(data) > _LONGEST:
         raise ConfigError(f"{path}: expected a configuration, not more than {_LONGEST >> 20} MiB")
     return data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")

@@ -244,8 +244,9 @@ def stop(name: str) -> None:
     try:
         pid = serving_pid(name)
     except ControlError as error:
-        stale = socket_path(name).exists() and not is_served(name)
-        if stale:
+        if is_served(name):  # and not ours to ask
+            raise
+        if stale := socket_path(name).exists():
             say(f"remove what a killed daemon left: {socket_path(name)}")
         if Leftovers(name).clear(say) or stale:
             for path in (socket_path(name), log_path(name)):
