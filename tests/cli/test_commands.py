@@ -111,6 +111,14 @@ def test_check_says_every_problem_with_its_line(tmp_path: Path, capsys: pytest.C
     assert [(problem["line"], problem["severity"]) for problem in problems] == [(n, "error") for n in (6, 7, 8, 9)]
 
 
+@pytest.mark.parametrize("verb", [["up"], ["down"], ["apply"], ["check"], ["strip"], ["setconf", "wg0"], ["exec"]])
+def test_a_files_content_in_the_place_of_its_name_is_not_repeated(verb: list[str]) -> None:
+    done = wgpy(*verb, GOOD, *(["true"] if verb == ["exec"] else []))
+    assert done.returncode == 1
+    assert done.stderr.startswith("wgpy: expected a")
+    assert KEY.base64() not in done.stdout + done.stderr
+
+
 def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     secret = KEY.base64()[:-2] + "!!"

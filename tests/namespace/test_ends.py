@@ -215,6 +215,7 @@ def test_configurations_that_cannot_be_used(server: Server) -> None:
 
     async def main() -> None:
         for config, error, said in (
+            ("[Interface]\nPrivateKey = x\n", wgpy.ConfigError, "^expected a configuration file's path"),
             ("/nonexistent/wg0.conf", wgpy.ConfigError, "/nonexistent/wg0.conf: No such file"),
             ("/etc/passwd", wgpy.ConfigFileError, "/etc/passwd:1"),
             (wgpy.InterfaceConfig(), wgpy.ConfigError, "wgpy genkey"),

@@ -23,6 +23,8 @@ def locate(config: str) -> tuple[str, Path]:
         return config.removesuffix(".conf"), (
             Path(config) if config.endswith(".conf") else CONFIG_DIRECTORY / f"{config}.conf"
         )
+    if "\n" in config:
+        raise ConfigError("expected an interface name or a path to NAME.conf, not what is in it")
     path = Path(config)
     name = path.name.removesuffix(".conf")
     if path.suffix != ".conf" or not _INTERFACE_NAME.fullmatch(name):

@@ -16,6 +16,8 @@ _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take le
 
 def read_text(path: Path) -> str:
     """The file's text, undecodable bytes included, a byte order mark not. Raises ConfigError."""
+    if "\n" in str(path):  # whose private key an error would repeat
+        raise ConfigError("expected a configuration file's path, not what is in it")
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)
