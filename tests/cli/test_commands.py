@@ -92,6 +92,20 @@ def test_a_secret_into_a_world_readable_file_is_warned_about(tmp_path: Path) -> 
         assert len(path.read_text()) == 45
 
 
+def test_check_knows_wireproxys_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, other = tmp_path / "proxy.conf", tmp_path / "wg0.conf"
+    path.write_text(GOOD + "[Socks5]\nBindAddress = 127.0.0.1:1080\n")
+    assert main(["check", str(path)]) == 0
+    assert "`up` and wg-quick refuse it (warning)" in capsys.readouterr().out
+    path.write_text(GOOD + "[Socks5]\nBindAdress = 127.0.0.1:1080\n")
+    assert main(["check", str(path)]) == 1
+    assert f"{path}:7: BindAdress: [Socks5] knows" in capsys.readouterr().out
+    path.write_text(f"WGConfig = {other.name}\n[http]\nBindAddress = 3128\n")
+    other.write_text("[Interface]\nMTU = 1\n")
+    assert main(["check", str(path)]) == 1
+    assert f"{other}:2: MTU" in capsys.readouterr().out
+
+
 def test_check_is_quiet_about_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text(GOOD)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from wgpy.config import wgquick
+from wgpy.config import services, wgquick
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 
@@ -53,3 +53,12 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
         raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
     return name, file
+
+
+def read_served(path: Path) -> tuple[Path, str, services.Services]:
+    """What to read as a wg-quick file, and what wireproxy's sections want served. Raises ConfigError."""
+    text, served = services.split(read_text(path), str(path))
+    if served.config:
+        path = path.parent / served.config
+        text = read_text(path)
+    return path, text, served
