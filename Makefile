@@ -62,16 +62,16 @@ lint: $(READY)  ## ruff and mypy
 	@$(BIN)/mypy --no-error-summary
 
 install: uninstall  ## wgpy for the system, with units, manuals and completion: PREFIX=/usr/local, DESTDIR
-	@$(PYTHON) -m venv $(LIBRARY)
-	@$(LIBRARY)/bin/pip install --quiet --disable-pip-version-check '.[metrics]'
-	@mkdir -p $(dir $(PROGRAM)) $(UNITS)
+	@umask 022 && $(PYTHON) -m venv $(LIBRARY)
+	@umask 022 && $(LIBRARY)/bin/pip install --quiet --disable-pip-version-check '.[metrics,qr]'
+	@umask 022 && mkdir -p $(dir $(PROGRAM)) $(UNITS)
 	@printf '%s\n' '#!/bin/sh' \
 		'exec "$$(dirname "$$(readlink -f "$$0")")/../lib/wgpy/bin/python" -I -m wgpy "$$@"' >$(PROGRAM)
 	@chmod 755 $(PROGRAM)
 	@for unit in systemd/*.service; do \
 		sed 's,/usr/local/,$(PREFIX)/,' $$unit >$(UNITS)/$${unit#*/} && chmod 644 $(UNITS)/$${unit#*/} || exit; done
 	@for document in $(DOCUMENTS); do \
-		file=$(SHARE)/$${document#*:}; mkdir -p $${file%/*}; \
+		file=$(SHARE)/$${document#*:}; umask 022; mkdir -p $${file%/*}; \
 		$(LIBRARY)/bin/python -I -m wgpy.cli.documents $${document%%:*} >$$file && chmod 644 $$file || exit; done
 	@echo "installed $$($(PROGRAM) --version) as $(PREFIX)/bin/wgpy; what works here: sudo wgpy doctor"
 

@@ -18,7 +18,7 @@ def make(target: str, directory: Path) -> None:
     """Without the network: pip finds what it builds with in the tests' own environment, and installs wgpy alone."""
     offline = {"PYTHONPATH": PACKAGES, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
     command = ["make", target, f"DESTDIR={directory}", "PREFIX=/opt", f"PYTHON={sys.executable}"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, check=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, check=True, umask=0o077)
 
 
 def files(directory: Path) -> set[str]:
@@ -48,6 +48,9 @@ def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
     }
     assert "ExecStart=/opt/bin/wgpy run %i\n" in (target / "opt/lib/systemd/system/wgpy@.service").read_text()
     assert (target / "opt/share/man/man8/wgpy.8").read_text().startswith(".TH ")
+
+    installed = (target / "opt").rglob("*")
+    assert not [path for path in installed if path != stranger and not path.stat().st_mode & 0o004], "for everybody"
 
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "wgpy").mkdir(parents=True)

@@ -69,6 +69,20 @@ def test_everything_through_the_tunnel_by_another_way_in(gateway: Path) -> None:
         assert line in text
 
 
+def test_words_and_options_come_in_any_order(gateway: Path) -> None:
+    for arguments in (["add", "--config", str(gateway), "a"], ["--config", str(gateway), "add", "b"]):
+        assert wgpy("client", *arguments).returncode == 0
+    assert [line.split()[0] for line in client(gateway, "list").stdout.splitlines()] == ["a", "b"]
+    assert wgpy("client", "list", "--config", str(gateway), "a").returncode == 2
+
+
+def test_a_name_server_is_an_address(gateway: Path) -> None:
+    done = client(gateway, "add", "bob", "--dns", "ns.example")
+    assert done.stderr == "wgpy: --dns: 'ns.example' does not appear to be an IPv4 or IPv6 address\n"
+    assert not Path("bob.conf").exists()
+    assert gateway.read_text() == GATEWAY
+
+
 @pytest.mark.root
 def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> None:
     done = client(gateway, "add", "carol", "--qr")

@@ -92,6 +92,20 @@ def test_a_secret_into_a_world_readable_file_is_warned_about(tmp_path: Path) -> 
         assert len(path.read_text()) == 45
 
 
+def test_check_knows_wireproxys_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, other = tmp_path / "proxy.conf", tmp_path / "wg0.conf"
+    path.write_text(GOOD + "[Socks5]\nBindAddress = 127.0.0.1:1080\n")
+    assert main(["check", str(path)]) == 0
+    assert "`up` and wg-quick refuse it (warning)" in capsys.readouterr().out
+    path.write_text(GOOD + "[Socks5]\nBindAdress = 127.0.0.1:1080\n")
+    assert main(["check", str(path)]) == 1
+    assert f"{path}:7: BindAdress: [Socks5] knows" in capsys.readouterr().out
+    path.write_text(f"WGConfig = {other.name}\n[http]\nBindAddress = 3128\n")
+    other.write_text("[Interface]\nMTU = 1\n")
+    assert main(["check", str(path)]) == 1
+    assert f"{other}:2: MTU" in capsys.readouterr().out
+
+
 def test_check_is_quiet_about_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text(GOOD)
@@ -109,6 +123,14 @@ def test_check_says_every_problem_with_its_line(tmp_path: Path, capsys: pytest.C
     assert main(["check", "--json", str(path)]) == 1
     problems = json.loads(capsys.readouterr().out)
     assert [(problem["line"], problem["severity"]) for problem in problems] == [(n, "error") for n in (6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize("verb", [["up"], ["down"], ["apply"], ["check"], ["strip"], ["setconf", "wg0"], ["exec"]])
+def test_a_files_content_in_the_place_of_its_name_is_not_repeated(verb: list[str]) -> None:
+    done = wgpy(*verb, GOOD, *(["true"] if verb == ["exec"] else []))
+    assert done.returncode == 1
+    assert done.stderr.startswith("wgpy: expected a")
+    assert KEY.base64() not in done.stdout + done.stderr
 
 
 def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +198,50 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
         main(arguments)
     assert ended.value.code == 2
     assert "usage: wgpy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "by_wg_quick", "taken"),
+    [
+        (["wg0"], False, True),
+        (["-f", "server"], False, True),
+        (["server"], False, False),  # like serve
+        (["server"], True, True),
+        (["client"], True, True),
+        (["show"], True, False),  # where the variable is exported, and somebody looks
+        (["-f", "show"], False, True),
+    ],
+)
+def test_an_interface_may_have_a_name_like_a_commands(
+    arguments: list[str], by_wg_quick: bool, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WG_QUICK_USERSPACE_IMPLEMENTATION", raising=False)
+    if by_wg_quick:
+        monkeypatch.setenv("WG_QUICK_USERSPACE_IMPLEMENTATION", "wgpy")
+    if not taken and not by_wg_quick:
+        with pytest.raises(SystemExit, match="2"):
+            commands.parse(arguments)
+        return
+    parsed = commands.parse(arguments)
+    assert (parsed.interface == arguments[-1]) is taken
+
+
+def test_an_interrupt_while_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: list[str]) -> argparse.Namespace:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "parse", interrupted)
+    assert main(["doctor"]) == 130
+
+
+def test_every_line_of_an_error_is_ours_and_a_file_that_is_here_is_pointed_out(tmp_path: Path) -> None:
+    path = tmp_path / "absent0.conf"
+    path.touch(mode=0o600)
+    path.write_text("[Interface]\nMTU = x\nTable = ?\n")
+    said = wgpy("up", str(path)).stderr.splitlines()
+    assert [line.rpartition(": ")[0] for line in said] == [f"wgpy: {path}:2: MTU", f"wgpy: {path}:3: Table"]
+    here = wgpy("up", "absent0", cwd=tmp_path).stderr
+    assert here.endswith("absent0.conf: No such file or directory; the one here is ./absent0.conf\n")
 
 
 @pytest.mark.parametrize("verb", ["up", "run", "down"])

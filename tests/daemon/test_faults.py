@@ -19,7 +19,7 @@ from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, Side, Wgpy, peer_section, wait_for
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.daemon.process import log_path
-from wgpy.daemon.uapi_client import serving_pid
+from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -186,6 +186,16 @@ def test_what_a_killed_daemon_left_is_cleared_away_and_nothing_else(host: Host, 
     assert ("what a killed daemon left" in said) is (verb == "down")
     assert host.surroundings() == before
     assert not log_path(host.name).exists()
+    assert "no daemon serves" in host.refused("down", host.name)
+
+
+def test_a_socket_that_a_killed_daemon_left_is_cleared_away(host: Host) -> None:
+    host.write()
+    host.up()
+    os.kill(serving_pid(host.name), signal.SIGKILL)
+    assert wait_for(lambda: host.name not in host.namespace.run("ip", "-o", "link"))
+    assert host.wgpy("down", host.name) == f"[#] remove what a killed daemon left: {socket_path(host.name)}\n"
+    assert not socket_path(host.name).exists()
     assert "no daemon serves" in host.refused("down", host.name)
 
 

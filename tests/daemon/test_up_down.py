@@ -14,7 +14,7 @@ import pytest
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.daemon.process import log_path
-from wgpy.daemon.uapi_client import serving_pid
+from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -261,6 +261,16 @@ def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
         said = host.namespace.run(*powerless, *WGPY, verb, str(host.path), check=False)
         assert said.count("\n") == 1, said
         assert "run as root" in said
+
+    host.up()
+    socket_path(host.name).chmod(0)
+    said = host.namespace.run(*powerless, *WGPY, "down", host.name, check=False)
+    assert said == f"wgpy: {socket_path(host.name)}: Permission denied: run as root\n"
+    socket_path(host.name).chmod(0o700)
+    host.path.chmod(0)
+    said = host.namespace.run(*powerless, *WGPY, "apply", str(host.path), check=False)
+    assert said == f"wgpy: {host.path}: Permission denied: run as root, or as its owner\n"
+    host.path.chmod(0o600)
 
 
 def test_run_stays_in_the_foreground_and_ends_on_a_signal(host: Host) -> None:

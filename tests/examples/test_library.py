@@ -20,7 +20,7 @@ from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
-from tests.support.nobody import NOBODY, as_nobody
+from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import wait_for
 from tests.support.postgres import PASSWORD, postgres
 
@@ -36,8 +36,7 @@ def conf(cable: Cable, server: Server) -> Path:
     path.touch(mode=0o600)
     path.write_text(server.text.replace("Address", f"DNS = {server.address}, corp.test\nAddress"))
     os.chown(path, NOBODY, NOBODY)
-    for parent in (cable.directory, *cable.directory.parents[:2]):
-        parent.chmod(0o755)
+    let_pass(cable.directory)
     return path
 
 

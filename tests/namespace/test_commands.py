@@ -16,7 +16,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.namespace.conftest import PORT, Server
-from tests.support.nobody import NOBODY, as_nobody
+from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import capture
 from wgpy.keys import PrivateKey
 
@@ -33,8 +33,7 @@ def conf(cable: Cable, server: Server) -> Path:
     path.touch(mode=0o600)
     path.write_text(server.text.replace("Address", f"DNS = {server.address}, corp.test\nAddress"))
     os.chown(path, NOBODY, NOBODY)
-    for parent in (cable.directory, *cable.directory.parents[:2]):
-        parent.chmod(0o755)
+    let_pass(cable.directory)
     return path
 
 

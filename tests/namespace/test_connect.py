@@ -16,7 +16,7 @@ import pytest
 import wgpy
 from tests.interop.conftest import Cable
 from tests.namespace.conftest import PORT, Server
-from tests.support.nobody import NOBODY, as_nobody
+from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import capture, wait_for
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import EventKind
@@ -159,9 +159,8 @@ def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, ser
             ready.touch()
             await answered.wait()
 
+    let_pass(cable.directory)
     cable.directory.chmod(0o777)
-    for parent in cable.directory.parents[:2]:
-        parent.chmod(0o755)
     ready, to = cable.directory / "listening", f"/dev/tcp/{cable.left.inner4}/80"
     fetch = f"until [ -e {ready} ]; do sleep 0.05; done; exec 3<>{to}; cat <&3"
     visitor = server.side.namespace.popen("bash", "-c", fetch, stdout=-1)

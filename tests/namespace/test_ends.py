@@ -20,7 +20,7 @@ from tests.adapters.conftest import NAME, PAGE, Web
 from tests.adapters.conftest import web as web
 from tests.interop.conftest import Cable
 from tests.namespace.conftest import PORT, Server
-from tests.support.nobody import NOBODY, as_nobody
+from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import wait_for
 
 pytestmark = pytest.mark.root
@@ -77,8 +77,7 @@ def test_tls_both_ways(cable: Cable, web: Web) -> None:
     pem.write_bytes((cable.directory / "pem").read_bytes())
     authority.write_text(web.authority)
     os.chown(pem, NOBODY, NOBODY)
-    for parent in (cable.directory, *cable.directory.parents[:2]):
-        parent.chmod(0o755)
+    let_pass(cable.directory)
     fetch = f"curl -sS --cacert {authority} --connect-to {NAME}:443:{cable.left.inner4}:443 https://{NAME}/"
     retry = f"until {fetch} 2>/dev/null; do sleep 0.1; done"
     visitor = cable.right.namespace.popen("bash", "-c", retry, stdout=subprocess.PIPE)
@@ -215,6 +214,7 @@ def test_configurations_that_cannot_be_used(server: Server) -> None:
 
     async def main() -> None:
         for config, error, said in (
+            ("[Interface]\nPrivateKey = x\n", wgpy.ConfigError, "^expected a configuration file's path"),
             ("/nonexistent/wg0.conf", wgpy.ConfigError, "/nonexistent/wg0.conf: No such file"),
             ("/etc/passwd", wgpy.ConfigFileError, "/etc/passwd:1"),
             (wgpy.InterfaceConfig(), wgpy.ConfigError, "wgpy genkey"),

@@ -28,6 +28,12 @@ def as_nobody(namespace: Namespace, main: Callable[[], Coroutine[Any, Any, None]
     namespace.call(body)
 
 
+def let_pass(directory: Path) -> None:
+    """Let everybody come to a test's directory; those above it lose nothing, for one may be the system's /tmp."""
+    for parent in (directory, *directory.parents[:2]):
+        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
+
+
 def become_nobody(tun_mode: int = 0o666) -> None:
     """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own."""
     unshare(CLONE_NEWNS)

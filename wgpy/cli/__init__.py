@@ -13,22 +13,23 @@ from wgpy.errors import WgpyError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    from wgpy.cli.commands import parse
-
     _open_closed_streams()
-    arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
+        from wgpy.cli.commands import parse
+
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         status: int = arguments.call(arguments)
         sys.stdout.flush()
     except WgpyError as error:
-        print(f"wgpy: {error}", file=sys.stderr)
+        print(*(f"wgpy: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `wgpy show | head`: whoever read has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"wgpy: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"wgpy: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

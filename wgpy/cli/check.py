@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from wgpy.cli.files import read_served
 from wgpy.config import wgquick
+from wgpy.config.services import Services
 from wgpy.config.values import InterfaceConfig
-from wgpy.daemon.files import read_text
 
 
 def add(verbs: Any) -> None:
@@ -17,8 +18,8 @@ def add(verbs: Any) -> None:
     check = verbs.add_parser(
         "check",
         help="every problem of a configuration file, without touching anything",
-        description="Read a wg-quick file and say every problem with its line. Exit status 1 if there is any error; "
-        "warnings alone are 0.",
+        description="Read a wg-quick file, or one of wireproxy's, and say every problem with its line. Exit status 1 "
+        "if there is any error; warnings alone are 0.",
     )
     check.add_argument("file", metavar="FILE", help="the file to check")
     check.add_argument("--json", action="store_true", help="as JSON: a list of problems")
@@ -28,8 +29,9 @@ def add(verbs: Any) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     try:
-        file = wgquick.parse(read_text(path), str(path))
-        warnings = (*file.warnings, *_missing_key(file.config, str(path)))
+        source, text, served = read_served(path)
+        file = wgquick.parse(text, str(source))
+        warnings = (*file.warnings, *_missing_key(file.config, str(source)), *_for_proxy(served, str(path)))
         errors: tuple[wgquick.Problem, ...] = ()
     except wgquick.ConfigFileError as error:
         warnings, errors = (), error.problems
@@ -59,3 +61,11 @@ def _missing_key(config: InterfaceConfig, filename: str) -> list[wgquick.Problem
     if config.private_key or any("private-key" in hook for hook in config.pre_up + config.post_up):
         return []
     return [wgquick.Problem(filename, 1, "PrivateKey", "missing; no peer can be reached until `wg set` gives one")]
+
+
+def _for_proxy(served: Services, filename: str) -> list[wgquick.Problem]:
+    """A doubt about who will read the file."""
+    if served == Services():
+        return []
+    doubt = "wireproxy's, for `wgpy proxy` and `forward`: `up` and wg-quick refuse it"
+    return [wgquick.Problem(filename, 1, "", doubt)]

@@ -6,7 +6,7 @@ import argparse
 import io
 import json
 import sys
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile) -> in
     networks = clients.EVERYTHING if arguments.full else tuple(split)
     text = str(
         clients.client_file(
-            file.config, key, psk, addresses, _endpoint(arguments.endpoint, file), networks, arguments.dns or ()
+            file.config, key, psk, addresses, _endpoint(arguments.endpoint, file), networks, _servers(arguments.dns)
         )
     )
     path = Path(arguments.output or f"{arguments.name}.conf")
@@ -140,6 +140,13 @@ def _networks(option: str, texts: list[str] | None) -> list[clients.Network]:
         raise ConfigError(f"{option}: {error}") from None
 
 
+def _servers(texts: list[str] | None) -> list[str]:
+    try:
+        return [str(ip_address(text)) for text in texts or ()]
+    except ValueError as error:
+        raise ConfigError(f"--dns: {error}") from None
+
+
 def _endpoint(given: str | None, file: WgQuickFile) -> EndpointName:
     """What the command line says, else a comment of [Interface]; the port, if neither says, is the gateway's own."""
     text = given or clients.endpoint_comment(file)
@@ -157,7 +164,7 @@ def _qr_code(text: str, *, show: bool) -> bytes:
     try:
         import segno
     except ImportError:
-        raise ConfigError("--qr needs segno: pip install 'wgpy[qr]'") from None
+        raise ConfigError(f"--qr needs segno: {sys.executable} -m pip install segno") from None
 
     code = segno.make(text, micro=False)
     if show:

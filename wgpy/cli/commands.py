@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Final
@@ -21,6 +22,9 @@ MODULES: Final = {
     "keys": ("genkey", "genpsk", "pubkey"),
     "lab": ("lab",),
 }
+_ALONE: Final = ("show", "doctor", "genkey", "genpsk", "pubkey")  # what means something without another word
+_SPARSE: Final = ("client", "stdio")  # what may leave out a word, which Python 3.11 then does not find after an option
+_FOREGROUND: Final = ("-f", "--foreground")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,16 +34,34 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. `[-f] INTERFACE`, wireguard-go's command line, is `serve` without the word."""
-    needed = [module for module, names in MODULES.items() if argv and argv[0] in names]
-    top, verbs = _build(needed or MODULES)
-    words = [word for word in argv if word not in ("-f", "--foreground")]
-    if len(words) == 1 and not words[0].startswith("-") and words[0] not in verbs.choices:
-        from difflib import get_close_matches
-
-        if close := get_close_matches(words[0], verbs.choices):
-            top.error(f"no command {words[0]!r}: {close[0]} is one. An interface of that name: wgpy serve {words[0]}")
+    if _is_interface(argv):
         argv = ["serve", *argv]
+    top, verbs = _build([module for module, names in MODULES.items() if argv and argv[0] in names] or MODULES)
+    if argv and argv[0] in _SPARSE:
+        verb: argparse.ArgumentParser = verbs.choices[argv[0]]
+        return verb.parse_intermixed_args(argv[1:])
     return top.parse_args(argv or ["--help"])
+
+
+def _is_interface(argv: list[str]) -> bool:
+    """Whether the only word is an interface's name: of wg-quick any may come, also one that is like a command's."""
+    words = [word for word in argv if word not in _FOREGROUND]
+    if len(words) != 1 or words[0].startswith("-"):
+        return False
+    if argv[0] in _FOREGROUND:
+        return True
+    if "WG_QUICK_USERSPACE_IMPLEMENTATION" in os.environ:
+        return words[0] not in _ALONE
+    known = [name for names in MODULES.values() for name in names]
+    if words[0] in known:
+        return False
+    from difflib import get_close_matches
+
+    if close := get_close_matches(words[0], known):
+        _build(MODULES)[0].error(
+            f"no command {words[0]!r}: {close[0]} is one. An interface of that name: wgpy serve {words[0]}"
+        )
+    return True
 
 
 def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:

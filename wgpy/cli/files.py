@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from wgpy.config import wgquick
+from wgpy.config import services, wgquick
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 
@@ -23,6 +23,8 @@ def locate(config: str) -> tuple[str, Path]:
         return config.removesuffix(".conf"), (
             Path(config) if config.endswith(".conf") else CONFIG_DIRECTORY / f"{config}.conf"
         )
+    if "\n" in config:
+        raise ConfigError("expected an interface name or a path to NAME.conf, not what is in it")
     path = Path(config)
     name = path.name.removesuffix(".conf")
     if path.suffix != ".conf" or not _INTERFACE_NAME.fullmatch(name):
@@ -38,6 +40,8 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     A file with hooks, whose commands run as root, is refused if others may write it.
     """
     name, path = locate(config)
+    if not path.exists() and Path(path.name).exists():
+        raise ConfigError(f"{path}: No such file or directory; the one here is ./{path.name}")
     text = read_text(path)
     status = path.stat()
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
@@ -49,3 +53,12 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
         raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
     return name, file
+
+
+def read_served(path: Path) -> tuple[Path, str, services.Services]:
+    """What to read as a wg-quick file, and what wireproxy's sections want served. Raises ConfigError."""
+    text, served = services.split(read_text(path), str(path))
+    if served.config:
+        path = path.parent / served.config
+        text = read_text(path)
+    return path, text, served

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wgpy.cli.files import CONFIG_HELP, locate
+from wgpy.cli.files import CONFIG_HELP, locate, read_served
 from wgpy.config import wgquick
-from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place, split
+from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place
 from wgpy.daemon.files import read_text
 from wgpy.daemon.loop import run_loop
 from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError, WgpyError
@@ -60,7 +60,7 @@ def add(verbs: Any) -> None:
         "stdio",
         help="standard input and output as a connection through a tunnel",
         description=f"Connect to HOST:PORT through the tunnel and pass bytes from and to standard streams. {needs}",
-        epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %%h:%%p' server.internal",
+        epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %h:%p' server.internal",
     )
     stdio.set_defaults(call=_stdio)
     for verb in (run, proxy, forward, stdio):
@@ -245,13 +245,12 @@ def _run(main: Callable[[], Coroutine[Any, Any, int]], arguments: argparse.Names
 def _load(config: str) -> tuple[InterfaceConfig, Services]:
     """What a file says of the tunnel and of what to serve; hooks are not run, and it may be anywhere."""
     path = Path(config) if "/" in config or config.endswith(".conf") else locate(config)[1]
-    text, services = split(read_text(path), str(path))
-    if services.config:
-        path = path.parent / services.config
-        text = read_text(path)
+    path, text, services = read_served(path)
     file = wgquick.parse(text, str(path))
     for problem in file.warnings:
         print(f"{problem} (warning)", file=sys.stderr)
+    if file.config.private_key is None:
+        raise ConfigError(f"{path}: [Interface] has no PrivateKey: `wgpy genkey` makes one")
     return file.config, services
 
 

@@ -16,11 +16,14 @@ _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take le
 
 def read_text(path: Path) -> str:
     """The file's text, undecodable bytes included, a byte order mark not. Raises ConfigError."""
+    if "\n" in str(path):  # whose private key an error would repeat
+        raise ConfigError("expected a configuration file's path, not what is in it")
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        remedy = ": run as root, or as its owner" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: {error.strerror}{remedy}") from error
     if len(data) > _LONGEST:
         raise ConfigError(f"{path}: expected a configuration, not more than {_LONGEST >> 20} MiB")
     return data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +33,8 @@ class Metrics:
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError:
-            raise ControlError("--metrics needs prometheus-client: pip install 'wgpy[metrics]'") from None
+            remedy = f"{sys.executable} -m pip install prometheus-client"
+            raise ControlError(f"--metrics needs prometheus-client: {remedy}") from None
         self._loop = asyncio.get_running_loop()
         registry = CollectorRegistry()
         registry.register(self)

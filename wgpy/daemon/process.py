@@ -31,7 +31,7 @@ from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.save import save
 from wgpy.daemon.timestamp import TimestampFloor
-from wgpy.daemon.uapi_client import serving_pid, socket_path
+from wgpy.daemon.uapi_client import is_served, serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
 from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
@@ -244,7 +244,11 @@ def stop(name: str) -> None:
     try:
         pid = serving_pid(name)
     except ControlError as error:
-        if Leftovers(name).clear(say):
+        if is_served(name):  # and not ours to ask
+            raise
+        if stale := socket_path(name).exists():
+            say(f"remove what a killed daemon left: {socket_path(name)}")
+        if Leftovers(name).clear(say) or stale:
             for path in (socket_path(name), log_path(name)):
                 path.unlink(missing_ok=True)
             return
