@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.netns import Namespace
-from wgpy.namespace.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, unshare
+from wgpy.namespace.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, setns, unshare
 
 NOBODY: Final = 65534
 ROOT: Final = Path(__file__).parents[2]
 TUN_DEVICE: Final = os.makedev(10, 200)
+MS_MOVE: Final = 0x2000
 
 
 def as_nobody(namespace: Namespace, main: Callable[[], Coroutine[Any, Any, None]], *, tun_mode: int = 0o666) -> None:
@@ -37,6 +38,7 @@ def let_pass(directory: Path) -> None:
 def become_nobody(tun_mode: int = 0o666) -> None:
     """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own."""
     unshare(CLONE_NEWNS)
+    _leave_chroot()
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/mnt", "tmpfs")
     os.mknod("/mnt/tun", stat.S_IFCHR | 0o600, TUN_DEVICE)
@@ -48,6 +50,19 @@ def become_nobody(tun_mode: int = 0o666) -> None:
     os.setresuid(NOBODY, NOBODY, NOBODY)
     os.environ["HOME"] = "/nonexistent"
     os.chdir("/")
+
+
+def _leave_chroot() -> None:
+    """In a chroot nobody may make a user namespace (user_namespaces(7)): make it the root, as switch_root(8) does."""
+    chroot = os.open("/", os.O_PATH)
+    with open("/proc/self/ns/mnt") as namespace:
+        setns(namespace.fileno(), CLONE_NEWNS)  # and with it to the root it has
+    os.fchdir(chroot)
+    if not os.path.samestat(os.stat("."), os.stat("/")):
+        mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        mount(".", "/", flags=MS_MOVE)
+        os.chroot(".")
+    os.close(chroot)
 
 
 def _open_to_all(*directories: Path) -> None:
