@@ -13,7 +13,7 @@ import pytest
 
 import wgpy
 from tests.namespace.conftest import PORT, Server
-from tests.support.nobody import as_nobody
+from tests.support.nobody import as_nobody, leave_chroot
 from wgpy.errors import NamespaceError
 from wgpy.namespace import doors
 
@@ -39,7 +39,9 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
 
     def closed(*command: str) -> subprocess.CompletedProcess[str]:
         inside = ("unshare", "-Ur", "sh", "-c", close, "sh", *command)
-        return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(
+            inside, capture_output=True, text=True, check=False, timeout=30, preexec_fn=leave_chroot
+        )
 
     assert closed(sys.executable, "-c", connect, str(path)).stdout == f"{CLOSED}\n"
     done = closed(*WGPY, "exec", str(path), "true")

@@ -37,8 +37,7 @@ def let_pass(directory: Path) -> None:
 
 def become_nobody(tun_mode: int = 0o666) -> None:
     """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own."""
-    unshare(CLONE_NEWNS)
-    _leave_chroot()
+    leave_chroot()
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/mnt", "tmpfs")
     os.mknod("/mnt/tun", stat.S_IFCHR | 0o600, TUN_DEVICE)
@@ -52,8 +51,12 @@ def become_nobody(tun_mode: int = 0o666) -> None:
     os.chdir("/")
 
 
-def _leave_chroot() -> None:
-    """In a chroot nobody may make a user namespace (user_namespaces(7)): make it the root, as switch_root(8) does."""
+def leave_chroot() -> None:
+    """Go to a mount namespace whose root is what is ours: in a chroot no user namespace may be made (unshare(2)).
+
+    As switch_root(8) does it. The working directory is that root then.
+    """
+    unshare(CLONE_NEWNS)
     chroot = os.open("/", os.O_PATH)
     with open("/proc/self/ns/mnt") as namespace:
         setns(namespace.fileno(), CLONE_NEWNS)  # and with it to the root it has
