@@ -39,9 +39,7 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
 
     def closed(*command: str) -> subprocess.CompletedProcess[str]:
         inside = ("unshare", "-Ur", "sh", "-c", close, "sh", *command)
-        return subprocess.run(
-            inside, capture_output=True, text=True, check=False, timeout=30, preexec_fn=leave_chroot
-        )
+        return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=30, preexec_fn=leave_chroot)
 
     assert closed(sys.executable, "-c", connect, str(path)).stdout == f"{CLOSED}\n"
     done = closed(*WGPY, "exec", str(path), "true")
