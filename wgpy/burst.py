@@ -22,6 +22,13 @@ class Bodies(NamedTuple):
     sealed: list[memoryview]
 
 
+def leading(values: Sequence[int]) -> int:
+    """How many of the first are the same as the first: mostly all."""
+    if values.count(values[0]) == len(values):
+        return len(values)
+    return next(i for i, value in enumerate(values) if value != values[0])
+
+
 def padded_length(length: int, mtus: Sequence[int]) -> int:
     """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, but never past an MTU that it fits.
 

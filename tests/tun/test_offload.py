@@ -11,7 +11,7 @@ import pytest
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from wgpy.burst import Burst, padded_length
-from wgpy.tun.checksum import checksum, pseudo_header_sum, rows_with_sum
+from wgpy.tun.checksum import checksum, pseudo_header_sum, sums_beyond
 from wgpy.tun.offload import (
     GSO_ECN,
     GSO_NONE,
@@ -377,9 +377,9 @@ def test_wrong_checksums_cost_no_more_than_right_ones(monkeypatch: pytest.Monkey
 
     def counting(rows: Any, total: int) -> Any:
         summed.append(rows.size)
-        return rows_with_sum(rows, total)
+        return sums_beyond(rows, total)
 
-    monkeypatch.setattr("wgpy.tun.offload.rows_with_sum", counting)
+    monkeypatch.setattr("wgpy.tun.offload.sums_beyond", counting)
     packets = tcp_run(40)
     merge(burst_of(*packets))
     right = sum(summed)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from wgpy.burst import Bodies, Burst, Datagrams
+from wgpy.burst import Bodies, Burst, Datagrams, leading
 from wgpy.constants import (
     MESSAGE_TRANSPORT,
     REJECT_AFTER_MESSAGES,
@@ -106,11 +106,7 @@ class Keypair:
             return _counter(view, at)
         count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, MAX_RUN)
         fields = _headers(stride, count).unpack_from(view, at)
-        starts, counters = fields[::2], fields[1::2]
-        ours = starts.count(starts[0])
-        if ours < count:
-            ours = next(i for i, start in enumerate(starts) if start != starts[0])
-        return counters[:ours]
+        return fields[1::2][: leading(fields[::2])]
 
     def open(self, counters: tuple[int, ...], bodies: Bodies) -> list[int]:
         """Open sealed bodies where they lie: the bytes of each plaintext, -1 where the tag is invalid.

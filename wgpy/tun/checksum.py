@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 MODULUS: Final = 0xFFFF
 _NUMPY_FROM: Final = 600  # bytes from which one numpy sum is cheaper than one long division
-_WORD: Final = np.dtype("<u2")
+WORD: Final = np.dtype("<u2")  # of which sums are made: one that is stored as such a word lies in network order again
 
 Rows = npt.NDArray[np.uint8]
 Sums = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ def ones_sum(data: bytes | bytearray | memoryview) -> int:
         return (ones_sum(data[:-1]) + (data[-1] << 8)) % MODULUS
     if len(data) < _NUMPY_FROM:
         return int.from_bytes(data, "big") % MODULUS
-    return int(np.frombuffer(data, _WORD).sum(dtype=np.int64)) * 256 % MODULUS
+    return int(np.frombuffer(data, WORD).sum(dtype=np.int64)) * 256 % MODULUS
 
 
 def complement(total: int) -> int:
@@ -47,24 +47,24 @@ def pseudo_header_sum(addresses: bytes | bytearray | memoryview, protocol: int, 
     return (ones_sum(addresses) + protocol + length) % MODULUS
 
 
-def row_checksums(rows: Rows, initial: int = 0) -> Sums:
-    """`checksum` of each row of a (count, length) array; rows may lie apart, their bytes may not."""
-    sums = np.multiply(_swapped_sums(rows), 256, dtype=np.int64)
-    sums += initial
+def store_checksums(rows: Rows, column: npt.NDArray[np.uint16], initial: int = 0) -> None:
+    """Store `checksum` of each row of a (count, length) array into a column of WORDs; rows may lie apart."""
+    sums = sums_beyond(rows, -initial)
+    np.subtract(MODULUS, sums, out=column, casting="same_kind")
+
+
+def sums_beyond(rows: Rows, total: int) -> npt.NDArray[np.uint32]:
+    """How far each row's sum is from `total`, in the wrong byte order: 0 where they are the same."""
+    sums = _swapped_sums(rows)
+    sums += (-total * 256) % MODULUS
     sums %= MODULUS
-    return np.subtract(MODULUS, sums)
-
-
-def rows_with_sum(rows: Rows, total: int) -> npt.NDArray[np.bool_]:
-    """Whether each row's sum is `total`, both folded."""
-    result: npt.NDArray[np.bool_] = _swapped_sums(rows) % MODULUS == total * 256 % MODULUS
-    return result
+    return sums
 
 
 def _swapped_sums(rows: Rows) -> npt.NDArray[np.uint32]:
     """The sum of each row in the wrong byte order, not folded."""
     length = rows.shape[1]
-    words: npt.NDArray[Any] = rows[:, : length & ~1].view(_WORD)
+    words: npt.NDArray[Any] = rows[:, : length & ~1].view(WORD)
     # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
     sums: npt.NDArray[np.uint32] = np.add.reduce(words, 1, np.uint32)
     if length & 1:

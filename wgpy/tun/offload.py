@@ -21,16 +21,17 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from wgpy.burst import Burst, padded_length
+from wgpy.burst import Burst, leading, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.tun.checksum import (
     MODULUS,
+    WORD,
     checksum,
     complement,
     ones_sum,
     pseudo_header_sum,
-    row_checksums,
-    rows_with_sum,
+    store_checksums,
+    sums_beyond,
 )
 
 VNET_HEADER_SIZE: Final = 10
@@ -57,7 +58,7 @@ _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with 
 
 _U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
-_WORD, _WORD32 = np.dtype("u2"), np.dtype("u4")  # in the machine's order, where that does not matter
+_WORD32: Final = np.dtype("u4")  # in the machine's order, where that does not matter
 _U32: Final = np.dtype(">u4")
 _vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 _u16 = Struct(">H")
@@ -132,24 +133,28 @@ def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtus: Seque
         _store_lengths(column(4, _U16), longest - 40, last - 40)
     else:
         stated, identification, check = (_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
-        identifications = (identification + np.arange(count)) & 0xFFFF
+        identifications = np.arange(identification, identification + count)
+        identifications &= 0xFFFF
         _store_lengths(column(2, _U16), longest, last)
         column(4, _U16)[:] = identifications
-        sums = identifications + (ones_sum(packet[:l4]) - stated - identification - check + longest)
-        sums[-1] += last - longest
-        column(10, _U16)[:] = -sums % MODULUS
+        sums = (stated + identification + check - longest - ones_sum(packet[:l4])) - identifications
+        sums[-1] += longest - last
+        sums %= MODULUS
+        column(10, _U16)[:] = sums
     if segments.protocol == _TCP:
         sequence = _u32.unpack_from(packet, l4 + 4)[0]
         column(l4 + 4, _U32)[:] = np.arange(sequence, sequence + count * size, size)  # wraps as it is stored
         rows[-1, l4 + 13] |= flags & (_FIN | _PSH)
         rows[0, l4 + 13] |= flags & _CWR
-        check = column(l4 + 16, _U16)
+        check = l4 + 16
     else:
         _store_lengths(column(l4 + 4, _U16), longest - l4, last - l4)
-        check = column(l4 + 6, _U16)
+        check = l4 + 6
     pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, longest - l4)
-    check[:] = row_checksums(rows[:, l4:], pseudo)
-    check[-1] = complement(last - longest - int(check[-1]))
+    store_checksums(rows[:, l4:], column(check, WORD), pseudo)
+    if last < longest:
+        at = TRANSPORT_HEADER_SIZE + (count - 1) * stride + check
+        _u16.pack_into(slots, at, complement(last - longest - _u16.unpack_from(slots, at)[0]))
     view = slots[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, lengths)
 
@@ -197,7 +202,7 @@ def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int]
             start, at = header.csum_start, stride + TRANSPORT_HEADER_SIZE
             rows: Column = np.ndarray((before, lengths[0] - start), _U8, slots, at + start, (stride, 1))
             column = _columns(slots, at, stride, before)
-            column(start + header.csum_offset, _U16)[:] = row_checksums(rows)
+            store_checksums(rows, column(start + header.csum_offset, WORD))
         _complete(header, slots, last, lengths[-1])
     end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
     return Burst(slots[:end], stride, first.lengths + lengths)
@@ -325,19 +330,19 @@ class _Lead(NamedTuple):
 
         They look like a run if a split of one super-packet could have made them; their checksums decide.
         """
-        lengths, length, end = burst.lengths, burst.lengths[i], self.end
+        length, end = burst.lengths[i], self.end
         most = (MAX_PACKET_SIZE - end) // self.size
         if self.protocol == _UDP:
             most = min(most, _MAX_UDP_SEGMENTS)
-        sizes: Column = np.array(lengths[i : i + most])
-        equal = _leading(sizes == length)
-        tail = lengths[i + equal] if equal < len(sizes) and end < lengths[i + equal] < length else 0
+        lengths = burst.lengths[i : i + most]
+        equal = leading(lengths)
+        tail = lengths[equal] if equal < len(lengths) and end < lengths[equal] < length else 0
         at = i * burst.stride + TRANSPORT_HEADER_SIZE
         if tail and not self._states(burst.view, at + equal * burst.stride, tail):
             tail = 0
         if equal + (tail > 0) < 2 or not self._states(burst.view, at, length):
             return 0, 1
-        count = _leading(self._alike(burst, at, equal, tail))
+        count = self._alike(burst, at, equal, tail)
         if count < 2:
             return 0, 1
         verified = self._verified(burst, at, min(count, equal), tail if count > equal else 0)
@@ -350,8 +355,8 @@ class _Lead(NamedTuple):
             self.protocol == _TCP or _u16.unpack_from(view, at + self.l4 + 4)[0] == length - self.l4
         )
 
-    def _alike(self, burst: Burst, at: int, equal: int, tail: int) -> npt.NDArray[np.bool_]:
-        """Whether each packet's header is as a split would have made it from the first's; payloads' sums apart.
+    def _alike(self, burst: Burst, at: int, equal: int, tail: int) -> int:
+        """How many packets lead with headers as a split would have made them from the first's; payloads' sums apart.
 
         There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
         """
@@ -359,23 +364,24 @@ class _Lead(NamedTuple):
         column = _columns(view, at, stride, count)
         fixed = _fixed(self.version, self.protocol, l4, self.end)
         came: Column = np.ndarray((count, self.end // 4), _WORD32, view, at, (stride, 4))
-        differs = (came ^ came[0]) & fixed.all
+        differs = came ^ came[0]
+        differs &= fixed.all
         if tail:
             differs[-1] &= fixed.of_tail
-        alike: npt.NDArray[np.bool_] = ~differs.any(axis=1)
+        alike = _clear(differs)
         if self.protocol == _TCP:
-            pushed = _leading(alike)
-            if pushed < count and not (differs[pushed] & fixed.but_push).any():  # PSH is the last of its run
-                alike[pushed], alike[pushed + 1 :] = True, False
+            if alike < count and not (differs[alike] & fixed.but_push).any():  # PSH is the last of its run
+                alike += 1
             steps: Column = np.arange(0, count * self.size, self.size, dtype=np.uint32)
-            alike &= column(l4 + 4, _U32) - steps == _u32.unpack_from(view, at + l4 + 4)[0]
+            alike = min(alike, _clear(column(l4 + 4, _U32) - steps - _u32.unpack_from(view, at + l4 + 4)[0]))
         else:
-            alike &= column(l4 + 6, _U16) != 0
+            alike = min(alike, _clear(column(l4 + 6, _U16) == 0))
         if self.version == 4:
             if not view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
-                alike &= column(4, _U16) - np.arange(count, dtype=np.uint16) == _u16.unpack_from(view, at + 4)[0]
-            words: Column = np.ndarray((count, 10), _WORD, view, at, (stride, 2))
-            alike &= np.add.reduce(words, 1, np.uint32) % MODULUS == 0
+                steps = np.arange(count, dtype=np.uint16)
+                alike = min(alike, _clear(column(4, _U16) - steps - _u16.unpack_from(view, at + 4)[0]))
+            words: Column = np.ndarray((count, 10), WORD, view, at, (stride, 2))
+            alike = min(alike, _clear(np.add.reduce(words, 1, np.uint32) % MODULUS))
         return alike
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
@@ -384,7 +390,7 @@ class _Lead(NamedTuple):
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
         rows: Column = np.ndarray((count, length - first), _U8, view, at + first, (stride, 1))
-        good = _leading(rows_with_sum(rows, -(self.protocol + length - l4)))
+        good = _clear(sums_beyond(rows, -(self.protocol + length - l4)))
         if tail and good == count:
             start = at + count * stride
             total = ones_sum(view[start + first : start + tail]) + self.protocol + tail - l4
@@ -455,10 +461,11 @@ def packets_in(write: IoVector) -> int:
     return 1 if header.gso_type == GSO_NONE else -(-sum(map(len, write[2:])) // header.gso_size)
 
 
-def _leading(good: npt.NDArray[np.bool_]) -> int:
-    """How many elements come before the first that is false."""
-    first = int(good.argmin())
-    return len(good) if good[first] else first
+def _clear(rows: Column) -> int:
+    """How many elements, or rows, come before the first that is not zero."""
+    if not np.count_nonzero(rows):
+        return len(rows)
+    return int(rows.reshape(len(rows), -1).any(axis=1).argmax())
 
 
 def _columns(view: memoryview, at: int, stride: int, count: int) -> Any:
