@@ -17,7 +17,6 @@ _NUMPY_FROM: Final = 600  # bytes from which one numpy sum is cheaper than one l
 WORD: Final = np.dtype("<u2")  # of which sums are made: one that is stored as such a word lies in network order again
 
 Rows = npt.NDArray[np.uint8]
-Sums = npt.NDArray[np.int64]
 
 
 def ones_sum(data: bytes | bytearray | memoryview) -> int:
