@@ -30,6 +30,8 @@ async def main(config: str, address: str, query: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     try:
         asyncio.run(main(*sys.argv[1:]))
     except (wgpy.WgpyError, asyncpg.PostgresError, OSError) as error:

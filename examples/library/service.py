@@ -35,6 +35,8 @@ async def main(config: str, port: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     try:
         asyncio.run(main(*sys.argv[1:]))
     except wgpy.WgpyError as error:

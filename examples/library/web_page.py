@@ -22,6 +22,8 @@ async def main(config: str, url: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     try:
         asyncio.run(main(*sys.argv[1:]))
     except (wgpy.WgpyError, httpx.HTTPError) as error:
