@@ -20,9 +20,10 @@ class AllowedIPs(Generic[T]):
     """Prefixes and their owners; the longest prefix wins.
 
     The kernel walks a trie bit by bit. In Python a dict look-up costs no more than one step of such a walk, so here
-    each prefix length in use has a dict, tried from the longest, and the answers of late are remembered. Whoever sends
-    from ever new addresses only empties that memory. In a full table most lengths are in use, but few in one block of
-    addresses: each block knows which.
+    each prefix length in use has a dict, tried from the longest, and the owners found of late are remembered. Whoever
+    sends from ever new addresses only empties that memory, and an address without an owner, whose packets are dropped
+    anyway, has no place in it. In a full table most lengths are in use, but few in one block of addresses: each block
+    knows which.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class AllowedIPs(Generic[T]):
         self._long: dict[int, tuple[int, ...]] = {4: (), 16: ()}
         # The same from the owner's side, in order of insertion.
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
-        self._recent: dict[bytes, T | None] = {}
+        self._recent: dict[bytes, T] = {}
 
     def insert(self, network: Network, owner: T) -> None:
         """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
@@ -71,13 +72,19 @@ class AllowedIPs(Generic[T]):
 
     def lookup(self, address: bytes | memoryview) -> T | None:
         """The owner of the longest prefix that holds `address` (4 or 16 bytes); None when there is none."""
-        key = bytes(address)
-        owner = self._recent.get(key)
-        if owner is None and key not in self._recent:
-            owner = self._find(key)
-            if len(self._recent) >= CACHED_ADDRESSES:
-                self._recent.clear()
-            self._recent[key] = owner
+        if type(address) is not bytes:
+            address = bytes(address)
+        owner = self._recent.get(address)
+        if owner is None:
+            value, size = int.from_bytes(address, "big"), len(address)
+            tables = self._tables[size]
+            for host_bits in self._lengths[size].get(value >> _BLOCK_BITS[size], self._long[size]):
+                owner = tables[host_bits].get(value >> host_bits)
+                if owner is not None:
+                    if len(self._recent) >= CACHED_ADDRESSES:
+                        self._recent.clear()
+                    self._recent[address] = owner
+                    break
         return owner
 
     def networks(self, owner: T) -> tuple[Network, ...]:
@@ -87,15 +94,6 @@ class AllowedIPs(Generic[T]):
     def __len__(self) -> int:
         """How many prefixes there are."""
         return sum(map(len, self._owned.values()))
-
-    def _find(self, address: bytes) -> T | None:
-        value, size = int.from_bytes(address, "big"), len(address)
-        tables = self._tables[size]
-        for host_bits in self._lengths[size].get(value >> _BLOCK_BITS[size], self._long[size]):
-            owner = tables[host_bits].get(value >> host_bits)
-            if owner is not None:
-                return owner
-        return None
 
     def _disown(self, owner: T, place: tuple[int, int, int]) -> None:
         places = self._owned[owner]
