@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import count, cycle
 from math import inf
 from typing import Any
 
@@ -97,12 +100,18 @@ def test_lengths_that_tell_the_packets_are_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_index_that_comes_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    insert = IndexTable.insert
+    insert, starts = IndexTable.insert, count(step=100)
 
-    def counting(self: IndexTable[Any], entry: Any, random: Any) -> int:
-        return insert(self, entry, lambda n: (len(self) + 1).to_bytes(n, "little"))
+    def hundred() -> Iterator[int]:
+        start = next(starts)
+        return cycle(range(start, start + 100))
 
-    assert "indices are fresh" in breach(monkeypatch, IndexTable, "insert", counting)
+    draws = defaultdict[int, Iterator[int]](hundred)
+
+    def cycling(self: IndexTable[Any], entry: Any, random: Any) -> int:
+        return insert(self, entry, lambda n: next(draws[id(self)]).to_bytes(n, "little"))
+
+    assert "indices are fresh" in breach(monkeypatch, IndexTable, "insert", cycling)
 
 
 def test_indices_that_are_never_freed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

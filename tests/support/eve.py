@@ -29,6 +29,7 @@ class Eve:
         self.statics = {bytes(host.public_key) for host in hosts}
         self.ephemerals: set[bytes] = set()
         self.indices: set[bytes] = set()
+        self.drawn_again = 0
         self.counters: dict[int, int] = {}  # the latest, by the index of the session
 
     def look(self, seen: Seen) -> None:
@@ -45,9 +46,19 @@ class Eve:
             assert datagram[RECEIVERS[seen.kind]] in self.indices, "the receiver's index is one it has told"
         if seen.kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE):
             start = 8 if seen.kind == MESSAGE_INITIATION else 12
-            for what, known in ((datagram[start : start + 32], self.ephemerals), (datagram[4:8], self.indices)):
-                assert what not in known, "ephemeral keys and indices are fresh each time"
-                known.add(what)
+            ephemeral, index = datagram[start : start + 32], datagram[4:8]
+            assert ephemeral not in self.ephemerals, "ephemeral keys are fresh each time"
+            self.ephemerals.add(ephemeral)
+            self.look_at_index(index)
+
+    def look_at_index(self, index: bytes) -> None:
+        """An index has 32 random bits: in a long story one is drawn again, for another session, by mere chance."""
+        if index in self.indices:
+            self.drawn_again += 1
+            self.counters.pop(int.from_bytes(index, "little"), None)
+        self.indices.add(index)
+        by_chance = len(self.indices) ** 2 / 2**33
+        assert self.drawn_again <= 2 + 2 * by_chance, "indices are fresh each time"
 
     def look_at_data(self, seen: Seen) -> None:
         assert len(seen.datagram) % 16 == 0, "lengths are rounded"
