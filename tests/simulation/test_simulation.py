@@ -63,7 +63,7 @@ def test_a_failing_seed_is_told_and_fails_again(
         first, *_, again = said[0]
         assert first.startswith("seed ")
         assert again.startswith("again: python -m tests.simulation --seed ")
-        assert said[1] == said[0]
+        assert said[0][-len(said[1]) :] == said[1]  # before it there may be stories that went well
 
 
 def breach(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, value: Any) -> str:
