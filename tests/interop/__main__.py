@@ -14,8 +14,10 @@ import pytest
 
 from tests.interop.conftest import DAEMONS
 from tests.support.kernel_peer import has_wireguard, images
+from tests.support.peers import Userspace
 from wgpy import __version__
 
+PASSED, ENDED, FAILED = WORDS = ("pass", "it ended", "**FAIL**")  # the last that applies is said
 RECORD: Final = Path("docs/interop.md")
 PROGRAMS: Final = ("kernel", *DAEMONS, "wgpy")
 _MODULES: Final = "tests/interop"
@@ -34,8 +36,9 @@ class Results:
     """A pytest plugin: what became of each test, by its name and by the program on the other side."""
 
     def __init__(self) -> None:
-        self.outcomes: dict[str, dict[str, list[bool]]] = {}
+        self.outcomes: dict[str, dict[str, list[str]]] = {}  # WORDS
         self.refusals: dict[tuple[str, str], str] = {}  # why a test makes no sense with a program
+        self.exits: dict[str, set[int]] = {}  # statuses of the programs that ended by themselves
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", report.nodeid)
@@ -48,7 +51,14 @@ class Results:
             self.refusals[match[1], program] = said.removeprefix("Skipped: ").removeprefix("reason: ")
             self.outcomes.setdefault(match[1], {})
             return
-        self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(report.passed)
+        exits = Userspace.ended() if report.failed else []
+        word = PASSED if report.passed else ENDED if exits else FAILED
+        self.exits.setdefault(program, set()).update(exits)
+        self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(word)
+
+    def pytest_runtest_logfinish(self) -> None:
+        """A test is over, and its namespaces are gone with everything that it did not close."""
+        Userspace.started.clear()
 
 
 def table(results: Results) -> str:
@@ -64,7 +74,17 @@ def table(results: Results) -> str:
     if results.refusals:
         reasons = sorted(set(results.refusals.values()))
         lines += ["", f"Where it says cannot, wireguard-go on our side fares no better: {'; '.join(reasons)}."]
+    ended = [f"{version(program)} with status {_list(exits)}" for program, exits in results.exits.items() if exits]
+    if ended:
+        lines += [
+            "",
+            f"Where it says it ended, their program had exited by itself when the test failed: {'; '.join(ended)}.",
+        ]
     return "\n".join(lines)
+
+
+def _list(statuses: set[int]) -> str:
+    return " and ".join(map(str, sorted(statuses)))
 
 
 def _number(name: str) -> int:
@@ -73,11 +93,11 @@ def _number(name: str) -> int:
     return int(word) if word.isdecimal() else 0
 
 
-def _cell(passed: list[bool]) -> str:
-    if not passed:
+def _cell(words: list[str]) -> str:
+    if not words:
         return ""
-    word = "pass" if all(passed) else "**FAIL**"
-    return word if len(passed) == 1 else f"{word} ({sum(passed)} of {len(passed)})"
+    word = max(words, key=WORDS.index)
+    return word if len(words) == 1 else f"{word} ({words.count(PASSED)} of {len(words)})"
 
 
 def kernel_version() -> str:

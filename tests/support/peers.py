@@ -157,14 +157,18 @@ class Userspace(StockTools):
     """A daemon that is called as wireguard-go is."""
 
     command: ClassVar[tuple[str, ...]]
+    started: ClassVar[list[subprocess.Popen[str]]] = []  # and not closed, of all such daemons
 
     def open(self) -> None:
         name = self.side.name
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "WG_LOG_LEVEL": "error"}
         self.process = self.side.namespace.popen(*self.command, "-f", name, env=environment)
+        self.started.append(self.process)
         assert wait_for(partial(_answers, name)), f"{self.command[0]} did not start"
 
     def close(self) -> None:
+        if self.process in self.started:  # closing twice is harmless
+            self.started.remove(self.process)
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -172,6 +176,12 @@ class Userspace(StockTools):
             self.process.kill()
             self.process.wait(30)
             Path(f"/var/run/wireguard/{self.side.name}.sock").unlink(missing_ok=True)
+
+    @classmethod
+    def ended(cls) -> list[int]:
+        """The exit statuses of those that ended though nobody closed them; who is about to is waited for."""
+        wait_for(lambda: any(process.poll() is not None for process in cls.started), seconds=1)
+        return [process.returncode for process in cls.started if process.poll() is not None]
 
 
 def _answers(name: str) -> bool:
