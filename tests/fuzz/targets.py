@@ -102,7 +102,8 @@ class Attacked:
     def state(self) -> list[object]:
         """All that a remembers and does not count, but for the meter of its load, which starts anew."""
         device = self.a.device
-        device._load = LoadMeter()
+        assert device._gate is not None
+        device._gate._load = LoadMeter()
         (peer,) = device._peers.values()
         kept: list[object] = [dict(device._interface.indices._entries), list(device._deadlines), list(peer.staged)]
         kept += [{name: value for name, value in vars(peer).items() if name != "drops"}, vars(peer.cookie_stamp).copy()]
@@ -135,8 +136,9 @@ def datagrams(data: bytes) -> None:
         return
     device, before = attacked.a.device, attacked.state()
     drops = _dropped(device.status())
+    assert device._gate is not None
     for _ in range(QUEUE_UNDER_LOAD * loaded):
-        device._load.arrived(attacked.world.now)
+        device._gate._load.arrived(attacked.world.now)
     effects = device.receive(arriving, Endpoint("198.51.100.9", 9), attacked.world.now)
     cookies = [transmit for transmit in effects.transmits if len(transmit.datagrams.view) == COOKIE_REPLY_SIZE]
     assert effects == Effects(transmits=cookies if loaded else [])

@@ -38,15 +38,14 @@ from wgpy.device import icmp, ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import DropReason, Effects, Transmit
+from wgpy.device.gate import Gate
 from wgpy.device.keypair import Keypair
-from wgpy.device.load import LoadMeter
 from wgpy.device.peer import Interface, Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ProtocolError
 from wgpy.keys import PrivateKey, PublicKey
-from wgpy.noise.cookie import CookieChecker
 from wgpy.noise.handshake import LocalStatic, open_initiation
 
 _type_and_index = Struct("<II").unpack_from
@@ -77,12 +76,9 @@ class Device:
     ) -> None:
         self._interface = Interface(random, wall_clock, keylog)
         self._private_key: PrivateKey | None = None
-        self._cookie_checker: CookieChecker | None = None
         self._peers: dict[PublicKey, Peer] = {}
         self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
-        self._load = LoadMeter()
-        self._handshake_limiter = RateLimiter()
-        self._cookie_limiter = RateLimiter()
+        self._gate: Gate | None = None
         self._icmp_limiter = RateLimiter()
         self._deadlines: list[tuple[float, int, Peer]] = []
         self._tiebreak = count()
@@ -304,43 +300,19 @@ class Device:
     def _receive_handshake(
         self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects
     ) -> None:
-        checker = self._cookie_checker
-        if checker is None:
+        if self._gate is None:
             self._drops[DropReason.NO_IDENTITY] += 1
         elif kind == MESSAGE_COOKIE_REPLY:
             self._receive_cookie_reply(message, now)
-        elif not checker.verify_mac1(message):
-            self._drops[DropReason.INVALID_MAC1] += 1
-        elif self._load.arrived(now) and not self._admit_under_load(checker, message, source, now, effects):
-            pass
+        elif (refusal := self._gate.refusal(message, source, now, effects)) is not None:
+            self._drops[refusal] += 1
         elif kind == MESSAGE_INITIATION:
             self._receive_initiation(message, source, now, effects)
         else:
             self._receive_response(message, source, now, effects)
 
-    def _admit_under_load(
-        self, checker: CookieChecker, message: memoryview, source: Endpoint, now: float, effects: Effects
-    ) -> bool:
-        """Under load a sender must show, by mac2, that it receives at its address; then it is still rate limited.
-
-        So are the cookies it asks for, and all of them when the queue is full (the kernel drops the message then).
-        """
-        random = self._interface.random
-        if not checker.verify_mac2(message, source.packed, now, random):
-            if self._load.is_full or not self._cookie_limiter.allow(source.address_bytes, now):
-                self._drops[DropReason.RATE_LIMITED] += 1
-                return False
-            reply = checker.create_reply(message, _type_and_index(message)[1], source.packed, now, random)
-            effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))
-            self._drops[DropReason.UNDER_LOAD] += 1
-            return False
-        if not self._handshake_limiter.allow(source.address_bytes, now):
-            self._drops[DropReason.RATE_LIMITED] += 1
-            return False
-        return True
-
     def _receive_initiation(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
-        assert self._interface.local is not None  # there is a cookie checker, so there is an identity
+        assert self._interface.local is not None  # there is a gate, so there is an identity
         try:
             opened = open_initiation(self._interface.local, message)
             peer = self._peers.get(opened.remote_public)
@@ -441,12 +413,12 @@ class Device:
 
     def _set_private_key(self, private_key: PrivateKey, now: float, effects: Effects) -> None:
         if private_key.is_zero():
-            self._private_key = self._interface.local = self._cookie_checker = None
+            self._private_key = self._interface.local = self._gate = None
         else:
             self._remove_peer(private_key.public_key)
             self._private_key = private_key
             self._interface.local = LocalStatic(private_key)
-            self._cookie_checker = CookieChecker(private_key.public_key)
+            self._gate = Gate(private_key.public_key, self._interface.random)
         for peer in self._peers.values():
             peer.private_key_changed()
             if self._interface.is_up and peer.timers.persistent_keepalive:

@@ -18,7 +18,7 @@ class DropReason(StrEnum):
     MALFORMED = "malformed"  # no known type and length
     INVALID_MAC1 = "invalid_mac1"
     UNDER_LOAD = "under_load"  # no valid cookie: answered with one
-    RATE_LIMITED = "rate_limited"
+    RATE_LIMITED = "rate_limited"  # handshakes: too many from one source, or from all without a cookie
     UNKNOWN_INDEX = "unknown_index"  # no handshake or session of ours
     UNKNOWN_PEER = "unknown_peer"
     NO_IDENTITY = "no_identity"  # no private key is set

@@ -29,16 +29,20 @@ class LoadMeter:
         self._under_load_until = 0.0
 
     def arrived(self, now: float) -> bool:
-        """Count one handshake message at `now` (seconds); whether it comes under load."""
-        rate = LOADED_RATE if now < self._under_load_until else SERVICE_RATE
-        drained = max(0.0, now - self._last_at) * rate
-        self._queued = min(max(0.0, self._queued - drained) + 1, QUEUE_LIMIT)
-        self._last_at = now
+        """Count one handshake message at `now` (seconds), if there is room; whether it comes under load."""
+        if not self.is_full(now):
+            self._queued += 1
         if self._queued >= QUEUE_UNDER_LOAD:
             self._under_load_until = now + UNDER_LOAD_STICKINESS
+        return self.is_present(now)
+
+    def is_present(self, now: float) -> bool:
+        """Whether there is load, or was within the last second."""
         return now < self._under_load_until
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the queue has no more room: then what can be refused cheaply should be."""
-        return self._queued >= QUEUE_LIMIT
+    def is_full(self, now: float) -> bool:
+        """Whether the queue has no room for one more: then what can be refused cheaply should be."""
+        rate = LOADED_RATE if self.is_present(now) else SERVICE_RATE
+        self._queued = max(0.0, self._queued - max(0.0, now - self._last_at) * rate)
+        self._last_at = now
+        return self._queued > QUEUE_LIMIT - 1
