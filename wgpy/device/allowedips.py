@@ -12,8 +12,37 @@ Network = IPv4Network | IPv6Network
 
 CACHED_ADDRESSES: Final = 4096
 
-# By the address's size in bytes, the host bits of a block: /16 of IPv4, /32 of IPv6.
-_BLOCK_BITS: Final = {4: 16, 16: 96}
+_number = int.from_bytes  # asked for once, not in each look-up
+
+
+class _Family(Generic[T]):
+    """The prefixes of one kind of address, by its blocks of so many host bits."""
+
+    __slots__ = ("block_bits", "blocks", "everywhere", "tables")
+
+    def __init__(self, block_bits: int) -> None:
+        self.block_bits = block_bits
+        # By the number of host bits: owners by network bits.
+        self.tables: dict[int, dict[int, T]] = {}
+        # By a block's network bits: the host bits to try there, fewest first; what was removed may stay.
+        self.blocks: dict[int, tuple[int, ...]] = {}
+        # Those of prefixes that hold whole blocks, which are to be tried everywhere.
+        self.everywhere: tuple[int, ...] = ()
+
+    def insert(self, host_bits: int, prefix: int, owner: T) -> T | None:
+        """Note the owner of a prefix; gives who had it before."""
+        table = self.tables.setdefault(host_bits, {})
+        before = table.get(prefix)
+        table[prefix] = owner
+        shift = self.block_bits - host_bits
+        if shift >= 0:
+            lengths = self.blocks.get(prefix >> shift, self.everywhere)
+            if host_bits not in lengths:
+                self.blocks[prefix >> shift] = _with(lengths, host_bits)
+        elif host_bits not in self.everywhere:
+            self.everywhere = _with(self.everywhere, host_bits)
+            self.blocks = {block: _with(lengths, host_bits) for block, lengths in self.blocks.items()}
+        return before
 
 
 class AllowedIPs(Generic[T]):
@@ -27,12 +56,8 @@ class AllowedIPs(Generic[T]):
     """
 
     def __init__(self) -> None:
-        # By the address's size in bytes, then by the number of host bits: owners by network bits.
-        self._tables: dict[int, dict[int, dict[int, T]]] = {4: {}, 16: {}}
-        # By size, then by a block's network bits: the host bits to try there, fewest first; what was removed may stay.
-        self._lengths: dict[int, dict[int, tuple[int, ...]]] = {4: {}, 16: {}}
-        # Those of prefixes that hold whole blocks, which are to be tried everywhere.
-        self._long: dict[int, tuple[int, ...]] = {4: (), 16: ()}
+        # By the address's size in bytes; a block is a /16 of IPv4, a /32 of IPv6.
+        self._families: dict[int, _Family[T]] = {4: _Family(16), 16: _Family(96)}
         # The same from the owner's side, in order of insertion.
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
         self._recent: dict[bytes, T] = {}
@@ -40,19 +65,9 @@ class AllowedIPs(Generic[T]):
     def insert(self, network: Network, owner: T) -> None:
         """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
         place = size, host_bits, prefix = _place(network)
-        table = self._tables[size].setdefault(host_bits, {})
-        if prefix in table:
-            self._disown(table[prefix], place)
-        table[prefix] = owner
-        shift = _BLOCK_BITS[size] - host_bits
-        blocks, everywhere = self._lengths[size], self._long[size]
-        if shift >= 0:
-            lengths = blocks.get(prefix >> shift, everywhere)
-            if host_bits not in lengths:
-                blocks[prefix >> shift] = _with(lengths, host_bits)
-        elif host_bits not in everywhere:
-            self._long[size] = _with(everywhere, host_bits)
-            self._lengths[size] = {block: _with(lengths, host_bits) for block, lengths in blocks.items()}
+        before = self._families[size].insert(host_bits, prefix, owner)
+        if before is not None:
+            self._disown(before, place)
         self._owned.setdefault(owner, {})[place] = network
         self._recent.clear()
 
@@ -76,10 +91,9 @@ class AllowedIPs(Generic[T]):
             address = bytes(address)
         owner = self._recent.get(address)
         if owner is None:
-            value, size = int.from_bytes(address, "big"), len(address)
-            tables = self._tables[size]
-            for host_bits in self._lengths[size].get(value >> _BLOCK_BITS[size], self._long[size]):
-                owner = tables[host_bits].get(value >> host_bits)
+            family, value = self._families[len(address)], _number(address, "big")
+            for host_bits in family.blocks.get(value >> family.block_bits, family.everywhere):
+                owner = family.tables[host_bits].get(value >> host_bits)
                 if owner is not None:
                     if len(self._recent) >= CACHED_ADDRESSES:
                         self._recent.clear()
@@ -103,7 +117,7 @@ class AllowedIPs(Generic[T]):
 
     def _erase(self, place: tuple[int, int, int]) -> None:
         size, host_bits, prefix = place
-        del self._tables[size][host_bits][prefix]
+        del self._families[size].tables[host_bits][prefix]
 
 
 @lru_cache(maxsize=1024)
