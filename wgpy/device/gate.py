@@ -46,11 +46,10 @@ class Gate:
             return DropReason.INVALID_MAC1
         if not self._load.arrived(now):
             return None
-        address = source.packed
-        if has_mac2 and self._checker.verify_mac2(message, address, now, self._random):
-            return None if self._handshakes.allow(address[:-2], now) else DropReason.RATE_LIMITED
-        if not is_answerable or not self._cookies.allow(address[:-2], now):
+        if has_mac2 and self._checker.verify_mac2(message, source.packed, now, self._random):
+            return None if self._handshakes.allow(source.address_bytes, now) else DropReason.RATE_LIMITED
+        if not is_answerable or not self._cookies.allow(source.address_bytes, now):
             return DropReason.RATE_LIMITED
-        reply = self._checker.create_reply(message, _sender_index(message)[0], address, now, self._random)
+        reply = self._checker.create_reply(message, _sender_index(message)[0], source.packed, now, self._random)
         effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))
         return DropReason.UNDER_LOAD
