@@ -128,6 +128,26 @@ def test_a_connection_that_is_closed_already_is_reset_without_harm() -> None:
         runner.run(main())
 
 
+def test_connections_that_the_end_of_the_loop_cuts_off_are_not_failures(caplog: pytest.LogCaptureFixture) -> None:
+    """The streams of Python 3.11 say so of each task that was cancelled, and print where."""
+
+    async def main() -> None:
+        async with (
+            shouting() as port,
+            await forward_streams(HOST, ANY_PORT, HOST, Place("127.0.0.1", port)) as listener,
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+            while len(tasks := asyncio.all_tasks() - {asyncio.current_task()}) < 4:  # the server's, ours, and its two
+                await asyncio.sleep(0.001)
+            for task in tasks:
+                if "shouting" not in repr(task):
+                    task.cancel()  # as asyncio.run does in the end
+            writer.close()
+
+    run(main)
+    assert caplog.text == ""
+
+
 def test_a_forward_to_nobody_is_reset() -> None:
     async def main() -> None:
         async with await forward_streams(HOST, ANY_PORT, HOST, Place("127.0.0.1", NOWHERE)) as listener:

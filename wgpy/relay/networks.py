@@ -75,6 +75,8 @@ async def serve(network: Network, host: str | None, port: int, connected: Connec
             await connected(reader, writer)
         except (WgpyError, OSError, asyncio.IncompleteReadError) as error:
             log.info("a connection ended: %s", error or type(error).__name__)
+        except asyncio.CancelledError:
+            pass  # the loop ends; the streams of Python 3.11 print a traceback for a task that says so
         finally:
             writer.close()
 
