@@ -25,7 +25,7 @@ from benchmarks.tunnels import Program, cable
 from wgpy.constants import MESSAGE_COOKIE_REPLY, MESSAGE_RESPONSE
 from wgpy.daemon import uapi_client
 from wgpy.keys import PrivateKey, PublicKey
-from wgpy.net.udp import IP_PKTINFO
+from wgpy.net.binding import IP_PKTINFO
 from wgpy.noise.cookie import CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n

@@ -51,12 +51,13 @@ def test_datagrams_take_their_time_and_carry_their_mark() -> None:
         come = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def readable(_: object) -> None:
+        def readable(_: object) -> bool:
             received = b.receive(b)
             assert received is not None
             seen.append(received)
             if len(seen) == 3:
                 come.set()
+            return True
 
         b.start_reading(loop, readable)
         begin = loop.time()

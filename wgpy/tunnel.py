@@ -1,4 +1,4 @@
-"""Tunnel: one Device between one TUN and one pair of UDP sockets, on one asyncio loop.
+"""Tunnel: one Device between one TUN and one UDP port, on one asyncio loop.
 
 Three callbacks, each a straight line: the TUN is readable, a UDP socket is readable, a deadline has come. Each reads,
 calls the device, and carries out the effects before it reads again, because a burst lies in its reader's buffer.
@@ -67,7 +67,7 @@ class Udp(Protocol):
 
     @property
     def sockets(self) -> Sequence[socket.socket]: ...
-    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], None]) -> None: ...
+    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], bool]) -> None: ...
     def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def receive(self, sock: Any) -> Received | None: ...
     def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult: ...
@@ -270,21 +270,25 @@ class Tunnel:
             return
         self._set_timer()
 
-    def _udp_readable(self, sock: socket.socket) -> None:
+    def _udp_readable(self, sock: socket.socket) -> bool:
+        """Whether anything came of what was read."""
         now = self._wake()
-        udp = self._udp
+        udp, was_worth_it = self._udp, False
         try:
             for _ in range(READS_PER_WAKEUP):
                 received = udp.receive(sock) if udp else None
                 if received is None:
                     break
-                self._carry_out(self.device.receive(received.datagrams, received.source, now, received.ecn))
+                effects = self.device.receive(received.datagrams, received.source, now, received.ecn)
+                was_worth_it = was_worth_it or effects.concern_peers
+                self._carry_out(effects)
                 if self._udp is not udp:  # an event's receiver has closed us, or changed the port
-                    return
+                    return True
         except TunError as error:
             self._fail(error)
-            return
+            return True
         self._set_timer()
+        return was_worth_it
 
     def _wake(self) -> float:
         """The time, for all that is done until the loop waits again; sessions are forgotten if the machine slept.

@@ -13,7 +13,7 @@ from tests.support.netns import Namespace
 from tests.support.peers import WGPY
 from wgpy.cli import doctor, main
 from wgpy.daemon import timestamp, uapi_client
-from wgpy.net import dns
+from wgpy.net import dns, queues
 
 
 def found(said: str) -> dict[str, dict[str, str]]:
@@ -113,6 +113,13 @@ def test_a_socket_directory_that_was_not_there_is_not_left_behind(
     assert [finding.status for finding in doctor._uapi_sockets("x")] == ["fail"]
 
 
+def test_a_kernel_that_does_not_sort_datagrams_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "SO_ATTACH_REUSEPORT_CBPF", 9999)
+    findings = {finding.name: finding for finding in doctor._udp("udp")}
+    assert findings["udp queues"].status == "warn"
+    assert "Linux 4.5" in findings["udp queues"].remedy
+
+
 @pytest.mark.root
 def test_a_tunnel_can_work_here_and_nothing_is_left() -> None:
     with Namespace() as namespace:
@@ -123,7 +130,7 @@ def test_a_tunnel_can_work_here_and_nothing_is_left() -> None:
         findings = found(namespace.run(*WGPY, "doctor", "--json"))
         assert [namespace.run(*command.split()) for command in commands] == before
         assert not [path for path in uapi_client.DIRECTORY.glob(".doctor*") if path not in sockets]
-    for name in ("privilege", "tun", "netlink", "uapi sockets", "udp", "UDP GSO", "UDP GRO", "firewall"):
+    for name in ("privilege", "tun", "netlink", "uapi sockets", "udp", "udp queues", "UDP GSO", "UDP GRO", "firewall"):
         assert findings[name]["status"] == "ok", findings[name]
 
 
@@ -150,4 +157,4 @@ def test_without_privilege_no_tunnel_can_work() -> None:
     for name in ("privilege", "tun"):
         assert findings[name]["status"] == "fail"
         assert "root" in str(findings[name])
-    assert findings["udp"]["status"] == "ok"
+    assert findings["udp"]["status"] == findings["udp queues"]["status"] == "ok"

@@ -23,21 +23,14 @@ def test_what_one_core_can_answer_is_no_load() -> None:
     assert not any(meter.arrived(i / SERVICE_RATE) for i in range(4 * QUEUE_LIMIT))
 
 
-def test_under_load_more_is_handled_until_the_queue_is_full() -> None:
-    meter = LoadMeter()
-    for factor, is_full in ((0.99, False), (1.5, True)):
-        for i in range(4 * QUEUE_LIMIT):
-            meter.arrived(now := 1.0 + factor + i / LOADED_RATE / factor)
-        assert meter.is_full(now) is is_full
-
-
-def test_a_full_queue_has_room_again_when_one_has_left() -> None:
+def test_load_ends_when_fewer_come_than_are_handled() -> None:
     meter = LoadMeter()
     for _ in range(QUEUE_LIMIT):
-        assert not meter.is_full(1.0)
-        meter.arrived(1.0)
-    assert meter.is_full(1.0)
-    assert not meter.is_full(1.0 + 1.01 / LOADED_RATE)
+        meter.arrived(now := 1.0)
+    for rate, is_loaded in ((2 * LOADED_RATE, True), (SERVICE_RATE, False)):
+        for _ in range(QUEUE_LIMIT):
+            meter.arrived(now := now + 1 / rate)
+        assert meter.is_present(now) is is_loaded
 
 
 def test_a_flood_is_forgotten_as_fast_as_a_full_queue_drains() -> None:

@@ -1,11 +1,11 @@
-"""Under a flood from thousands of addresses handshakes complete, the tunnel carries on, and memory stays bounded.
+"""Under a flood from 65,000 addresses handshakes complete, the tunnel carries on, and memory stays bounded.
 
 What the tunnel keeps is measured against the same flood into a socket beside ours that nobody reads: the sender and the
 kernel's way from it to a socket take of the two cores what they take, and that is no end's doing. What is left is what
 it costs to be the one who is meant.
 
-The flood is paced. One process can send 600,000 datagrams a second, in bursts of eight at 12 us, which is what it takes
-us to read one; so an unbounded flood fills the socket, and then what the peer sends is lost before we see it.
+Nothing paces the flood: here it is a million datagrams a second in bursts of eight, of which we could not read the half
+if we did nothing else.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from tests.daemon.test_faults import End
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import Side, iperf3, wait_for
 from wgpy.keys import PrivateKey
-from wgpy.net.udp import UDP_GRO
+from wgpy.net.binding import UDP_GRO
 from wgpy.noise.cookie import CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
 
 pytestmark = pytest.mark.root
 
-# Datagrams a second: fifteen times what comes under load, and of what costs less, more.
-RATES: Final = {"initiations": 30_000, "replays": 30_000, "cookies": 60_000, "noise": 60_000}
 COUNTED_AS: Final = {
     "initiations": {"invalid_handshake", "under_load", "rate_limited"},
     "replays": {"replayed_initiation", "under_load", "rate_limited"},
     "cookies": {"unknown_index"},
+    "data": {"unknown_index"},
     "noise": {"malformed"},
 }
 ATTEMPTS: Final = 5  # of which one must do, for others have work on this machine, too
@@ -55,7 +54,7 @@ class Siege:
     def flood(self, kind: str, replay: str = "") -> Iterator[None]:
         before = self.dropped()
         with self._sending(kind, self.a.side.port, replay):
-            assert wait_for(lambda: self.dropped() > before + RATES[kind] // 2)
+            assert wait_for(lambda: self.dropped() > before + 10_000)
             yield
 
     @contextmanager
@@ -72,7 +71,7 @@ class Siege:
     def _sending(self, kind: str, port: int, replay: str) -> Iterator[None]:
         victim = f"{self.a.side.public_key.base64()}@10.3.0.1:{port}"
         command = ("nice", "-n19", sys.executable, "-m", "tests.support.flood", kind, victim, "10.2.0.0/16")
-        process = self.flooder.popen(*command, str(RATES[kind]), f"--replay={replay}", stdout=subprocess.PIPE)
+        process = self.flooder.popen(*command, f"--replay={replay}", stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield
@@ -115,7 +114,7 @@ def old_initiation(a: End, b: End) -> str:
     return CookieStamp(a.side.public_key).stamp(message, 0).hex()
 
 
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("kind", COUNTED_AS)
 def test_a_flooded_end_serves_its_peer(siege: Siege, kind: str) -> None:
     a, b = siege.a, siege.b
     replay = old_initiation(a, b) if kind == "replays" else ""

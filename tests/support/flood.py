@@ -1,4 +1,4 @@
-"""A flood of one kind of datagram from thousands of addresses, at a bounded rate: python -m tests.support.flood -h.
+"""A flood of one kind of datagram from thousands of addresses, at full speed: python -m tests.support.flood -h.
 
 The sender's namespace must own the addresses (`ip route add local NETWORK dev lo`).
 """
@@ -9,14 +9,22 @@ import argparse
 import os
 import random
 import socket
-import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
+from itertools import cycle
 from struct import pack
 
-from wgpy.constants import COOKIE_REPLY_SIZE, INITIATION_SIZE, MAC_SIZE, MESSAGE_COOKIE_REPLY, MESSAGE_INITIATION
+from wgpy.constants import (
+    COOKIE_REPLY_SIZE,
+    INITIATION_SIZE,
+    MAC_SIZE,
+    MESSAGE_COOKIE_REPLY,
+    MESSAGE_INITIATION,
+    MESSAGE_TRANSPORT,
+)
 from wgpy.keys import PublicKey
-from wgpy.net.udp import IP_PKTINFO, UDP_SEGMENT
+from wgpy.net.binding import IP_PKTINFO
+from wgpy.net.udp import UDP_SEGMENT
 from wgpy.noise.cookie import CookieStamp
 
 POOL = 4096  # different datagrams of a kind
@@ -32,6 +40,7 @@ def forged_initiation(victim: PublicKey) -> bytes:
 KINDS: dict[str, Callable[[PublicKey], bytes]] = {
     "initiations": forged_initiation,
     "cookies": lambda victim: pack("<I", MESSAGE_COOKIE_REPLY) + os.urandom(COOKIE_REPLY_SIZE - 4),
+    "data": lambda victim: pack("<I", MESSAGE_TRANSPORT) + os.urandom(INITIATION_SIZE - 4),
     "noise": lambda victim: os.urandom(INITIATION_SIZE),
 }
 
@@ -41,7 +50,6 @@ def main() -> None:
     parser.add_argument("kind", choices=[*KINDS, "replays"])
     parser.add_argument("victim", help="PUBLIC-KEY@ADDRESS:PORT")
     parser.add_argument("sources", type=IPv4Network)
-    parser.add_argument("rate", type=int, help="datagrams a second")
     parser.add_argument("--replay", default="", help="the datagram to replay, in hexadecimal")
     arguments = parser.parse_args()
     key, _, address = arguments.victim.rpartition("@")
@@ -51,22 +59,17 @@ def main() -> None:
     else:
         pool = [KINDS[arguments.kind](PublicKey.from_base64(key)) for _ in range(POOL)]
     print("ready", flush=True)
-    send_forever(pool, (host, int(port)), arguments.sources, arguments.rate)
+    send_forever(pool, (host, int(port)), arguments.sources)
 
 
-def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network, rate: int) -> None:
-    """Until killed, and never ahead of the rate."""
+def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network) -> None:
+    """Until killed."""
     size = len(pool[0])
     segment = (socket.SOL_UDP, UDP_SEGMENT, pack("H", size))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        began, sent = time.monotonic(), 0
-        for source in addresses(sources):
-            at = sent % (POOL - BURST)
+        for source, at in zip(addresses(sources), cycle(range(0, POOL, BURST))):
             control = [segment, (socket.IPPROTO_IP, IP_PKTINFO, pack("=i4s4s", 0, source.packed, bytes(4)))]
             sock.sendmsg([b"".join(pool[at : at + BURST])], control, 0, victim)
-            sent += BURST
-            if (ahead := sent / rate - (time.monotonic() - began)) > 0:
-                time.sleep(ahead)
 
 
 def addresses(network: IPv4Network) -> Iterator[IPv4Address]:

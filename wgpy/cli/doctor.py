@@ -185,7 +185,8 @@ def _uapi_sockets(name: str) -> Iterator[Finding]:
 
 
 def _udp(name: str) -> Iterator[Finding]:
-    from wgpy.net.udp import BUFFER_SIZE, UdpSockets
+    from wgpy.net.binding import BUFFER_SIZE
+    from wgpy.net.udp import UdpSockets
 
     try:
         udp = UdpSockets.open()
@@ -195,6 +196,11 @@ def _udp(name: str) -> Iterator[Finding]:
     try:
         families = {sock.family for sock in udp.sockets}
         yield Finding(name, "ok", "a port can be bound")
+        if len(udp.sockets) > len(families):
+            yield Finding("udp queues", "ok", "peers do not wait behind strangers")
+        else:
+            said = "the kernel does not sort datagrams: a flood of strangers' displaces those of peers"
+            yield Finding("udp queues", "warn", said, "a kernel with SO_ATTACH_REUSEPORT_CBPF (Linux 4.5)")
         if socket.AF_INET not in families:
             yield Finding("IPv4", "warn", "the system lacks it: only peers with IPv6 can be reached")
         disabled = _sysctl("ipv6/conf/all/disable_ipv6")
@@ -208,7 +214,7 @@ def _udp(name: str) -> Iterator[Finding]:
             (socket.SO_SNDBUF, "sending", "net.core.wmem_max"),
         ):
             # The kernel doubles what it is asked for, and tells the double (socket(7)).
-            size = min(sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets)
+            size = max(sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets)  # those for data
             if size < BUFFER_SIZE:
                 said = f"{size} bytes for {direction}: bursts may be lost"
                 yield Finding("socket buffers", "warn", said, f"sysctl {limit}={BUFFER_SIZE}, or run as root")
@@ -220,7 +226,8 @@ def _udp(name: str) -> Iterator[Finding]:
 
 def _udp_offload(name: str) -> Iterator[Finding]:
     """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
-    from wgpy.net.udp import UDP_GRO, UDP_SEGMENT
+    from wgpy.net.binding import UDP_GRO
+    from wgpy.net.udp import UDP_SEGMENT
 
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,

@@ -18,7 +18,7 @@ class DropReason(StrEnum):
     MALFORMED = "malformed"  # no known type and length
     INVALID_MAC1 = "invalid_mac1"
     UNDER_LOAD = "under_load"  # no valid cookie: answered with one
-    RATE_LIMITED = "rate_limited"  # handshakes: too many from one source, or from all without a cookie
+    RATE_LIMITED = "rate_limited"  # handshakes: too many from one source
     UNKNOWN_INDEX = "unknown_index"  # no handshake or session of ours
     UNKNOWN_PEER = "unknown_peer"
     NO_IDENTITY = "no_identity"  # no private key is set
@@ -83,3 +83,8 @@ class Effects:
     transmits: list[Transmit] = field(default_factory=list)
     deliveries: list[Burst] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+
+    @property
+    def concern_peers(self) -> bool:
+        """Whether there is more than cookie replies, which anybody can have."""
+        return bool(self.deliveries or self.events or any(transmit.public_key for transmit in self.transmits))

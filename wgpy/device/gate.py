@@ -35,12 +35,12 @@ class Gate:
     def refusal(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> DropReason | None:
         """Why an initiation or response goes no further, None if it does; `effects` may take up a cookie reply.
 
-        A full queue refuses who shows no cookie before any hashing, as the kernel's does whoever it is. So does a load
-        what follows in a burst that has been answered: a sender begins one handshake at a time.
+        A load refuses what follows in a burst that has been answered before any hashing, unless it shows a cookie: a
+        sender begins one handshake at a time.
         """
         has_mac2 = message[-MAC_SIZE:] != _NO_MAC2
-        is_answerable = not self._load.is_present(now) or not (effects.transmits or self._load.is_full(now))
-        if not has_mac2 and not is_answerable:
+        is_answered = bool(effects.transmits) and self._load.is_present(now)
+        if is_answered and not has_mac2:
             return DropReason.RATE_LIMITED
         if not self._checker.verify_mac1(message):
             return DropReason.INVALID_MAC1
@@ -48,7 +48,7 @@ class Gate:
             return None
         if has_mac2 and self._checker.verify_mac2(message, source.packed, now, self._random):
             return None if self._handshakes.allow(source.address_bytes, now) else DropReason.RATE_LIMITED
-        if not is_answerable or not self._cookies.allow(source.address_bytes, now):
+        if is_answered or not self._cookies.allow(source.address_bytes, now):
             return DropReason.RATE_LIMITED
         reply = self._checker.create_reply(message, _sender_index(message)[0], source.packed, now, self._random)
         effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))

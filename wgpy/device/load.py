@@ -1,9 +1,9 @@
 """Is this device under load? The kernel's test (receive.c), told without a queue.
 
-The kernel looks at the length of its handshake queue: 512 waiting, now or within the last second, is load, and above
-4096 nothing more is queued. Here each message is handled as it comes and what waits, waits in the socket; so the
-queue is reckoned: every handshake message joins it, and it drains at the rate at which a fair part of one core handles
-them, which is higher under load, when most are only answered by a cookie.
+The kernel looks at the length of its handshake queue: 512 waiting, now or within the last second, is load. Here each
+message is handled as it comes and what waits, waits in the sockets; so the queue is reckoned: every handshake message
+that is read joins it, and it drains at the rate at which a fair part of one core handles them, which is higher under
+load, when most are only answered by a cookie.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class LoadMeter:
         self._under_load_until = 0.0
 
     def arrived(self, now: float) -> bool:
-        """Count one handshake message at `now` (seconds), if there is room; whether it comes under load."""
-        if not self.is_full(now):
-            self._queued += 1
+        """Count one handshake message at `now` (seconds); whether it comes under load."""
+        rate = LOADED_RATE if self.is_present(now) else SERVICE_RATE
+        left = max(0.0, self._queued - max(0.0, now - self._last_at) * rate)
+        self._queued = min(left + 1, QUEUE_LIMIT)
+        self._last_at = now
         if self._queued >= QUEUE_UNDER_LOAD:
             self._under_load_until = now + UNDER_LOAD_STICKINESS
         return self.is_present(now)
@@ -39,10 +41,3 @@ class LoadMeter:
     def is_present(self, now: float) -> bool:
         """Whether there is load, or was within the last second."""
         return now < self._under_load_until
-
-    def is_full(self, now: float) -> bool:
-        """Whether the queue has no room for one more: then what can be refused cheaply should be."""
-        rate = LOADED_RATE if self.is_present(now) else SERVICE_RATE
-        self._queued = max(0.0, self._queued - max(0.0, now - self._last_at) * rate)
-        self._last_at = now
-        return self._queued > QUEUE_LIMIT - 1

@@ -76,7 +76,7 @@ class MemoryUdp:
         self.address = address
         self._network = network
         self._arrived: deque[Received] = deque()
-        self._readable: Callable[[Any], None] | None = None
+        self._readable: Callable[[Any], bool] | None = None
         self.port = network.bind(self, port)
 
     @property
@@ -92,7 +92,7 @@ class MemoryUdp:
     def forget_refusals(self) -> None:
         """Nothing was refused."""
 
-    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], None]) -> None:
+    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], bool]) -> None:
         """Have `readable` called for what has come and what comes."""
         self._readable = readable
         if self._arrived:

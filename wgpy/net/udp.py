@@ -1,4 +1,4 @@
-"""The UDP port: one socket per address family, and whole bursts per system call.
+"""The UDP port: sockets for what comes (`binding`), and whole bursts per system call.
 
 Outbound, one `sendmsg` with UDP_SEGMENT carries up to 64 datagrams; inbound, one `recvmsg` with UDP_GRO brings as many,
 and what else waits and is like it is read after it, so that all of a burst is opened and merged at once.
@@ -12,34 +12,37 @@ import asyncio
 import errno
 import logging
 import os
-import re
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Cuts, Datagrams, Pace
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
+from wgpy.net.binding import (
+    BUFFER_SIZE,
+    IP_PKTINFO,
+    QUEUE_SIZE,
+    UDP_GRO,
+    bind_port,
+    set_options,
+)
+from wgpy.net.queues import Acquaintances
 
-# Linux constants that the socket module of Python 3.11 lacks.
-IP_PKTINFO: Final = 8
-IP_MTU_DISCOVER: Final = 10
-IPV6_MTU_DISCOVER: Final = 23
-PMTUDISC_DONT: Final = 0
-SO_SNDBUFFORCE: Final = 32
-SO_RCVBUFFORCE: Final = 33
-UDP_SEGMENT: Final = 103
-UDP_GRO: Final = 104
+UDP_SEGMENT: Final = 103  # which the socket module of Python 3.11 lacks
 
-BUFFER_SIZE: Final = 7 << 20  # kernel bytes per socket and direction: some 10 ms at 5 Gbit/s
 READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last
 MAX_GATHERED: Final = READ_SIZE >> 6  # datagrams before the last read: the shortest with a packet in them has 64 bytes
 MAX_PAYLOAD: Final = {socket.AF_INET: MAX_DATAGRAM, socket.AF_INET6: MAX_DATAGRAM + 20}
-BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
+DATA_FLOWS_FOR: Final = 0.01  # seconds after each datagram
+MOST_FOR_NOTHING: Final = 0.001  # seconds at a time, and
+SHARE_FOR_NOTHING: Final = 0.125  # of the time, that go to what the queues other than the data's bring in vain
+SORT_EVERY: Final = 0.05  # seconds at most: to sort by hundreds of hosts takes a millisecond
 REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
 MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentation
 
@@ -47,7 +50,6 @@ MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentatio
 _SOURCE_ERRORS: Final = frozenset(
     {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV, errno.ENETDOWN}
 )
-_FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 _NO_SOURCE_V4: Final = bytes(4)
 _PKTINFO_V4: Final = struct.Struct("=i4s4s")  # ifindex, local address, header's destination
@@ -55,6 +57,7 @@ _PKTINFO_V6: Final = struct.Struct("=16si")  # local address, ifindex
 _INT: Final = struct.Struct("=i")
 _U32: Final = struct.Struct("=I")
 _U16: Final = struct.Struct("=H")
+_COOKIE_REPLY: Final = bytes((MESSAGE_COOKIE_REPLY,))
 _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # to join two flags takes as long as to read
 _CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT.size, _INT.size)))
 
@@ -104,11 +107,31 @@ class _Route(NamedTuple):
     control: list[_ControlMessage]
 
 
+class _Allowance:
+    """How long queues may be read for nothing. Times are seconds."""
+
+    def __init__(self) -> None:
+        self._left = MOST_FOR_NOTHING
+        self._since = 0.0
+
+    def spend(self, began: float, ended: float) -> float:
+        """Between these nothing of worth was read; returns how long to leave the queue alone, 0 for not at all."""
+        left = min(MOST_FOR_NOTHING, self._left + (began - self._since) * SHARE_FOR_NOTHING) - (ended - began)
+        self._left = max(left, -MOST_FOR_NOTHING)  # who was kept from running meanwhile owes nothing for that
+        self._since = ended
+        return 0.0 if self._left > 0 else (MOST_FOR_NOTHING - self._left) / SHARE_FOR_NOTHING
+
+
 class _Port:
-    """One family's socket and what was learnt about its offloads."""
+    """One socket and what was learnt about its offloads."""
 
     def __init__(self, sock: socket.socket, *, offload: bool) -> None:
         self.socket = sock
+        self.takes_data = False
+        self.rest: asyncio.TimerHandle | None = None  # at whose end it is read on
+        self.acquaintances: Acquaintances | None = None
+        self.is_to_sort = False
+        self.sorted_at = 0.0
         self.max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
         self.segmentation = offload and _has_segmentation(sock)
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
@@ -150,13 +173,16 @@ class _Port:
 
 
 class UdpSockets:
-    """The IPv4 and IPv6 sockets of one port. Not thread-safe; nothing blocks.
+    """The sockets of one port. Not thread-safe; nothing blocks.
 
     `receive_failures` counts reads that came truncated.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], *, offload: bool = True) -> None:
-        """Take over sockets that are bound to one port, at most one per family. Raises SocketError for none."""
+        """Take over sockets that are bound to one port; a family's last one takes the data, and sends.
+
+        Raises SocketError for none.
+        """
         if not sockets:
             raise SocketError("neither IPv4 nor IPv6 sockets are available on this system")
         self._ports = {sock: _Port(sock, offload=offload) for sock in sockets}
@@ -164,9 +190,14 @@ class UdpSockets:
         self._routes: dict[tuple[Endpoint, int], _Route] = {}
         self.port: int = sockets[0].getsockname()[1]
         self.receive_failures = 0
-        self._is_read = False
-        for sock in sockets:
-            _set_options(sock, offload)
+        self._has_sent = False  # to peers, since it was last asked
+        self._loop: asyncio.AbstractEventLoop | None = None  # that reads
+        for port in self._by_family.values():
+            port.takes_data = True
+            if len(sockets) > len(self._by_family):
+                port.acquaintances = Acquaintances(port.socket)
+        for sock, port in self._ports.items():
+            set_options(sock, BUFFER_SIZE if port.takes_data else QUEUE_SIZE, offload=offload)
 
     @classmethod
     def open(cls, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> UdpSockets:
@@ -174,7 +205,7 @@ class UdpSockets:
 
         Raises SocketError: port in use, privileged port, no family at all, or fwmark without CAP_NET_ADMIN.
         """
-        udp = cls(_bind_both(port), offload=offload)
+        udp = cls(bind_port(port), offload=offload)
         try:
             if fwmark:
                 udp.set_fwmark(fwmark)
@@ -208,23 +239,49 @@ class UdpSockets:
         for port in self._ports.values():
             port.refused.clear()
 
-    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], None]) -> None:
-        """Have `readable(sock)` called whenever a socket may have something for `receive`."""
+    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], bool]) -> None:
+        """Have `readable(sock)` called whenever a socket may have something for `receive`.
+
+        It tells whether what it received was worth it. While data flows, a socket for something else that brings what
+        was not gets no more than a share of the time.
+        """
+        allowance, data_flows_until = _Allowance(), 0.0
 
         def ready(sock: socket.socket, port: _Port) -> None:
-            if self._is_read:
-                readable(sock)
-            if port.held and self._is_read:  # of which the socket knows nothing
+            nonlocal data_flows_until
+            if self._loop is None or port.rest is not None:
+                return
+            began = time.monotonic()
+            was_worth_it = readable(sock)
+            if self._has_sent or (port.takes_data and was_worth_it):
+                self._has_sent = False
+                data_flows_until = began + DATA_FLOWS_FOR
+            if self._loop and began < data_flows_until and not (was_worth_it or port.takes_data):
+                pause = allowance.spend(began, time.monotonic())
+                if pause:
+                    loop.remove_reader(sock.fileno())
+                    port.rest = loop.call_later(pause, resume, sock, port)
+                    return
+            if port.held and self._loop:  # of which the socket knows nothing
                 loop.call_soon(ready, sock, port)
 
-        self._is_read = True
+        def resume(sock: socket.socket, port: _Port) -> None:
+            port.rest = None
+            loop.add_reader(sock.fileno(), ready, sock, port)
+            ready(sock, port)
+
+        self._loop = loop
         for sock, port in self._ports.items():
             loop.add_reader(sock.fileno(), ready, sock, port)
+            self._sort(port)
 
     def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_read = False
-        for sock in self._ports:
+        self._loop = None
+        for sock, port in self._ports.items():
             loop.remove_reader(sock.fileno())
+            if port.rest is not None:
+                port.rest.cancel()
+                port.rest = None
 
     def close(self) -> None:
         """Close the sockets; stop reading first."""
@@ -289,9 +346,16 @@ class UdpSockets:
         `traffic_class` is the IPv4 TOS or IPv6 traffic class byte. Never raises for what the network does: the result
         tells what the system refused.
         """
-        route = self._routes.get((endpoint, traffic_class)) or self._route(endpoint, traffic_class)
+        route = self._routes.get((endpoint, traffic_class))
         if route is None:
-            return SendResult(refused=len(datagrams), refused_bytes=len(datagrams.view))
+            route = self._route(endpoint, traffic_class)
+            if route is None:
+                return SendResult(refused=len(datagrams), refused_bytes=len(datagrams.view))
+            if datagrams.view[:1] != _COOKIE_REPLY:  # which anybody gets, once
+                self._meet(route.port, endpoint.address_bytes[:8])
+                _remember(self._routes, (endpoint, traffic_class), route)
+        else:
+            self._has_sent = True
         port = route.port
         view, size, host = datagrams.view, datagrams.segment_size, endpoint.host
         offset, end = 0, len(view)
@@ -340,9 +404,25 @@ class UdpSockets:
                 control.append((socket.IPPROTO_IP, IP_PKTINFO, packed))
             if traffic_class:
                 control.append((socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(traffic_class)))
-        route = _Route(port, address, control)
-        _remember(self._routes, (endpoint, traffic_class), route)
-        return route
+        return _Route(port, address, control)
+
+    def _meet(self, port: _Port, host: bytes) -> None:
+        """A peer is at `host`: what it sends is not to wait among what strangers do."""
+        if port.acquaintances is None or host in port.acquaintances:
+            return
+        now = time.monotonic()
+        if port.acquaintances.meet(host, now):
+            self._routes.clear()
+        if self._loop is not None and not port.is_to_sort:
+            port.is_to_sort = True
+            self._loop.call_later(max(0.0, port.sorted_at + SORT_EVERY - now), self._sort, port)
+
+    def _sort(self, port: _Port) -> None:
+        port.is_to_sort = False
+        if port.acquaintances is not None and self._loop is not None:  # otherwise the socket may be closed
+            port.sorted_at = time.monotonic()
+            with suppress(OSError):  # no memory for the filter: the last one stays
+                port.acquaintances.sort()
 
 
 _SENT: Final = SendResult()
@@ -375,75 +455,9 @@ def _interpret(address: tuple[Any, ...], control: list[_ControlMessage]) -> tupl
     return Endpoint(address[0], address[1], scope_id, source, ifindex), ecn, segment_size
 
 
-def _bind_both(port: int) -> list[socket.socket]:
-    for _ in range(BIND_ATTEMPTS):
-        sockets: list[socket.socket] = []
-        try:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                sock = _bind(family, sockets[0].getsockname()[1] if sockets else port)
-                if sock is not None:
-                    sockets.append(sock)
-            return sockets
-        except OSError as error:
-            for sock in sockets:
-                sock.close()
-            if port or not sockets or error.errno != errno.EADDRINUSE:
-                raise _refusal(error, port) from error
-    raise SocketError("found no UDP port that is free in both IPv4 and IPv6; choose one with ListenPort")
-
-
-def _bind(family: socket.AddressFamily, port: int) -> socket.socket | None:
-    """A non-blocking socket on all addresses of a family, or None where the system lacks the family."""
-    sock = None
-    try:
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(("", port))
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        if error.errno in _FAMILY_ABSENT:
-            return None
-        raise
-    return sock
-
-
-def _refusal(error: OSError, port: int) -> SocketError:
-    if error.errno == errno.EADDRINUSE:
-        return SocketError(f"UDP port {port} is in use: `ss -ulpn` shows by whom; stop it or choose another ListenPort")
-    if error.errno == errno.EACCES:
-        return SocketError(f"UDP port {port} is privileged: needs CAP_NET_BIND_SERVICE, or a ListenPort above 1023")
-    return SocketError(f"cannot open UDP port {port}: {error.strerror}")
-
-
-def _set_options(sock: socket.socket, offload: bool) -> None:
-    """Ask for what the kernel can give; what it lacks, we do without."""
-    ip, ipv6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
-    if sock.family == socket.AF_INET:
-        options = [(ip, IP_PKTINFO, 1), (ip, socket.IP_RECVTOS, 1), (ip, IP_MTU_DISCOVER, PMTUDISC_DONT)]
-    else:
-        options = [(ipv6, socket.IPV6_RECVPKTINFO, 1), (ipv6, socket.IPV6_RECVTCLASS, 1)]
-        options += [(ipv6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)]
-    # The unprivileged sizes first: the forced ones fail without CAP_NET_ADMIN.
-    options += [(socket.SOL_SOCKET, o, BUFFER_SIZE) for o in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
-    options += [(socket.SOL_SOCKET, o, BUFFER_SIZE) for o in (SO_RCVBUFFORCE, SO_SNDBUFFORCE)]
-    if offload and _kernel_version() >= (5, 12):  # earlier ones merge datagrams that must stay apart
-        options.append((socket.SOL_UDP, UDP_GRO, 1))
-    for level, option, value in options:
-        try:
-            sock.setsockopt(level, option, value)
-        except OSError as error:
-            _log.debug("socket option %d of level %d: %s", option, level, error.strerror)
-
-
 def _has_segmentation(sock: socket.socket) -> bool:
     try:
         sock.getsockopt(socket.SOL_UDP, UDP_SEGMENT)
     except OSError:
         return False
     return True
-
-
-def _kernel_version() -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])

@@ -1,0 +1,122 @@
+"""The sockets of one UDP port, bound and set up: of each family as many as it has queues, or one."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import socket
+from contextlib import suppress
+from typing import Final
+
+from wgpy.errors import SocketError
+from wgpy.net.queues import QUEUES, sort, take_only_own
+
+# Linux constants that the socket module of Python 3.11 lacks.
+IP_PKTINFO: Final = 8
+IP_MTU_DISCOVER: Final = 10
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_DONT: Final = 0
+SO_SNDBUFFORCE: Final = 32
+SO_RCVBUFFORCE: Final = 33
+UDP_GRO: Final = 104
+
+BUFFER_SIZE: Final = 7 << 20  # kernel bytes for data, in each direction: some 10 ms at 5 Gbit/s
+QUEUE_SIZE: Final = 2 << 20  # kernel bytes for any other queue: some 4,000 messages, as many as the kernel lets wait
+BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
+
+_FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+_log = logging.getLogger(__name__)
+
+
+def bind_port(port: int) -> list[socket.socket]:
+    """Non-blocking sockets bound to `port` (0: one that is free in both families) on all addresses of the families.
+
+    The last of a family is the one for data. Raises SocketError: the port is taken or privileged.
+    """
+    for _ in range(BIND_ATTEMPTS):
+        sockets: list[socket.socket] = []
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                sockets += _bind_family(family, sockets[0].getsockname()[1] if sockets else port)
+            return sockets
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            if port or not sockets or error.errno != errno.EADDRINUSE:
+                raise _refusal(error, port) from error
+    raise SocketError("found no UDP port that is free in both IPv4 and IPv6; choose one with ListenPort")
+
+
+def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]:
+    """The sockets of a family in the order of its queues, or one; none where the system lacks the family."""
+    try:
+        first = _bind(family, port, shared=False)
+    except OSError as error:
+        if error.errno in _FAMILY_ABSENT:
+            return []
+        raise
+    sockets = [first]
+    try:
+        # Shared only now: were it bound so, another wgpy of this user could have the port as well.
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        while len(sockets) < QUEUES:
+            sockets.append(_bind(family, first.getsockname()[1], shared=True))
+            take_only_own(sockets[-1])
+        sort(first, ())
+    except OSError as error:
+        _log.info("handshakes and data share a queue here: %s", error.strerror)
+        for sock in sockets[1:]:
+            sock.close()
+        with suppress(OSError):
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        return [first]
+    return sockets
+
+
+def _bind(family: socket.AddressFamily, port: int, *, shared: bool) -> socket.socket:
+    """A non-blocking socket on all addresses of a family; a shared port takes more of this user's that share it."""
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        sock.bind(("", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _refusal(error: OSError, port: int) -> SocketError:
+    if error.errno == errno.EADDRINUSE:
+        return SocketError(f"UDP port {port} is in use: `ss -ulpn` shows by whom; stop it or choose another ListenPort")
+    if error.errno == errno.EACCES:
+        return SocketError(f"UDP port {port} is privileged: needs CAP_NET_BIND_SERVICE, or a ListenPort above 1023")
+    return SocketError(f"cannot open UDP port {port}: {error.strerror}")
+
+
+def set_options(sock: socket.socket, size: int, *, offload: bool) -> None:
+    """Ask for what the kernel can give, and `size` bytes of room; what it lacks, we do without."""
+    ip, ipv6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
+    if sock.family == socket.AF_INET:
+        options = [(ip, IP_PKTINFO, 1), (ip, socket.IP_RECVTOS, 1), (ip, IP_MTU_DISCOVER, PMTUDISC_DONT)]
+    else:
+        options = [(ipv6, socket.IPV6_RECVPKTINFO, 1), (ipv6, socket.IPV6_RECVTCLASS, 1)]
+        options += [(ipv6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)]
+    # The unprivileged sizes first: the forced ones fail without CAP_NET_ADMIN.
+    options += [(socket.SOL_SOCKET, o, size) for o in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+    options += [(socket.SOL_SOCKET, o, size) for o in (SO_RCVBUFFORCE, SO_SNDBUFFORCE)]
+    if offload and _kernel_version() >= (5, 12):  # earlier ones merge datagrams that must stay apart
+        options.append((socket.SOL_UDP, UDP_GRO, 1))
+    for level, option, value in options:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as error:
+            _log.debug("socket option %d of level %d: %s", option, level, error.strerror)
+
+
+def _kernel_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])

@@ -1,0 +1,129 @@
+"""Which of a port's sockets a datagram waits in: four of each family, so that peers do not queue among strangers.
+
+The kernel's WireGuard queues handshakes apart from data (its receive.c), and a flood of them costs no data its place.
+Whoever shares a socket's queue with a flood is lost there, whatever is done behind it. So each family has a group of
+sockets of one port (SO_REUSEPORT), among which a filter in the kernel chooses: by what a datagram's first word says it
+is, and by its source, whether a peer was met there. That is no more than a guess which saves peers from waiting behind
+strangers; a train of datagrams goes where its first belongs, and whoever reads a queue must expect anything.
+"""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from collections.abc import Collection, Iterable
+from struct import Struct
+from typing import Final
+
+from wgpy.constants import MESSAGE_COOKIE_REPLY, MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT
+
+# The sockets of a family in the order they are bound, by which the filter names them: what comes from where no peer
+# was met, handshakes from there, handshakes from where one was, and data from where one was.
+QUEUES: Final = 4
+_OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
+
+MAX_ACQUAINTANCES: Final = 256  # hosts that the filter compares, within half a microsecond and what any kernel takes
+CROWD: Final = 180.0  # seconds: who meets so many within the life of a session has more peers than the filter can know
+
+SO_ATTACH_FILTER: Final = 26  # Linux constants that the socket module of Python 3.11 lacks
+SO_ATTACH_REUSEPORT_CBPF: Final = 51
+
+# Classic BPF (linux/filter.h): code, jumps if true and if false, operand. To load what is not there ends it with 0.
+_INSTRUCTION: Final = Struct("=HBBI")
+_PROGRAM: Final = Struct("HP")  # a struct sock_fprog: length, address
+_LOAD, _STORE, _LOAD_STORED, _LOAD_X, _TAKE_X = 0x20, 0x02, 0x60, 0x01, 0x87
+_IF_EQUAL, _RETURN, _RETURN_LOADED = 0x15, 0x06, 0x16
+_IP_HEADER: Final = (1 << 32) - 0x100000  # SKF_NET_OFF: offsets from here on count from the IP header
+_PACKET_TYPE: Final = (1 << 32) - 0x1000 + 4  # SKF_AD_PKTTYPE
+_TO_THIS_HOST: Final = 0  # PACKET_HOST
+_WHOLE: Final = (1 << 32) - 1
+
+_SOURCE_WORDS: Final = {socket.AF_INET: (12,), socket.AF_INET6: (8, 12)}  # where they lie; of IPv6 the /64
+_INITIATION, _RESPONSE, _COOKIE_REPLY, _TRANSPORT = (
+    int.from_bytes(kind.to_bytes(4, "little"), "big")
+    for kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_COOKIE_REPLY, MESSAGE_TRANSPORT)
+)
+
+_Step = tuple[int, int, int, int]
+
+
+class Acquaintances:
+    """Where the peers of a family were met, of whose sockets `sock` is one.
+
+    Hosts are IPv4 addresses, or the /64 of IPv6 addresses, in 4 or 8 bytes.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._hosts: set[bytes] = set()
+        self._since = -CROWD
+        self._are_all = True
+
+    def __contains__(self, host: bytes) -> bool:
+        return host in self._hosts
+
+    def meet(self, host: bytes, now: float) -> bool:
+        """Remember a host from now on (seconds); whether there were too many, and all others are to be met again."""
+        is_full = len(self._hosts) >= MAX_ACQUAINTANCES
+        if is_full:
+            self._are_all = now - self._since > CROWD
+            self._since = now
+            self._hosts.clear()
+        self._hosts.add(host)
+        return is_full
+
+    def sort(self) -> None:
+        """Let what comes wait accordingly. Raises OSError where the system cannot."""
+        sort(self._socket, self._hosts, are_all=self._are_all)
+
+
+def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True) -> None:
+    """Sort what comes for the family of `sock` by whether it is from one of `hosts`, MAX_ACQUAINTANCES at most.
+
+    If they are not all the hosts of peers, data is taken for a peer's wherever it comes from. Raises OSError.
+    """
+    words = _SOURCE_WORDS[socket.AddressFamily(sock.family)]
+    steps: list[_Step] = [
+        (_LOAD, 0, 0, 0),
+        (_LOAD_X, 0, 0, _DATA),
+        (_IF_EQUAL, 5, 0, _TRANSPORT),
+        (_LOAD_X, 0, 0, _HANDSHAKES),
+        (_IF_EQUAL, 3, 0, _INITIATION),
+        (_IF_EQUAL, 2, 0, _RESPONSE),
+        (_IF_EQUAL, 1, 0, _COOKIE_REPLY),
+        (_RETURN, 0, 0, _OTHERS),
+    ]
+    for i, offset in enumerate(words):  # once: the IP header is dear to read
+        steps += [(_LOAD, 0, 0, _IP_HEADER + offset), (_STORE, 0, 0, i)]
+    for host in hosts:
+        for i in range(len(words)):
+            word = int.from_bytes(host[4 * i : 4 * i + 4], "big")
+            steps += [(_LOAD_STORED, 0, 0, i), (_IF_EQUAL, 0, 2 * (len(words) - i), word)]
+        steps += [(_TAKE_X, 0, 0, 0), (_RETURN_LOADED, 0, 0, 0)]
+    steps += [
+        (_LOAD, 0, 0, 0),
+        (_IF_EQUAL, 1, 0, _INITIATION),
+        (_IF_EQUAL, 0, 1, _RESPONSE),
+        (_RETURN, 0, 0, _STRANGERS),
+        (_IF_EQUAL, 0, 1, _TRANSPORT),
+        (_RETURN, 0, 0, _OTHERS if are_all else _DATA),
+        (_RETURN, 0, 0, _OTHERS),
+    ]
+    _attach(sock, SO_ATTACH_REUSEPORT_CBPF, steps)
+
+
+def take_only_own(sock: socket.socket) -> None:
+    """Drop what was sent to all of a network, of which each socket of a port gets a copy. Raises OSError."""
+    steps = [
+        (_LOAD, 0, 0, _PACKET_TYPE),
+        (_IF_EQUAL, 0, 1, _TO_THIS_HOST),
+        (_RETURN, 0, 0, _WHOLE),
+        (_RETURN, 0, 0, 0),
+    ]
+    _attach(sock, SO_ATTACH_FILTER, steps)
+
+
+def _attach(sock: socket.socket, option: int, steps: Iterable[_Step]) -> None:
+    instructions = array("B", b"".join(_INSTRUCTION.pack(*step) for step in steps))
+    address, length = instructions.buffer_info()
+    sock.setsockopt(socket.SOL_SOCKET, option, _PROGRAM.pack(length // _INSTRUCTION.size, address))
