@@ -24,14 +24,7 @@ from wgpy.burst import Cuts, Datagrams, Pace
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
-from wgpy.net.binding import (
-    BUFFER_SIZE,
-    IP_PKTINFO,
-    QUEUE_SIZE,
-    UDP_GRO,
-    bind_port,
-    set_options,
-)
+from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
 from wgpy.net.queues import Acquaintances
 
 UDP_SEGMENT: Final = 103  # which the socket module of Python 3.11 lacks
