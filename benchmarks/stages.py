@@ -64,8 +64,7 @@ class Stages:
         self._super_packet = memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
-        self._slots = memoryview(bytearray(SLOTS_SIZE))
-        self._cuts = Cuts(self._slots)
+        self._slots = Cuts(memoryview(bytearray(SLOTS_SIZE)))
         keypair = next(iter(self.sender._peers.values())).current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -82,7 +81,6 @@ class Stages:
     def cut(self) -> Burst:
         burst = split(self._header, self._super_packet, self._slots, (MTU,))
         assert burst is not None
-        burst.known = self._cuts.full_slots(burst.stride, len(burst) - 1)
         return burst
 
     def lone(self) -> Burst:
@@ -93,7 +91,7 @@ class Stages:
 
     def sealed(self) -> Datagrams:
         (transmit,) = self.sender.send(self.cut(), 1.0).transmits
-        transmit.datagrams.known = self._cuts.full_slots(transmit.datagrams.segment_size, SEGMENTS - 1)
+        transmit.datagrams.cuts = self._slots
         return transmit.datagrams
 
     def opened(self, datagrams: Datagrams) -> Burst:

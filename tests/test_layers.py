@@ -22,7 +22,7 @@ MODULES = {
 LAYERS = [
     ["wgpy.constants", "wgpy.errors"],
     ["wgpy.keys", "wgpy.burst", "wgpy.endpoint"],
-    ["wgpy.noise", "wgpy.tun.checksum"],
+    ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.layout"],
     ["wgpy.tun.offload"],
     ["wgpy.device"],
     [

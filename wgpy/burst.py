@@ -7,12 +7,16 @@ To cut a view costs a tenth of what it costs to seal a packet, so readers, whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-_MAX_CUTS: Final = 4096  # slots, at 400 bytes each: whoever sends ever other sizes only empties that memory
+# Slots, at 400 bytes each, and what was made of others: whoever sends ever other sizes only empties these memories.
+_MAX_CUTS: Final = 4096
+_MAX_MADE: Final = 64
+
+T = TypeVar("T")
 
 
 class Bodies(NamedTuple):
@@ -45,12 +49,15 @@ def padded_length(length: int, mtus: Sequence[int]) -> int:
     return length - tail + padded_length(tail, mtus[-1:])
 
 
-def bodies(view: memoryview, stride: int, known: Bodies | None = None) -> Bodies:
-    """The bodies of all slots, of which the last may be shorter; those of the first full ones may be known."""
+def bodies(view: memoryview, stride: int, cuts: Cuts | None = None) -> Bodies:
+    """The bodies of all slots, of which the last may be shorter."""
     full, total = len(view) // stride, len(view)
     if total <= stride:
         return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
-    found = Bodies(known.plaintexts[:full], known.sealed[:full]) if known else Bodies([], [])
+    found = Bodies([], [])
+    if cuts is not None:
+        plaintexts, sealed = cuts.full_slots(stride, full)
+        found = Bodies(plaintexts[:full], sealed[:full])
     for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
         found.plaintexts.append(view[body : end - TAG_SIZE])
@@ -59,23 +66,33 @@ def bodies(view: memoryview, stride: int, known: Bodies | None = None) -> Bodies
 
 
 class Cuts:
-    """The bodies of a reader's buffer, for the strides that come again and again."""
+    """A reader's buffer, and what was cut from it for the shapes that come again and again."""
 
     def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
-        self._known: dict[int, Bodies] = {}
-        self._made = 0
+        self.buffer = buffer
+        self._bodies: dict[int, Bodies] = {}
+        self._bodies_cut = 0
+        self._made: dict[tuple[Callable[..., Any], tuple[int, ...]], Any] = {}
 
     def full_slots(self, stride: int, count: int) -> Bodies:
         """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
-        known = self._known.get(stride)
+        known = self._bodies.get(stride)
         if known is None or len(known.sealed) < count:
-            if self._made + count > _MAX_CUTS:
-                self._known.clear()
-                self._made = 0
-            self._made += count
-            known = self._known[stride] = bodies(self._buffer[: count * stride], stride)
+            if self._bodies_cut + count > _MAX_CUTS:
+                self._bodies.clear()
+                self._bodies_cut = 0
+            self._bodies_cut += count
+            known = self._bodies[stride] = bodies(self.buffer[: count * stride], stride)
         return known
+
+    def recall(self, make: Callable[..., T], *shape: int) -> T:
+        """`make(buffer, *shape)`: something that looks into the buffer, as good for what will lie there later."""
+        made: T | None = self._made.get((make, shape))
+        if made is None:
+            if len(self._made) >= _MAX_MADE:
+                self._made.clear()
+            made = self._made[make, shape] = make(self.buffer, *shape)
+        return made
 
 
 class Pace:
@@ -108,16 +125,16 @@ class Burst:
     `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the
     packet's length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16
     bytes after the padded packet for the tag. All packets of an outbound burst have the same destination address and
-    the same ECN field, and all but the last the same length. `known` are the bodies of the first slots, or of more.
+    the same ECN field, and all but the last the same length. `cuts` are those of a reader's buffer that begins with it.
     """
 
-    __slots__ = ("known", "lengths", "stride", "view")
+    __slots__ = ("cuts", "lengths", "stride", "view")
 
-    def __init__(self, view: memoryview, stride: int, lengths: list[int]) -> None:
+    def __init__(self, view: memoryview, stride: int, lengths: list[int], cuts: Cuts | None = None) -> None:
         self.view = view
         self.stride = stride
         self.lengths = lengths
-        self.known: Bodies | None = None
+        self.cuts = cuts
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
@@ -147,7 +164,7 @@ class Burst:
                 yield Burst(slot, len(slot), [length])
 
     def bodies(self) -> Bodies:
-        return bodies(self.view, self.stride, self.known)
+        return bodies(self.view, self.stride, self.cuts)
 
     def copy(self) -> Burst:
         """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
@@ -157,15 +174,15 @@ class Burst:
 class Datagrams:
     """UDP payloads end to end in `view`, each `segment_size` bytes long but the last, which may be shorter.
 
-    `known` are the bodies of the first, or of more, were they transport datagrams.
+    `cuts` are those of a reader's buffer that begins with them.
     """
 
-    __slots__ = ("_bodies", "known", "segment_size", "view")
+    __slots__ = ("_bodies", "cuts", "segment_size", "view")
 
-    def __init__(self, view: memoryview, segment_size: int) -> None:
+    def __init__(self, view: memoryview, segment_size: int, cuts: Cuts | None = None) -> None:
         self.view = view
         self.segment_size = segment_size
-        self.known: Bodies | None = None
+        self.cuts = cuts
         self._bodies: Bodies | None = None
 
     @classmethod
@@ -181,7 +198,7 @@ class Datagrams:
         return (view[start : start + size] for start in range(0, len(view), size))
 
     def bodies(self) -> Bodies:
-        """Cut once, however often it is asked: each run of datagrams under one key asks."""
+        """The bodies, were they transport datagrams. Cut once, however often: each run of them under one key asks."""
         if self._bodies is None:
-            self._bodies = bodies(self.view, self.segment_size, self.known)
+            self._bodies = bodies(self.view, self.segment_size, self.cuts)
         return self._bodies

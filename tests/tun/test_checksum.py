@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import reference
-from wgpy.tun.checksum import WORD, checksum, complement, ones_sum, pseudo_header_sum, store_checksums, sums_beyond
+from wgpy.tun.checksum import WORD, Rows, checksum, complement, ones_sum, pseudo_header_sum
 
 
 def test_the_example_of_rfc_1071() -> None:
@@ -38,13 +38,11 @@ def test_pseudo_header(a: str, b: str) -> None:
 @pytest.mark.parametrize("gap", [0, 1, 36])
 def test_rows_that_lie_apart(length: int, gap: int) -> None:
     data = bytearray(random.Random(length).randbytes((length + gap) * 5))
-    rows: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = np.ndarray(
-        (5, length), np.dtype("u1"), data, 0, (length + gap, 1)
-    )
+    rows = Rows(data, 0, length + gap, 5, length)
     alone = [bytes(data[i * (length + gap) :][:length]) for i in range(5)]
     for initial in (0, 1, 0xFFFE, 123456):
         stored = np.zeros(5, WORD)
-        store_checksums(rows, stored, initial)
+        rows.store_checksums(stored, initial)
         assert stored.tobytes() == b"".join(checksum(row, initial).to_bytes(2, "big") for row in alone)
     for total in (ones_sum(alone[3]), ones_sum(alone[3]) - 0xFFFF, 5):
-        assert [not beyond for beyond in sums_beyond(rows, total)] == [ones_sum(row) == total % 0xFFFF for row in alone]
+        assert [not beyond for beyond in rows.beyond(total)] == [ones_sum(row) == total % 0xFFFF for row in alone]

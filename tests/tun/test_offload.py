@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
-from wgpy.burst import Burst, padded_length
-from wgpy.tun.checksum import checksum, pseudo_header_sum, sums_beyond
+from wgpy.burst import Burst, Cuts, padded_length
+from wgpy.tun.checksum import Rows, checksum, pseudo_header_sum
 from wgpy.tun.offload import (
     GSO_ECN,
     GSO_NONE,
@@ -39,8 +39,8 @@ PAYLOAD = bytes(range(256)) * 20
 Make = Callable[..., bytes]
 
 
-def slots() -> memoryview:
-    return memoryview(bytearray(b"\xaa") * SLOTS_SIZE)
+def slots() -> Cuts:
+    return Cuts(memoryview(bytearray(b"\xaa") * SLOTS_SIZE))
 
 
 def burst_of(*packets: bytes, stride: int | None = None) -> Burst:
@@ -144,9 +144,10 @@ def test_an_odd_mtu_gives_odd_slots() -> None:
 
 @pytest.mark.parametrize("packet", [tcp_packet(*V4, b""), tcp_packet(*V6, b"odd"), udp_packet(*V4, PAYLOAD[:1300])])
 def test_a_plain_packet_stays_where_it_was_read(packet: bytes) -> None:
-    buffer = slots()
+    room = slots()
+    buffer = room.buffer
     buffer[16 : 16 + len(packet)] = packet
-    burst = split(VnetHeader(), buffer[16 : 16 + len(packet)], buffer, MTUS)
+    burst = split(VnetHeader(), buffer[16 : 16 + len(packet)], room, MTUS)
     assert burst is not None
     assert burst.lengths == [len(packet)]
     assert burst.view.obj is buffer.obj
@@ -211,7 +212,7 @@ GOOD = super_header(TCP4, 1000)
     ],
 )
 def test_what_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
-    room = memoryview(bytearray(64 * 1024))
+    room = Cuts(memoryview(bytearray(64 * 1024)))
     assert split(header, memoryview(packet), room, MTUS) is None
 
 
@@ -374,12 +375,14 @@ def test_a_bad_checksum_is_passed_on_alone(
 def test_wrong_checksums_cost_no_more_than_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second one is wrong: what follows the first of them is not summed again and again."""
     summed: list[int] = []
+    beyond = Rows.beyond
 
-    def counting(rows: Any, total: int) -> Any:
-        summed.append(rows.size)
-        return sums_beyond(rows, total)
+    def counting(rows: Rows, total: int) -> Any:
+        sums = beyond(rows, total)
+        summed.append(sums.size)
+        return sums
 
-    monkeypatch.setattr("wgpy.tun.offload.sums_beyond", counting)
+    monkeypatch.setattr(Rows, "beyond", counting)
     packets = tcp_run(40)
     merge(burst_of(*packets))
     right = sum(summed)

@@ -213,7 +213,7 @@ class Device:
             else:
                 self._drops[DropReason.MALFORMED] += 1
         if any(lengths):
-            effects.deliveries.append(Burst(view, stride, lengths))
+            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cuts))
         return effects
 
     def _receive_data(
@@ -259,8 +259,8 @@ class Device:
             for plaintext, length in zip(plaintexts, packets, strict=True):
                 if length:
                     ip.decapsulate_ecn(plaintext, ecn)
-        kept = [size for size in sizes if size >= 0]
-        peer.rx_bytes += sum(kept) + len(kept) * TRANSPORT_OVERHEAD
+        dropped = sizes.count(-1)
+        peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
         peer.move_endpoint(source, effects)
         peer.confirm_keypair(keypair, now, effects)
         peer.keep_key_fresh_receiving(now, effects)

@@ -296,9 +296,7 @@ class UdpSockets:
         size = merged_size or max(1, end - start)
         if port.pace.looks_for_more():
             end = self._gather(port, read, size, is_merged=merged_size > 0)
-        datagrams = Datagrams(port.buffer[start:end], size)
-        if start == 0 and end > size:
-            datagrams.known = port.cuts.full_slots(size, end // size)
+        datagrams = Datagrams(port.buffer[start:end], size, None if start else port.cuts)
         return Received(datagrams, source, ecn)
 
     def _gather(self, port: _Port, first: _Read, size: int, *, is_merged: bool) -> int:

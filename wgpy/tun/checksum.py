@@ -16,8 +16,6 @@ MODULUS: Final = 0xFFFF
 _NUMPY_FROM: Final = 600  # bytes from which one numpy sum is cheaper than one long division
 WORD: Final = np.dtype("<u2")  # of which sums are made: one that is stored as such a word lies in network order again
 
-Rows = npt.NDArray[np.uint8]
-
 
 def ones_sum(data: bytes | bytearray | memoryview) -> int:
     """The sum of `data` as 16-bit words, folded to 0..0xFFFE; an odd last byte is followed by a zero."""
@@ -46,26 +44,28 @@ def pseudo_header_sum(addresses: bytes | bytearray | memoryview, protocol: int, 
     return (ones_sum(addresses) + protocol + length) % MODULUS
 
 
-def store_checksums(rows: Rows, column: npt.NDArray[np.uint16], initial: int = 0) -> None:
-    """Store `checksum` of each row of a (count, length) array into a column of WORDs; rows may lie apart."""
-    sums = sums_beyond(rows, -initial)
-    np.subtract(MODULUS, sums, out=column, casting="same_kind")
+class Rows:
+    """The bytes of many packets from some place on, as many of each, for their sums: an array over their buffer."""
 
+    __slots__ = ("_odd", "_words")
 
-def sums_beyond(rows: Rows, total: int) -> npt.NDArray[np.uint32]:
-    """How far each row's sum is from `total`, in the wrong byte order: 0 where they are the same."""
-    sums = _swapped_sums(rows)
-    sums += (-total * 256) % MODULUS
-    sums %= MODULUS
-    return sums
+    def __init__(self, buffer: memoryview | bytearray, at: int, stride: int, count: int, length: int) -> None:
+        """`length` bytes of each of `count` packets that lie `stride` bytes apart, the first's at `at`."""
+        self._words: npt.NDArray[Any] = np.ndarray((count, length // 2), WORD, buffer, at, (stride, 2))
+        self._odd: npt.NDArray[Any] | None = None
+        if length & 1:
+            self._odd = np.ndarray((count,), np.uint8, buffer, at + length - 1, (stride,))
 
+    def beyond(self, total: int) -> npt.NDArray[np.uint32]:
+        """How far each packet's sum is from `total`, in the wrong byte order: 0 where they are the same."""
+        # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
+        sums: npt.NDArray[np.uint32] = np.add.reduce(self._words, 1, np.uint32)
+        if self._odd is not None:
+            sums += self._odd
+        sums += (-total * 256) % MODULUS
+        sums %= MODULUS
+        return sums
 
-def _swapped_sums(rows: Rows) -> npt.NDArray[np.uint32]:
-    """The sum of each row in the wrong byte order, not folded."""
-    length = rows.shape[1]
-    words: npt.NDArray[Any] = rows[:, : length & ~1].view(WORD)
-    # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
-    sums: npt.NDArray[np.uint32] = np.add.reduce(words, 1, np.uint32)
-    if length & 1:
-        sums += rows[:, -1]
-    return sums
+    def store_checksums(self, column: npt.NDArray[np.uint16], initial: int = 0) -> None:
+        """Store `checksum` of each into a column of WORDs."""
+        np.subtract(MODULUS, self.beyond(-initial), out=column, casting="same_kind")

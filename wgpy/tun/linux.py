@@ -80,9 +80,8 @@ class LinuxTun:
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
-        self._slots = memoryview(bytearray(SLOTS_SIZE if vnet_header else 0))
-        self._cuts = Cuts(self._buffer)
-        self._slot_cuts = Cuts(self._slots)
+        self._cuts = Cuts(self._buffer)  # lone packets stay where they were read
+        self._slots = Cuts(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._pace = Pace()
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,15 +164,12 @@ class LinuxTun:
                 return None
             header, packet = read
             is_lone = header.gso_type == GSO_NONE
-            burst = split(header, packet, self._buffer if is_lone else self._slots, self._mtus)
+            burst = split(header, packet, self._cuts if is_lone else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
             if self._pace.looks_for_more() and is_lone and self._merging:
                 burst = self._gather(header, burst)
-            if len(burst.lengths) > 1:
-                cuts = self._cuts if is_lone else self._slot_cuts
-                burst.known = cuts.full_slots(burst.stride, len(burst.lengths) - 1)
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -208,7 +204,7 @@ class LinuxTun:
             lengths.append(len(packet))
             if len(packet) < length:
                 break
-        return join(first, header, self._buffer, lengths, self._mtus) if lengths else first
+        return join(first, header, self._cuts, lengths, self._mtus) if lengths else first
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, in as few writes as it can be merged into.

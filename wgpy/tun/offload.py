@@ -16,23 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from wgpy.burst import Burst, leading, padded_length
+from wgpy.burst import Burst, Cuts, leading, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.checksum import (
-    MODULUS,
-    WORD,
-    checksum,
-    complement,
-    ones_sum,
-    pseudo_header_sum,
-    store_checksums,
-    sums_beyond,
-)
+from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, complement, ones_sum, pseudo_header_sum
+from wgpy.tun.layout import U8, Column, Layout
 
 VNET_HEADER_SIZE: Final = 10
 NEEDS_CSUM: Final = 1
@@ -56,17 +47,13 @@ _CWR: Final = 0x80
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
 
-_U8: Final = np.dtype("u1")
-_U16: Final = np.dtype(">u2")
-_WORD32: Final = np.dtype("u4")  # in the machine's order, where that does not matter
-_U32: Final = np.dtype(">u4")
 _vnet = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 _u16 = Struct(">H")
 _u32 = Struct(">I")
+_ipv4_fields = Struct(">2xHH4xH").unpack_from  # total length, id, checksum
 _tcp_fields = Struct(">IIBxH").unpack_from  # sequence, acknowledgement, header length, window
 
 IoVector = list[bytes | bytearray | memoryview]
-Column = npt.NDArray[Any]
 
 
 class VnetHeader(NamedTuple):
@@ -94,85 +81,83 @@ PLAIN: Final = VnetHeader().pack()
 # From the TUN.
 
 
-def split(header: VnetHeader, packet: memoryview, slots: memoryview, mtus: Sequence[int]) -> Burst | None:
+def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
     """Lay what one TUN read gave into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
-    `mtus`); the burst's view ends with the last slot. A plain packet may already lie at `slots[16:]`; a super-packet
-    must lie in another buffer. Unfinished checksums are completed. Gives None for what the kernel would not send.
+    `mtus`); the burst's view ends with the last slot. A plain packet may already lie at `slots.buffer[16:]`; a
+    super-packet must lie in another buffer. Unfinished checksums are completed. Gives None for what the kernel would
+    not send.
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
     segments = _Segments.of(header, packet)
     if segments is None:
         return None
-    l4, end, size, count = segments.l4, segments.end, segments.size, segments.pieces
+    l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == _TCP
     longest, last = end + size, len(packet) - (count - 1) * size
     stride = padded_length(longest, mtus) + TRANSPORT_OVERHEAD
-    if count * stride > len(slots):
+    buffer = slots.buffer
+    if count * stride > len(buffer):
         return None
+    check = l4 + (16 if is_tcp else 6)
+    layout = slots.recall(Layout, TRANSPORT_HEADER_SIZE, stride, count, l4, check, end, size)
 
-    rows: Column = np.ndarray((count, longest), _U8, slots, TRANSPORT_HEADER_SIZE, (stride, 1))
-    source = np.frombuffer(packet, _U8)
     headers = bytearray(packet[:end])
-    if segments.protocol == _TCP:
+    _store_lengths(headers, 0, segments, longest)
+    headers[check : check + 2] = bytes(2)
+    if is_tcp:
         flags = packet[l4 + 13]
         headers[l4 + 13] = flags & ~(_FIN | _PSH | _CWR)
-        headers[l4 + 16 : l4 + 18] = bytes(2)
-    else:
-        headers[l4 + 6 : l4 + 8] = bytes(2)
-    rows[:, :end] = np.frombuffer(headers, _U8)
-    cut = end + (count - 1) * size
-    rows[:-1, end:] = source[end:cut].reshape(count - 1, size)
-    rows[-1, end:last] = source[cut:]
-    rows[-1, last:] = 0  # so that every row's sum may run to the longest's end
+    layout.headers[:] = np.frombuffer(headers, U8)
+    layout.payloads[:] = np.ndarray((count - 1, size), U8, packet, end)
+    tail = TRANSPORT_HEADER_SIZE + (count - 1) * stride
+    buffer[tail + end : tail + last] = packet[end + (count - 1) * size :]
+    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that every sum may run to the longest's end
+    _store_lengths(buffer, tail, segments, last)
 
-    column = _columns(slots, TRANSPORT_HEADER_SIZE, stride, count)
-    lengths = [longest] * (count - 1) + [last]
-    if segments.version == 6:
-        _store_lengths(column(4, _U16), longest - 40, last - 40)
-    else:
-        stated, identification, check = (_u16.unpack_from(packet, field)[0] for field in (2, 4, 10))
-        identifications = np.arange(identification, identification + count)
-        identifications &= 0xFFFF
-        _store_lengths(column(2, _U16), longest, last)
-        column(4, _U16)[:] = identifications
-        sums = (stated + identification + check - longest - ones_sum(packet[:l4])) - identifications
+    if segments.version == 4:
+        stated, identification, ip_check = _ipv4_fields(packet)
+        np.add(layout.steps, identification, out=layout.ids, casting="unsafe")  # wraps as it is stored
+        before = stated + identification + ip_check - longest - ones_sum(packet[:l4])
+        sums: Column = np.subtract(before, layout.ids, dtype=np.int64)
         sums[-1] += longest - last
         sums %= MODULUS
-        column(10, _U16)[:] = sums
-    if segments.protocol == _TCP:
+        layout.ip_checks[:] = sums
+    if is_tcp:
         sequence = _u32.unpack_from(packet, l4 + 4)[0]
-        column(l4 + 4, _U32)[:] = np.arange(sequence, sequence + count * size, size)  # wraps as it is stored
-        rows[-1, l4 + 13] |= flags & (_FIN | _PSH)
-        rows[0, l4 + 13] |= flags & _CWR
-        check = l4 + 16
-    else:
-        _store_lengths(column(l4 + 4, _U16), longest - l4, last - l4)
-        check = l4 + 6
+        np.add(layout.offsets, sequence, out=layout.sequences, casting="unsafe")
+        buffer[tail + l4 + 13] |= flags & (_FIN | _PSH)
+        buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & _CWR
     pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, longest - l4)
-    store_checksums(rows[:, l4:], column(check, WORD), pseudo)
+    rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
+    rows.store_checksums(layout.checks, pseudo)
     if last < longest:
-        at = TRANSPORT_HEADER_SIZE + (count - 1) * stride + check
-        _u16.pack_into(slots, at, complement(last - longest - _u16.unpack_from(slots, at)[0]))
-    view = slots[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
-    return Burst(view, stride, lengths)
+        at = tail + check
+        _u16.pack_into(buffer, at, complement(last - longest - _u16.unpack_from(buffer, at)[0]))
+    view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
+    return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
 
-def _store_lengths(column: Column, longest: int, last: int) -> None:
-    column[:] = longest
-    column[-1] = last
+def _store_lengths(packet: bytearray | memoryview, at: int, segments: _Segments, length: int) -> None:
+    """Write into the headers of the packet at `at` that it has `length` bytes."""
+    if segments.version == 4:
+        _u16.pack_into(packet, at + 2, length)
+    else:
+        _u16.pack_into(packet, at + 4, length - 40)
+    if segments.protocol == _UDP:
+        _u16.pack_into(packet, at + segments.l4 + 4, length - segments.l4)
 
 
-def _plain(header: VnetHeader, packet: memoryview, slots: memoryview, mtus: Sequence[int]) -> Burst | None:
-    length = len(packet)
+def _plain(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
+    length, buffer = len(packet), slots.buffer
     stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
-    if length < shortest(header) or stride > len(slots):
+    if length < shortest(header) or stride > len(buffer):
         return None
-    slots[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
+    buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
     if header.flags & NEEDS_CSUM:
-        _complete(header, slots, TRANSPORT_HEADER_SIZE, length)
-    return Burst(slots[:stride], stride, [length])
+        _complete(header, buffer, TRANSPORT_HEADER_SIZE, length)
+    return Burst(buffer[:stride], stride, [length], slots)
 
 
 def shortest(header: VnetHeader) -> int:
@@ -190,22 +175,21 @@ def kinship(packet: memoryview) -> bytes:
     return b""
 
 
-def join(first: Burst, header: VnetHeader, slots: memoryview, lengths: list[int], mtus: Sequence[int]) -> Burst:
+def join(first: Burst, header: VnetHeader, slots: Cuts, lengths: list[int], mtus: Sequence[int]) -> Burst:
     """One burst of the lone packet `first` and those of its kin that were read into the slots after it.
 
     All were read under one header, and all but the last are as long as the first. Checksums are completed.
     """
-    stride, before = first.stride, len(lengths) - 1
+    buffer, stride, before = slots.buffer, first.stride, len(lengths) - 1
     last = len(lengths) * stride + TRANSPORT_HEADER_SIZE
     if header.flags & NEEDS_CSUM:
         if before:
-            start, at = header.csum_start, stride + TRANSPORT_HEADER_SIZE
-            rows: Column = np.ndarray((before, lengths[0] - start), _U8, slots, at + start, (stride, 1))
-            column = _columns(slots, at, stride, before)
-            store_checksums(rows, column(start + header.csum_offset, WORD))
-        _complete(header, slots, last, lengths[-1])
+            at = stride + TRANSPORT_HEADER_SIZE + header.csum_start
+            rows = slots.recall(Rows, at, stride, before, lengths[0] - header.csum_start)
+            rows.store_checksums(np.ndarray((before,), WORD, buffer, at + header.csum_offset, (stride,)))
+        _complete(header, buffer, last, lengths[-1])
     end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
-    return Burst(slots[:end], stride, first.lengths + lengths)
+    return Burst(buffer[:end], stride, first.lengths + lengths, slots)
 
 
 def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> None:
@@ -263,11 +247,12 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     lengths = burst.lengths
     if len(lengths) == 1 or not kinds:
         return [[PLAIN, packet] for packet in burst.packets()]
+    cuts = burst.cuts or Cuts(burst.view)
     writes: list[IoVector] = []
     i, count = 0, len(lengths)
     while i < count:
         run, alike = 0, 1
-        lead = _Lead.of(burst, i) if i + 1 < count and lengths[i + 1] else None
+        lead = _Lead.of(burst, cuts, i) if i + 1 < count and lengths[i + 1] else None
         if lead is not None and lead.kind in kinds:
             run, alike = lead.run(burst, i)
             if run:
@@ -281,6 +266,7 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
 class _Lead(NamedTuple):
     """The first packet of a possible run: `kind` of super-packet, offsets of transport header and payload."""
 
+    cuts: Cuts
     kind: int
     version: int
     protocol: int
@@ -289,7 +275,7 @@ class _Lead(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, burst: Burst, i: int) -> Self | None:
+    def of(cls, burst: Burst, cuts: Cuts, i: int) -> Self | None:
         """Judge packet i; None if no run can begin with it. A glance at the next packet spares most the closer look."""
         view, stride, length, following = burst.view, burst.stride, burst.lengths[i], burst.lengths[i + 1]
         at = i * stride + TRANSPORT_HEADER_SIZE
@@ -323,7 +309,7 @@ class _Lead(NamedTuple):
             sequence, *others = _tcp_fields(view, at + l4 + 4)
             if _tcp_fields(view, then + l4 + 4) != ((sequence + size) & 0xFFFFFFFF, *others):
                 return None
-        return cls(kind, version, protocol, l4, end, size)
+        return cls(cuts, kind, version, protocol, l4, end, size)
 
     def run(self, burst: Burst, i: int) -> tuple[int, int]:
         """How many packets from i on may be merged, 0 for none, and how many (1 or more) look as if they might.
@@ -360,40 +346,38 @@ class _Lead(NamedTuple):
 
         There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
         """
-        view, stride, l4, count = burst.view, burst.stride, self.l4, equal + (tail > 0)
-        column = _columns(view, at, stride, count)
+        l4, check, count = self.l4, self.l4 + (16 if self.protocol == _TCP else 6), equal + (tail > 0)
+        layout = self.cuts.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
         fixed = _fixed(self.version, self.protocol, l4, self.end)
-        came: Column = np.ndarray((count, self.end // 4), _WORD32, view, at, (stride, 4))
-        differs = came ^ came[0]
+        differs = layout.headers ^ layout.headers[0]
         differs &= fixed.all
-        if tail:
-            differs[-1] &= fixed.of_tail
+        differs[-1] &= fixed.of_tail if tail else fixed.of_last
         alike = _clear(differs)
         if self.protocol == _TCP:
-            if alike < count and not (differs[alike] & fixed.but_push).any():  # PSH is the last of its run
+            if alike < count and not (differs[alike] & fixed.of_last).any():
                 alike += 1
-            steps: Column = np.arange(0, count * self.size, self.size, dtype=np.uint32)
-            alike = min(alike, _clear(column(l4 + 4, _U32) - steps - _u32.unpack_from(view, at + l4 + 4)[0]))
+            sequence = _u32.unpack_from(burst.view, at + l4 + 4)[0]
+            alike = min(alike, _clear(layout.sequences - layout.offsets - sequence))
         else:
-            alike = min(alike, _clear(column(l4 + 6, _U16) == 0))
+            alike = min(alike, _clear(layout.checks == 0))
         if self.version == 4:
-            if not view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
-                steps = np.arange(count, dtype=np.uint16)
-                alike = min(alike, _clear(column(4, _U16) - steps - _u16.unpack_from(view, at + 4)[0]))
-            words: Column = np.ndarray((count, 10), WORD, view, at, (stride, 2))
-            alike = min(alike, _clear(np.add.reduce(words, 1, np.uint32) % MODULUS))
+            if not burst.view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
+                identification = _u16.unpack_from(burst.view, at + 4)[0]
+                alike = min(alike, _clear((layout.ids - layout.steps - identification) & 0xFFFF))
+            headers = self.cuts.recall(Rows, at, burst.stride, count, 20)
+            alike = min(alike, _clear(headers.beyond(0)))
         return alike
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
         """How many of `count` packets of equal length, and then one of `tail` bytes, lead with good checksums."""
-        view, stride, l4 = burst.view, burst.stride, self.l4
+        l4, stride = self.l4, burst.stride
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
-        rows: Column = np.ndarray((count, length - first), _U8, view, at + first, (stride, 1))
-        good = _clear(sums_beyond(rows, -(self.protocol + length - l4)))
+        rows = self.cuts.recall(Rows, at + first, stride, count, length - first)
+        good = _clear(rows.beyond(-(self.protocol + length - l4)))
         if tail and good == count:
             start = at + count * stride
-            total = ones_sum(view[start + first : start + tail]) + self.protocol + tail - l4
+            total = ones_sum(burst.view[start + first : start + tail]) + self.protocol + tail - l4
             good += total % MODULUS == 0
         return good
 
@@ -418,7 +402,7 @@ class _Lead(NamedTuple):
             _u16.pack_into(headers, l4 + 4, length - l4)
             check = 6
         _u16.pack_into(headers, l4 + check, pseudo)
-        payloads: Column = np.ndarray((count - 1, self.size), _U8, view, at + end, (stride, 1))
+        payloads: Column = np.ndarray((count - 1, self.size), U8, view, at + end, (stride, 1))
         return [
             VnetHeader(NEEDS_CSUM, self.kind, end, self.size, l4, check).pack(),
             headers,
@@ -428,11 +412,11 @@ class _Lead(NamedTuple):
 
 
 class _Fixed(NamedTuple):
-    """Masks of a header's 32-bit words: the bits that all of a run share, that its tail does, and all without PSH."""
+    """Masks of a header's bytes: the bits that all of a run share, that its last does, and that a shorter one does."""
 
     all: Column
+    of_last: Column
     of_tail: Column
-    but_push: Column
 
 
 @lru_cache(maxsize=64)
@@ -446,13 +430,14 @@ def _fixed(version: int, protocol: int, l4: int, end: int) -> _Fixed:
         bits[l4 + 16 : l4 + 18] = bytes(2)  # checksum
     else:
         bits[l4 + 6 : l4 + 8] = bytes(2)  # checksum
-    of_tail, but_push = bits.copy(), bits.copy()
+    of_last = bits.copy()
+    if protocol == _TCP:
+        of_last[l4 + 13] &= ~_PSH
+    of_tail = of_last.copy()
     of_tail[ip_length] = bytes(2)
     if protocol == _UDP:
         of_tail[l4 + 4 : l4 + 6] = bytes(2)
-    else:
-        but_push[l4 + 13] &= ~_PSH
-    return _Fixed(*(np.frombuffer(mask, _WORD32) for mask in (bits, of_tail, but_push)))
+    return _Fixed(*(np.frombuffer(mask, U8) for mask in (bits, of_last, of_tail)))
 
 
 def packets_in(write: IoVector) -> int:
@@ -466,12 +451,3 @@ def _clear(rows: Column) -> int:
     if not np.count_nonzero(rows):
         return len(rows)
     return int(rows.reshape(len(rows), -1).any(axis=1).argmax())
-
-
-def _columns(view: memoryview, at: int, stride: int, count: int) -> Any:
-    """One header field of all packets, as an array over the burst's own buffer: f(offset, dtype)."""
-
-    def column(offset: int, dtype: np.dtype[Any]) -> Column:
-        return np.ndarray((count,), dtype, view, at + offset, (stride,))
-
-    return column

@@ -1,0 +1,44 @@
+"""Where the header fields and payloads of many packets lie: arrays over the buffer they lie in.
+
+To make one costs as much as to compute with it, so whoever reads into the same buffer again has its `Cuts` recall them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wgpy.tun.checksum import WORD
+
+U8: Final = np.dtype("u1")
+_U16: Final = np.dtype(">u2")
+_U32: Final = np.dtype(">u4")
+
+Column = npt.NDArray[Any]
+
+
+class Layout:
+    """Of `count` packets that lie `stride` bytes apart, the first at `at`, all with headers as long.
+
+    `l4` is the offset of the transport header, which has its checksum at `check`; `end` that of the payload, of `size`
+    bytes in all but the last. `steps` counts the packets from 0, `offsets` the payload bytes before each.
+    """
+
+    __slots__ = ("checks", "headers", "ids", "ip_checks", "offsets", "payloads", "sequences", "steps")
+
+    def __init__(
+        self, buffer: memoryview, at: int, stride: int, count: int, l4: int, check: int, end: int, size: int
+    ) -> None:
+        def column(offset: int, dtype: np.dtype[Any]) -> Column:
+            return np.ndarray((count,), dtype, buffer, at + offset, (stride,))
+
+        self.headers: Column = np.ndarray((count, end), U8, buffer, at, (stride, 1))
+        self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
+        self.ids = column(4, _U16)  # of IPv4, as is the next
+        self.ip_checks = column(10, _U16)
+        self.sequences = column(l4 + 4, _U32)  # of TCP
+        self.checks = column(check, WORD)
+        self.steps: Column = np.arange(count)
+        self.offsets: Column = np.arange(0, count * size, size, dtype=np.uint32)
