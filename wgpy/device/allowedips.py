@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
@@ -10,24 +11,26 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 Network = IPv4Network | IPv6Network
 
-CACHED_ADDRESSES: Final = 4096
+_PLACE: Final = 0xFFFF  # of a block: the last bits of its number
 
-_number = int.from_bytes  # asked for once, not in each look-up
+_from_bytes = int.from_bytes  # asked for once, not in each look-up
 
 
 class _Family(Generic[T]):
     """The prefixes of one kind of address, by its blocks of so many host bits."""
 
-    __slots__ = ("block_bits", "blocks", "everywhere", "tables")
+    __slots__ = ("_numbers", "block_bits", "plan_of", "plans", "tables")
 
     def __init__(self, block_bits: int) -> None:
         self.block_bits = block_bits
         # By the number of host bits: owners by network bits.
         self.tables: dict[int, dict[int, T]] = {}
-        # By a block's network bits: the host bits to try there, fewest first; what was removed may stay.
-        self.blocks: dict[int, tuple[int, ...]] = {}
-        # Those of prefixes that hold whole blocks, which are to be tried everywhere.
-        self.everywhere: tuple[int, ...] = ()
+        # The host bits to try, fewest first; what was removed may stay. All have what the first has: those of prefixes
+        # that hold whole blocks.
+        self.plans: list[tuple[int, ...]] = [()]
+        self._numbers: dict[tuple[int, ...], int] = {(): 0}
+        # By a block's place: its plan. Those of IPv6 that have the same place share one.
+        self.plan_of = array("I", bytes(4 * (_PLACE + 1)))
 
     def insert(self, host_bits: int, prefix: int, owner: T) -> T | None:
         """Note the owner of a prefix; gives who had it before."""
@@ -36,23 +39,29 @@ class _Family(Generic[T]):
         table[prefix] = owner
         shift = self.block_bits - host_bits
         if shift >= 0:
-            lengths = self.blocks.get(prefix >> shift, self.everywhere)
+            place = prefix >> shift & _PLACE
+            lengths = self.plans[self.plan_of[place]]
             if host_bits not in lengths:
-                self.blocks[prefix >> shift] = _with(lengths, host_bits)
-        elif host_bits not in self.everywhere:
-            self.everywhere = _with(self.everywhere, host_bits)
-            self.blocks = {block: _with(lengths, host_bits) for block, lengths in self.blocks.items()}
+                self.plan_of[place] = self._number(_with(lengths, host_bits))
+        elif host_bits not in self.plans[0]:
+            self.plans = [_with(plan, host_bits) for plan in self.plans]
+            self._numbers = {plan: number for number, plan in enumerate(self.plans)}
         return before
+
+    def _number(self, plan: tuple[int, ...]) -> int:
+        if plan not in self._numbers:
+            self._numbers[plan] = len(self.plans)
+            self.plans.append(plan)
+        return self._numbers[plan]
 
 
 class AllowedIPs(Generic[T]):
     """Prefixes and their owners; the longest prefix wins.
 
     The kernel walks a trie bit by bit. In Python a dict look-up costs no more than one step of such a walk, so here
-    each prefix length in use has a dict, tried from the longest, and the owners found of late are remembered. Whoever
-    sends from ever new addresses only empties that memory, and an address without an owner, whose packets are dropped
-    anyway, has no place in it. In a full table most lengths are in use, but few in one block of addresses: each block
-    knows which.
+    each prefix length in use has a dict, tried from the longest. In a full table most lengths are in use, but few in
+    one block of addresses: each block has a plan, found in an array, because a dict as large would be out of the
+    processor's caches.
     """
 
     def __init__(self) -> None:
@@ -60,7 +69,6 @@ class AllowedIPs(Generic[T]):
         self._families: dict[int, _Family[T]] = {4: _Family(16), 16: _Family(96)}
         # The same from the owner's side, in order of insertion.
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
-        self._recent: dict[bytes, T] = {}
 
     def insert(self, network: Network, owner: T) -> None:
         """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
@@ -69,7 +77,6 @@ class AllowedIPs(Generic[T]):
         if before is not None:
             self._disown(before, place)
         self._owned.setdefault(owner, {})[place] = network
-        self._recent.clear()
 
     def remove(self, network: Network, owner: T) -> None:
         """Take `network` from `owner`; nothing happens when it is not the owner's."""
@@ -77,29 +84,23 @@ class AllowedIPs(Generic[T]):
         if place in self._owned.get(owner, ()):
             self._disown(owner, place)
             self._erase(place)
-            self._recent.clear()
 
     def remove_owner(self, owner: T) -> None:
         """Take all its prefixes from `owner`."""
         for place in self._owned.pop(owner, ()):
             self._erase(place)
-        self._recent.clear()
 
     def lookup(self, address: bytes | memoryview) -> T | None:
         """The owner of the longest prefix that holds `address` (4 or 16 bytes); None when there is none."""
         if type(address) is not bytes:
             address = bytes(address)
-        owner = self._recent.get(address)
-        if owner is None:
-            family, value = self._families[len(address)], _number(address, "big")
-            for host_bits in family.blocks.get(value >> family.block_bits, family.everywhere):
-                owner = family.tables[host_bits].get(value >> host_bits)
-                if owner is not None:
-                    if len(self._recent) >= CACHED_ADDRESSES:
-                        self._recent.clear()
-                    self._recent[address] = owner
-                    break
-        return owner
+        family, value = self._families[len(address)], _from_bytes(address, "big")
+        tables = family.tables
+        for host_bits in family.plans[family.plan_of[value >> family.block_bits & _PLACE]]:
+            owner = tables[host_bits].get(value >> host_bits)
+            if owner is not None:
+                return owner
+        return None
 
     def networks(self, owner: T) -> tuple[Network, ...]:
         """The prefixes of `owner` in the order of their insertion."""
