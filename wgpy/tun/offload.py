@@ -354,7 +354,7 @@ class _Lead(NamedTuple):
         differs[-1] &= fixed.of_tail if tail else fixed.of_last
         alike = _clear(differs)
         if self.protocol == _TCP:
-            if alike < count and not (differs[alike] & fixed.of_last).any():
+            if alike < count and not (differs[alike] & fixed.of_last).any():  # PSH is the last of its run
                 alike += 1
             sequence = _u32.unpack_from(burst.view, at + l4 + 4)[0]
             alike = min(alike, _clear(layout.sequences - layout.offsets - sequence))
