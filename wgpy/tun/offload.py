@@ -40,6 +40,7 @@ MERGEABLE: Final = frozenset({GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4})
 
 _TCP: Final = 6
 _UDP: Final = 17
+_CHECK_AT: Final = {_TCP: 16, _UDP: 6}  # where in the transport header the checksum is
 _FIN: Final = 0x01
 _PSH: Final = 0x08
 _ACK: Final = 0x10
@@ -100,7 +101,7 @@ def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[in
     buffer = slots.buffer
     if count * stride > len(buffer):
         return None
-    check = l4 + (16 if is_tcp else 6)
+    check = l4 + _CHECK_AT[segments.protocol]
     layout = slots.recall(Layout, TRANSPORT_HEADER_SIZE, stride, count, l4, check, end, size)
 
     headers = bytearray(packet[:end])
@@ -139,14 +140,14 @@ def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[in
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
 
-def _store_lengths(packet: bytearray | memoryview, at: int, segments: _Segments, length: int) -> None:
-    """Write into the headers of the packet at `at` that it has `length` bytes."""
-    if segments.version == 4:
+def _store_lengths(packet: bytearray | memoryview, at: int, kind: _Segments | _Lead, length: int) -> None:
+    """Write into the headers of the packet at `at`, which is of this kind, that it has `length` bytes."""
+    if kind.version == 4:
         _u16.pack_into(packet, at + 2, length)
     else:
         _u16.pack_into(packet, at + 4, length - 40)
-    if segments.protocol == _UDP:
-        _u16.pack_into(packet, at + segments.l4 + 4, length - segments.l4)
+    if kind.protocol == _UDP:
+        _u16.pack_into(packet, at + kind.l4 + 4, length - kind.l4)
 
 
 def _plain(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
@@ -346,7 +347,7 @@ class _Lead(NamedTuple):
 
         There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
         """
-        l4, check, count = self.l4, self.l4 + (16 if self.protocol == _TCP else 6), equal + (tail > 0)
+        l4, check, count = self.l4, self.l4 + _CHECK_AT[self.protocol], equal + (tail > 0)
         layout = self.cuts.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
         fixed = _fixed(self.version, self.protocol, l4, self.end)
         differs = layout.headers ^ layout.headers[0]
@@ -387,20 +388,16 @@ class _Lead(NamedTuple):
         last = at + (count - 1) * stride
         length = end + (count - 1) * self.size + burst.lengths[i + count - 1] - end
         headers = bytearray(view[at : at + end])
+        _store_lengths(headers, 0, self, length)
         if self.version == 4:
-            _u16.pack_into(headers, 2, length)
             _u16.pack_into(headers, 10, 0)
             _u16.pack_into(headers, 10, complement(ones_sum(headers[:20])))
             pseudo = pseudo_header_sum(headers[12:20], self.protocol, length - l4)
         else:
-            _u16.pack_into(headers, 4, length - 40)
             pseudo = pseudo_header_sum(headers[8:40], self.protocol, length - l4)
         if self.protocol == _TCP:
             headers[l4 + 13] = view[last + l4 + 13]
-            check = 16
-        else:
-            _u16.pack_into(headers, l4 + 4, length - l4)
-            check = 6
+        check = _CHECK_AT[self.protocol]
         _u16.pack_into(headers, l4 + check, pseudo)
         payloads: Column = np.ndarray((count - 1, self.size), U8, view, at + end, (stride, 1))
         return [
