@@ -7,13 +7,14 @@ And the one by which a tunnel learns the MTUs of the routes into it.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from struct import Struct, pack, unpack_from
+from struct import Struct, pack
 from typing import Final
 
 _NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE, _GET_ROUTE = 16, 20, 24, 26
@@ -32,6 +33,8 @@ _MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how one begins: its length, an
 _MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _nlmsghdr = Struct("=IHHII")
+_nlattr = Struct("=HH")
+_i32 = Struct("=i")
 _ifinfomsg = Struct("=BxHiII")
 _ifaddrmsg = Struct("=BBBBI")
 _rtmsg = Struct("=BBBBBBBBI")
@@ -100,12 +103,23 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    found, at = {}, 0
+    """Each attribute by its kind. Raises OSError (EBADMSG) for one that does not fit."""
+    return {kind: data[start:end] for kind, start, end in _each(_nlattr, data)}
+
+
+def _each(header: Struct, data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each message or attribute of `data`, which begins with its length and its kind: the kind, and where its body is.
+
+    Raises OSError (EBADMSG) for a length that is less than the header's or more than is left: of length 0 there would
+    be no end.
+    """
+    at = 0
     while at < len(data):
-        length, kind = unpack_from("=HH", data, at)
-        found[kind] = data[at + 4 : at + length]
+        length, kind = header.unpack_from(data, at)[:2] if len(data) - at >= header.size else (0, 0)
+        if not header.size <= length <= len(data) - at:
+            raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+        yield kind, at + header.size, at + length
         at += length + -length % 4
-    return found
 
 
 def _dump(netlink: socket.socket, body: bytes) -> Iterator[bytes]:
@@ -114,19 +128,21 @@ def _dump(netlink: socket.socket, body: bytes) -> Iterator[bytes]:
         netlink.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
     netlink.send(_nlmsghdr.pack(_nlmsghdr.size + len(body), _GET_ROUTE, _REQUEST | _DUMP, 1, 0) + body)
     while True:
-        answer, at = netlink.recv(1 << 16), 0
-        while at < len(answer):
-            length, kind = unpack_from("=IH", answer, at)
+        answer = netlink.recv(1 << 16)
+        for kind, start, end in _each(_nlmsghdr, answer):
             if kind in (_DONE, _ERROR):
                 return
-            yield answer[at + _nlmsghdr.size : at + length]
-            at += length + -length % 4
+            yield answer[start:end]
 
 
 def _request(kind: int, body: bytes) -> None:
     flags = _REQUEST | _ACKNOWLEDGE | _CREATE
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.sendto(_nlmsghdr.pack(_nlmsghdr.size + len(body), kind, flags, 1, 0) + body, (0, 0))
-        (number,) = unpack_from("=i", netlink.recv(4096), _nlmsghdr.size)
+        answer = netlink.recv(4096)
+    number = -errno.EBADMSG
+    for kind, start, end in _each(_nlmsghdr, answer):
+        if kind == _ERROR and end - start >= _i32.size:
+            (number,) = _i32.unpack_from(answer, start)
     if number:
         raise OSError(-number, os.strerror(-number))
