@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from math import inf, nextafter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-_BEGIN: Final = 1e9  # seconds since 1970; whoever takes zero for "never" is not misled
+_BEGIN: Final = 1e6  # seconds: not zero, which some take for "never"; up to 97 days a float still tells nanoseconds
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer whenever nothing is ready.
 
-    It does not wait for threads and processes, for which no time passes: use it for what lives in this process.
+    It does not wait for threads and processes, for which no time passes: use it for what lives in this process. While
+    something is ready time stands still, so a task that polls has to sleep for more than 0 seconds.
     """
 
     def __init__(self) -> None:
         self._now = _BEGIN
         super().__init__(_Jumping(self))
+        self.advance(0.0)
 
     def time(self) -> float:
         """Virtual seconds since 1970: for `Tunnel(clock=loop.time)`."""
@@ -29,8 +33,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self, seconds: float) -> None:
         """Let time pass. A coroutine does it by `asyncio.sleep`."""
-        # A bit later than that, or a timer would still lie in the future by less than a float tells.
-        self._now = nextafter(self._now + seconds, inf)
+        self._now += seconds
+        # A timer is due when it is earlier than now plus this (BaseEventLoop._run_once). To a large float asyncio's
+        # nanosecond adds nothing, and a timer due exactly now would never fire.
+        self._clock_resolution = nextafter(self._now, inf) - self._now
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As every loop's; a delay too short for the clock to tell is the shortest that it tells."""
+        when = self._now + delay
+        if delay > 0:
+            when = max(when, nextafter(self._now, inf))  # or who polls would keep time from passing
+        return self.call_at(when, callback, *args, context=context)
 
 
 class _Jumping(selectors.DefaultSelector):
