@@ -49,8 +49,8 @@ IMPURE = {
     "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "pyroute2", "random", "secrets", "select",
     "selectors", "signal", "socket", "subprocess", "sys", "threading", "time", "uvloop",
 }  # fmt: skip
-# Making a key is the one thing here that needs chance.
-EXCEPTIONS = {("wgpy.keys", "secrets")}
+# Making a key is the one thing here that needs chance; an error that is a socket.gaierror needs that class.
+EXCEPTIONS = {("wgpy.keys", "secrets"), ("wgpy.errors", "socket")}
 
 
 def layer(module: str) -> int:

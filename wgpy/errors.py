@@ -3,32 +3,49 @@
 ::
 
     WgpyError
-    ├── KeyFormatError      a key that is not 32 bytes of base64 or hex (also a ValueError)
-    ├── ConfigError         a configuration that cannot be used: every problem found, with file and line
+    ├── KeyFormatError      a key that is not 32 bytes of base64 or hex (ValueError)
+    ├── ConfigError         a configuration that cannot be used: every problem found, with file and line (ValueError)
     ├── ProtocolError       an authenticated exchange that failed; never leaves the core
-    ├── TunError            /dev/net/tun, its ioctls, or an interface that went away
-    ├── SocketError         the UDP port or a socket option
-    ├── NetworkError        an address, route, rule or link that could not be set
-    ├── ControlError        a running interface that could not be reached or refused a request
-    ├── NamespaceError      a tunnel's own network namespace that could not be made, or was lost with its helper
-    ├── ResolveError        a name that could not be resolved through a tunnel
-    ├── HandshakeTimeout    a peer that did not answer in time (also a TimeoutError)
-    ├── TunnelClosedError   the tunnel under a connection is gone (also a ConnectionError)
+    ├── TunError            /dev/net/tun, its ioctls, or an interface that went away (OSError)
+    ├── SocketError         the UDP port or a socket option (OSError)
+    ├── NetworkError        an address, route, rule or link that could not be set, or an endpoint's name (OSError)
+    ├── ControlError        a running interface that could not be reached or refused a request (OSError)
+    ├── NamespaceError      a network namespace that could not be made, or was lost with its helper (OSError)
+    ├── ResolveError        a name that could not be resolved through a tunnel (socket.gaierror, so OSError)
+    ├── HandshakeTimeout    a peer that did not answer in time (TimeoutError)
+    ├── TunnelClosedError   the tunnel under a connection is gone (ConnectionError)
     └── LabError            a network of namespaces that could not be built, or a command in it that failed
 
-A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
+In brackets is the built-in class that each also is: code that catches what asyncio and the socket module raise catches
+these, too. A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
 """
+
+from __future__ import annotations
+
+from socket import EAI_NONAME, gaierror
 
 
 class WgpyError(Exception):
     """The root: `str()` is one line for a person, with a remedy where there is one."""
 
 
+class _SystemError(WgpyError, OSError):
+    """What the system refused. `errno` is that of the error it was raised from, None where there was none."""
+
+    @property
+    def errno(self) -> int | None:  # type: ignore[override]
+        return getattr(self.__cause__, "errno", None)
+
+    @property
+    def strerror(self) -> str:  # type: ignore[override]
+        return str(self)
+
+
 class KeyFormatError(WgpyError, ValueError):
     """Not a key: the message says what was expected and never repeats the input."""
 
 
-class ConfigError(WgpyError):
+class ConfigError(WgpyError, ValueError):
     """A configuration that cannot be used."""
 
 
@@ -36,28 +53,36 @@ class ProtocolError(WgpyError):
     """A message that does not belong: wrong key, wrong state, failed authentication."""
 
 
-class TunError(WgpyError):
+class TunError(_SystemError):
     """The TUN device could not be opened or went away."""
 
 
-class SocketError(WgpyError):
+class SocketError(_SystemError):
     """The UDP sockets could not be opened."""
 
 
-class NetworkError(WgpyError):
+class NetworkError(_SystemError):
     """Netlink, resolver or firewall refused a step."""
 
 
-class ControlError(WgpyError):
+class ControlError(_SystemError):
     """A running interface could not be reached."""
 
 
-class NamespaceError(WgpyError):
+class NamespaceError(_SystemError):
     """A network namespace could not be made, or its helper ended: the message says which door is shut."""
 
 
-class ResolveError(WgpyError):
-    """The name servers of a tunnel's configuration gave no address."""
+class ResolveError(_SystemError, gaierror):
+    """The name servers of a tunnel's configuration gave no address; `errno` is a socket.EAI_* constant."""
+
+    def __init__(self, message: str, errno: int = EAI_NONAME) -> None:
+        super().__init__(message)
+        self._errno = errno
+
+    @property
+    def errno(self) -> int:  # type: ignore[override]
+        return self._errno
 
 
 class HandshakeTimeout(WgpyError, TimeoutError):

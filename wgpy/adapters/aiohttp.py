@@ -8,7 +8,6 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from wgpy.errors import ResolveError
 from wgpy.namespace.connect import NamespaceTunnel
 
 
@@ -33,10 +32,7 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        try:
-            found = await self._tunnel.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        except ResolveError as error:
-            raise OSError(None, str(error)) from error
+        found = await self._tunnel.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [
             ResolveResult(
                 hostname=host, host=address[0], port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST

@@ -11,7 +11,6 @@ from typing import Any
 import httpcore
 import httpx
 
-from wgpy.errors import ResolveError
 from wgpy.namespace.connect import NamespaceTunnel
 
 
@@ -132,5 +131,5 @@ def _errors_of_httpcore(late: type[Exception], failed: type[Exception]) -> Any:
         yield
     except TimeoutError as error:
         raise late(str(error)) from error
-    except (OSError, ResolveError) as error:  # of which ssl.SSLError is one, too
+    except OSError as error:  # of which ssl.SSLError is one, too
         raise failed(str(error)) from error

@@ -11,7 +11,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from wgpy.blocking import BlockingTunnel
-from wgpy.errors import ResolveError
 
 
 class TunnelAdapter(requests.adapters.HTTPAdapter):
@@ -59,5 +58,5 @@ class _Connection:
             return self.wgpy_tunnel.create_connection((self.host, self.port), timeout)
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"{self.host} did not answer within {timeout:g} s") from error
-        except (OSError, ResolveError) as error:
+        except OSError as error:
             raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]

@@ -61,6 +61,8 @@ class UapiServer:
             finally:
                 os.umask(old_mask)
             self._own = _inode(path)
+        except ControlError:
+            raise
         except OSError as error:
             raise ControlError(f"cannot make {path}: {error.strerror}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from socket import AF_INET, AF_INET6, SOCK_STREAM
+from socket import AF_INET, AF_INET6, EAI_AGAIN, EAI_NONAME, SOCK_STREAM
 from socket import socket as Socket
 from typing import Any, Final
 
@@ -51,7 +51,9 @@ async def resolve(host: str, families: Collection[int], config: InterfaceConfig,
         # That one family has no address says less than what became of the other.
         failures.sort(key=lambda failure: isinstance(failure, dns.resolver.NoAnswer))
         reason = " ".join(str(failures[0]).split()) if failures else "the tunnel has no address of that family"
-        raise ResolveError(f"{host}: {reason}") from (failures[0] if failures else None)
+        cause = failures[0] if failures else None
+        may_pass = isinstance(cause, dns.exception.Timeout | dns.resolver.NoNameservers)
+        raise ResolveError(f"{host}: {reason}", EAI_AGAIN if may_pass else EAI_NONAME) from cause
     return found
 
 

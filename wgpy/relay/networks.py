@@ -91,9 +91,10 @@ async def connect(network: Network, host: str, port: int) -> Stream:
 
 def reason(error: BaseException) -> str:
     """What kept a connection from being made, in the system's words where it has any."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or "no answer in time"
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, WgpyError) else None
+    if number and number > 0:
+        return os.strerror(number)  # asyncio's own words repeat the address
+    return getattr(error, "strerror", None) or str(error) or "no answer in time"
 
 
 async def join(one: Stream, other: Stream) -> None:

@@ -16,7 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from wgpy.config.services import Place, Proxy
-from wgpy.errors import ResolveError, WgpyError
+from wgpy.errors import WgpyError
 from wgpy.relay.networks import HostNetwork, Network, Stream, connect, join, log, reason, serve
 
 GREETING_TIMEOUT: Final = 20.0  # seconds until a client has said what it wants
@@ -216,6 +216,6 @@ def _reply(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
 
 
 def _reply_code(error: Exception) -> int:
-    if isinstance(error, ResolveError | TimeoutError):
+    if isinstance(error, socket.gaierror | TimeoutError):
         return _NO_HOST
     return _REPLIES.get(error.errno or 0, _FAILED) if isinstance(error, OSError) else _FAILED

@@ -139,6 +139,8 @@ class LinuxTun:
                 ioctl(fd, _TUNSETVNETHDRSZ, VNET_HEADER_SIZE.to_bytes(4, sys.byteorder))
             merging = _set_offloads(fd, wanted=offload) if vnet_header else frozenset[int]()
             os.set_blocking(fd, False)
+        except TunError:
+            raise
         except OSError as error:
             raise TunError(f"file descriptor {fd} is not a TUN interface's: {error.strerror}") from error
         return cls(fd, encoded.rstrip(b"\0").decode(), merging, vnet_header=vnet_header)
