@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.packets import ipv4_packet
 from wgpy.burst import Datagrams
-from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind, Transmit
 from wgpy.endpoint import Endpoint
@@ -28,10 +28,10 @@ PSK = PresharedKey(b"p" * 32)
 class End:
     """A tunnel with its TUN, and what it told."""
 
-    def __init__(self, config: InterfaceConfig, *, offload: bool = True) -> None:
+    def __init__(self, config: InterfaceConfig, *, offloads: Offloads = ALL_OFFLOADS) -> None:
         self.tun = MemoryTun()
         self.events: list[Event] = []
-        self.tunnel = Tunnel(config, tun=self.tun, on_event=self.events.append, offload=offload)
+        self.tunnel = Tunnel(config, tun=self.tun, on_event=self.events.append, offloads=offloads)
 
     async def arrival(self) -> bytes:
         """The next packet out of the tunnel."""
@@ -52,20 +52,20 @@ def config(own: PrivateKey, other: PrivateKey, inner: str, endpoint: EndpointNam
 
 
 @asynccontextmanager
-async def two_ends(host: str = "127.0.0.1", *, offload: bool = True) -> AsyncIterator[tuple[End, End]]:
-    right = End(config(RIGHT, LEFT, "10.0.0.1/32"), offload=offload)
+async def two_ends(host: str = "127.0.0.1", *, offloads: Offloads = ALL_OFFLOADS) -> AsyncIterator[tuple[End, End]]:
+    right = End(config(RIGHT, LEFT, "10.0.0.1/32"), offloads=offloads)
     async with right.tunnel:
         endpoint = EndpointName(host=host, port=right.tunnel.listen_port)
-        left = End(config(LEFT, RIGHT, "10.0.0.2/32", endpoint), offload=offload)
+        left = End(config(LEFT, RIGHT, "10.0.0.2/32", endpoint), offloads=offloads)
         async with left.tunnel:
             yield left, right
 
 
-@pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.parametrize("offloads", [ALL_OFFLOADS, NO_OFFLOADS], ids=["offloads", "none"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_packets_pass_both_ways(host: str, offload: bool) -> None:
+def test_packets_pass_both_ways(host: str, offloads: Offloads) -> None:
     async def main() -> None:
-        async with two_ends(host, offload=offload) as (left, right):
+        async with two_ends(host, offloads=offloads) as (left, right):
             there = ipv4_packet("10.0.0.1", "10.0.0.2", b"there" * 100)
             back = ipv4_packet("10.0.0.2", "10.0.0.1", b"back")
             left.tun.inject(there)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wgpy.burst import Datagrams as Datagrams
     from wgpy.config.values import EndpointName as EndpointName
     from wgpy.config.values import InterfaceConfig as InterfaceConfig
+    from wgpy.config.values import Offloads as Offloads
     from wgpy.config.values import PeerConfig as PeerConfig
     from wgpy.config.wgquick import ConfigFileError as ConfigFileError
     from wgpy.config.wgquick import parse
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "wgpy.burst": ("Burst", "Datagrams"),
-    "wgpy.config.values": ("EndpointName", "InterfaceConfig", "PeerConfig"),
+    "wgpy.config.values": ("EndpointName", "InterfaceConfig", "Offloads", "PeerConfig"),
     "wgpy.config.wgquick": ("ConfigFileError", "parse_config"),
     "wgpy.device.changes": ("AllowedIPChange", "DeviceChange", "PeerChange"),
     "wgpy.device.device": ("Device",),

@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from wgpy.config.values import InterfaceConfig
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
 from wgpy.device.status import DeviceStatus
@@ -29,7 +29,7 @@ def connect(
     config: str | os.PathLike[str] | InterfaceConfig,
     *,
     on_event: Callable[[Event], None] | None = None,
-    offload: bool = True,
+    offloads: Offloads = ALL_OFFLOADS,
     timeout: float | None = SETUP_TIMEOUT,
 ) -> Iterator[BlockingTunnel]:
     """As wgpy.connect, for a `with` block; `on_event` is called in the tunnel's thread. Raises as it does.
@@ -44,7 +44,7 @@ def connect(
 
     async def live() -> None:
         try:
-            async with connect_in_loop(config, on_event=on_event, offload=offload, timeout=timeout) as tunnel:
+            async with connect_in_loop(config, on_event=on_event, offloads=offloads, timeout=timeout) as tunnel:
                 ready.set_result(BlockingTunnel(tunnel, loop))
                 await asyncio.Event().wait()  # until the task is cancelled
         except asyncio.CancelledError:

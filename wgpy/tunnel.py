@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, Self
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg
-from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
@@ -80,7 +80,7 @@ class Udp(Protocol):
 class UdpHost(Protocol):
     """Where a tunnel opens its UDP port: the machine, which is `UdpSockets` itself, or a `MemoryHost`."""
 
-    def open(self, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> Udp: ...
+    def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> Udp: ...
 
 
 def machine_clock() -> float:
@@ -99,7 +99,8 @@ class Tunnel:
 
     `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
     tunnel's: `wgpy up` sets them. `on_event` is called for each Event, `keylog` as by `Device`.
-    `offload=False` sends datagrams one by one.
+    `offloads` may forbid what the UDP port would use, as may `config`; whoever opens the TUN does the same there:
+    `LinuxTun.open("wg0", offload=config.offloads.tun)`.
 
     `tun` and `udp` may be your own. `clock` tells seconds, as the loop's timers count them: with a virtual loop's time,
     handshakes and timers follow that, and the wall clock does too.
@@ -114,7 +115,7 @@ class Tunnel:
         clock: Callable[[], float] = machine_clock,
         on_event: Callable[[Event], None] | None = None,
         keylog: Callable[[str, bytes], None] | None = None,
-        offload: bool = True,
+        offloads: Offloads = ALL_OFFLOADS,
     ) -> None:
         self.config = config
         self._clock = clock
@@ -123,7 +124,7 @@ class Tunnel:
         self._tun = tun
         self._udp_host = udp
         self._on_event = on_event
-        self._offload = offload
+        self._offloads = offloads & config.offloads
         self._udp: Udp | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -187,7 +188,7 @@ class Tunnel:
         """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
         if self._udp is not None:
             return
-        self._udp = self._udp_host.open(self.device.listen_port, fwmark=self.device.fwmark, offload=self._offload)
+        self._udp = self._udp_host.open(self.device.listen_port, fwmark=self.device.fwmark, offloads=self._offloads)
         self.device.listen_port = self._udp.port
         self._udp.start_reading(self._loop, self._udp_readable)
         self._carry_out(self.device.start(self._clock()))
@@ -435,7 +436,7 @@ class Tunnel:
         reopened: Udp | None = None
         if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:
             fwmark = self.device.fwmark if change.fwmark is None else change.fwmark
-            reopened = self._udp_host.open(change.listen_port, fwmark=fwmark, offload=self._offload)
+            reopened = self._udp_host.open(change.listen_port, fwmark=fwmark, offloads=self._offloads)
         elif self._udp and change.fwmark is not None:
             self._udp.set_fwmark(change.fwmark)
         try:

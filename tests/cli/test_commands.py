@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from wgpy.cli import commands, main
+from wgpy.cli.commands import parse
+from wgpy.cli.interface import permitted
+from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, Offloads
 from wgpy.keys import PrivateKey
 
 KEY = PrivateKey(b"k" * 32)
@@ -299,3 +302,14 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path, capsys: pytest.Capture
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert main(["check", str(path)]) == 0
     assert "ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["up", "run", "serve", "exec", "proxy", "forward", "stdio"])
+def test_every_command_that_carries_packets_has_the_switches_of_offloads(verb: str) -> None:
+    def allowed(*options: str) -> Offloads:
+        return permitted(parse([verb, *options, "wg0.conf", *(("true",) if verb == "exec" else ())]))
+
+    assert allowed() == ALL_OFFLOADS
+    assert allowed("--no-udp-gso") == Offloads(udp_gso=False)
+    assert allowed("--no-tun-offload") == Offloads(tun=False)
+    assert allowed("--no-offload") == NO_OFFLOADS

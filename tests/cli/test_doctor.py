@@ -13,7 +13,7 @@ from tests.support.netns import Namespace
 from tests.support.peers import WGPY
 from wgpy.cli import doctor, main
 from wgpy.daemon import timestamp, uapi_client
-from wgpy.net import dns, queues
+from wgpy.net import dns, kernel, queues
 
 
 def found(said: str) -> dict[str, dict[str, str]]:
@@ -158,3 +158,37 @@ def test_without_privilege_no_tunnel_can_work() -> None:
         assert findings[name]["status"] == "fail"
         assert "root" in str(findings[name])
     assert findings["udp"]["status"] == findings["udp queues"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("release", "variables", "remedies"),
+    [
+        ("6.18.2", (), ("", "")),
+        ("7.0.0-14-generic", (), ("use Linux 7.1.5 or later", "this kernel may mangle them: use Linux 7.1.5 or later")),
+        ("7.1.5", (), ("", "")),
+        ("6.18.2", ("WGPY_NO_UDP_GSO", "WGPY_NO_TUN_OFFLOAD"), ("unset WGPY_NO_UDP_GSO", "unset WGPY_NO_TUN_OFFLOAD")),
+    ],
+)
+@pytest.mark.root
+def test_offloads_that_are_not_used_are_told_with_the_reason(
+    release: str, variables: tuple[str, ...], remedies: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernel, "release", lambda: release)
+    monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
+    for variable in variables:
+        monkeypatch.setenv(variable, "1")
+    findings = {finding.name: finding for finding in (*doctor._udp_offload("udp"), *doctor._tun("tun"))}
+    told = findings["UDP GSO"], findings["tun USO"]
+    assert tuple(finding.remedy for finding in told) == remedies
+    assert {finding.status for finding in told} == {"warn" if any(remedies) else "ok"}
+
+
+def test_a_virtual_network_card_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the host's kernel does with UDP super-packets cannot be seen from within."""
+    monkeypatch.setattr(kernel, "release", lambda: "6.17.0-41-generic")
+    monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
+    (tmp_path / "virtio_net").mkdir()
+    (tmp_path / "eth0/device").mkdir(parents=True)
+    (tmp_path / "eth0/device/driver").symlink_to(tmp_path / "virtio_net")
+    (finding,) = (finding for finding in doctor._udp_offload("udp") if finding.name == "UDP GSO")
+    assert (finding.status, finding.remedy[-12:]) == ("ok", "--no-udp-gso")

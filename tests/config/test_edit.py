@@ -148,3 +148,14 @@ def test_a_file_is_read_edited_and_written_with_its_comments_and_its_mode(tmp_pa
         wgpy.config.read(tmp_path / "absent.conf")
     with pytest.raises(ConfigError, match="No such file"):
         wgpy.config.write(tmp_path / "absent" / "wg0.conf", file)
+
+
+def test_the_switches_in_comments_are_kept_set_and_taken_away() -> None:
+    text = FILE.replace("ListenPort", "# UdpGso = off  # a poor card\nListenPort")
+    file = parse(text)
+    assert str(rewritten(file, file.config)) == text
+    assert str(rewritten(file, replace(file.config, udp_gso=True))) == FILE
+    assert str(rewritten(file, replace(file.config, mtu=1380))) == text.replace("of %i\n", "of %i\nMTU = 1380\n")
+    assert changed(replace(parse(FILE).config, tun_offload=False)) == FILE.replace(
+        "of %i\n", "of %i\n# TunOffload = off\n"
+    )

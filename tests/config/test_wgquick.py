@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
-from wgpy.config.wgquick import ConfigFileError, Problem, parse
+from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
+from wgpy.config.wgquick import ConfigFileError, Problem, parse, read_wg
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 SECRET = PrivateKey(bytes(range(32)))
@@ -368,4 +368,32 @@ def test_a_network_of_two_peers_is_doubtful() -> None:
         "f:7: AllowedIPs: 10.0.0.0/8 is the peer's of line 2 already; the last one has it",
         "f:10: AllowedIPs: 10.1.2.0/24 lies within 10.0.0.0/8, the peer's of line 5, and is taken from it",
         "f:10: AllowedIPs: 10.1.2.0/24 lies within 10.1.0.0/16, the peer's of line 2, and is taken from it",
+    ]
+
+
+def test_the_switches_of_our_own_are_comments_to_others() -> None:
+    text = f"[Interface]\nPrivateKey = {SECRET.base64()}\n# UdpGso = off\n  #tunoffload=OFF # broken card\n"
+    file = parse(text)
+    assert (file.config.udp_gso, file.config.tun_offload) == (False, False)
+    assert file.config.offloads == Offloads(udp_gso=False, tun=False)
+    assert str(file) == file.strip() == text
+    assert not file.warnings
+    assert interface("# UdpGso = on").offloads == interface("# UdpGsoo = off").offloads == ALL_OFFLOADS
+    assert read_wg(text)[0] == {"private_key": SECRET}
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_an_error_where_it_stands() -> None:
+    with pytest.raises(ConfigFileError) as error:
+        parse("[Interface]\nMTU = 1400\n# UdpGso = no\n# TunOffload =\n", "wg0.conf")
+    assert str(error.value) == (
+        "wg0.conf:3: # UdpGso: expected on or off, not 'no'\nwg0.conf:4: # TunOffload: expected on or off, not nothing"
+    )
+
+
+def test_a_switch_in_the_wrong_place_is_a_comment_with_a_warning() -> None:
+    file = parse(f"# UdpGso = off\n[Interface]\n[Peer]\nPublicKey = {ONE}\n# TunOffload = off\n", "wg0.conf")
+    assert file.config.offloads == ALL_OFFLOADS
+    assert list(map(str, file.warnings)) == [
+        "wg0.conf:1: # UdpGso: belongs in [Interface]; here it is only a comment",
+        "wg0.conf:5: # TunOffload: belongs in [Interface]; here it is only a comment",
     ]

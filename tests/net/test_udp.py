@@ -18,8 +18,10 @@ import pytest
 
 from tests.support.netns import in_fresh_namespace
 from wgpy.burst import Datagrams
+from wgpy.config.values import NO_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
 from wgpy.net import udp as udp_module
+from wgpy.net.binding import UDP_GRO
 from wgpy.net.udp import MAX_GATHERED, SORT_EVERY, UDP_SEGMENT, Received, SendResult, UdpSockets
 
 LOCALHOST = ["127.0.0.1", "::1"]
@@ -102,13 +104,30 @@ def test_a_burst_that_takes_two_calls_is_received_whole(sender: UdpSockets, rece
 
 @pytest.mark.parametrize("host", LOCALHOST)
 def test_without_offload_datagrams_travel_alone(receiver: UdpSockets, host: str) -> None:
-    plain = UdpSockets.open(offload=False)
+    plain = UdpSockets.open(offloads=NO_OFFLOADS)
     burst = of_sizes(5, 1456, 700)
     plain.send(burst, Endpoint(host, receiver.port), 0)
     assert len(assert_arrives(receiver, burst)) == 1  # read one by one, and yet received together
     receiver.send(burst, Endpoint(host, plain.port), 0)
     assert len(assert_arrives(plain, burst)) == 1
     plain.close()
+
+
+def test_segmentation_alone_is_switched_off(
+    picky: Picky, receiver: UdpSockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an argument, by the environment, and by the version of a kernel that mangles it; merging stays on."""
+    endpoint, burst = Endpoint("127.0.0.1", receiver.port), of_sizes(5, 1456, 700)
+    off = Offloads(udp_gso=False)
+    for sockets in (UdpSockets([picky], offloads=off), UdpSockets([picky], release="7.0.0-14-generic")):
+        sockets.send(burst, endpoint, 0)
+    for value in ("0", "", "1"):
+        monkeypatch.setenv("WGPY_NO_UDP_GSO", value)
+        UdpSockets([picky], release="6.18.2").send(burst, endpoint, 0)
+    alone = [(0, 1456)] * 4 + [(0, 700)]
+    together = [(1456, 4 * 1456 + 700)]
+    assert picky.calls == alone + alone + together + together + alone
+    assert picky.getsockopt(socket.SOL_UDP, UDP_GRO) == 1
 
 
 @pytest.mark.parametrize("size", [1, 16, 1023, 1024, 32754, 65507])

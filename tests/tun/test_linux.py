@@ -28,6 +28,7 @@ from wgpy.tun.linux import LinuxTun
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_TCPV4,
+    GSO_TCPV6,
     GSO_UDP_L4,
     MERGEABLE,
     NEEDS_CSUM,
@@ -407,6 +408,19 @@ def test_an_open_descriptor_is_adopted(offload: bool) -> None:
         sender.sendto(b"hello", ("10.9.0.2", 9))
     assert any(packet.endswith(b"hello") and packet[0] == 0x45 for packet in all_packets(second))
     second.close()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_no_udp_super_packets_are_written_where_the_kernel_mangles_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be forwarded to a network card. TCP's are not affected, and the environment switches both off."""
+    tun = LinuxTun.open("wg7")
+    assert tun.super_packets == MERGEABLE
+    assert LinuxTun.adopt(os.dup(tun.fileno()), release="7.0.0-14-generic").super_packets == {GSO_TCPV4, GSO_TCPV6}
+    monkeypatch.setenv("WGPY_NO_TUN_OFFLOAD", "1")
+    assert LinuxTun.adopt(os.dup(tun.fileno())).super_packets == frozenset()
+    monkeypatch.undo()
+    assert LinuxTun.adopt(os.dup(tun.fileno()), release="7.1.5").super_packets == MERGEABLE
 
 
 def all_packets(tun: LinuxTun) -> list[bytes]:

@@ -29,6 +29,7 @@ from wgpy.daemon import uapi_client
 from wgpy.errors import NamespaceError, NetworkError, SocketError, TunError
 
 _STATUS: Final = Path("/proc/self/status")
+_DEVICES: Final = Path("/sys/class/net")
 _SYSCTL: Final = Path("/proc/sys/net")
 _CAP_NET_ADMIN: Final = 12  # linux/capability.h
 _CLOCK_TOLERANCE: Final = 3600.0  # seconds; what is kept of the past may be somewhat ahead of it
@@ -138,6 +139,7 @@ def _unless_without_root() -> Literal["warn", "fail"]:
 
 def _tun(name: str) -> Iterator[Finding]:
     """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
+    from wgpy.net import kernel
     from wgpy.net.netlink import Netlink
     from wgpy.tun.attach import TUN_PATH
     from wgpy.tun.linux import LinuxTun
@@ -153,10 +155,13 @@ def _tun(name: str) -> Iterator[Finding]:
         for offload, kind, since in (("TSO", GSO_TCPV4, "2.6.27"), ("USO", GSO_UDP_L4, "6.2")):
             if kind in tun.super_packets:
                 yield Finding(f"{name} {offload}", "ok", "the kernel takes super-packets")
-            else:
-                yield Finding(
-                    f"{name} {offload}", "warn", "no super-packets, so slower", f"Linux {since} or later has them"
-                )
+                continue
+            remedy = f"Linux {since} or later has them"
+            if not kernel.permitted().tun:
+                remedy = f"unset {kernel.NO_TUN_OFFLOAD}"
+            elif kind == GSO_UDP_L4 and kernel.mangles_udp_gso(kernel.release()):
+                remedy = "this kernel may mangle them: use Linux 7.1.5 or later"
+            yield Finding(f"{name} {offload}", "warn", "no super-packets, so slower", remedy)
         with Netlink() as netlink:
             netlink.set_mtu(tun.name, 1420)
             netlink.unused_table()
@@ -226,6 +231,7 @@ def _udp(name: str) -> Iterator[Finding]:
 
 def _udp_offload(name: str) -> Iterator[Finding]:
     """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
+    from wgpy.net import kernel
     from wgpy.net.binding import UDP_GRO
     from wgpy.net.udp import UDP_SEGMENT
 
@@ -245,11 +251,25 @@ def _udp_offload(name: str) -> Iterator[Finding]:
             remedy = "Linux 4.18 or later has it" if absent else "ip link set lo up"
             yield Finding("UDP GSO", "warn", f"datagrams go one by one, so slower: {error.strerror or error}", remedy)
             return
-    yield Finding("UDP GSO", "ok", "a burst leaves in one call")
+    one_by_one = "not used, so slower: datagrams go one by one"
+    if not kernel.permitted().udp_gso:
+        yield Finding("UDP GSO", "warn", one_by_one, f"unset {kernel.NO_UDP_GSO}")
+    elif kernel.mangles_udp_gso(kernel.release()):
+        yield Finding("UDP GSO", "warn", f"{one_by_one}, as this kernel may mangle them", "use Linux 7.1.5 or later")
+    elif _has_virtual_card():
+        remedy = "if peers get only a few Mbit/s, the host's kernel may mangle it: --no-udp-gso"
+        yield Finding("UDP GSO", "ok", "a burst leaves in one call", remedy)
+    else:
+        yield Finding("UDP GSO", "ok", "a burst leaves in one call")
     if received == 200:
         yield Finding("UDP GRO", "ok", "a burst arrives in one call")
     else:
         yield Finding("UDP GRO", "warn", "datagrams arrive one by one, so slower", "Linux 5.0 or later has it")
+
+
+def _has_virtual_card() -> bool:
+    """Whether a network card is virtio's: it leaves segmentation to the host, whose kernel nobody here can tell."""
+    return any(driver.resolve().name == "virtio_net" for driver in _DEVICES.glob("*/device/driver"))
 
 
 def _event_loop(name: str) -> Iterator[Finding]:

@@ -36,11 +36,18 @@ MEANINGS: Final = {
     "AllowedIPs": "What is routed to the peer, and from where it may send. May be given several times.",
     "Endpoint": "Where the peer is, until it is heard from elsewhere.",
     "PersistentKeepalive": "How often to send something, to keep a NAT's mapping. Off by default.",
+    "# UdpGso": "In a comment, so that other programs read the file: off sends datagrams one at a time, without UDP "
+    "segmentation offload, as --no-udp-gso does.",
+    "# TunOffload": "In a comment: off reads and writes packets of the interface one at a time, as --no-tun-offload "
+    "does.",
 }
 ENVIRONMENT: Final = {
     "WG_ENDPOINT_RESOLUTION_RETRIES": "How often a name that does not resolve is tried again: 15, or infinity.",
     "WG_COLOR_MODE": "always or never: whether show colours; on a terminal it does.",
     "WG_HIDE_KEYS": "never: show shows private and preshared keys.",
+    "WGPY_NO_UDP_GSO, WGPY_NO_TUN_OFFLOAD": "1: as --no-udp-gso and --no-tun-offload, for every command and "
+    "for programs that use the library.",
+    "WGPY_EVENTS, WGPY_METRICS, WGPY_KEYLOG": "As --events, --metrics and --keylog, for up, run and serve.",
     "LOG_LEVEL, WG_PROCESS_FOREGROUND, WG_TUN_FD, WG_UAPI_FD": "As wireguard-go has them, for serve.",
 }
 FILES: Final = {

@@ -11,6 +11,7 @@ from wgpy.cli.files import CONFIG_HELP, load, locate
 from wgpy.errors import ControlError
 
 if TYPE_CHECKING:
+    from wgpy.config.values import Offloads
     from wgpy.daemon.process import Job
 
 
@@ -32,11 +33,7 @@ def add(verbs: Any) -> None:
     run.set_defaults(call=_run)
     for verb in (up, run):
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-        verb.add_argument(
-            "--no-offload",
-            action="store_true",
-            help="move packets one at a time, without segmentation or merging (for kernels where that is broken)",
-        )
+        add_switches(verb)
         _observe(verb)
     run.add_argument("-v", "--verbose", action="store_true", help="log handshakes, roaming and fallbacks")
 
@@ -81,22 +78,58 @@ def add(verbs: Any) -> None:
         "`wg` and `ip` give it those. This is what wg-quick calls with WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy.",
         epilog="Environment: WG_PROCESS_FOREGROUND=1 as -f; WG_TUN_FD and WG_UAPI_FD, file descriptors to take over; "
         "LOG_LEVEL verbose, error (the default) or silent. With one of the first two in it, a daemon in the background "
-        "goes on writing to standard error, else to /run/wgpy/NAME.log.",
+        "goes on writing to standard error, else to /run/wgpy/NAME.log. Under wg-quick, WGPY_EVENTS, WGPY_METRICS, "
+        "WGPY_KEYLOG, WGPY_NO_UDP_GSO=1 and WGPY_NO_TUN_OFFLOAD=1 do what the options do.",
     )
     serve.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
+    add_switches(serve)
+    _observe(serve)
     serve.add_argument("interface", metavar="INTERFACE", help='its name; "wg%%d" takes the first free number')
     serve.set_defaults(call=_serve)
 
 
+def add_switches(verb: argparse.ArgumentParser) -> None:
+    """Add the options that forbid offloads: `permitted` reads them."""
+    verb.add_argument(
+        "--no-udp-gso",
+        action="store_true",
+        help="send datagrams one at a time, without UDP segmentation offload (for kernels and network cards where that "
+        "is broken)",
+    )
+    verb.add_argument(
+        "--no-tun-offload",
+        action="store_true",
+        help="read and write packets of the TUN one at a time, without segmentation or merging",
+    )
+    verb.add_argument("--no-offload", action="store_true", help="both, and receive datagrams one at a time, too")
+
+
+def permitted(arguments: argparse.Namespace) -> Offloads:
+    """What the options allow; a file and the environment may forbid more."""
+    from wgpy.config.values import NO_OFFLOADS, Offloads
+
+    if arguments.no_offload:
+        return NO_OFFLOADS
+    return Offloads(udp_gso=not arguments.no_udp_gso, tun=not arguments.no_tun_offload)
+
+
 def _observe(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--events", metavar="FILE", default="", help="append what happens to peers, one JSON object a line"
+        "--events",
+        metavar="FILE",
+        default=os.environ.get("WGPY_EVENTS", ""),
+        help="append what happens to peers, one JSON object a line",
     )
-    verb.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve Prometheus metrics at this address")
+    verb.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        default=os.environ.get("WGPY_METRICS", ""),
+        help="serve Prometheus metrics at this address",
+    )
     verb.add_argument(
         "--keylog",
         metavar="FILE",
-        default="",
+        default=os.environ.get("WGPY_KEYLOG", ""),
         help="append the keys of every handshake in Wireshark's format: who has the file can read all traffic",
     )
 
@@ -109,7 +142,7 @@ def _job(arguments: argparse.Namespace) -> Job:
         name,
         file.config,
         path=locate(arguments.config)[1].absolute(),
-        offload=not arguments.no_offload,
+        offloads=permitted(arguments),
         events=arguments.events,
         keylog=arguments.keylog,
         metrics=arguments.metrics,
@@ -181,6 +214,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         arguments.interface,
         InterfaceConfig(),
         quick=False,
+        offloads=permitted(arguments),
+        events=arguments.events,
+        keylog=arguments.keylog,
+        metrics=arguments.metrics,
         tun_fd=_inherited("WG_TUN_FD"),
         uapi_fd=_inherited("WG_UAPI_FD"),
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wgpy.cli.files import CONFIG_HELP, locate, read_served
+from wgpy.cli.interface import add_switches, permitted
 from wgpy.config import wgquick
 from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place
 from wgpy.daemon.files import read_text
@@ -67,6 +68,7 @@ def add(verbs: Any) -> None:
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
         verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered after so long")
         verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
+        add_switches(verb)
     run.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --")
     proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
     proxy.add_argument("--http", metavar="[HOST:]PORT", help="serve an HTTP proxy there")
@@ -89,7 +91,7 @@ def _exec(arguments: argparse.Namespace) -> int:
     config, _ = _load(arguments.config)
 
     async def main() -> int:
-        async with _connected(config, arguments.wait) as tunnel:
+        async with _connected(config, arguments) as tunnel:
             process = await tunnel.create_subprocess_exec(*arguments.command)
             loop = asyncio.get_running_loop()
             for number in _PASSED_ON:
@@ -125,7 +127,7 @@ def _proxy(arguments: argparse.Namespace) -> int:
     services = replace(services, proxies=(*own, *services.proxies))
     if not services.proxies and not services.forwards:
         raise ConfigError("nothing to serve: give --socks 127.0.0.1:1080 or --http 127.0.0.1:3128")
-    return _run(lambda: _serve(config, services, arguments.wait), arguments)
+    return _run(lambda: _serve(config, services, arguments), arguments)
 
 
 def _forward(arguments: argparse.Namespace) -> int:
@@ -134,10 +136,10 @@ def _forward(arguments: argparse.Namespace) -> int:
     services = Services(forwards=(*own, *services.forwards))
     if not services.forwards:
         raise ConfigError("nothing to forward: give -L 8080:10.0.0.5:80 or -R 8000:localhost:80")
-    return _run(lambda: _serve(config, services, arguments.wait), arguments)
+    return _run(lambda: _serve(config, services, arguments), arguments)
 
 
-async def _serve(config: InterfaceConfig, services: Services, wait: float | None) -> int:
+async def _serve(config: InterfaceConfig, services: Services, arguments: argparse.Namespace) -> int:
     from wgpy.relay.forward import forward_datagrams, forward_streams
     from wgpy.relay.http import serve_http
     from wgpy.relay.networks import HostNetwork
@@ -146,7 +148,7 @@ async def _serve(config: InterfaceConfig, services: Services, wait: float | None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _connected(config, wait) as tunnel:
+    async with _connected(config, arguments) as tunnel:
         for proxy in services.proxies:
             with _listening(proxy.listen):
                 server = await (serve_socks if proxy.kind == "socks5" else serve_http)(proxy, tunnel)
@@ -175,7 +177,7 @@ def _stdio(arguments: argparse.Namespace) -> int:
         raise ConfigError("nowhere to connect to: give HOST:PORT, or [STDIOTunnel] with Target in the file")
 
     async def main() -> int:
-        async with _connected(config, arguments.wait) as tunnel:
+        async with _connected(config, arguments) as tunnel:
             from wgpy.relay.networks import reason
 
             try:
@@ -210,10 +212,12 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def _connected(config: InterfaceConfig, wait: float | None) -> AsyncIterator[NamespaceTunnel]:
+async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> AsyncIterator[NamespaceTunnel]:
     from wgpy.namespace.connect import SETUP_TIMEOUT, connect
 
-    async with connect(config, timeout=SETUP_TIMEOUT if wait is None else wait) as tunnel:
+    wait: float | None = arguments.wait
+    timeout = SETUP_TIMEOUT if wait is None else wait
+    async with connect(config, offloads=permitted(arguments), timeout=timeout) as tunnel:
         if wait is not None:
             await _answered(tunnel, config, wait)
         yield tunnel

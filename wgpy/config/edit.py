@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from wgpy.config.values import InterfaceConfig, PeerConfig
-from wgpy.config.wgquick import NAME, ROWS, Block, ConfigFileError, Key, WgQuickFile, parse
+from wgpy.config.wgquick import COMMENTS, NAME, ROWS, Block, ConfigFileError, Key, WgQuickFile, parse
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -149,7 +149,7 @@ def _differences(
     """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`."""
     if isinstance(after, PeerConfig) and (not isinstance(before, PeerConfig) or before.name != after.name):
         yield NAME, True, [after.name] if after.name else []
-    for key in ROWS:
+    for key in (*ROWS, *COMMENTS):
         if key.section == section:
             items = _items(key, after)
             if before is None or _items(key, before) != items:
@@ -171,7 +171,9 @@ def _text(key: Key, value: Any) -> str:
         return value.base64()
     if key.name == "FwMark":
         return f"{value:#x}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return ("off", "on")[value] if key in COMMENTS else str(value).lower()
+    return str(value)
 
 
 def _unordered(config: InterfaceConfig) -> tuple[Any, ...]:

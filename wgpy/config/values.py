@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
+from typing import Final
 
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -26,6 +27,31 @@ class EndpointName:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offloads:
+    """Which offloads of the kernel may be used. What may be is used where the kernel has it and gets it right.
+
+    `udp_gso`: one call sends several datagrams. `udp_gro`: one call receives several. `tun`: one read or write of the
+    TUN carries several packets.
+    """
+
+    udp_gso: bool = True
+    udp_gro: bool = True
+    tun: bool = True
+
+    def __and__(self, other: Offloads) -> Offloads:
+        """What both allow: every switch only ever switches off."""
+        return Offloads(
+            udp_gso=self.udp_gso and other.udp_gso,
+            udp_gro=self.udp_gro and other.udp_gro,
+            tun=self.tun and other.tun,
+        )
+
+
+ALL_OFFLOADS: Final = Offloads()
+NO_OFFLOADS: Final = Offloads(udp_gso=False, udp_gro=False, tun=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,4 +83,11 @@ class InterfaceConfig:
     pre_down: tuple[str, ...] = ()
     post_down: tuple[str, ...] = ()
     save_config: bool = False
+    udp_gso: bool = True  # False: `# UdpGso = off`
+    tun_offload: bool = True  # False: `# TunOffload = off`
     peers: tuple[PeerConfig, ...] = ()
+
+    @property
+    def offloads(self) -> Offloads:
+        """What the configuration allows."""
+        return Offloads(udp_gso=self.udp_gso, tun=self.tun_offload)

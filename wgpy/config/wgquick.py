@@ -27,6 +27,7 @@ _ENDPOINT: Final = re.compile(
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
 _NAME: Final = re.compile(r"\s*#\s*(?:friendly_)?name\s*=\s*(.*?)\s*", re.IGNORECASE)
+_IN_COMMENT: Final = re.compile(r"\s*#\s*(\w+)\s*=\s*([^#]*?)\s*(?:#.*)?", re.ASCII)
 NAME: Final = "# Name"  # among a block's keys
 _TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -67,7 +68,8 @@ class WgQuickFile:
 
     def strip(self) -> str:
         """The text without wg-quick's own keys: what `wg setconf` and `wg syncconf` take."""
-        own = {number for name, numbers in self.blocks[0].lines.items() if KEYS[name.lower()].own for number in numbers}
+        lines = self.blocks[0].lines
+        own = {number for key in ROWS if key.own for number in lines.get(key.name, ())}
         return "\n".join(line for number, line in enumerate(self.lines, 1) if number not in own)
 
 
@@ -107,8 +109,8 @@ def read_value(name: str, text: str) -> Any:
 
 
 def described_keys() -> list[tuple[str, str, str]]:
-    """Every key there is: its section, its name, and what is expected of its value."""
-    return [(key.section, key.name, key.expected) for key in ROWS]
+    """Every key there is: its section, its name, and what is expected of its value; those in comments come last."""
+    return [(key.section, key.name, key.expected) for key in (*ROWS, *COMMENTS)]
 
 
 # Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
@@ -133,6 +135,10 @@ def _number(lowest: int, highest: int, words: dict[str, Any] | None = None, *, h
 
 def _boolean(text: str) -> bool:
     return bool(("false", "true").index(text.lower()))
+
+
+def _switch(text: str) -> bool:
+    return bool(("off", "on").index(text.lower()))
 
 
 def _address(text: str) -> IPv4Interface | IPv6Interface:
@@ -251,6 +257,13 @@ ROWS: Final = (
     Key("PersistentKeepalive", "Peer", "persistent_keepalive", _number(0, 0xFFFF, {"off": 0}), _KEEPALIVE),
 )
 KEYS: Final = {key.name.lower(): key for key in ROWS}
+
+# Keys of wgpy's own, in comments, so that wg-quick and every other program still reads the file.
+COMMENTS: Final = (
+    Key("# UdpGso", "Interface", "udp_gso", _switch, "on or off"),
+    Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
+)
+_COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
 _SECTIONS: Final[dict[str, Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
 
 
@@ -299,7 +312,7 @@ class _Reader:
         if code.startswith("["):
             self._begin(number, _squeeze(code).lower())
         elif not code or self._lost:
-            self._read_name(number, line)
+            self._read_comment(number, line)
         elif not equals:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
         elif key is None or (key.own and key.name.lower() != written.lower()):
@@ -314,12 +327,21 @@ class _Reader:
             raw = line.partition("=")[2].strip(_WHITE)
             self._read_value(number, key, raw if key.form == "raw" else value, self._block)
 
-    def _read_name(self, number: int, comment: str) -> None:
-        """The comment by which several tools give a peer a name."""
+    def _read_comment(self, number: int, comment: str) -> None:
+        """A peer's name, as several tools write it, or a key of our own."""
+        if self._wg_only or self._lost:
+            return
         match = _NAME.fullmatch(comment)
-        if match and self._block is not None and self._block.section == "Peer" and not self._wg_only:
+        if match and self._block is not None and self._block.section == "Peer":
             self._block.values["name"] = match[1]
             self._block.lines.setdefault(NAME, []).append(number)
+        match = _IN_COMMENT.fullmatch(comment)
+        key = _COMMENT_KEYS.get(f"# {match[1]}".lower()) if match else None
+        if match and key:
+            if self._block is not None and self._block.section == key.section:
+                self._read_value(number, key, match[2], self._block)
+            else:
+                self._warn(number, key.name, f"belongs in [{key.section}]; here it is only a comment")
 
     def _finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         peers: dict[PublicKey, dict[str, Any]] = {}

@@ -31,8 +31,10 @@ class Apply:
 
     async def _apply(self, text: str) -> None:
         config = wgquick.parse(text).config
-        before = self._tunnel.status()
+        before, offloads = self._tunnel.status(), self._tunnel.config.offloads
         await self._tunnel.reconfigure(config)
         if self._tunnel.status().without_counters() != before.without_counters():
             self._steps.append(f"wg syncconf {self._tunnel.name}")
         await asyncio.to_thread(self._quick.apply, config, self._tunnel.endpoints(), before)
+        if config.offloads != offloads:
+            self._steps.append("UdpGso and TunOffload will be as the file says after the next `up`")

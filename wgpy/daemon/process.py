@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from wgpy.config.values import InterfaceConfig
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
@@ -57,7 +57,7 @@ class Job:
     config: InterfaceConfig
     path: Path | None = None  # of the file that says so
     quick: bool = True  # addresses, routes, DNS and hooks, as wg-quick; else the interface alone, as wireguard-go
-    offload: bool = True
+    offloads: Offloads = ALL_OFFLOADS
     tun_fd: int | None = None  # already attached to the interface
     uapi_fd: int | None = None  # already listening on its socket
     events: str = ""  # a file for events, one JSON object a line; "-" is standard output
@@ -95,7 +95,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
         tun=_open_tun(job),
         on_event=told,
         keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
-        offload=job.offload,
+        offloads=job.offloads,
     )
     metrics = Metrics(tunnel.name, job.metrics, tunnel.status) if job.metrics else None
     uapi = UapiServer(tunnel, listener=job.uapi_fd)
@@ -149,13 +149,14 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
 
 
 def _open_tun(job: Job) -> LinuxTun:
+    offload = (job.offloads & job.config.offloads).tun
     if job.tun_fd is not None:
-        return LinuxTun.adopt(job.tun_fd, offload=job.offload)
+        return LinuxTun.adopt(job.tun_fd, offload=offload)
     if job.name in (existing for _, existing in socket.if_nameindex()):
         raise TunError(
             f"interface {job.name} already exists: `wgpy down {job.name}` if wgpy serves it, or choose another"
         )
-    return LinuxTun.open(job.name, offload=job.offload)
+    return LinuxTun.open(job.name, offload=offload)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

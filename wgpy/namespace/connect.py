@@ -36,7 +36,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from wgpy.config import wgquick
-from wgpy.config.values import InterfaceConfig
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.constants import DEFAULT_MTU, OUTER_OVERHEAD, REJECT_AFTER_TIME
 from wgpy.daemon.files import read_text
 from wgpy.device.changes import DeviceChange, PeerChange
@@ -65,7 +65,7 @@ async def connect(
     config: str | os.PathLike[str] | InterfaceConfig,
     *,
     on_event: Callable[[Event], None] | None = None,
-    offload: bool = True,
+    offloads: Offloads = ALL_OFFLOADS,
     timeout: float | None = SETUP_TIMEOUT,  # noqa: ASYNC109
 ) -> AsyncIterator[NamespaceTunnel]:
     """Bring up a tunnel in a network namespace of its own, and close it at the end of the block.
@@ -88,8 +88,9 @@ async def connect(
         raise ConfigError("the configuration has no PrivateKey: `wgpy genkey` makes one")
     helper = Helper()
     try:
-        tun_fd, *namespaces = await helper.ask("open", _NAME, offload)
-        tunnel = NamespaceTunnel(config, helper, tun_fd, namespaces, on_event=on_event, offload=offload)
+        offloads &= config.offloads
+        tun_fd, *namespaces = await helper.ask("open", _NAME, offloads.tun)
+        tunnel = NamespaceTunnel(config, helper, tun_fd, namespaces, on_event=on_event, offloads=offloads)
     except BaseException:
         helper.close()
         raise
@@ -117,10 +118,11 @@ class NamespaceTunnel(Tunnel):
         namespaces: Sequence[int],
         *,
         on_event: Callable[[Event], None] | None,
-        offload: bool,
+        offloads: Offloads,
     ) -> None:
         """Use `connect`. `namespaces` are file descriptors of the network and, perhaps, the user namespace."""
-        super().__init__(config, tun=LinuxTun.adopt(tun_fd, offload=offload), on_event=self._tell, offload=offload)
+        tun = LinuxTun.adopt(tun_fd, offload=offloads.tun)
+        super().__init__(config, tun=tun, on_event=self._tell, offloads=offloads)
         self.namespaces = tuple(namespaces)
         self._helper = helper
         self._receiver = on_event

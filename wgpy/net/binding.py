@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import re
 import socket
 from contextlib import suppress
 from typing import Final
 
 from wgpy.errors import SocketError
+from wgpy.net.kernel import release, version
 from wgpy.net.queues import QUEUES, sort, take_only_own
 
 # Linux constants that the socket module of Python 3.11 lacks.
@@ -98,7 +97,7 @@ def _refusal(error: OSError, port: int) -> SocketError:
     return SocketError(f"cannot open UDP port {port}: {error.strerror}")
 
 
-def set_options(sock: socket.socket, size: int, *, offload: bool) -> None:
+def set_options(sock: socket.socket, size: int, *, gro: bool) -> None:
     """Ask for what the kernel can give, and `size` bytes of room; what it lacks, we do without."""
     ip, ipv6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
     if sock.family == socket.AF_INET:
@@ -109,14 +108,10 @@ def set_options(sock: socket.socket, size: int, *, offload: bool) -> None:
     # The unprivileged sizes first: the forced ones fail without CAP_NET_ADMIN.
     options += [(socket.SOL_SOCKET, o, size) for o in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
     options += [(socket.SOL_SOCKET, o, size) for o in (SO_RCVBUFFORCE, SO_SNDBUFFORCE)]
-    if offload and _kernel_version() >= (5, 12):  # earlier ones merge datagrams that must stay apart
+    if gro and version(release()) >= (5, 12):  # earlier ones merge datagrams that must stay apart
         options.append((socket.SOL_UDP, UDP_GRO, 1))
     for level, option, value in options:
         try:
             sock.setsockopt(level, option, value)
         except OSError as error:
             _log.debug("socket option %d of level %d: %s", option, level, error.strerror)
-
-
-def _kernel_version() -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, Final
 
 from wgpy.burst import Datagrams
+from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net.udp import Received, SendResult
@@ -64,7 +65,7 @@ class MemoryHost:
         self.network = network
         self.address = address
 
-    def open(self, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> MemoryUdp:
+    def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> MemoryUdp:
         """Bind a port, 0 for any. Raises SocketError when it is taken."""
         return MemoryUdp(self.network, self.address, port)
 

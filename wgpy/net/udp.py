@@ -21,9 +21,11 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Cuts, Datagrams, Pace
+from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
+from wgpy.net import kernel
 from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
 from wgpy.net.queues import Acquaintances
 
@@ -118,7 +120,7 @@ class _Allowance:
 class _Port:
     """One socket and what was learnt about its offloads."""
 
-    def __init__(self, sock: socket.socket, *, offload: bool) -> None:
+    def __init__(self, sock: socket.socket, *, gso: bool) -> None:
         self.socket = sock
         self.takes_data = False
         self.rest: asyncio.TimerHandle | None = None  # at whose end it is read on
@@ -126,7 +128,7 @@ class _Port:
         self.is_to_sort = False
         self.sorted_at = 0.0
         self.max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
-        self.segmentation = offload and _has_segmentation(sock)
+        self.segmentation = gso and _has_segmentation(sock)
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
         self.refused_until = 0.0
         self.buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
@@ -171,14 +173,26 @@ class UdpSockets:
     `receive_failures` counts reads that came truncated.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], *, offload: bool = True) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        offloads: Offloads = ALL_OFFLOADS,
+        release: str | None = None,
+    ) -> None:
         """Take over sockets that are bound to one port; a family's last one takes the data, and sends.
 
-        Raises SocketError for none.
+        `release` is the kernel's: this one's, unless told otherwise. Raises SocketError for none.
         """
         if not sockets:
             raise SocketError("neither IPv4 nor IPv6 sockets are available on this system")
-        self._ports = {sock: _Port(sock, offload=offload) for sock in sockets}
+        offloads &= kernel.permitted()
+        mangled = kernel.mangles_udp_gso(release or kernel.release())
+        if mangled or not offloads.udp_gso:
+            reason = "this kernel may mangle it" if mangled else "switched off"
+            _log.info("datagrams leave one at a time, without UDP segmentation offload: %s", reason)
+        gso = offloads.udp_gso and not mangled
+        self._ports = {sock: _Port(sock, gso=gso) for sock in sockets}
         self._by_family = {socket.AddressFamily(sock.family): port for sock, port in self._ports.items()}
         self._routes: dict[tuple[Endpoint, int], _Route] = {}
         self.port: int = sockets[0].getsockname()[1]
@@ -190,15 +204,15 @@ class UdpSockets:
             if len(sockets) > len(self._by_family):
                 port.acquaintances = Acquaintances(port.socket)
         for sock, port in self._ports.items():
-            set_options(sock, BUFFER_SIZE if port.takes_data else QUEUE_SIZE, offload=offload)
+            set_options(sock, BUFFER_SIZE if port.takes_data else QUEUE_SIZE, gro=offloads.udp_gro)
 
     @classmethod
-    def open(cls, port: int = 0, *, fwmark: int = 0, offload: bool = True) -> UdpSockets:
+    def open(cls, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> UdpSockets:
         """Bind `port` (0: one that is free in both families) on all addresses; one family may be missing.
 
         Raises SocketError: port in use, privileged port, no family at all, or fwmark without CAP_NET_ADMIN.
         """
-        udp = cls(bind_port(port), offload=offload)
+        udp = cls(bind_port(port), offloads=offloads)
         try:
             if fwmark:
                 udp.set_fwmark(fwmark)

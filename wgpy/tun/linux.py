@@ -21,7 +21,7 @@ from typing import Final, Self
 from wgpy.burst import Burst, Cuts, Pace
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
-from wgpy.net import rtnetlink
+from wgpy.net import kernel, rtnetlink
 from wgpy.net.elsewhere import is_ours, open_socket
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags, super_packet_limit
 from wgpy.tun.offload import (
@@ -111,6 +111,7 @@ class LinuxTun:
 
         Without `offload` each packet is read and written by itself. Raises TunError, with a remedy.
         """
+        offload = offload and kernel.permitted().tun
         encoded = name.encode()
         if not 0 < len(encoded) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
             raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
@@ -125,10 +126,11 @@ class LinuxTun:
             raise
 
     @classmethod
-    def adopt(cls, fd: int, *, offload: bool = True) -> Self:
+    def adopt(cls, fd: int, *, offload: bool = True, release: str | None = None) -> Self:
         """Take over a file descriptor that is attached to a TUN interface; `close` will close it.
 
-        Raises TunError, and leaves the descriptor open, if it is attached to nothing or to something else.
+        `release` is the kernel's: this one's, unless told otherwise. Raises TunError, and leaves the descriptor open,
+        if it is attached to nothing or to something else.
         """
         try:
             encoded, flags = ifreq_flags.unpack(ioctl(fd, _TUNGETIFF, bytes(ifreq_flags.size)))
@@ -137,7 +139,10 @@ class LinuxTun:
             vnet_header = bool(flags & IFF_VNET_HDR)
             if vnet_header:
                 ioctl(fd, _TUNSETVNETHDRSZ, VNET_HEADER_SIZE.to_bytes(4, sys.byteorder))
-            merging = _set_offloads(fd, wanted=offload) if vnet_header else frozenset[int]()
+            wanted = offload and kernel.permitted().tun
+            merging = _set_offloads(fd, wanted=wanted) if vnet_header else frozenset[int]()
+            if kernel.mangles_udp_gso(release or kernel.release()):  # what we write may be forwarded to a network card
+                merging -= {GSO_UDP_L4}
             os.set_blocking(fd, False)
         except TunError:
             raise
