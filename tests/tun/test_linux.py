@@ -412,6 +412,30 @@ def test_an_open_descriptor_is_adopted(offload: bool) -> None:
 
 @pytest.mark.root
 @in_fresh_namespace
+def test_what_comes_at_once_waits_until_it_is_read() -> None:
+    """A tunnel within the tunnel sends some hundreds of datagrams in one call: none is lost before they are read."""
+    tun = LinuxTun.open("wg7")
+    ip("address", "add", "10.9.0.1/24", "dev", "wg7")
+    ip("link", "set", "wg7", "mtu", "1420", "up")
+    sent = [b"packet %d" % i for i in range(1999)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, 32, 16 << 20)  # SO_SNDBUFFORCE: what waits is the sender's
+        for payload in sent:
+            sender.sendto(payload, ("10.9.0.2", 9))
+    assert [packet[28:] for packet in all_packets(tun) if packet[9] == 17] == sent
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_an_interface_that_somebody_else_made_keeps_its_queue() -> None:
+    ip("tuntap", "add", "wg7", "mode", "tun")
+    LinuxTun.open("wg7")
+    said = subprocess.run(["ip", "link", "show", "wg7"], capture_output=True, text=True, check=True).stdout
+    assert "qlen 500" in said
+
+
+@pytest.mark.root
+@in_fresh_namespace
 def test_no_udp_super_packets_are_written_where_the_kernel_mangles_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """They may be forwarded to a network card. TCP's are not affected, and the environment switches both off."""
     tun = LinuxTun.open("wg7")

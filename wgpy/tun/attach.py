@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from fcntl import ioctl
 from struct import Struct
@@ -15,13 +16,16 @@ IFF_TUN: Final = 0x0001
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
 ifreq_flags: Final = Struct("=16sH22x")
+ifreq_int: Final = Struct("=16si20x")
 
 _TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
+_SIOCSIFTXQLEN: Final = 0x8943
 _ADDR_GEN_NONE: Final = "1"  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 _MAX_TCP_HEADER: Final = 320  # of the kernel's configurations the most; what it takes off gso_max_size, with one more
 _TCPV4_HEADERS: Final = 52  # bytes, with timestamps
 _NO_LIMIT: Final = 65536  # GSO_LEGACY_MAX_SIZE
+_QUEUE_LENGTH: Final = 2000  # packets that wait to be read: of the kernel's 500, a tunnel within the tunnel loses some
 
 
 def attach(name: str, *, offload: bool = True) -> int:
@@ -30,6 +34,7 @@ def attach(name: str, *, offload: bool = True) -> int:
     "%d" in the name becomes the first free number. Raises OSError.
     """
     flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
+    is_ours = name not in (existing for _, existing in socket.if_nameindex())
     fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags))
@@ -40,6 +45,9 @@ def attach(name: str, *, offload: bool = True) -> int:
     # As the kernel's: no link-local address of its own making, whose solicitations would go into the tunnel.
     with suppress(OSError), open(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "w") as file:
         file.write(_ADDR_GEN_NONE)
+    if is_ours:
+        with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as control:
+            ioctl(control, _SIOCSIFTXQLEN, ifreq_int.pack(name.encode(), _QUEUE_LENGTH))
     return fd
 
 

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
-from struct import Struct
 from typing import Final, Self
 
 from wgpy.burst import Burst, Cuts, Pace
@@ -23,7 +22,16 @@ from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HE
 from wgpy.errors import TunError
 from wgpy.net import kernel, rtnetlink
 from wgpy.net.elsewhere import is_ours, open_socket
-from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_PATH, attach, ifreq_flags, super_packet_limit
+from wgpy.tun.attach import (
+    IFF_NO_PI,
+    IFF_TUN,
+    IFF_VNET_HDR,
+    TUN_PATH,
+    attach,
+    ifreq_flags,
+    ifreq_int,
+    super_packet_limit,
+)
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_UDP_L4,
@@ -55,7 +63,6 @@ _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the file has lost its interface
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
-_ifreq_int = Struct("=16si20x")
 
 log = logging.getLogger("wgpy.tun")
 
@@ -283,8 +290,8 @@ class LinuxTun:
         with beside or socket.socket(*_CONTROL) as sock:
             try:
                 _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
-                _, mtu = _ifreq_int.unpack(ioctl(sock, _SIOCGIFMTU, _ifreq_int.pack(encoded, 0)))
-                _, index = _ifreq_int.unpack(ioctl(sock, _SIOCGIFINDEX, _ifreq_int.pack(encoded, 0)))
+                _, mtu = ifreq_int.unpack(ioctl(sock, _SIOCGIFMTU, ifreq_int.pack(encoded, 0)))
+                _, index = ifreq_int.unpack(ioctl(sock, _SIOCGIFINDEX, ifreq_int.pack(encoded, 0)))
             except OSError:
                 return None
             self._route_mtus = rtnetlink.route_mtus(sock, index)
@@ -358,10 +365,10 @@ def _mtu_of(name: str) -> int:
     """The interface's MTU, or WireGuard's default if it is in another network namespace than we are."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            answer = ioctl(sock, _SIOCGIFMTU, _ifreq_int.pack(name.encode(), 0))
+            answer = ioctl(sock, _SIOCGIFMTU, ifreq_int.pack(name.encode(), 0))
         except OSError:
             return DEFAULT_MTU
-    return int(_ifreq_int.unpack(answer)[1])
+    return int(ifreq_int.unpack(answer)[1])
 
 
 def _why_not(name: str, error: OSError) -> str:
