@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.device.changes import DeviceChange
@@ -57,12 +57,14 @@ def connect(
     task = loop.create_task(live())
     thread = threading.Thread(target=_run, args=(loop, task), name="wgpy tunnel", daemon=True)
     thread.start()
+    here = os.getpid()
     try:
         yield ready.result()
     finally:
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+        if os.getpid() == here:  # else a fork's child leaves the block, and the thread is the parent's
+            with suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join()
 
 
 def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
@@ -83,15 +85,27 @@ async def _cancel_the_others() -> None:
 
 
 class BlockingTunnel:
-    """A tunnel in another thread: made by `connect`. Every method may be called from any thread but its own."""
+    """A tunnel in another thread: made by `connect`. Every method may be called from any thread but its own.
+
+    It belongs to the process that opened it. In a fork's child every method raises TunnelClosedError; a socket that was
+    made before is the child's, too, as any socket, and is of use as long as the parent has the tunnel: a server may
+    listen, fork, and accept in each child.
+    """
 
     def __init__(self, tunnel: NamespaceTunnel, loop: asyncio.AbstractEventLoop) -> None:
         self._tunnel = tunnel
         self._loop = loop
 
+    def __reduce__(self) -> NoReturn:
+        self._tunnel.__reduce__()
+
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
+            self._tunnel.check_open()
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except TunnelClosedError:
+            coroutine.close()
+            raise
         except RuntimeError as error:
             coroutine.close()
             raise TunnelClosedError("the tunnel is closed") from error
@@ -144,7 +158,8 @@ class BlockingTunnel:
         try:
             yield address
         finally:
-            self._call(forward.__aexit__(None, None, None))
+            with suppress(TunnelClosedError):
+                self._call(forward.__aexit__(None, None, None))
 
     def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
         """As NamespaceTunnel.getaddrinfo, by the configuration's DNS."""

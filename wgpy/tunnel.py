@@ -20,16 +20,17 @@ from typing import Any, Final, Protocol, Self
 from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
-from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
-from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.keys import PublicKey
+from wgpy.net.forks import abandon_in_child
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
-from wgpy.net.resolve import resolve
+from wgpy.net.resolve import resolved_change
 from wgpy.net.udp import Received, SendResult, UdpSockets
 
 log = logging.getLogger("wgpy")
@@ -135,6 +136,7 @@ class Tunnel:
         self._suspended = clock() - self._clock_awake()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
+        abandon_in_child(self)
 
     @property
     def name(self) -> str:
@@ -176,7 +178,7 @@ class Tunnel:
         """
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
-        change = await to_change(self.config)
+        change = await resolved_change(self.config)
         self.device.mtu = self._tun.mtu
         self._carry_out(self.device.configure(change, self._clock()))
         if up:
@@ -248,6 +250,13 @@ class Tunnel:
         self._tun.close()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+
+    def abandon(self) -> None:
+        """In a fork's child: carry nothing any more. The parent goes on."""
+        udp, self._udp, self._monitor = self._udp, None, None
+        self._waiting.clear()
+        if udp is not None:
+            udp.close()
 
     async def wait_closed(self) -> None:
         """Wait until the tunnel is closed. Raises TunError when that was because its interface went away."""
@@ -416,7 +425,7 @@ class Tunnel:
         Raises NetworkError for an endpoint that cannot be resolved, SocketError when the new port cannot be opened.
         """
         peers = [self._unless_followed(peer) for peer in config.peers]
-        change = await to_change(replace(config, peers=tuple(peers)))
+        change = await resolved_change(replace(config, peers=tuple(peers)))
         change = wg.synchronizing(change, self.device.status())
         self._configure(replace(change, listen_port=config.listen_port or None, fwmark=None))
         self.config = config
@@ -475,26 +484,3 @@ def _labels(config: InterfaceConfig) -> dict[PublicKey, str]:
 
 def _endpoint_names(config: InterfaceConfig) -> dict[PublicKey, EndpointName]:
     return {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
-
-
-async def to_change(config: InterfaceConfig) -> DeviceChange:
-    """The change that makes a device what `config` says, host names resolved. Raises NetworkError naming the host."""
-    names = [peer.endpoint for peer in config.peers]
-    resolved = dict(zip(filter(None, names), await asyncio.gather(*map(resolve, filter(None, names))), strict=True))
-    return DeviceChange(
-        private_key=config.private_key or PrivateKey(bytes(32)),
-        listen_port=config.listen_port,
-        fwmark=config.fwmark,
-        replace_peers=True,
-        peers=tuple(
-            PeerChange(
-                public_key=peer.public_key,
-                preshared_key=peer.preshared_key or PresharedKey(bytes(32)),
-                endpoint=resolved[peer.endpoint] if peer.endpoint else None,
-                persistent_keepalive=peer.persistent_keepalive,
-                replace_allowed_ips=True,
-                allowed_ips=tuple(AllowedIPChange(network) for network in peer.allowed_ips),
-            )
-            for peer in config.peers
-        ),
-    )

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from wgpy.errors import NamespaceError
+from wgpy.errors import NamespaceError, TunnelClosedError
 from wgpy.namespace.doors import why_not
 from wgpy.namespace.helper import MAX_MESSAGE
+from wgpy.net.forks import FORKED, abandon_in_child
 
 # -I and -S: nothing of the environment, the working directory or site-packages is imported, and it starts in 40 ms.
 _PROGRAM: Final = "import sys; sys.path.append({root!r}); from wgpy.namespace.{module} import main; main({arguments})"
@@ -42,7 +43,7 @@ class Helper:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[list[int]]] = deque()
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
-        self._ended: NamespaceError | None = None
+        self._ended: NamespaceError | TunnelClosedError | None = None
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fd = theirs.fileno()
@@ -58,13 +59,15 @@ class Helper:
             except OSError as error:
                 self._channel.close()
                 raise NamespaceError(f"the helper cannot be started: {error.strerror}") from error
+        abandon_in_child(self)
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel, self._readable)
 
     async def ask(self, word: str, *arguments: Any, fds: int | None = None) -> list[int]:
         """The file descriptors of an answer, which are the caller's to close; `fds` is how many are expected.
 
-        Raises NamespaceError for a step that failed, no answer in time, or the helper's end; OSError for a socket.
+        Raises NamespaceError for a step that failed, no answer in time, or the helper's end; OSError for a socket;
+        TunnelClosedError in a process that was forked from the one that started it.
         """
         await self._slots.acquire()
         if self._ended is not None:
@@ -91,6 +94,12 @@ class Helper:
         """End it. Who waits for an answer is told; sockets that it made live on."""
         self._finish(NamespaceError("the tunnel's namespace is closed"))
 
+    def abandon(self) -> None:
+        """In a fork's child: it is the parent's."""
+        self._ended = TunnelClosedError(FORKED)
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)  # nobody here gives back what is taken
+        self._channel.close()
+
     def _readable(self) -> None:
         try:
             message, fds = _receive(self._channel)
@@ -100,8 +109,9 @@ class Helper:
             message, fds = b"", []
         if not message:
             hint = "close the tunnel and connect again"
-            self._finish(NamespaceError(f"the helper (process {self._process.pid}) of the namespace ended: {hint}"))
-            self.on_end(self._ended or NamespaceError(hint))
+            ended = NamespaceError(f"the helper (process {self._process.pid}) of the namespace ended: {hint}")
+            self._finish(ended)
+            self.on_end(ended)
             return
         self._slots.release()
         waiting = self._waiting.popleft()
@@ -134,11 +144,18 @@ class SocketFactory:
     def __init__(self, fd: int) -> None:
         """`fd` is a channel to the helper, which this takes over."""
         self._lock = threading.Lock()
+        self._closed = ""
         self._channel = socket.socket(fileno=fd)
         self._channel.settimeout(_TIMEOUT)
+        abandon_in_child(self)
 
     def __call__(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """A new socket, blocking. Raises OSError as socket.socket does, NamespaceError when the helper is gone."""
+        """A new socket, blocking.
+
+        Raises OSError as socket.socket does, NamespaceError when the helper is gone, TunnelClosedError.
+        """
+        if self._closed:
+            raise TunnelClosedError(self._closed)
         with self._lock:
             try:
                 self._channel.send(json.dumps(["socket", int(family), int(type), proto]).encode())
@@ -155,6 +172,12 @@ class SocketFactory:
 
     def close(self) -> None:
         """Make no more; sockets that were made live on."""
+        self._closed = self._closed or "the tunnel is closed"
+        self._channel.close()
+
+    def abandon(self) -> None:
+        """In a fork's child: the answers that come are the parent's."""
+        self._closed = FORKED
         self._channel.close()
 
 

@@ -32,7 +32,7 @@ from socket import (
 from socket import getaddrinfo as system_getaddrinfo
 from socket import socket as Socket
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from wgpy.config import wgquick
@@ -45,6 +45,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError
 from wgpy.keys import PublicKey
 from wgpy.namespace.client import Helper, SocketFactory, isolated
+from wgpy.net.forks import FORKED
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
@@ -132,7 +133,7 @@ class NamespaceTunnel(Tunnel):
         self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
         self._servers: WeakSet[asyncio.AbstractServer] = WeakSet()
         self._factories: list[SocketFactory] = []
-        self._is_closed = False
+        self._why_closed = ""
         helper.on_end = self._fail
 
     # Life.
@@ -151,6 +152,8 @@ class NamespaceTunnel(Tunnel):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._why_closed:
+            return
         self._end_connections()
         try:
             for _ in range(_TURNS):
@@ -160,9 +163,9 @@ class NamespaceTunnel(Tunnel):
 
     def close(self) -> None:
         """Close what was opened through the tunnel, the tunnel, and the namespace. Closing twice is harmless."""
-        if self._is_closed:
+        if self._why_closed:
             return
-        self._is_closed = True
+        self._why_closed = "the tunnel is closed"
         self._end_connections()
         super().close()
         for factory in self._factories:
@@ -172,6 +175,19 @@ class NamespaceTunnel(Tunnel):
             os.close(fd)
         for queue in self._queues:
             queue.put_nowait(None)
+
+    def abandon(self) -> None:
+        """In a fork's child: it is closed here. The parent goes on."""
+        super().abandon()
+        self._why_closed = FORKED
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tunnel stays in its process: give another one the configuration, or a socket of the tunnel")
+
+    def check_open(self) -> None:
+        """Raises TunnelClosedError once it is closed, and in a fork's child."""
+        if self._why_closed:
+            raise TunnelClosedError(self._why_closed)
 
     def _end_connections(self) -> None:
         error = TunnelClosedError("the tunnel was closed while this connection was open")
@@ -194,8 +210,7 @@ class NamespaceTunnel(Tunnel):
 
         Raises OSError as socket.socket does, TunnelClosedError, and NamespaceError when the helper is gone.
         """
-        if self._is_closed:
-            raise TunnelClosedError("the tunnel is closed")
+        self.check_open()
         (fd,) = await self._helper.ask("socket", int(family), int(type), proto, fds=1)
         sock = Socket(fileno=fd)
         sock.setblocking(False)
@@ -207,8 +222,7 @@ class NamespaceTunnel(Tunnel):
 
         It is closed with the tunnel; the sockets that it made are their owners' to close.
         """
-        if self._is_closed:
-            raise TunnelClosedError("the tunnel is closed")
+        self.check_open()
         (fd,) = await self._helper.ask("channel", fds=1)
         factory = SocketFactory(fd)
         self._factories.append(factory)
@@ -363,6 +377,7 @@ class NamespaceTunnel(Tunnel):
         /etc/resolv.conf names the configuration's DNS there, or nobody. The process is killed when this one ends. It
         exits with 127 for a command that is not found, 126 for one that cannot be run, 125 if it may not enter.
         """
+        self.check_open()
         words = [f"nameserver {server}" for server in self.config.dns]
         words += [f"search {' '.join(self.config.dns_search)}"] if self.config.dns_search else []
         resolv_conf = "".join(f"{line}\n" for line in words)
@@ -375,7 +390,7 @@ class NamespaceTunnel(Tunnel):
         """Every Event from now on, until the tunnel is closed."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._queues.add(queue)
-        if self._is_closed:
+        if self._why_closed:
             queue.put_nowait(None)
 
         async def each() -> AsyncIterator[Event]:
@@ -389,6 +404,7 @@ class NamespaceTunnel(Tunnel):
 
         Raises ConfigError for a peer there is not, HandshakeTimeout, TunnelClosedError.
         """
+        self.check_open()
         events = self.events()
         known = next((status for status in self.status().peers if status.public_key == peer), None)
         if known is None:

@@ -9,15 +9,40 @@ import socket
 from functools import partial
 from typing import Final
 
-from wgpy.config.values import EndpointName
+from wgpy.config.values import EndpointName, InterfaceConfig
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError
+from wgpy.keys import PresharedKey, PrivateKey
 
 log = logging.getLogger("wgpy")
 
 FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)
 LONGEST_DELAY: Final = 20.0
 _TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY})
+
+
+async def resolved_change(config: InterfaceConfig) -> DeviceChange:
+    """The change that makes a device what `config` says, host names resolved. Raises NetworkError naming the host."""
+    names = [peer.endpoint for peer in config.peers]
+    resolved = dict(zip(filter(None, names), await asyncio.gather(*map(resolve, filter(None, names))), strict=True))
+    return DeviceChange(
+        private_key=config.private_key or PrivateKey(bytes(32)),
+        listen_port=config.listen_port,
+        fwmark=config.fwmark,
+        replace_peers=True,
+        peers=tuple(
+            PeerChange(
+                public_key=peer.public_key,
+                preshared_key=peer.preshared_key or PresharedKey(bytes(32)),
+                endpoint=resolved[peer.endpoint] if peer.endpoint else None,
+                persistent_keepalive=peer.persistent_keepalive,
+                replace_allowed_ips=True,
+                allowed_ips=tuple(AllowedIPChange(network) for network in peer.allowed_ips),
+            )
+            for peer in config.peers
+        ),
+    )
 
 
 async def resolve(name: EndpointName) -> Endpoint:

@@ -22,6 +22,7 @@ from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HE
 from wgpy.errors import TunError
 from wgpy.net import kernel, rtnetlink
 from wgpy.net.elsewhere import is_ours, open_socket
+from wgpy.net.forks import abandon_in_child
 from wgpy.tun.attach import (
     IFF_NO_PI,
     IFF_TUN,
@@ -96,6 +97,7 @@ class LinuxTun:
         self._mtu = 0
         self._route_mtus: set[int] = set()
         self.mtu = _mtu_of(name)
+        abandon_in_child(self)
 
     @property
     def mtu(self) -> int:
@@ -340,6 +342,11 @@ class LinuxTun:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def abandon(self) -> None:
+        """In a fork's child: close this copy, and nothing else. The parent goes on."""
+        self._loop = self._callback = None
+        self.close()
 
 
 _CONTROL: Final = (socket.AF_NETLINK, socket.SOCK_RAW)  # takes an interface's ioctls, as any socket, and tells routes
