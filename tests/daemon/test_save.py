@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.support.netns import Namespace
+from tests.support.nobody import NOBODY
 from tests.support.peers import WGPY, fresh_name
+from wgpy.config.wgquick import parse
 from wgpy.daemon.files import replace_text
 from wgpy.keys import PrivateKey
 
@@ -115,8 +118,43 @@ def test_a_file_that_cannot_be_written_does_not_keep_the_interface_up(tmp_path: 
         host = Host(namespace, tmp_path, "SaveConfig = true")
         host.path.unlink()
         said = host.wgpy("down")
-        assert "No such file or directory; going on" in said
+        assert "No such file or directory; what it was is in" in said
         assert host.name not in host.run("ip", "-o", "link")
+        (kept,) = tmp_path.iterdir()
+        assert str(kept) in said
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert parse(kept.read_text()).config == parse(host.text).config
+
+
+@pytest.mark.parametrize("replaceable", [True, False])
+def test_nothing_is_lost_under_the_capabilities_of_the_unit(tmp_path: Path, replaceable: bool) -> None:
+    """Root's own file, of a group that this root may not give files to; in a directory of its own, or in another's."""
+    unit = (Path(__file__).parents[2] / "systemd/wgpy@.service").read_text()
+    (bounding,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    left = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in bounding.split())
+    confined = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{left}", f"--inh-caps=-all,{left}", "--clear-groups")
+    with Namespace() as namespace:
+        host = Host(namespace, tmp_path)
+        host.set("peer", BOB, "remove")
+        os.chown(host.path, 0, 7)
+        host.path.chmod(0o640)
+        if not replaceable:
+            os.chown(tmp_path, NOBODY, 0)
+            tmp_path.chmod(0o755)
+        inode = host.path.stat().st_ino
+        said = host.run(*confined, *WGPY, "save", str(host.path))
+        assert said == f"{host.path}: saved: 1 peer removed\n"
+        assert BOB not in host.path.read_text()
+        assert ALICE in host.path.read_text()
+        status = host.path.stat()
+        assert (status.st_ino, status.st_uid, status.st_gid, status.st_mode & 0o777) == (inode, 0, 7, 0o640)
+        host.path.chmod(0o600)
+        os.chown(host.path, NOBODY, NOBODY)
+        said = host.run(*confined, *WGPY, "save", str(host.path), check=False)
+        assert f"chown root {host.path}" in said
+        assert "run as root" not in said
+        assert host.wgpy("save") == f"{host.path}: nothing to save\n"
+        host.wgpy("down")
 
 
 def test_save_of_an_interface_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -269,7 +269,10 @@ def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
     socket_path(host.name).chmod(0o700)
     host.path.chmod(0)
     said = host.namespace.run(*powerless, *WGPY, "apply", str(host.path), check=False)
-    assert said == f"wgpy: {host.path}: Permission denied: run as root, or as its owner\n"
+    assert said == (
+        f"wgpy: {host.path}: Permission denied: here, as in wgpy@.service, root lacks CAP_DAC_OVERRIDE: "
+        f"chown root {host.path}; chmod 600 {host.path}\n"
+    )
     host.path.chmod(0o600)
 
 

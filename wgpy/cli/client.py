@@ -6,16 +6,17 @@ import argparse
 import io
 import json
 import sys
+from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from wgpy.cli.files import CONFIG_HELP, load, locate
+from wgpy.cli.files import CONFIG_HELP, checked, load, locate
 from wgpy.config import clients
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import WgQuickFile, read_value
 from wgpy.daemon import uapi_client
-from wgpy.daemon.files import changing, replace_text, write_new
+from wgpy.daemon.files import HeldFile, changing, new_file
 from wgpy.errors import ConfigError, ControlError
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -61,18 +62,15 @@ def _client(arguments: argparse.Namespace) -> int:
         arguments.wrong(f"{arguments.action} needs a name")
     if arguments.full and (arguments.split or arguments.route):
         arguments.wrong("--full leaves nothing for --split or --route")
-    with changing(locate(arguments.config)[1]):
-        return _change(arguments)
-
-
-def _change(arguments: argparse.Namespace) -> int:
-    interface, file = load(arguments.config)
-    if arguments.action == "add":
-        return _add(arguments, interface, file)
-    change = {"remove": clients.remove, "enable": clients.enable, "disable": clients.disable}[arguments.action]
-    changed = change(file, arguments.name)
-    replace_text(locate(arguments.config)[1], str(changed))
-    applied = _apply(interface, changed)
+    interface, path = locate(arguments.config)
+    with changing(path) as held:
+        file = checked(path, *held.read())
+        if arguments.action == "add":
+            return _add(arguments, interface, file, held)
+        change = {"remove": clients.remove, "enable": clients.enable, "disable": clients.disable}[arguments.action]
+        changed = change(file, arguments.name)
+        held.replace(str(changed))
+        applied = _apply(interface, changed)
     _report(arguments, {"name": arguments.name, "done": arguments.action, "applied": applied})
     return 0
 
@@ -98,7 +96,7 @@ def _list(file: WgQuickFile, *, as_json: bool) -> int:
     return 0
 
 
-def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile) -> int:
+def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile, held: HeldFile) -> int:
     key, psk = PrivateKey.generate(), PresharedKey.generate()
     pool = _networks("--pool", arguments.pool)
     changed, addresses = clients.add(file, arguments.name, key, psk, pool)
@@ -114,13 +112,13 @@ def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile) -> in
     made = {path: text.encode()}
     if arguments.qr:
         made[path.with_suffix(".png")] = _qr_code(text, show=not arguments.json)
-    _write_new(made)
-    try:
-        replace_text(locate(arguments.config)[1], str(changed))
-    except BaseException:  # an interrupt as well
-        for written in made:
-            written.unlink()
-        raise
+    with ExitStack() as written:  # all of them or none
+        for name, content in made.items():
+            try:
+                written.enter_context(new_file(name, content))
+            except OSError as error:
+                raise ConfigError(f"{name}: {error.strerror}; nothing was changed") from error
+        held.replace(str(changed))
     applied = _apply(interface, changed)
     report = {
         "name": arguments.name,
@@ -172,21 +170,6 @@ def _qr_code(text: str, *, show: bool) -> bytes:
     picture = io.BytesIO()
     code.save(picture, kind="png", scale=6)
     return picture.getvalue()
-
-
-def _write_new(files: dict[Path, bytes]) -> None:
-    """Each into a file that its owner alone may read, all or none. Raises ConfigError, also for one that is there."""
-    written: list[Path] = []
-    try:
-        for path, content in files.items():
-            write_new(path, content)
-            written.append(path)
-    except BaseException as error:  # an interrupt as well
-        for done in written:
-            done.unlink()
-        if isinstance(error, OSError):
-            raise ConfigError(f"{path}: {error.strerror}; nothing was changed") from error
-        raise
 
 
 def _apply(interface: str, file: WgQuickFile) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config import services, wgquick
-from wgpy.daemon.files import read_text
+from wgpy.daemon.files import read, read_text
 from wgpy.errors import ConfigError
 
 CONFIG_DIRECTORY: Final = Path("/etc/wireguard")
@@ -35,15 +35,18 @@ def locate(config: str) -> tuple[str, Path]:
 
 
 def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
-    """The name and the content of the file, warned about if others may read it. Raises ConfigError.
-
-    A file with hooks, whose commands run as root, is refused if others may write it.
-    """
+    """The name and the content of the file, as `checked`. Raises ConfigError."""
     name, path = locate(config)
     if not path.exists() and Path(path.name).exists():
         raise ConfigError(f"{path}: No such file or directory; the one here is ./{path.name}")
-    text = read_text(path)
-    status = path.stat()
+    return name, checked(path, *read(path))
+
+
+def checked(path: Path, text: str, status: os.stat_result) -> wgquick.WgQuickFile:
+    """What a file says, warned about if others may read it; `status` is that of the file that the text was read from.
+
+    A file with hooks, whose commands run as root, is refused if others may write it. Raises ConfigError.
+    """
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
         print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
     file = wgquick.parse(text, str(path))
@@ -52,7 +55,7 @@ def load(config: str) -> tuple[str, wgquick.WgQuickFile]:
     hooks = file.config.pre_up + file.config.post_up + file.config.pre_down + file.config.post_down
     if hooks and (status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())):
         raise ConfigError(f"{path}: has hooks, and others than root may write it: chown root {path}; chmod 600 {path}")
-    return name, file
+    return file
 
 
 def read_served(path: Path) -> tuple[Path, str, services.Services]:

@@ -58,8 +58,8 @@ def add(verbs: Any) -> None:
         "save",
         help="write into its file what a running interface has become",
         description="Bring the file in line with the running interface: peers, keys, port, mark, addresses and MTU. "
-        "Comments, peers' names, host names of endpoints and everything else in the file stay. With SaveConfig = true "
-        "in the file, `down` does this.",
+        "Comments, peers' names, host names of endpoints and everything else in the file stay. Says in a line what "
+        "changed. With SaveConfig = true in the file, `down` does this.",
     )
     save.set_defaults(call=_save)
     strip = verbs.add_parser(
@@ -192,7 +192,7 @@ def _apply(arguments: argparse.Namespace) -> int:
 def _save(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.save import save
 
-    save(*locate(arguments.config))
+    print(save(*locate(arguments.config)), file=sys.stderr)
     return 0
 
 

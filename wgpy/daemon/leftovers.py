@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from wgpy.daemon.files import replace_own
 from wgpy.errors import NetworkError
 from wgpy.net import dns, firewall
 from wgpy.net.netlink import Netlink, Rule
@@ -74,11 +75,8 @@ class Leftovers:
             if not self._entries:
                 self._path.unlink(missing_ok=True)
                 return
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh = self._path.with_suffix(".new")
-            fresh.touch(mode=0o600)  # who may not read it may not clear it away either
-            fresh.write_text(json.dumps({"namespace": NAMESPACE.stat().st_ino, "entries": self._entries}))
-            fresh.replace(self._path)
+            noted = {"namespace": NAMESPACE.stat().st_ino, "entries": self._entries}
+            replace_own(self._path, json.dumps(noted).encode())
 
 
 def _described(entry: Entry, name: str) -> str:

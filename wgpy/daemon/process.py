@@ -24,12 +24,13 @@ from typing import IO, Any, Final
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
+from wgpy.daemon.files import own_directory
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
-from wgpy.daemon.save import save
+from wgpy.daemon.save import save_or_keep
 from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import is_served, serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
@@ -111,7 +112,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
         say=take_note,
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
-        save=lambda: save(tunnel.name, job.path) if job.path else None,
+        save=lambda: save_or_keep(tunnel.name, job.path, quick.config) if job.path else None,
     )
     floor = TimestampFloor(tunnel.device)
     floor.restore()
@@ -229,8 +230,12 @@ def _detach(name: str | None) -> None:
     """From the terminal: its input, and its output to the log file of `name`, which only its owner may read."""
     descriptors = [os.open(os.devnull, os.O_RDONLY)]
     if name is not None:
-        RUN_DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptors += [os.open(log_path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)] * 2
+        path = log_path(name)
+        with own_directory(path.parent) as directory:
+            with suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=directory)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            descriptors += [os.open(path.name, flags, 0o600, dir_fd=directory)] * 2
     for target, fd in enumerate(descriptors):
         os.dup2(fd, target)
     for fd in set(descriptors):

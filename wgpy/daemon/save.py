@@ -5,6 +5,7 @@ Unlike wg-quick's, the file keeps its comments, the peers' names, the host names
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,31 +15,73 @@ from wgpy.config import wgquick
 from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.daemon import uapi_client
-from wgpy.daemon.files import read_text, replace_text
+from wgpy.daemon.files import changing, new_file
+from wgpy.daemon.leftovers import RUN_DIRECTORY
 from wgpy.device.status import DeviceStatus, PeerStatus
+from wgpy.errors import ConfigError, WgpyError
 from wgpy.net.netlink import Netlink
 
 _Item = TypeVar("_Item")
 
 
-def save(name: str, path: Path) -> None:
+def save(name: str, path: Path) -> str:
     """Make the file say what the running interface `name` is: keys, peers, port, mark, addresses and MTU.
 
-    Raises ConfigError, ControlError and NetworkError; the file is then as it was.
+    Returns a line that says what changed. Raises ConfigError, ControlError and NetworkError, and the file is as it was.
     """
-    file = wgquick.parse(read_text(path), str(path))
+    with changing(path) as held:
+        file = wgquick.parse(held.read()[0], str(path))
+        config = _now(name, file.config)
+        text = str(rewritten(file, config))
+        if text != str(file):
+            held.replace(text)
+    return f"{path}: {_difference(file.config, config) if text != str(file) else 'nothing to save'}"
+
+
+def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
+    """The same for an interface that is about to go: what cannot be saved is kept in a file of its own.
+
+    `config` is what it was brought up by, for there may be no file any more. Raises ConfigError, which names the file.
+    """
+    try:
+        save(name, path)
+    except WgpyError as error:
+        content = str(rewritten(wgquick.parse(""), _now(name, config))).encode("utf-8", errors="surrogateescape")
+        unsaved = f"{path.name}.unsaved-{secrets.token_hex(4)}"
+        for kept in (path.resolve().with_name(unsaved), RUN_DIRECTORY / unsaved):
+            try:
+                with new_file(kept, content):
+                    pass
+            except OSError:
+                continue
+            raise ConfigError(f"{error}; what it was is in {kept}") from error
+        raise
+
+
+def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
+    """What a configuration would have to say of the running interface."""
     status = uapi_client.read(name)
-    config = with_status(file.config, status)
+    now = with_status(config, status)
     with Netlink() as netlink:
-        addresses = netlink.addresses(name, file.config.addresses)
-        config = replace(config, addresses=_in_order(file.config.addresses, addresses))
-        if config.mtu:
-            config = replace(config, mtu=netlink.link_mtu(name))
-        if config.table == "auto" and not file.config.fwmark and netlink.has_default_route(name, status.fwmark):
-            config = replace(config, fwmark=0)  # chosen by `up`, which will choose again
-    text = str(rewritten(file, config))
-    if text != str(file):
-        replace_text(path, text)
+        addresses = netlink.addresses(name, config.addresses)
+        now = replace(now, addresses=_in_order(config.addresses, addresses))
+        if now.mtu:
+            now = replace(now, mtu=netlink.link_mtu(name))
+        if config.table == "auto" and not config.fwmark and netlink.has_default_route(name, status.fwmark):
+            now = replace(now, fwmark=0)  # chosen by `up`, which will choose again
+    return now
+
+
+def _difference(before: InterfaceConfig, after: InterfaceConfig) -> str:
+    old, new = ({peer.public_key: peer for peer in config.peers} for config in (before, after))
+    counts = {
+        "added": len(new.keys() - old.keys()),
+        "removed": len(old.keys() - new.keys()),
+        "changed": sum(peer != new[key] for key, peer in old.items() if key in new),
+    }
+    said = ["[Interface] changed"] * (replace(before, peers=()) != replace(after, peers=()))
+    said += [f"{count} peer{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
+    return f"saved: {', '.join(said)}"
 
 
 def with_status(config: InterfaceConfig, status: DeviceStatus) -> InterfaceConfig:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Final
 
+from wgpy.daemon.files import replace_own
 from wgpy.device.device import Device
 
 log = logging.getLogger("wgpy")
@@ -54,11 +54,8 @@ class TimestampFloor:
         floor = self._device.timestamp_floor
         if floor <= max(self._saved, _read()):
             return
-        fresh = FLOOR_FILE.with_suffix(f".{os.getpid()}")
         try:
-            FLOOR_FILE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fresh.write_text(f"{floor}\n")
-            fresh.replace(FLOOR_FILE)
+            replace_own(FLOOR_FILE, f"{floor}\n".encode(), 0o644)  # `wgpy doctor` reads it, as anybody
             self._saved = floor
         except OSError as error:
             log.debug("cannot keep the latest timestamp: %s", error)

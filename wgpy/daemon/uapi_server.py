@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config.uapi import UapiError, format_applied, format_status, parse_apply, parse_set
+from wgpy.daemon.files import own_directory
 from wgpy.daemon.uapi_client import answers, socket_path
 from wgpy.daemon.watch import FileWatch
 from wgpy.errors import ConfigError, ControlError, SocketError
@@ -51,7 +52,8 @@ class UapiServer:
                 self._server = await asyncio.start_unix_server(self._connected, sock=inherited, limit=MAX_LINE)
                 self._own = _inode(path)
                 return
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with own_directory(path.parent):
+                pass  # nobody else may put a socket in the place of ours
             if path.exists() and answers(path):
                 raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
             path.unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""Files that root reads and writes in a directory of another user, who swaps names at the worst moment."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.nobody import NOBODY
+from wgpy.daemon import files
+from wgpy.daemon.files import changing, new_file, own_directory, replace_own, replace_text
+from wgpy.errors import ConfigError
+
+root = pytest.mark.root
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A directory of another user, and root's secret beside it."""
+    directory = tmp_path / "theirs"
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)
+    (tmp_path / "secret").touch(mode=0o600)
+    return directory
+
+
+def at_the_sync(monkeypatch: pytest.MonkeyPatch, swap: Callable[[], None]) -> None:
+    """Have `swap` happen once, just after a new file was synced: where the owner of its directory would wait for it."""
+    sync = os.fsync
+    done: list[bool] = []
+
+    def fsync(fd: int) -> None:
+        sync(fd)
+        if not done:
+            done.append(True)
+            swap()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def owner_and_mode(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o777
+
+
+@root
+def test_a_new_file_that_is_swapped_for_a_link_gives_nothing_away(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, secret = theirs / "wg0.conf", theirs.parent / "secret"
+    path.write_text("before")
+    os.chown(path, NOBODY, NOBODY)
+    path.chmod(0o644)
+
+    def swap() -> None:
+        for fresh in set(theirs.iterdir()) - {path}:
+            fresh.unlink()
+            fresh.symlink_to(secret)
+
+    at_the_sync(monkeypatch, swap)
+    with pytest.raises(ConfigError, match="somebody else put another file there"):
+        replace_text(path, "after")
+    assert owner_and_mode(secret) == (0, 0, 0o600)
+    assert secret.read_text() == ""
+
+
+@root
+def test_a_directory_that_is_swapped_for_a_link_leads_nowhere_else(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = theirs.parent / "ours"
+    ours.mkdir()
+    (ours / "wg0.conf").write_text("root's")
+    (theirs / "wg0.conf").write_text("before")
+
+    def swap() -> None:
+        theirs.rename(theirs.with_name("moved"))
+        theirs.symlink_to(ours)
+
+    at_the_sync(monkeypatch, swap)
+    replace_text(theirs / "wg0.conf", "after")
+    assert (ours / "wg0.conf").read_text() == "root's"
+    assert (theirs.with_name("moved") / "wg0.conf").read_text() == "after"
+
+
+@root
+def test_what_was_read_is_what_is_replaced(theirs: Path) -> None:
+    ours = theirs.parent / "ours"
+    ours.mkdir()
+    (ours / "wg0.conf").write_text("root's")
+    path = theirs / "wg0.conf"
+    path.write_text("before")
+    with changing(path) as held:
+        theirs.rename(theirs.with_name("moved"))
+        theirs.symlink_to(ours)
+        held.replace(held.read()[0] + " and after")
+    assert (ours / "wg0.conf").read_text() == "root's"
+    assert (theirs.with_name("moved") / "wg0.conf").read_text() == "before and after"
+
+
+@root
+def test_a_clients_file_that_is_swapped_is_not_linked_to(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = theirs.parent / "secret"
+
+    def swap() -> None:
+        for fresh in theirs.iterdir():
+            fresh.unlink()
+            fresh.symlink_to(secret)
+
+    at_the_sync(monkeypatch, swap)
+    with new_file(theirs / "alice.conf", b"keys"):
+        pass
+    assert secret.stat().st_nlink == 1
+    assert secret.read_text() == ""
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_what_lies_in_the_way_of_a_new_file_stays(tmp_path: Path, is_link: bool) -> None:
+    target, path = tmp_path / "target", tmp_path / "alice.conf"
+    if is_link:
+        path.symlink_to(target)
+    else:
+        path.write_text("mine")
+    with pytest.raises(FileExistsError), new_file(path, b"keys"):
+        pass
+    assert not target.exists()
+    assert is_link or path.read_text() == "mine"
+
+
+@root
+def test_our_own_files_are_not_put_where_another_user_may_swap_them(theirs: Path, tmp_path: Path) -> None:
+    with pytest.raises(PermissionError):
+        replace_own(theirs / "wg0.left", b"{}")
+    assert list(theirs.iterdir()) == []
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    with pytest.raises(PermissionError), own_directory(open_to_all):
+        pass
+
+
+def test_a_link_in_the_place_of_our_own_file_is_replaced_not_followed(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "timestamp-floor"
+    path.symlink_to(target)
+    replace_own(path, b"7\n")
+    assert path.read_bytes() == b"7\n"
+    assert not path.is_symlink()
+    assert not target.exists()
+
+
+@root
+def test_owner_mode_and_access_list_stay(tmp_path: Path) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text("before")
+    os.chown(path, NOBODY, 7)
+    path.chmod(0o640)
+    # user::rw- user:65534:r-- group::--- mask::r-- other::---, as acl(5) stores it
+    access = bytes.fromhex(
+        "02000000 01000600ffffffff 02000400feff0000 04000000ffffffff 10000400ffffffff 20000000ffffffff"
+    )
+    os.setxattr(path, "system.posix_acl_access", access)
+    before = owner_and_mode(path)
+    replace_text(path, "after")
+    assert path.read_text() == "after"
+    assert owner_and_mode(path) == before
+    assert os.getxattr(path, "system.posix_acl_access") == access
+
+
+@pytest.mark.parametrize("refused", ["fchown", "replace", "open"])
+def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """Root without CAP_CHOWN; a file that is mounted over a name; a directory that cannot be written to."""
+    path = tmp_path / "wg0.conf"
+    path.write_text("a longer text before")
+    inode, call = path.stat().st_ino, getattr(os, refused)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        if refused == "open" and not arguments[1] & os.O_CREAT:
+            return call(*arguments, **options)
+        raise OSError(errno.EBUSY if refused == "replace" else errno.EPERM, "refused")
+
+    monkeypatch.setattr(os, refused, refuse)
+    if refused == "fchown":
+        monkeypatch.setattr(files, "_copy_access", lambda old, new: os.fchown(new, 0, 7))
+    replace_text(path, "after")
+    assert path.read_text() == "after"
+    assert path.stat().st_ino == inode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "wg0.conf")
+    with pytest.raises(ConfigError, match="not a regular file"), changing(tmp_path / "wg0.conf"):
+        pass
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wg0.conf"
+    path.touch()
+    monkeypatch.setattr(files, "_PATIENCE", 0.0)
+    with path.open() as anybody:
+        fcntl.flock(anybody, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another process keeps it locked"), changing(path):
+            pass
+
+
+def test_a_lock_on_the_directory_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Which anybody may have who may list it."""
+    path = tmp_path / "wg0.conf"
+    path.write_text("before")
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    change = (
+        "from pathlib import Path; from wgpy.daemon.files import changing\n"
+        f"with changing(Path({str(path)!r})): print('changed')"
+    )
+    done = subprocess.run([sys.executable, "-c", change], capture_output=True, text=True, timeout=20)
+    os.close(directory)
+    assert done.stdout == "changed\n"
+
+
+def test_whoever_waited_changes_the_file_that_is_there_now(tmp_path: Path) -> None:
+    path = tmp_path / "wg0.conf"
+    path.write_text("one")
+
+    def wait_and_add() -> None:
+        with changing(path) as held:
+            held.replace(held.read()[0] + " three")
+
+    with changing(path) as held:
+        waiting = threading.Thread(target=wait_and_add)
+        waiting.start()
+        held.replace("one two")
+    waiting.join(60)
+    assert path.read_text() == "one two three"
