@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from wgpy.keys import PresharedKey as PresharedKey
     from wgpy.keys import PrivateKey as PrivateKey
     from wgpy.keys import PublicKey as PublicKey
-    from wgpy.namespace.connect import NamespaceTunnel as NamespaceTunnel
     from wgpy.namespace.connect import connect as connect
+    from wgpy.namespace.tunnel import NamespaceTunnel as NamespaceTunnel
     from wgpy.net.memory import MemoryNetwork as MemoryNetwork
     from wgpy.relay.forward import forwarded as forwarded
     from wgpy.tun.linux import LinuxTun as LinuxTun
@@ -75,7 +75,8 @@ _HOMES = {
         "ResolveError", "SocketError", "TunError", "TunnelClosedError", "WgpyError",
     ),
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
-    "wgpy.namespace.connect": ("NamespaceTunnel", "connect"),
+    "wgpy.namespace.connect": ("connect",),
+    "wgpy.namespace.tunnel": ("NamespaceTunnel",),
     "wgpy.net.memory": ("MemoryNetwork",),
     "wgpy.relay.forward": ("forwarded",),
     "wgpy.tun.linux": ("LinuxTun",),

@@ -17,8 +17,9 @@ from wgpy.device.effects import Event
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.connect import SETUP_TIMEOUT, AddressInfo, NamespaceTunnel
+from wgpy.namespace.connect import SETUP_TIMEOUT
 from wgpy.namespace.connect import connect as connect_in_loop
+from wgpy.namespace.tunnel import AddressInfo, NamespaceTunnel
 from wgpy.relay.forward import forwarded
 
 T = TypeVar("T")

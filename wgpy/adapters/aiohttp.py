@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from wgpy.namespace.connect import NamespaceTunnel
+from wgpy.namespace.tunnel import NamespaceTunnel
 
 
 async def tunnel_connector(tunnel: NamespaceTunnel, **options: Any) -> aiohttp.TCPConnector:

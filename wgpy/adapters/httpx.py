@@ -11,7 +11,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from wgpy.namespace.connect import NamespaceTunnel
+from wgpy.namespace.tunnel import NamespaceTunnel
 
 
 class TunnelTransport(httpx.AsyncBaseTransport):

@@ -115,10 +115,10 @@ def _without_root(name: str) -> Iterator[Finding]:
 @cache
 def _shut_door() -> str:
     """Why a tunnel may not have a network namespace of its own; empty if it may."""
-    from wgpy.namespace.client import Helper
+    from wgpy.namespace.client import Helper, HelperProcess
 
     async def try_it() -> None:
-        helper = Helper()
+        helper = Helper(HelperProcess())
         try:
             for fd in await helper.ask("open", "wgpydoctor", True):
                 os.close(fd)

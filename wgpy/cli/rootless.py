@@ -24,7 +24,7 @@ from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClose
 
 if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig
-    from wgpy.namespace.connect import NamespaceTunnel
+    from wgpy.namespace.tunnel import NamespaceTunnel
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _CHUNK: Final = 1 << 16
@@ -182,6 +182,8 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
             try:
                 sock = await tunnel.connected_socket(*target)
+            except WgpyError:
+                raise
             except OSError as error:
                 raise NetworkError(f"{target}: {reason(error)}") from error
             sock.setblocking(True)

@@ -34,17 +34,11 @@ def isolated(module: str, arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _PROGRAM.format(root=root, module=module, arguments=arguments)]
 
 
-class Helper:
-    """A running helper. `on_end` is called, from the loop, with why it ended on its own."""
+class HelperProcess:
+    """A helper that has been started, which takes some milliseconds. Raises NamespaceError."""
 
     def __init__(self) -> None:
-        """Start it. Raises NamespaceError."""
-        self.on_end: Callable[[NamespaceError], None] = lambda error: None
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[asyncio.Future[list[int]]] = deque()
-        self._slots = asyncio.Semaphore(_IN_FLIGHT)
-        self._ended: NamespaceError | TunnelClosedError | None = None
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fd = theirs.fileno()
             try:
@@ -57,10 +51,33 @@ class Helper:
                     start_new_session=True,  # Ctrl-C is the parent's
                 )
             except OSError as error:
-                self._channel.close()
+                self.channel.close()
                 raise NamespaceError(f"the helper cannot be started: {error.strerror}") from error
+        self.channel.setblocking(False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def end(self) -> None:
+        """Kill it. Takes some milliseconds, as to start it does."""
+        self.channel.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class Helper:
+    """A running helper. `on_end` is called, from the loop, with why it ended on its own."""
+
+    def __init__(self, process: HelperProcess) -> None:
+        self.on_end: Callable[[NamespaceError], None] = lambda error: None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[list[int]]] = deque()
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._ended: NamespaceError | TunnelClosedError | None = None
+        self._process = process
+        self._channel = process.channel
         abandon_in_child(self)
-        self._channel.setblocking(False)
         self._loop.add_reader(self._channel, self._readable)
 
     async def ask(self, word: str, *arguments: Any, fds: int | None = None) -> list[int]:
@@ -130,8 +147,7 @@ class Helper:
         self._ended = error
         self._loop.remove_reader(self._channel)
         self._channel.close()
-        self._process.kill()
-        self._process.wait()
+        self._loop.run_in_executor(None, self._process.end)
         while self._waiting:
             self._slots.release()
             if not (waiting := self._waiting.popleft()).done():
