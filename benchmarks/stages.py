@@ -25,7 +25,8 @@ from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.tun.checksum import checksum, pseudo_header_sum
-from wgpy.tun.offload import GSO_TCPV4, SLOTS_SIZE, VnetHeader, merge, split
+from wgpy.tun.merging import merge
+from wgpy.tun.offload import GSO_TCPV4, SLOTS_SIZE, VnetHeader, split
 
 SEGMENTS: Final = 44
 MSS: Final = 1368

@@ -24,6 +24,7 @@ LAYERS = [
     ["wgpy.keys", "wgpy.burst", "wgpy.endpoint"],
     ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.layout"],
     ["wgpy.tun.offload"],
+    ["wgpy.tun.merging"],
     ["wgpy.device"],
     [
         "wgpy.config.values",
@@ -44,7 +45,7 @@ LAYERS = [
     ["wgpy.cli"],
     ["wgpy", "wgpy.config", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
 ]
-PURE = 6  # so many layers, from the bottom, have no clock, randomness or I/O
+PURE = 7  # so many layers, from the bottom, have no clock, randomness or I/O
 IMPURE = {
     "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "pyroute2", "random", "secrets", "select",
     "selectors", "signal", "socket", "subprocess", "sys", "threading", "time", "uvloop",

@@ -29,7 +29,8 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.noise.cookie import CookieChecker, CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
-from wgpy.tun.offload import GSO_NONE, NEEDS_CSUM, VNET_HEADER_SIZE, VnetHeader, merge, split
+from wgpy.tun.merging import merge
+from wgpy.tun.offload import GSO_NONE, NEEDS_CSUM, VNET_HEADER_SIZE, VnetHeader, split
 
 Target = Callable[[bytes], None]
 

@@ -9,7 +9,8 @@ from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from tests.tun.test_offload import MTUS, V4, V6, burst_of, outcome, slots, super_header
 from wgpy.burst import Burst, Cuts, padded_length
-from wgpy.tun.offload import VnetHeader, merge, split
+from wgpy.tun.merging import merge
+from wgpy.tun.offload import VnetHeader, split
 
 addresses = st.sampled_from([V4, V6])
 sixteen = st.integers(0, 0xFFFF)

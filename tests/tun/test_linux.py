@@ -25,6 +25,7 @@ from wgpy.burst import padded_length
 from wgpy.errors import TunError
 from wgpy.tun import attach
 from wgpy.tun.linux import LinuxTun
+from wgpy.tun.merging import IoVector
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_TCPV4,
@@ -34,7 +35,6 @@ from wgpy.tun.offload import (
     NEEDS_CSUM,
     PLAIN,
     VNET_HEADER_SIZE,
-    IoVector,
     VnetHeader,
     kinship,
 )

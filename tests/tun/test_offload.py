@@ -12,6 +12,7 @@ from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from wgpy.burst import Burst, Cuts, padded_length
 from wgpy.tun.checksum import Rows, checksum, pseudo_header_sum
+from wgpy.tun.merging import IoVector, merge, packets_in
 from wgpy.tun.offload import (
     GSO_ECN,
     GSO_NONE,
@@ -23,10 +24,7 @@ from wgpy.tun.offload import (
     PLAIN,
     SLOTS_SIZE,
     VNET_HEADER_SIZE,
-    IoVector,
     VnetHeader,
-    merge,
-    packets_in,
     split,
 )
 
@@ -401,7 +399,7 @@ def test_packets_that_each_acknowledge_something_else_are_told_apart_at_a_glance
     def run(*_: object) -> None:
         pytest.fail("looked closer")
 
-    monkeypatch.setattr("wgpy.tun.offload._Lead.run", run)
+    monkeypatch.setattr("wgpy.tun.merging._Lead.run", run)
     packets = [tcp_packet(*V4, b"x", sequence=i, acknowledgement=i * acknowledged, window=i * window) for i in range(9)]
     assert sizes(merge(burst_of(*packets))) == [1] * 9
 

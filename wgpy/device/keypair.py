@@ -111,7 +111,8 @@ class Keypair:
         """Those of the datagrams under this key from `first`, which is one, up to one that is not; MAX_RUN at most."""
         view, stride = datagrams.view, datagrams.segment_size
         at = first * stride
-        if len(view) - at <= stride:
+        then = at + stride
+        if len(view) < then + TRANSPORT_OVERHEAD or _type_and_index(view, at) != _type_and_index(view, then):
             return _counter(view, at)
         count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, MAX_RUN)
         fields = _headers(stride, count).unpack_from(view, at)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
+from itertools import islice
 from typing import Final, Self
 
 from wgpy.burst import Burst, Cuts, Pace
@@ -33,6 +34,7 @@ from wgpy.tun.attach import (
     ifreq_int,
     super_packet_limit,
 )
+from wgpy.tun.merging import IoVector, merge, packets_in
 from wgpy.tun.offload import (
     GSO_NONE,
     GSO_UDP_L4,
@@ -40,12 +42,9 @@ from wgpy.tun.offload import (
     PLAIN,
     SLOTS_SIZE,
     VNET_HEADER_SIZE,
-    IoVector,
     VnetHeader,
     join,
     kinship,
-    merge,
-    packets_in,
     shortest,
     split,
 )
@@ -228,13 +227,18 @@ class LinuxTun:
         What the kernel does not take is counted in `drops`. Raises TunError when the interface went away.
         """
         writes = merge(burst, self._merging)
+        rest: Iterator[memoryview] | None = None  # the packets from the first write on that was refused
         for number, parts in enumerate(writes):
-            if failure := self._write(parts):
-                done, count = sum(map(packets_in, writes[:number])), packets_in(parts)
-                if count > 1 and failure in (errno.EINVAL, errno.EIO):
-                    self._write_apart(list(burst.packets())[done : done + count], VnetHeader.unpack(parts[0]), failure)
-                else:
-                    self._count(failure, count)
+            failure = self._write(parts)
+            if failure and rest is None:
+                rest = islice(burst.packets(), sum(map(packets_in, writes[:number])), None)
+            if rest is None:
+                continue
+            those = list(islice(rest, packets_in(parts)))
+            if len(those) > 1 and failure in (errno.EINVAL, errno.EIO):
+                self._write_apart(those, VnetHeader.unpack(parts[0]), failure)
+            elif failure:
+                self._count(failure, len(those))
 
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
         """Write a refused super-packet's packets one by one; if they are taken, stop making its kind.
@@ -248,7 +252,7 @@ class LinuxTun:
                 self._count(again, 1)
             else:
                 taken += 1
-        if taken:
+        if taken and header.gso_type in self._merging:
             self._merging -= {header.gso_type}
             log.warning(
                 "(%s) the kernel refuses super-packets of type %d (%s): they are written apart from now on",
