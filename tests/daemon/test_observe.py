@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 import time
@@ -58,9 +60,27 @@ def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
     assert (line["event"], line["public_key"]) == ("peer_lost", cable.right.public_key.base64())
 
 
-def test_logs_that_cannot_be_written_keep_no_packet(cable: Cable) -> None:
-    bring_up(cable, "--events", "/dev/full", "--keylog", "/dev/full")
-    cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "5", cable.right.inner4)
+def test_an_event_log_that_nobody_reads_keeps_no_packet(cable: Cable) -> None:
+    """Standard output is a pipe that is full already."""
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
+    cable.cleanup.callback(theirs.close)
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    while select.select([], [writable], [], 0)[1]:
+        os.write(writable, bytes(1 << 12))
+    os.set_blocking(writable, True)
+    path = cable.directory / f"{cable.left.name}.conf"
+    path.touch(mode=0o600)
+    key, address = cable.left.key.base64(), f"{cable.left.inner4}/24"
+    path.write_text(f"[Interface]\nPrivateKey = {key}\nAddress = {address}\n{peer_section(cable.right)}\n")
+    namespace = cable.left.namespace
+    daemon = namespace.popen(*WGPY, "run", str(path), "--events", "-", stdout=writable, stderr=subprocess.DEVNULL)
+    cable.cleanup.callback(daemon.wait, 60)
+    cable.cleanup.callback(daemon.terminate)
+    assert wait_for(lambda: "LOWER_UP" in namespace.run("ip", "link", "show", cable.left.name, check=False))
+    namespace.run("ping", "-c", "3", "-i", "0.2", "-W", "5", cable.right.inner4)
+    os.close(readable)
+    os.close(writable)
 
 
 def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:

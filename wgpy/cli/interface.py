@@ -158,9 +158,11 @@ def _up(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     import logging
 
+    from wgpy.daemon.events import standard_error
     from wgpy.daemon.process import run
 
     logging.basicConfig(
+        stream=standard_error(),
         level=logging.INFO,
         format="%(levelname)s %(name)s: %(message)s",
     )
@@ -205,11 +207,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     import logging
 
     from wgpy.config.values import InterfaceConfig
+    from wgpy.daemon.events import standard_error
     from wgpy.daemon.process import Job, run, start_in_background
 
     levels = {"verbose": logging.DEBUG, "debug": logging.DEBUG, "silent": logging.CRITICAL}
     wanted = os.environ.get("LOG_LEVEL", "")
-    logging.basicConfig(level=levels.get(wanted, logging.ERROR), format="%(levelname)s: %(message)s")
+    level = levels.get(wanted, logging.ERROR)
+    logging.basicConfig(stream=standard_error(), level=level, format="%(levelname)s: %(message)s")
     job = Job(
         arguments.interface,
         InterfaceConfig(),

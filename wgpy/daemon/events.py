@@ -1,63 +1,214 @@
-"""What happens to peers, one JSON object a line; and the key log that lets Wireshark read a capture."""
+"""What happens to peers, one JSON object a line; and the key log that lets Wireshark read a capture.
+
+Both are written from the event loop, so nothing here waits: what cannot be written at once is dropped and counted.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import logging
 import os
+import select
+import socket
+import stat
 import time
 from base64 import b64encode
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 
 from wgpy.device.effects import Event, EventKind
 from wgpy.errors import ControlError
+from wgpy.keys import PublicKey
+
+log = logging.getLogger("wgpy")
 
 # What the protocol calls giving up is, to who watches, a peer that is lost: 90 s without an answer.
 _NAMES: Final = {EventKind.HANDSHAKE_ABANDONED: "peer_lost"}
+MOVE_INTERVAL: Final = 1.0  # seconds; a peer may send every packet from another address
 
 
-def open_log(path: str) -> IO[str]:
-    """A file to append to, which only its owner may read; "-" is standard output. Raises ControlError."""
+def open_log(path: str) -> Log:
+    """A file to append to, made if missing, that is ours and closed to others; "-" is standard output.
+
+    Raises ControlError for anything else: a link, a FIFO, a device, a file that another user owns or may read.
+    """
     if path == "-":
-        path = "/dev/stdout"
+        output = os.dup(1)  # which stays what it is when the daemon leaves its terminal
+        opened = Log("standard output", partial(os.fstat, output), partial(_open_again, output))
+    else:
+        absolute = Path(path).absolute()
+        opened = Log(path, partial(os.lstat, absolute), partial(_open_private, absolute))
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a", buffering=1)
+        opened.open()
     except OSError as error:
-        raise ControlError(f"{Path(path)}: {error.strerror}") from error
+        raise ControlError(f"{path}: {error.strerror}") from error
+    return opened
+
+
+def standard_error() -> Log:
+    """Standard error, whatever it is at the time, for logging's handler."""
+    return Log("standard error", partial(os.fstat, 2), partial(_open_again, 2))
+
+
+class Log:
+    """Lines for a file. A reader who stalls, a full disk or a file that is gone costs lines, and never any time.
+
+    `named` tells what is under its name now, and `opening` opens that: so a file is opened again once it was rotated.
+    """
+
+    def __init__(self, name: str, named: Callable[[], os.stat_result], opening: Callable[[], int]) -> None:
+        self.dropped = 0  # since the last line that was written
+        self._name = name
+        self._named = named
+        self._opening = opening
+        self._file = -1
+        self._status: os.stat_result | None = None
+        self._rest = b""  # of a line that was written in part
+
+    def write(self, line: str) -> None:
+        """Write a line with its end, or count it as dropped."""
+        if self.put(line):
+            if dropped := self.dropped:
+                self.dropped = 0
+                log.warning("%s takes lines again; %d were dropped", self._name, dropped)
+        else:
+            self.dropped += 1
+            if self.dropped == 1:
+                log.warning("%s takes no lines; they are dropped until it does", self._name)
+
+    def put(self, line: str) -> bool:
+        """Write a line; whether that could be done."""
+        try:
+            self._follow()
+            self._rest = self._rest[self._write(self._rest) :] if self._rest else b""
+            if self._rest:
+                return False
+            data = line.encode(errors="backslashreplace")
+            self._rest = data[self._write(data) :]
+        except OSError:
+            return False
+        return True
+
+    def flush(self) -> None:
+        """For logging's handler: nothing is kept back."""
+
+    def open(self) -> None:
+        """Open the file that has the name now. Raises OSError."""
+        fresh = self._opening()
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._status, self._rest = fresh, os.fstat(fresh), b""
+
+    def _follow(self) -> None:
+        try:
+            moved = self._status is None or not os.path.samestat(self._status, self._named())
+        except FileNotFoundError:
+            moved = True
+        if moved:
+            self.open()
+
+    def _write(self, data: bytes) -> int:
+        if self._status is not None and stat.S_ISSOCK(self._status.st_mode):  # the journal's
+            with socket.socket(fileno=os.dup(self._file)) as connection:
+                return connection.send(data, socket.MSG_DONTWAIT)
+        if os.get_blocking(self._file) and not select.select([], [self._file], [], 0)[1]:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.write(self._file, data)
+
+
+def _open_again(fd: int) -> int:
+    """What a descriptor leads to, without making others wait in vain who share it: O_NONBLOCK is of the open file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{fd}", flags)
+    except OSError:  # a socket, or another user's pipe
+        return os.dup(fd)
+
+
+def _open_private(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ELOOP):  # a FIFO that nobody reads; a link
+            raise OSError(error.errno, _NO_FILE) from None
+        raise
+    status = os.fstat(file)
+    wrong = ""
+    if not stat.S_ISREG(status.st_mode):
+        wrong = _NO_FILE
+    elif status.st_uid != os.geteuid() or status.st_nlink != 1:
+        wrong = "belongs to another user, or has another name; expected a file of our own"
+    elif status.st_mode & 0o077:
+        wrong = f"others may read or write it: chmod 600 {path}"
+    if wrong:
+        os.close(file)
+        raise OSError(errno.EPERM, wrong)
+    return file
+
+
+_NO_FILE: Final = "expected a regular file, or - for standard output"
 
 
 class EventLog:
-    """Writes each event of an interface as one line of JSON; what cannot be written is let go."""
+    """Writes each event of an interface as one line of JSON.
 
-    def __init__(self, interface: str, file: IO[str]) -> None:
+    Of a peer that moves again and again, the first move is told at once and then the last one of each second.
+    """
+
+    def __init__(self, interface: str, file: Log) -> None:
         self._interface = interface
         self._file = file
+        self._moved: dict[PublicKey, tuple[Event, str] | None] = {}  # by peer that has just moved: its move since then
 
     def __call__(self, event: Event, name: str) -> None:
-        """`name` is what the configuration calls the peer."""
-        line = {
-            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
-            "interface": self._interface,
-            "event": _NAMES.get(event.kind, event.kind.value),
-            "public_key": event.public_key.base64(),
-            "name": name,
-            "endpoint": str(event.endpoint) if event.endpoint else None,
-        }
-        with suppress(OSError):
-            self._file.write(json.dumps(line) + "\n")
+        """`name` is what the configuration calls the peer. To be called in the event loop."""
+        if event.kind is EventKind.ENDPOINT_MOVED:
+            if event.public_key in self._moved:
+                self._moved[event.public_key] = event, name
+                return
+            self._wait_for_moves(event.public_key)
+        self._tell(event, name)
+
+    def _wait_for_moves(self, public_key: PublicKey) -> None:
+        self._moved[public_key] = None
+        asyncio.get_running_loop().call_later(MOVE_INTERVAL, self._tell_last_move, public_key)
+
+    def _tell_last_move(self, public_key: PublicKey) -> None:
+        if move := self._moved.pop(public_key):
+            self._wait_for_moves(public_key)
+            self._tell(*move)
+
+    def _tell(self, event: Event, name: str) -> None:
+        if self._file.dropped:
+            self._file.put(self._line("events_dropped", count=self._file.dropped))
+        self._file.write(
+            self._line(
+                _NAMES.get(event.kind, event.kind.value),
+                public_key=event.public_key.base64(),
+                name=name,
+                endpoint=str(event.endpoint) if event.endpoint else None,
+            )
+        )
+
+    def _line(self, event: str, **more: Any) -> str:
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+        return json.dumps({"time": now, "interface": self._interface, "event": event, **more}) + "\n"
 
 
 class KeyLog:
     """Writes the keys of each handshake in the format of Wireshark's "WireGuard key log file".
 
-    Whoever has this file can read all traffic of its sessions, past and to come. What cannot be written is let go.
+    Whoever has this file can read all traffic of its sessions, past and to come.
     """
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: Log) -> None:
         self._file = file
 
     def __call__(self, label: str, key: bytes) -> None:
-        with suppress(OSError):
-            self._file.write(f"{label} = {b64encode(key).decode()}\n")
+        self._file.write(f"{label} = {b64encode(key).decode()}\n")

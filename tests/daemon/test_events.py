@@ -1,0 +1,182 @@
+"""Event and key logs: what they refuse to write to, what they do when nobody reads, and how often a peer may move."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.nobody import NOBODY
+from wgpy.daemon import events
+from wgpy.daemon.events import EventLog, KeyLog, Log, open_log
+from wgpy.device.effects import Event, EventKind
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ControlError
+from wgpy.keys import PublicKey
+
+PEER = PublicKey(b"p" * 32)
+
+
+def moved(port: int, peer: PublicKey = PEER) -> Event:
+    return Event(EventKind.ENDPOINT_MOVED, peer, Endpoint("192.0.2.1", port))
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "read fifo", "device", "readable", "two names"])
+def test_only_a_file_that_is_ours_alone_is_written_to(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "log", tmp_path / "other"
+    other.touch(mode=0o600)
+    reader = -1
+    match kind:
+        case "link":
+            path.symlink_to(other)
+        case "fifo" | "read fifo":
+            os.mkfifo(path, 0o600)
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if kind == "read fifo" else -1
+        case "device":
+            path = Path("/dev/full")
+        case "readable":
+            path.touch(mode=0o644)
+            path.chmod(0o644)
+        case "two names":
+            path.hardlink_to(other)
+    with pytest.raises(ControlError, match=f"{path}: .*(expected|chmod 600)"):
+        open_log(str(path))
+    assert other.read_text() == ""
+    if reader >= 0:
+        os.close(reader)
+
+
+@pytest.mark.root
+def test_another_users_file_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.touch(mode=0o600)
+    os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(ControlError, match="belongs to another user"):
+        open_log(str(path))
+
+
+@pytest.mark.parametrize("opened", ["open_log('-')", "standard_error()"])
+def test_a_reader_who_stalls_keeps_nobody_waiting(tmp_path: Path, opened: str) -> None:
+    """A pipe that is never read takes 64 kB; the rest is dropped and counted."""
+    told = tmp_path / "told"
+    program = (
+        f"import logging; from pathlib import Path; from wgpy.daemon.events import *; file = {opened}\n"
+        "logging.basicConfig(stream=standard_error())\n"
+        "for _ in range(20_000): file.write('a line\\n')\n"
+        f"Path({str(told)!r}).write_text(str(file.dropped))"
+    )
+    readable, writable = os.pipe()
+    streams = {"stdout": writable, "stderr": writable}
+    subprocess.run([sys.executable, "-c", program], timeout=30, check=True, **streams)  # type: ignore[call-overload]
+    os.close(writable)
+    with open(readable) as pipe:
+        lines = [line for line in pipe.read().splitlines() if "takes no lines" not in line]
+    assert set(lines) == {"a line"}
+    assert len(lines) + int(told.read_text()) == 20_000
+
+
+def test_the_journals_socket_takes_lines_and_keeps_nobody_waiting_either(tmp_path: Path) -> None:
+    """Standard output under systemd is a stream socket, which no path leads to."""
+    ours, theirs = socket.socketpair()
+    log = Log("a socket", partial(os.fstat, theirs.fileno()), partial(os.dup, theirs.fileno()))
+    for _ in range(100_000):
+        log.write("a line\n")
+    assert log.dropped > 0
+    assert ours.recv(14) == b"a line\na line\n"
+    ours.close()
+    theirs.close()
+
+
+def test_a_file_is_opened_again_once_it_was_rotated_or_removed(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    log = KeyLog(open_log(str(path)))
+    log("one", b"1")
+    path.rename(tmp_path / "keys.1")
+    log("two", b"2")
+    path.unlink()
+    log("three", b"3")
+    assert (tmp_path / "keys.1").read_text() == "one = MQ==\n"
+    assert path.read_text() == "three = Mw==\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_dropped_is_said_in_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    path = directory / "events"
+    log = EventLog("wg0", open_log(str(path)))
+    completed = Event(EventKind.HANDSHAKE_COMPLETED, PEER, None)
+    with caplog.at_level(logging.WARNING, "wgpy"):
+        log(completed, "")
+        directory.rename(tmp_path / "gone")
+        for _ in range(3):
+            log(completed, "")
+        directory.mkdir()
+        path.symlink_to(tmp_path / "elsewhere")  # which is not followed when it is opened again, either
+        log(completed, "")
+        path.unlink()
+        log(completed, "")
+    lines = read(path)
+    assert [line["event"] for line in lines] == ["events_dropped", "handshake_completed"]
+    assert lines[0]["count"] == 4
+    assert not (tmp_path / "elsewhere").exists()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"{path} takes no lines; they are dropped until it does",
+        f"{path} takes lines again; 4 were dropped",
+    ]
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = open_log(str(path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        for line in ("first\n", "second\n", "third\n"):
+            log.write(line)
+        assert (path.read_text(), log.dropped) == ("first\nseco", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write("fourth\n")
+    assert path.read_text() == "first\nsecond\nfourth\n"
+
+
+def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOVE_INTERVAL", 0.05, raising=False)
+    path = tmp_path / "events"
+    other = PublicKey(b"o" * 32)
+
+    async def move() -> None:
+        log = EventLog("wg0", open_log(str(path)))
+        for port in range(1, 15_001):
+            log(moved(port), "")
+        log(moved(7, other), "")
+        log(Event(EventKind.HANDSHAKE_COMPLETED, PEER, None), "")
+        await asyncio.sleep(0.3)
+        log(moved(9), "")
+
+    asyncio.run(move())
+    told = [(line["event"], line["endpoint"]) for line in read(path)]
+    assert told == [
+        ("endpoint_moved", "192.0.2.1:1"),
+        ("endpoint_moved", "192.0.2.1:7"),
+        ("handshake_completed", None),
+        ("endpoint_moved", "192.0.2.1:15000"),
+        ("endpoint_moved", "192.0.2.1:9"),
+    ]
