@@ -21,7 +21,7 @@ MODULES = {
 # From the bottom up; a module belongs to the row with the longest prefix of its name.
 LAYERS = [
     ["wgpy.constants", "wgpy.errors"],
-    ["wgpy.keys", "wgpy.burst", "wgpy.endpoint"],
+    ["wgpy.keys", "wgpy.burst", "wgpy.endpoint", "wgpy.fields"],
     ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.layout"],
     ["wgpy.tun.offload"],
     ["wgpy.tun.merging"],

@@ -22,6 +22,8 @@ class _Key(bytes):
     """32 bytes. Subclasses differ in meaning and in what `repr` may show."""
 
     def __new__(cls, key: bytes) -> Self:
+        if not isinstance(key, bytes | bytearray | memoryview):
+            raise TypeError(f"{cls.__name__} takes {KEY_SIZE} bytes; {cls.__name__}.from_base64 reads text")
         if len(key) != KEY_SIZE:
             raise KeyFormatError(f"a key is {KEY_SIZE} bytes, not {len(key)}")
         return super().__new__(cls, key)

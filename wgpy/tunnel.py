@@ -19,13 +19,14 @@ from typing import Any, Final, Protocol, Self
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg
-from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
+from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
+from wgpy.fields import expect
 from wgpy.keys import PublicKey
 from wgpy.net.forks import abandon_in_child
 from wgpy.net.monitor import Monitor
@@ -118,6 +119,7 @@ class Tunnel:
         keylog: Callable[[str, bytes], None] | None = None,
         offloads: Offloads = ALL_OFFLOADS,
     ) -> None:
+        expect_config(config)
         self.config = config
         self._clock = clock
         wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
@@ -413,6 +415,7 @@ class Tunnel:
         An endpoint given here is not looked up again, even if the configuration gave a name.
         Raises ConfigError for a value out of range, SocketError when the new port cannot be opened.
         """
+        expect("change", change, DeviceChange)
         self._configure(change)
         for peer in change.peers:
             if peer.endpoint or peer.remove:
@@ -424,6 +427,7 @@ class Tunnel:
         An address or a port that the configuration leaves open stays as it is, and so does one that a name led to.
         Raises NetworkError for an endpoint that cannot be resolved, SocketError when the new port cannot be opened.
         """
+        expect_config(config)
         peers = [self._unless_followed(peer) for peer in config.peers]
         change = await resolved_change(replace(config, peers=tuple(peers)))
         change = wg.synchronizing(change, self.device.status())

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Final
 
+from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+
+_ENDPOINT: Final = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+(?:%(?=[^]]{1,15}])[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
+)
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +33,27 @@ class EndpointName:
 
     host: str
     port: int
+
+    def __post_init__(self) -> None:
+        take(self, _ENDPOINT_FIELDS)
+
+    @classmethod
+    def parse(cls, text: str) -> EndpointName:
+        """Read HOST:PORT; an IPv6 address may lack its brackets, as for `wg`: the last colon is before the port.
+
+        Raises ValueError.
+        """
+        match = _ENDPOINT.fullmatch(text)
+        if match is None or not 0 < int(match[3]) <= 0xFFFF:
+            raise ValueError(f"expected {_REMOTE}, not {text!a}")
+        host = match[1] or match[2]
+        if match[1] or ":" in host:
+            host = str(IPv6Address(host))
+        elif not host.strip("0123456789."):
+            host = str(ip_address(host))
+        elif not _HOST_NAME.fullmatch(host):
+            raise ValueError(f"{host!a} is not a host's name")
+        return cls(host=host, port=int(match[3]))
 
     @property
     def is_host_name(self) -> bool:
@@ -56,7 +95,11 @@ NO_OFFLOADS: Final = Offloads(udp_gso=False, udp_gro=False, tun=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConfig:
-    """One peer. `persistent_keepalive` is in seconds, 0 is off."""
+    """One peer. `persistent_keepalive` is in seconds, 0 is off.
+
+    Text in the place of a key, an endpoint or a network is read as in a file. Raises TypeError for anything else,
+    KeyFormatError and ConfigError for a text that is wrong; so does InterfaceConfig.
+    """
 
     public_key: PublicKey
     preshared_key: PresharedKey | None = None
@@ -64,6 +107,9 @@ class PeerConfig:
     persistent_keepalive: int = 0
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = ()
     name: str = ""  # for people, from a comment `# Name = ...`
+
+    def __post_init__(self) -> None:
+        take(self, _PEER_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +133,47 @@ class InterfaceConfig:
     tun_offload: bool = True  # False: `# TunOffload = off`
     peers: tuple[PeerConfig, ...] = ()
 
+    def __post_init__(self) -> None:
+        take(self, _INTERFACE_FIELDS)
+
     @property
     def offloads(self) -> Offloads:
         """What the configuration allows."""
         return Offloads(udp_gso=self.udp_gso, tun=self.tun_offload)
+
+
+_NOTHING: Final = type(None)
+_ADDRESSES: Final = (IPv4Address, IPv6Address)
+_WHOLE: Final = Field((int,), "a whole number")
+_FLAG: Final = Field((bool,), "True or False")
+_TEXT: Final = Field((str,), "a string")
+_TEXTS: Final = Field((str,), "a string", many=True)
+_ENDPOINT_FIELDS: Final = {"host": Field((str,), "a string", str, _ADDRESSES), "port": _WHOLE}
+_NETWORK: Final = "an ipaddress.ip_network or its text, as 10.0.0.0/8"
+_PEER_FIELDS: Final = {
+    "public_key": Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64),
+    "preshared_key": Field((PresharedKey, _NOTHING), "a PresharedKey or its base64", PresharedKey.from_base64),
+    "endpoint": Field((EndpointName, _NOTHING), f"an EndpointName or its text, as {_REMOTE}", EndpointName.parse),
+    "persistent_keepalive": _WHOLE,
+    "allowed_ips": Field((IPv4Network, IPv6Network), _NETWORK, ip_network, (str, *_ADDRESSES), many=True),
+    "name": _TEXT,
+}
+_LOCAL: Final = "an ipaddress.ip_interface or its text, as 10.0.0.2/24"
+_INTERFACE_FIELDS: Final = {
+    "private_key": Field((PrivateKey, _NOTHING), "a PrivateKey or its base64", PrivateKey.from_base64),
+    "listen_port": _WHOLE,
+    "fwmark": _WHOLE,
+    "addresses": Field((IPv4Interface, IPv6Interface), _LOCAL, ip_interface, (str, *_ADDRESSES), many=True),
+    "mtu": Field((int, _NOTHING), "a number of bytes or None"),
+    "dns": Field((str,), "a server's address", str, _ADDRESSES, many=True),
+    "dns_search": _TEXTS,
+    "table": Field((int, str), '"auto", "off", or the number or name of a routing table'),
+    **dict.fromkeys(("pre_up", "post_up", "pre_down", "post_down"), _TEXTS),
+    **dict.fromkeys(("save_config", "udp_gso", "tun_offload"), _FLAG),
+    "peers": Field((PeerConfig,), "a PeerConfig", many=True),
+}
+
+
+def expect_config(given: object) -> None:
+    """Raises TypeError for what is not an InterfaceConfig."""
+    expect("config", given, InterfaceConfig, ", as wgpy.parse_config(text).config is")

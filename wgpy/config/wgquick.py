@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Literal
 
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
@@ -21,10 +21,6 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 _WHITE: Final = " \t\r"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]")
 _ADDRESS: Final = re.compile(r"([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?:/([0-9]{1,3}))?")
-_ENDPOINT: Final = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]+(?:%(?=[^]]{1,15}])[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
-)
-_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SEARCH_DOMAIN: Final = re.compile(r"[\w.~][\w.-]*")
 _NAME: Final = re.compile(r"\s*#\s*(?:friendly_)?name\s*=\s*(.*?)\s*", re.IGNORECASE)
 _IN_COMMENT: Final = re.compile(r"\s*#\s*(\w+)\s*=\s*([^#]*?)\s*(?:#.*)?", re.ASCII)
@@ -156,21 +152,6 @@ def _host_bits(interface: IPv4Interface | IPv6Interface) -> str:
     )
 
 
-def _endpoint(text: str) -> EndpointName:
-    """host:port. An IPv6 address may lack its brackets, as for `wg`: the last colon is before the port."""
-    match = _ENDPOINT.fullmatch(text)
-    if match is None or not 0 < int(match[3]) <= 0xFFFF:
-        raise ValueError
-    host = match[1] or match[2]
-    if match[1] or ":" in host:
-        host = str(IPv6Address(host))
-    elif not host.strip("0123456789."):
-        host = str(ip_address(host))
-    elif not _HOST_NAME.fullmatch(host):
-        raise ValueError
-    return EndpointName(host=host, port=int(match[3]))
-
-
 def _dns(text: str) -> str:
     """A server if it looks like an address, as wg-quick tells them apart, else a search domain."""
     if _is_server(text):
@@ -253,7 +234,7 @@ ROWS: Final = (
     Key("PublicKey", "Peer", "public_key", PublicKey.from_base64, _BASE64.format("pubkey"), hidden=True),
     Key("PresharedKey", "Peer", "preshared_key", PresharedKey.from_base64, _BASE64.format("genpsk"), hidden=True),
     Key("AllowedIPs", "Peer", "allowed_ips", _address, _NETWORKS, "list", doubt=_host_bits),
-    Key("Endpoint", "Peer", "endpoint", _endpoint, _REMOTE),
+    Key("Endpoint", "Peer", "endpoint", EndpointName.parse, _REMOTE),
     Key("PersistentKeepalive", "Peer", "persistent_keepalive", _number(0, 0xFFFF, {"off": 0}), _KEEPALIVE),
 )
 KEYS: Final = {key.name.lower(): key for key in ROWS}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from wgpy.constants import MAX_PEERS
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError
+from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 
@@ -36,6 +38,13 @@ class PeerChange:
     replace_allowed_ips: bool = False  # empty the list before `allowed_ips`
     allowed_ips: tuple[AllowedIPChange, ...] = ()
 
+    def __post_init__(self) -> None:
+        take(self, _PEER_FIELDS)
+        if self.endpoint is not None:
+            _check(self.endpoint)
+        if not {*map(type, map(itemgetter(0), self.allowed_ips))} <= {*_NETWORKS}:
+            object.__setattr__(self, "allowed_ips", tuple(map(_read, self.allowed_ips)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceChange:
@@ -46,6 +55,9 @@ class DeviceChange:
     fwmark: int | None = None  # 32 bits; 0: none
     replace_peers: bool = False  # remove every peer before `peers`
     peers: tuple[PeerChange, ...] = ()
+
+    def __post_init__(self) -> None:
+        take(self, _DEVICE_FIELDS)
 
     def check(self, present: Iterable[PublicKey]) -> None:
         """Raises ConfigError for a value out of range, or for too many peers beside those that are `present`."""
@@ -65,3 +77,49 @@ class DeviceChange:
                 keys.add(peer.public_key)
             if len(keys) > MAX_PEERS:
                 raise ConfigError(f"too many peers: {MAX_PEERS} is the most")
+
+
+def _check(endpoint: Endpoint) -> None:
+    """An Endpoint is made for each datagram that comes, so it is not checked before it is used."""
+    expect("PeerChange.endpoint: port", endpoint.port, int)
+    try:
+        is_numeric = len(endpoint.address_bytes) in (4, 16)
+    except ValueError:
+        is_numeric = False
+    if not is_numeric:
+        raise ConfigError(f"PeerChange.endpoint: {endpoint.host!a} is not a numeric address")
+
+
+def _read(allowed: AllowedIPChange) -> AllowedIPChange:
+    return allowed._replace(network=_NETWORK.take("AllowedIPChange.network", allowed.network))
+
+
+_NOTHING: Final = type(None)
+_NUMBER: Final = Field((int, _NOTHING), "a whole number or None")
+_FLAG: Final = Field((bool,), "True or False")
+_NETWORKS: Final = (IPv4Network, IPv6Network)
+_READABLE: Final = (str, IPv4Address, IPv6Address)
+_NETWORK: Final = Field(_NETWORKS, "an ipaddress.ip_network or its text", ip_network, _READABLE)
+_PEER_FIELDS: Final = {
+    "public_key": Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64),
+    "remove": _FLAG,
+    "update_only": _FLAG,
+    "preshared_key": Field((PresharedKey, _NOTHING), "a PresharedKey or its base64", PresharedKey.from_base64),
+    "endpoint": Field((Endpoint, _NOTHING), "an Endpoint or its text, the address numeric", Endpoint.parse),
+    "persistent_keepalive": _NUMBER,
+    "replace_allowed_ips": _FLAG,
+    "allowed_ips": Field(
+        (AllowedIPChange,),
+        "an AllowedIPChange, a network, or the text of one",
+        lambda given: AllowedIPChange(ip_network(given)),
+        (*_READABLE, *_NETWORKS),
+        many=True,
+    ),
+}
+_DEVICE_FIELDS: Final = {
+    "private_key": Field((PrivateKey, _NOTHING), "a PrivateKey or its base64", PrivateKey.from_base64),
+    "listen_port": _NUMBER,
+    "fwmark": _NUMBER,
+    "replace_peers": _FLAG,
+    "peers": Field((PeerChange,), "a PeerChange", many=True),
+}

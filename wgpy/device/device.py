@@ -45,6 +45,7 @@ from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ProtocolError
+from wgpy.fields import expect
 from wgpy.keys import PrivateKey, PublicKey
 from wgpy.noise.handshake import LocalStatic, open_initiation
 
@@ -394,6 +395,7 @@ class Device:
 
         A peer that bears our own public key is silently left out; a private key that matches a peer removes that peer.
         """
+        expect("change", change, DeviceChange)
         change.check(self._peers)
         effects = Effects()
         if change.listen_port is not None:

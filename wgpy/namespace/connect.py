@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads, expect_config
 from wgpy.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def _prepare(config: str | os.PathLike[str] | InterfaceConfig) -> tuple[Interfac
     from wgpy.daemon.files import read_text
     from wgpy.namespace.client import HelperProcess
 
-    if not isinstance(config, InterfaceConfig):
+    if isinstance(config, str | os.PathLike):
+        if "\n" in str(config):
+            raise ConfigError("config: expected a file's path; of a text, wgpy.parse_config(text).config")
         config = wgquick.parse(read_text(Path(config)), str(config)).config
+    expect_config(config)
     if config.private_key is None:
         raise ConfigError("the configuration has no PrivateKey: `wgpy genkey` makes one")
     _ = config.private_key.public_key  # the first loads OpenSSL

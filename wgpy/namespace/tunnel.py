@@ -42,6 +42,7 @@ from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
+from wgpy.fields import Field
 from wgpy.keys import PublicKey
 from wgpy.namespace.client import Helper, SocketFactory, isolated
 from wgpy.net.forks import FORKED
@@ -55,6 +56,7 @@ P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
 _IP_MTU: Final = 14  # linux/in.h and in6.h
 _IPV6_MTU: Final = 24
+_PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 _RESOLVER: Final = "wgpy.namespace.resolver"
 _TURNS: Final = 3  # of the loop, in which sockets are closed, and what that sends leaves through the tunnel
 
@@ -368,6 +370,7 @@ class NamespaceTunnel(Tunnel):
 
         Raises ConfigError for a peer there is not, HandshakeTimeout, TunnelClosedError.
         """
+        peer = _PEER.take("peer", peer)
         self.check_open()
         events = self.events()
         known = next((status for status in self.status().peers if status.public_key == peer), None)

@@ -1,0 +1,138 @@
+"""What a program may write in the place of a typed value, and what it is told where it may not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+import wgpy
+import wgpy.blocking
+from wgpy.config import wgquick
+
+PRIVATE, PUBLIC, PSK = wgpy.PrivateKey.generate(), wgpy.PrivateKey.generate().public_key, wgpy.PresharedKey(bytes(32))
+SECRET = PRIVATE.base64()
+
+# As a program without types writes it, and mypy would not let it.
+peer: Callable[..., wgpy.PeerConfig] = wgpy.PeerConfig
+interface: Callable[..., wgpy.InterfaceConfig] = wgpy.InterfaceConfig
+peer_change: Callable[..., wgpy.PeerChange] = wgpy.PeerChange
+device_change: Callable[..., wgpy.DeviceChange] = wgpy.DeviceChange
+
+
+def test_text_is_read_where_it_means_one_thing() -> None:
+    written = interface(
+        private_key=PRIVATE.base64(),
+        addresses=["10.0.0.1/24", IPv4Address("10.0.0.2")],
+        dns=[IPv4Address("10.0.0.53"), "fd00::53"],
+        peers=[
+            peer(
+                public_key=PUBLIC.base64(),
+                preshared_key=PSK.base64(),
+                endpoint="vpn.example.org:51820",
+                allowed_ips=("10.0.0.0/8", "fd00::/8", IPv4Address("192.0.2.1")),
+            )
+        ],
+    )
+    assert written == wgpy.InterfaceConfig(
+        private_key=PRIVATE,
+        addresses=(ip_interface("10.0.0.1/24"), ip_interface("10.0.0.2/32")),
+        dns=("10.0.0.53", "fd00::53"),
+        peers=(
+            wgpy.PeerConfig(
+                public_key=PUBLIC,
+                preshared_key=PSK,
+                endpoint=wgpy.EndpointName(host="vpn.example.org", port=51820),
+                allowed_ips=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.1")),
+            ),
+        ),
+    )
+    assert hash(written)
+
+
+def test_changes_too() -> None:
+    network = ip_network("10.0.0.0/8")
+    read = peer_change(
+        public_key=PUBLIC.base64(), endpoint="192.0.2.1:5", allowed_ips=["10.0.0.0/8", network, ("10.0.0.0/8",)[0]]
+    )
+    wanted = (wgpy.AllowedIPChange(network),) * 3
+    assert read == wgpy.PeerChange(public_key=PUBLIC, endpoint=wgpy.Endpoint("192.0.2.1", 5), allowed_ips=wanted)
+    allowed: Any = wgpy.AllowedIPChange
+    assert peer_change(public_key=PUBLIC, allowed_ips=(allowed("10.0.0.0/8"),)).allowed_ips == wanted[:1]
+    assert device_change(private_key=PRIVATE.base64(), peers=[read]).private_key == PRIVATE
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: peer(public_key=PRIVATE), "PeerConfig.public_key: expected a PublicKey or its base64, not a Priv"),
+        (lambda: peer(public_key=None), "PeerConfig.public_key: expected a PublicKey or its base64, not None"),
+        (lambda: peer(public_key=PUBLIC, allowed_ips="10.0.0.0/8"), "allowed_ips: expected a tuple, each of it an"),
+        (lambda: peer(public_key=PUBLIC, allowed_ips=(1,)), "allowed_ips: expected an ipaddress.ip_network or"),
+        (
+            lambda: peer(public_key=PUBLIC, allowed_ips=(ip_interface("10.0.0.1/8"),)),
+            "10.0.0.0/8, not an IPv4Interface",
+        ),
+        (lambda: peer(public_key=PUBLIC, endpoint=("192.0.2.1", 5)), "endpoint: expected an EndpointName or its text"),
+        (lambda: peer(public_key=PUBLIC, persistent_keepalive="25"), "keepalive: expected a whole number, not a str"),
+        (lambda: wgpy.EndpointName(host="a", port="51820"), "EndpointName.port: expected a whole number"),  # type: ignore[arg-type]
+        (lambda: interface(listen_port="51820"), "InterfaceConfig.listen_port: expected a whole number, not a str"),
+        (lambda: interface(dns="1.1.1.1"), "dns: expected a tuple, each of it a server's address, not a str by itself"),
+        (lambda: interface(post_up="echo"), "post_up: expected a tuple"),
+        (lambda: interface(peers=peer(public_key=PUBLIC)), "peers: expected a tuple, each of it a PeerConfig"),
+        (lambda: interface(peers=({},)), "peers: expected a PeerConfig, not a dict"),
+        (lambda: interface(mtu="1420"), "mtu: expected a number of bytes or None"),
+        (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.EndpointName(host="a", port=1)), "not an EndpointName"),
+        (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.Endpoint("1.2.3.4", "5")), "port: expected an int"),  # type: ignore[arg-type]
+        (lambda: device_change(peers=[peer(public_key=PUBLIC)]), "peers: expected a PeerChange, not a PeerConfig"),
+        (lambda: device_change(listen_port="1"), "listen_port: expected a whole number or None"),
+        (lambda: wgpy.PrivateKey(SECRET), "PrivateKey takes 32 bytes; PrivateKey.from_base64 reads text"),  # type: ignore[arg-type]
+        (lambda: wgpy.Tunnel("wg0.conf", tun=wgpy.MemoryTun()), "config: expected an InterfaceConfig, as wgpy.parse_c"),  # type: ignore[arg-type]
+        (lambda: wgpy.Tunnel(wgquick.parse(""), tun=wgpy.MemoryTun()), "not a WgQuickFile"),  # type: ignore[arg-type]
+        (lambda: wgpy.Tunnel(interface(), tun=wgpy.MemoryTun()).configure(interface()), "expected a DeviceChange"),  # type: ignore[arg-type]
+        (lambda: connected(wgquick.parse(f"[Interface]\nPrivateKey = {SECRET}")), "not a WgQuickFile"),
+        (lambda: connected(None), "config: expected an InterfaceConfig"),
+    ],
+)  # fmt: skip
+def test_what_is_something_else_is_a_type_error_that_says_what_is_wanted(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        make()
+    assert said in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: peer(public_key=PUBLIC, allowed_ips=("10.0.0.1/8",)), "PeerConfig.allowed_ips: 10.0.0.1/8 has host"),
+        (lambda: peer(public_key=PUBLIC, endpoint="vpn"), "PeerConfig.endpoint: expected vpn.example.org:51820"),
+        (lambda: peer(public_key=PUBLIC, endpoint="a b:1"), "is not a host's name"),
+        (lambda: peer_change(public_key=PUBLIC, endpoint="vpn.example.org:5"), "PeerChange.endpoint: not an endpoint"),
+        (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.Endpoint("a.b", 5)), "'a.b' is not a numeric address"),
+        (lambda: interface(private_key=SECRET[:-2]), "InterfaceConfig.private_key: a key is 44 base64 characters"),
+        (lambda: connected(f"[Interface]\nPrivateKey = {SECRET}\n"), "expected a file's path; of a text, wgpy.parse"),
+    ],
+)  # fmt: skip
+def test_a_wrong_text_is_a_value_error_that_names_the_field(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
+        make()
+    assert SECRET[:40] not in str(raised.value)
+
+
+def connected(config: Any) -> None:
+    async def main() -> None:
+        async with wgpy.connect(config):
+            pass
+
+    asyncio.run(main())
+
+
+def test_a_path_may_be_of_any_kind(tmp_path: os.PathLike[str]) -> None:
+    for path in (os.fspath(tmp_path), tmp_path):
+        with pytest.raises(wgpy.ConfigError, match="directory"):
+            connected(path)
