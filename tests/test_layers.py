@@ -27,6 +27,7 @@ LAYERS = [
     ["wgpy.tun.merging"],
     ["wgpy.device"],
     [
+        "wgpy.config.redact",
         "wgpy.config.values",
         "wgpy.config.wgquick",
         "wgpy.config.edit",

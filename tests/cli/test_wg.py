@@ -297,7 +297,7 @@ def test_allowed_ips_are_added_and_taken_away(served: Served) -> None:
 def test_set_refuses_in_one_line_and_changes_nothing(served: Served) -> None:
     refusals: list[tuple[list[str], str]] = [
         ([], "nothing to set"),
-        (["bogus"], "Invalid argument: bogus"),
+        (["bogus"], "Invalid argument: 'bogus'"),
         (["listen-port"], "listen-port: expected a value"),
         (["listen-port", "65536"], "ListenPort: expected"),
         (["fwmark", "-1"], "FwMark: expected"),

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         status: int = arguments.call(arguments)
         sys.stdout.flush()
     except WgpyError as error:
-        print(*(f"wgpy: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        print(*(f"wgpy: {line}" for line in _redacted(str(error)).splitlines()), sep="\n", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `wgpy show | head`: whoever read has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -29,11 +29,17 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f"{error.filename}: " if error.filename else ""
-        print(f"wgpy: {where}{error.strerror or error}", file=sys.stderr)
+        print(_redacted(f"wgpy: {where}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _redacted(text: str) -> str:
+    from wgpy.config.redact import redacted  # who makes no mistake need not wait for it
+
+    return redacted(text)
 
 
 def _open_closed_streams() -> None:

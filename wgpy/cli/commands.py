@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from wgpy import __version__
 
@@ -25,6 +25,14 @@ MODULES: Final = {
 _ALONE: Final = ("show", "doctor", "genkey", "genpsk", "pubkey")  # what means something without another word
 _SPARSE: Final = ("client", "stdio")  # what may leave out a word, which Python 3.11 then does not find after an option
 _FOREGROUND: Final = ("-f", "--foreground")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, without a key that stands among the arguments."""
+        from wgpy.config.redact import redacted
+
+        super().error(redacted(message))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +73,7 @@ def _is_interface(argv: list[str]) -> bool:
 
 
 def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="wgpy",
         description="WireGuard in pure Python: bring up an interface from a wg-quick file, look at it, take it down.",
         epilog="Each command has its own help: wgpy up -h. As wireguard-go: wgpy [-f] INTERFACE is wgpy serve.",

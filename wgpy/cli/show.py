@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TextIO
 
 from wgpy import control
+from wgpy.config.redact import redacted
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ControlError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -90,7 +91,7 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
         try:
             statuses[name] = control.status(name)
         except ControlError as error:
-            print(f"Unable to access interface {name}: {error}", file=sys.stderr)
+            print(redacted(f"Unable to access interface {name}: {error}"), file=sys.stderr)
     if names and not statuses:
         return 1
     if arguments.json:
@@ -100,7 +101,8 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
     elif arguments.parameter:
         for name, status in statuses.items():
             if (script := _SCRIPTS.get(arguments.parameter)) is None:
-                print(f"Invalid parameter: `{arguments.parameter}'\n{arguments.usage}", end="", file=sys.stderr)
+                shown = redacted(arguments.parameter)
+                print(f"Invalid parameter: `{shown}'\n{arguments.usage}", end="", file=sys.stderr)
                 return 1
             for line in script(status):
                 print(*([name] if every else []), *line, sep="\t", file=out)

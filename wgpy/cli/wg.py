@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from wgpy import control
 from wgpy.cli.show import allowed_ips, endpoint
 from wgpy.config import wg
+from wgpy.config.redact import shown
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import read_value
 from wgpy.daemon.files import read_text
@@ -172,7 +173,7 @@ def _shown(word: str, after_peer: bool) -> str:
     if word in other:
         return f"{word} goes {place} peer"
     expected = ", ".join(sorted(_OF_PEER if after_peer else _OF_DEVICE))
-    return f"{word if len(word) < 32 else '(not shown)'}; expected one of {expected}"
+    return f"{shown(word)}; expected one of {expected}"
 
 
 def _with_allowed_ips(peer: PeerChange, text: str) -> PeerChange:

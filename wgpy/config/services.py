@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final, Literal, NamedTuple
 
+from wgpy.config.redact import shown
 from wgpy.config.wgquick import ConfigFileError, Problem
 from wgpy.errors import ConfigError
 
@@ -66,12 +67,12 @@ def parse_place(text: str, *, host: str = "") -> Place:
     """HOST:PORT, [IPV6]:PORT, or PORT alone for `host`. Raises ConfigError."""
     match = _PLACE.fullmatch(text.strip())
     if match is None or int(match[3]) > 0xFFFF:
-        raise ConfigError(f"expected HOST:PORT or [IPV6]:PORT, not {text!a}")
+        raise ConfigError(f"expected HOST:PORT or [IPV6]:PORT, not {shown(text)}")
     if match[1]:
         try:
             ip_address(match[1])
         except ValueError:
-            raise ConfigError(f"{match[1]!a} is not an IPv6 address") from None
+            raise ConfigError(f"{shown(match[1])} is not an IPv6 address") from None
     return Place(match[1] or match[2] or ("" if ":" in text else host), int(match[3]))
 
 
@@ -83,15 +84,15 @@ def parse_forward(text: str, *, reverse: bool = False) -> Forward:
     words, slash, protocol = text.partition("/")
     parts = re.findall(r"\[[^\]]*\]|[^:]+|(?<=:)(?=:)|^(?=:)", words)
     if (slash and protocol not in ("tcp", "udp")) or len(parts) not in (3, 4):
-        raise ConfigError(f"expected [HOST:]PORT:HOST:PORT or the same with /udp, not {text!a}")
+        raise ConfigError(f"expected [HOST:]PORT:HOST:PORT or the same with /udp, not {shown(text)}")
     *listen, host, port = parts
     try:
         at = parse_place(":".join(listen), host="" if reverse else "127.0.0.1")
         to = parse_place(f"{host}:{port}")
     except ConfigError as error:
-        raise ConfigError(f"{text}: {error}") from None
+        raise ConfigError(f"{shown(text)}: {error}") from None
     if not to.host or not to.port:
-        raise ConfigError(f"{text}: expected a host and a port to lead to")
+        raise ConfigError(f"{shown(text)}: expected a host and a port to lead to")
     return Forward(at, to, reverse, "udp" if protocol == "udp" else "tcp")
 
 
@@ -134,7 +135,8 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
             key, equals, value = (part.strip() for part in words.partition("="))
             if not equals or key.lower() not in _KEYS[section.lower()]:
                 expected = ", ".join(sorted(_KEYS[section.lower()]))
-                problems.append(Problem(filename, number, key if equals else "", f"[{section}] knows {expected}"))
+                written = key if equals and key.isascii() and key.isalpha() and len(key) < 20 else ""
+                problems.append(Problem(filename, number, written, f"[{section}] knows {expected}"))
             values[key.lower()] = value
         elif not seen_any and words.lower().partition("=")[0].strip() == "wgconfig":
             services = replace(services, config=words.partition("=")[2].strip().strip('"'))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Literal
 
+from wgpy.config.redact import shown
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -198,9 +199,9 @@ class Key:
             return [value] if value else []
         return [_squeeze(value)] if self.form == "one" else _squeeze(value).split(",") if value else []
 
-    def not_this(self, item: str) -> str:
-        """The end of a message about a wrong item."""
-        return "" if self.hidden else f", not {item!a}" if item else ", not nothing"
+    def not_this(self, item: str, value: str = "") -> str:
+        """The end of a message about a wrong item of a value."""
+        return "" if self.hidden else f", not {shown(item, value)}" if item else ", not nothing"
 
 
 def _squeeze(text: str) -> str:
@@ -387,8 +388,8 @@ class _Reader:
     def _unknown_key(self, number: int, written: str) -> None:
         """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
         if near := _nearest(_squeeze(written).lower(), KEYS):
-            shown = written if written.isascii() and written.isalpha() else ""
-            self._error(number, shown, f"unknown key; did you mean {KEYS[near].name}?")
+            key = written if written.isascii() and written.isalpha() else ""
+            self._error(number, key, f"unknown key; did you mean {KEYS[near].name}?")
         else:
             names = ", ".join(key.name for key in ROWS if self._block is None or key.section == self._block.section)
             self._error(number, "", f"unknown key; expected one of {names}")
@@ -402,7 +403,7 @@ class _Reader:
             try:
                 values.append(key.parse(item))
             except ValueError:
-                self._error(number, key.name, f"expected {key.expected}{key.not_this(item)}")
+                self._error(number, key.name, f"expected {key.expected}{key.not_this(item, value)}")
             else:
                 if doubt := key.doubt(values[-1]):
                     self._warn(number, key.name, f"{item} {doubt}")

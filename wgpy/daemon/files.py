@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -142,7 +141,7 @@ class HeldFile:
             raise ConfigError(f"{self._path}: not written, it is as it was: {error.strerror}") from error
 
     def _exchange(self, content: bytes) -> None:
-        fresh = f".{self._name}.{secrets.token_hex(4)}"
+        fresh = f".{self._name}.{os.urandom(4).hex()}"
         with _created(fresh, self._directory, content) as file:
             os.fsync(file)
             try:
@@ -207,7 +206,7 @@ def own_directory(path: Path) -> Iterator[int]:
 
 def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Put a whole file into a directory of our own, in the place of what was there. Raises OSError."""
-    fresh = f".{path.name}.{secrets.token_hex(4)}"
+    fresh = f".{path.name}.{os.urandom(4).hex()}"
     with own_directory(path.parent) as directory, _created(fresh, directory, content, mode):
         os.replace(fresh, path.name, src_dir_fd=directory, dst_dir_fd=directory)
 

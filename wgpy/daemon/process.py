@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
+from wgpy.config.redact import redacted
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
@@ -74,7 +75,7 @@ def run(job: Job, *, ready: Callable[[str], None] = lambda _: None) -> int:
     try:
         return run_loop(partial(_serve, job, ready))
     except (WgpyError, OSError) as error:
-        print(f"wgpy: {job.name}: {error}", file=sys.stderr)
+        print(redacted(f"wgpy: {job.name}: {error}"), file=sys.stderr)
         return 1
 
 

@@ -17,6 +17,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
+from wgpy.config.redact import redacted
 from wgpy.config.values import InterfaceConfig
 from wgpy.constants import OUTER_OVERHEAD
 from wgpy.daemon.leftovers import Leftovers
@@ -124,11 +125,12 @@ class Quick:
     def _run_hooks(self, key: str, commands: Iterable[str], *, forgiving: bool = False) -> None:
         for command in commands:
             command = command.replace("%i", self.name)
-            self._say(command)
+            shown = redacted(command)  # what is said ends up in a log
+            self._say(shown)
             status = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, check=False).returncode
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             if status and not forgiving:
-                raise NetworkError(f"{key} {how}: {command}")
+                raise NetworkError(f"{key} {how}: {shown}")
             if status:
                 self._say(f"{key} {how}; going on")
 

@@ -5,7 +5,7 @@ Unlike wg-quick's, the file keeps its comments, the peers' names, the host names
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
         save(name, path)
     except WgpyError as error:
         content = str(rewritten(wgquick.parse(""), _now(name, config))).encode("utf-8", errors="surrogateescape")
-        unsaved = f"{path.name}.unsaved-{secrets.token_hex(4)}"
+        unsaved = f"{path.name}.unsaved-{os.urandom(4).hex()}"
         for kept in (path.resolve().with_name(unsaved), RUN_DIRECTORY / unsaved):
             try:
                 with new_file(kept, content):
