@@ -10,6 +10,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.support.packets import ipv4_packet
+from wgpy import virtual
 from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
 from wgpy.device.changes import DeviceChange, PeerChange
@@ -17,6 +18,8 @@ from wgpy.device.effects import Event, EventKind, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
 from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.net import names, resolve
+from wgpy.net.memory import MemoryNetwork
 from wgpy.net.udp import SendResult, UdpSockets
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import MAX_WAITING, Tunnel, machine_clock
@@ -266,3 +269,40 @@ def test_deadlines_are_kept_after_the_machine_slept() -> None:
         return tunnel._timer.when() - asyncio.get_running_loop().time()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("keepalive", [0, 5, 25])
+def test_a_name_is_looked_up_again_for_as_long_as_its_peer_does_not_answer(
+    keepalive: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which events do not tell of again and again; an hour in virtual time."""
+    lookups = 0
+
+    async def look_up(name: EndpointName) -> list[Endpoint]:
+        nonlocal lookups
+        lookups += 1
+        return [Endpoint("192.0.2.2", 51820)]
+
+    monkeypatch.setattr(resolve, "look_up", look_up)
+    monkeypatch.setattr(names, "look_up", look_up)
+    monkeypatch.setattr(names, "INTERVAL", 1e9)
+
+    async def main() -> list[EventKind]:
+        peer = PeerConfig(
+            public_key=RIGHT.public_key,
+            endpoint=EndpointName(host="peer.example", port=51820),
+            allowed_ips=(ip_network("10.0.0.2/32"),),
+            persistent_keepalive=keepalive,
+        )
+        tun, events = MemoryTun(), list[Event]()
+        host = MemoryNetwork().host("192.0.2.1")
+        clock = asyncio.get_running_loop().time
+        config = InterfaceConfig(private_key=LEFT, peers=(peer,))
+        async with Tunnel(config, tun=tun, udp=host, clock=clock, on_event=events.append):
+            for _ in range(60):
+                tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2"))
+                await asyncio.sleep(60)
+        return [event.kind for event in events]
+
+    assert virtual.run(main()) == [EventKind.HANDSHAKE_UNANSWERED, EventKind.HANDSHAKE_ABANDONED]
+    assert lookups > 3600 / names.PATIENCE / 2

@@ -22,7 +22,7 @@ from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
-from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
+from wgpy.device.effects import DropReason, Effects, Event, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
@@ -41,6 +41,12 @@ log = logging.getLogger("wgpy")
 READS_PER_WAKEUP: Final = 2
 # Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
 MAX_WAITING: Final = 256
+
+# What a refusal is likely to mean.
+_REFUSED: Final = {
+    DropReason.REPLAYED_INITIATION: "stamped earlier than the last one, as if its clock had been set back, or replayed",
+    DropReason.INITIATION_FLOOD: "more than 20 a second, as if several machines had its private key",
+}
 
 # Seconds by which the machine must have slept for the sessions to be forgotten, as the kernel forgets them.
 SUSPENDED_FROM: Final = 1.0
@@ -127,6 +133,7 @@ class Tunnel:
         self._tun = tun
         self._udp_host = udp
         self._on_event = on_event
+        self.on_unanswered: Callable[[], None] | None = None  # after each initiation without an answer, news or not
         self._offloads = offloads & config.offloads
         self._udp: Udp | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -343,10 +350,13 @@ class Tunnel:
             self._transmit(transmit)
         for burst in effects.deliveries:
             self._tun.write(burst)
+        for public_key, endpoint in effects.unanswered:
+            self._names.unanswered(public_key, endpoint)
+            if self.on_unanswered is not None:
+                self.on_unanswered()
         for event in effects.events:
-            log.debug("(%s) %s: %s %s", self.name, event.public_key.short(), event.kind, event.endpoint)
-            if event.kind is EventKind.HANDSHAKE_UNANSWERED:
-                self._names.unanswered(event.public_key, event.endpoint)
+            level, why = (logging.WARNING, f": {_REFUSED[event.reason]}") if event.reason else (logging.DEBUG, "")
+            log.log(level, "(%s) %s: %s %s%s", self.name, event.public_key.short(), event.kind, event.endpoint, why)
             if self._on_event is not None:
                 try:
                     self._on_event(event)

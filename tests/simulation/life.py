@@ -78,7 +78,7 @@ class Witness:
         """Every key is gone at its own time, and no table grows."""
         sessions = 0
         for peer in host.device._peers.values():
-            keypairs = list(filter(None, (peer.previous, peer.current, peer.next)))
+            keypairs = peer.keypairs()
             age = self.world.now - min((keypair.created_at for keypair in keypairs), default=self.world.now)
             demand(age <= ZERO_KEY_MATERIAL_AFTER + SLACK, f"{host.name} has keys of {age:.1f} s")
             sessions += len(keypairs) + (peer.handshake is not None)

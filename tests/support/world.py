@@ -63,6 +63,7 @@ class Host:
     inner: str  # its address inside the tunnel
     received: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    unanswered: int = 0  # initiations
     wall_offset_ns: int = 0
     asleep: bool = False  # suspended: it neither hears nor notices that time passes
 
@@ -199,6 +200,7 @@ class World:
         for burst in effects.deliveries:
             host.received += [bytes(packet) for packet in burst.packets()]
         host.events += effects.events
+        host.unanswered += len(effects.unanswered)
 
     def _put_on_wire(self, host: Host, seen: Seen) -> None:
         target = next((h for h in self.hosts.values() if h.endpoint.same_remote(seen.destination)), None)

@@ -193,6 +193,7 @@ class EventLog:
                 public_key=event.public_key.base64(),
                 name=name,
                 endpoint=str(event.endpoint) if event.endpoint else None,
+                **({"reason": event.reason.value} if event.reason else {}),
             )
         )
 

@@ -117,6 +117,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     )
     floor = TimestampFloor(tunnel.device)
     floor.restore()
+    tunnel.on_unanswered = floor.handshake
     living = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved

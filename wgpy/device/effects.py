@@ -25,8 +25,8 @@ class DropReason(StrEnum):
     INVALID_HANDSHAKE = "invalid_handshake"
     INVALID_COOKIE = "invalid_cookie"
     # Handshakes of a known peer.
-    REPLAYED_INITIATION = "replayed_initiation"
-    INITIATION_FLOOD = "initiation_flood"
+    REPLAYED_INITIATION = "replayed_initiation"  # not newer than the last; or the peer's clock was set back
+    INITIATION_FLOOD = "initiation_flood"  # more than 20 a second
     # Transport data.
     EXPIRED_KEY = "expired_key"
     INVALID_TAG = "invalid_tag"
@@ -62,18 +62,20 @@ class EventKind(StrEnum):
     """What an Event tells."""
 
     HANDSHAKE_COMPLETED = "handshake_completed"
-    HANDSHAKE_UNANSWERED = "handshake_unanswered"  # for five seconds; another initiation follows
-    HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations
+    HANDSHAKE_UNANSWERED = "handshake_unanswered"  # the first initiation in a row, for five seconds; others follow
+    HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations in a row
+    HANDSHAKE_REFUSED = "handshake_refused"  # authentic initiations of the peer: the event says why and from where
     ENDPOINT_MOVED = "endpoint_moved"
     KEYS_ERASED = "keys_erased"
 
 
 class Event(NamedTuple):
-    """A rare thing that happened to a peer."""
+    """A change of a peer's state. What goes on as before is not told again."""
 
     kind: EventKind
     public_key: PublicKey
     endpoint: Endpoint | None
+    reason: DropReason | None = None  # of a refusal
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class Effects:
     transmits: list[Transmit] = field(default_factory=list)
     deliveries: list[Burst] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)  # initiations, each time
 
     @property
     def concern_peers(self) -> bool:

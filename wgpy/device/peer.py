@@ -52,6 +52,13 @@ from wgpy.noise.tai64n import TIMESTAMP_STEP, tai64n
 
 # An initiator with a key this old, still receiving, renews it once before it expires (kernel receive.c).
 REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
+# Sessions kept for what the peer still sends under them. When both ends begin at once there are two new ones, and the
+# peer may have been using either of the two before.
+MAX_OLDER = 3
+# Initiations in a row without an answer after which the peer counts as lost.
+LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2
+# Seconds between two events of refused initiations of one peer.
+REFUSAL_INTERVAL = REJECT_AFTER_TIME
 
 
 @dataclass(slots=True)
@@ -79,12 +86,15 @@ class Peer:
         self.cookie_stamp = CookieStamp(public_key)
         self.timers = Timers(interface.random)
         self.handshake: InitiationSent | None = None
-        self.previous: Keypair | None = None
-        self.current: Keypair | None = None
-        self.next: Keypair | None = None
+        self.current: Keypair | None = None  # what we send under
+        self.next: Keypair | None = None  # a responder's, until the initiator's first packet confirms it
+        self.older: list[Keypair] = []  # what the peer may still send under, the newest first
         self.stamped_ns = interface.timestamp_floor  # who had this key before us may have stamped that
         self.latest_timestamp = bytes(12)
         self.initiation_consumed_at = -inf
+        self.unanswered = 0  # initiations in a row
+        self.is_refused = False  # told, and no handshake has completed since
+        self.refusal_told_at = -inf
         self.handshake_sent_at = -inf
         self.staged: deque[Burst] = deque()
         self.last_handshake_ns = 0
@@ -193,6 +203,8 @@ class Peer:
         local = self.interface.local
         if local is None or self.remote.ss is None:  # no identity, or a key with which no secret can be agreed
             return
+        if self.handshake is not None:
+            self._not_answered(effects)
         self.handshake_sent_at = now
         ephemeral = self._ephemeral(local)
         timestamp = self._timestamp()
@@ -201,6 +213,15 @@ class Peer:
         message, self.handshake = create_initiation(local, self.remote, ephemeral, index, timestamp)
         self._send_handshake(message, now, effects)
         self.timers.handshake_initiated(now)
+
+    def _not_answered(self, effects: Effects) -> None:
+        """The last initiation got no answer, whatever asks for the next one. Only the first and the last are news."""
+        self.unanswered += 1
+        effects.unanswered.append((self.public_key, self.endpoint))
+        if self.unanswered == LOST_AFTER:
+            effects.events.append(Event(EventKind.HANDSHAKE_ABANDONED, self.public_key, self.endpoint))
+        elif self.unanswered == 1:
+            effects.events.append(Event(EventKind.HANDSHAKE_UNANSWERED, self.public_key, self.endpoint))
 
     def _ephemeral(self, local: LocalStatic | None) -> PrivateKey:
         ephemeral = PrivateKey(self.interface.random(32))
@@ -244,10 +265,17 @@ class Peer:
     def answer_initiation(
         self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
     ) -> DropReason | None:
-        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready."""
+        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready.
+
+        An initiation of ours stays pending: either handshake may be the one that completes. The kernel forgets its own,
+        and when both ends begin at once each has then forgotten what the other answers.
+        """
         if initiation.timestamp <= self.latest_timestamp:
+            if initiation.timestamp < self.latest_timestamp:  # the network may deliver the last one twice
+                self._tell_refusal(DropReason.REPLAYED_INITIATION, source, now, effects)
             return DropReason.REPLAYED_INITIATION
         if now - self.initiation_consumed_at < INITIATION_INTERVAL:
+            self._tell_refusal(DropReason.INITIATION_FLOOD, source, now, effects)
             return DropReason.INITIATION_FLOOD
         ephemeral = self._ephemeral(self.interface.local)
         index = self.interface.indices.insert(self, self.interface.random)
@@ -258,7 +286,6 @@ class Peer:
             return DropReason.INVALID_HANDSHAKE
         self.latest_timestamp = initiation.timestamp
         self.initiation_consumed_at = now
-        self._forget_handshake()  # a pending initiation of ours loses to one that arrived: the last writer wins
         self.move_endpoint(source, effects)
         self.rx_bytes += INITIATION_SIZE
         self.handshake_sent_at = now
@@ -268,32 +295,46 @@ class Peer:
         self.timers.any_authenticated_packet_traversal(now)
         return None
 
+    def _tell_refusal(self, reason: DropReason, source: Endpoint, now: float, effects: Effects) -> None:
+        """Once until a handshake completes, and not often: whoever has recorded an initiation can replay it."""
+        if not self.is_refused and now - self.refusal_told_at >= REFUSAL_INTERVAL:
+            self.is_refused, self.refusal_told_at = True, now
+            effects.events.append(Event(EventKind.HANDSHAKE_REFUSED, self.public_key, source, reason))
+
     def _begin_session(self, keys: SessionKeys, now: float) -> None:
-        self.handshake = None  # and with it the ephemeral key, the chaining key and the hash
         keypair = Keypair(keys, self, now)
         self.interface.indices.replace(keypair.local_index, keypair)
-        if not keypair.is_initiator:
-            self._forget_keypairs(self.next, self.previous)
-            self.next, self.previous = keypair, None
-        elif self.next is not None:
-            self._forget_keypairs(self.previous, self.current)
-            self.previous, self.current, self.next = self.next, keypair, None
+        if keypair.is_initiator:
+            self.handshake = None  # and with it the ephemeral key, the chaining key and the hash
+            self._use(keypair, now)
         else:
-            self._forget_keypairs(self.previous)
-            self.previous, self.current = self.current, keypair
+            self._forget_keypairs(self.next)
+            self.next = keypair
         self._arm_erasure()
+
+    def _use(self, keypair: Keypair, now: float) -> None:
+        """Send under `keypair` from now on, and keep those before it that the peer may still send under.
+
+        The kernel keeps one. After handshakes that crossed, each end sends under its own, so more are needed.
+        """
+        before = [key for key in (self.next, self.current, *self.older) if key and key is not keypair]
+        self.older = [key for key in before[:MAX_OLDER] if now - key.created_at < REJECT_AFTER_TIME]
+        self._forget_keypairs(*(key for key in before if key not in self.older))
+        self.current, self.next = keypair, None
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
         """After authenticated data came under `keypair`: if it is the next one, the initiator has it, so we use it."""
         if keypair is not self.next:
             return
-        self._forget_keypairs(self.previous)
-        self.previous, self.current, self.next = self.current, keypair, None
+        self._forget_handshake()  # no answer to it is needed now, and one that comes late would change sessions again
+        self._use(keypair, now)
         self.handshake_complete(effects)
         self.send_staged(now, effects)
 
     def handshake_complete(self, effects: Effects) -> None:
         self.timers.handshake_complete()
+        self.unanswered = 0
+        self.is_refused = False
         self.last_handshake_ns = self.interface.wall_clock()
         effects.events.append(Event(EventKind.HANDSHAKE_COMPLETED, self.public_key, self.endpoint))
 
@@ -332,14 +373,17 @@ class Peer:
                         self.send_keepalive(now, effects)
 
     def _retransmit_handshake(self, now: float, effects: Effects) -> None:
+        if now - self.handshake_sent_at < REKEY_TIMEOUT:  # a response went out meanwhile: its time comes first
+            self.timers.handshake_initiated(self.handshake_sent_at)
+            return
         if self.timers.handshake_attempts > MAX_HANDSHAKE_RETRIES:
+            self._forget_handshake()
             self._drop_staged(DropReason.HANDSHAKE_ABANDONED)
             self.timers.handshake_abandoned(now)
-            effects.events.append(Event(EventKind.HANDSHAKE_ABANDONED, self.public_key, self.endpoint))
+            self._not_answered(effects)
             return
         self.timers.handshake_attempts += 1
         self.forget_source()
-        effects.events.append(Event(EventKind.HANDSHAKE_UNANSWERED, self.public_key, self.endpoint))
         self.initiate(now, effects, is_retry=True)
 
     # Life.
@@ -378,6 +422,7 @@ class Peer:
             return
         attempts = self.timers.handshake_attempts if self.timers.retransmit_handshake_at < inf else 0
         if moved:
+            self._forget_handshake()  # it has not been unanswered there
             self.handshake_sent_at = -inf
             self.initiate(now, effects)
         if turned_on:
@@ -398,24 +443,30 @@ class Peer:
     def erase_keys(self) -> None:
         """Forget the pending handshake and every session (paper, 6.3). Python frees the bytes; it cannot wipe them."""
         self._forget_handshake()
-        self._forget_keypairs(self.previous, self.current, self.next)
-        self.previous = self.current = self.next = None
+        self._forget_keypairs(self.current, self.next, *self.older)
+        self.current = self.next = None
+        self.older = []
 
     def _erase_old_keys(self, now: float, effects: Effects) -> None:
         """Each session goes at its own age, where the kernel waits for the newest; with the last, what is pending."""
-        keypairs = self.previous, self.current, self.next
-        kept = [key if key and key.created_at + ZERO_KEY_MATERIAL_AFTER > now else None for key in keypairs]
-        if any(kept):
-            self._forget_keypairs(*(key for key in keypairs if key not in kept))
-            self.previous, self.current, self.next = kept
+        expired = [key for key in self.keypairs() if key.created_at + ZERO_KEY_MATERIAL_AFTER <= now]
+        if len(expired) < len(self.keypairs()):
+            self._forget_keypairs(*expired)
+            self.current = None if self.current in expired else self.current
+            self.next = None if self.next in expired else self.next
+            self.older = [key for key in self.older if key not in expired]
             self._arm_erasure()
         else:
             self.erase_keys()
-            effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
+            if expired:
+                effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
+
+    def keypairs(self) -> list[Keypair]:
+        """Every session there is, the one we send under first if there is one."""
+        return [key for key in (self.current, self.next, *self.older) if key]
 
     def _arm_erasure(self) -> None:
-        keypairs = filter(None, (self.previous, self.current, self.next))
-        self.timers.session_derived(min(keypair.created_at for keypair in keypairs))
+        self.timers.session_derived(min(keypair.created_at for keypair in self.keypairs()))
 
     def _forget_handshake(self) -> None:
         if self.handshake is not None:
