@@ -1,11 +1,11 @@
-# Each target sets up what it needs: a virtual environment in .venv, and on Debian as root the packages of the tests.
+# Each target sets up what it needs and no more: a virtual environment in .venv, and on Debian as root the packages of
+# the programs it runs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
-# Other interpreters on which the tests that need no root run, when they are there.
-OTHERS := 3.11 3.12 3.13
+# Other interpreters on which the tests that need no root run, when they are there. 3.14t is free-threaded.
+OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
@@ -16,46 +16,47 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
 	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
 
-.PHONY: help test docs demo labs interop soak endurance bench fuzz lint clean packages others install uninstall
+.PHONY: help test docs demo labs interop soak endurance bench fuzz lint clean runtime ready install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-test: $(READY) packages lint others docs  ## lint, types, and every test, on every Python found
-	@echo "==> tests on $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest -q
+test: packages-test lint docs  ## lint, types, and every test, on every Python found
+	@$(BIN)/python -m tests.support.suite $(OTHERS)
 
-demo: $(READY) packages  ## two daemons in two namespaces: handshake, ping, iperf3, status, clean exit
+demo: runtime packages-demo  ## two daemons in two namespaces: handshake, ping, iperf3, status, clean exit
 	@$(BIN)/python examples/demo.py
 
-interop: $(READY) packages  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
+interop: ready packages-test  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
 	@$(BIN)/python -m tests.interop --write
 
-soak: $(READY)  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
+soak: ready  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
 	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
 
-labs: $(READY) packages  ## the VPNs people build, each in namespaces with real traffic, and one table; one: make lab-transit
+labs: runtime packages-labs  ## the VPNs people build, each in namespaces with real traffic, and one table; one: make lab-transit
 	@$(BIN)/python -m wgpy lab all
 
-lab-%: $(READY) packages
+lab-%: runtime packages-labs
 	@$(BIN)/python -m wgpy lab $*
 
-endurance: $(READY) packages  ## TCP through two daemons for MINUTES=15, keys renewed every 2 s: memory and files stay
+endurance: ready packages-demo  ## TCP through two daemons for MINUTES=15, keys renewed every 2 s: memory and files stay
 	@$(BIN)/python -m tests.endurance --minutes $(or $(MINUTES),15)
 
-bench: $(READY) packages  ## measure wgpy beside others, in 20 minutes: docs/performance.md; BENCH="--quick" for 5, "-h" for more
+bench: ready packages-bench  ## measure wgpy beside others, in 20 minutes: docs/performance.md; BENCH="--quick" for 5, "-h" for more
 	@benchmarks/install.sh
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-fuzz: $(READY)  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
+fuzz: ready  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
-docs: .venv-docs/ready  ## the documentation as a site in site/; a broken link is an error
+docs:  ## the documentation as a site in site/; a broken link is an error
+	@tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
+	@echo "==> the documentation, as a site"
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-lint: $(READY)  ## ruff and mypy
+lint: ready  ## ruff and mypy
 	@echo "==> ruff and mypy"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
@@ -84,18 +85,11 @@ clean:  ## remove what the other targets made here
 	rm -rf .venv* site .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz dist build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv-docs/ready: requirements-docs.txt pyproject.toml
-	@echo "==> setting up .venv-docs"
-	@rm -rf .venv-docs && $(PYTHON) -m venv .venv-docs
-	@.venv-docs/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements-docs.txt
-	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -e .
-	@touch $@
+runtime:
+	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt
 
-packages:
-	@tests/support/packages.sh
+ready:
+	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-dev.txt requirements-fuzz.txt
 
-$(READY): requirements-dev.txt
-	@tests/support/venv.sh $(PYTHON) $(VENV)
-
-others: $(READY)
-	@tests/support/others.sh $(BIN)/python $(OTHERS)
+packages-%:
+	@tests/support/packages.sh $*

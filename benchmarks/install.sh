@@ -13,7 +13,3 @@ for program in boringtun-cli:boringtun-cli gotatun:gotatun-cli; do
         cargo install --quiet --root "$HOME/.cargo" "${program#*:}" || echo "==> that failed; going on without it" >&2
     fi
 done
-if ! command -v openvpn >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "==> installing openvpn"
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openvpn openssl >/dev/null
-fi

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,3 +29,29 @@ def test_the_wheel_is_pure_python_with_the_command_and_the_type_marker(tmp_path:
     labs = {f"wgpy/{path.relative_to(ROOT)}" for path in (ROOT / "examples").rglob("*.py")}
     assert package | labs == {name for name in names if name.endswith(".py")}
     assert "wgpy/examples/site_to_site/paris.conf" in names
+
+
+def test_what_wgpy_runs_with_is_pinned_apart_from_what_its_tests_need() -> None:
+    """And within the ranges that users get: so `make demo` installs what they would have, and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {}
+    for requirement in map(Requirement, (ROOT / "requirements.txt").read_text().splitlines()[1:]):
+        if requirement.marker is None or requirement.marker.evaluate():
+            pinned[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    for dependency in map(Requirement, project["dependencies"]):
+        assert dependency.specifier.contains(pinned[canonicalize_name(dependency.name)])
+
+
+@pytest.mark.parametrize("minor", range(11, 16))
+def test_every_python_is_told_of_and_gets_one_version_of_each_package(minor: int) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"Programming Language :: Python :: 3.{minor}" in project["classifiers"]
+    environment = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1", "platform_machine": "x86_64"}
+    names = []
+    for path in ("requirements.txt", "requirements-dev.txt", "requirements-fuzz.txt"):
+        for line in (ROOT / path).read_text().splitlines()[1:]:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                names.append(canonicalize_name(requirement.name))
+    assert len(names) == len(set(names))
+    assert ("atheris" in names) is (minor < 15)  # there is no wheel yet

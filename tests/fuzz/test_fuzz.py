@@ -20,7 +20,8 @@ def test_what_was_found_before_stays_mended(name: str) -> None:
         target(data)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has wheels for x86-64 only")
+@pytest.mark.fuzzer
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python")
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     runs = {
         name: subprocess.Popen(

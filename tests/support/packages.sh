@@ -1,31 +1,23 @@
 #!/bin/sh
-# The programs that the tests and the demo run besides Python: install Debian's packages of those that are missing.
+# Install the Debian packages of the programs that a target runs, those that are missing: packages.sh TARGET
 set -eu
+demo="ip:iproute2 ping:iputils-ping iperf3:iperf3 wg:wireguard-tools"
+bench="$demo wireguard-go:wireguard-go openvpn:openvpn openssl:openssl"
+labs="$bench nft:nftables sysctl:procps tcpdump:tcpdump curl:curl"
+tests="$labs iptables:iptables tshark:tshark groff:groff zbarimg:zbar-tools zsh:zsh fish:fish pg_ctlcluster:postgresql
+    qemu-system-x86_64:qemu-system-x86 busybox:busybox-static
+    systemd-analyze:systemd systemd-nspawn:systemd-container debootstrap:debootstrap"
+case $1 in
+demo) programs=$demo ;;
+bench) programs=$bench ;;
+labs) programs=$labs ;;
+*) programs=$tests ;;
+esac
+
 missing=
-need() { # PROGRAM PACKAGE
-    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing="$missing $2"
-}
-need ip iproute2
-need ping iputils-ping
-need iperf3 iperf3
-need wg wireguard-tools
-need wireguard-go wireguard-go
-need nft nftables
-need iptables iptables
-need qemu-system-x86_64 qemu-system-x86
-need busybox busybox-static
-need openvpn openvpn
-need openssl openssl
-need sysctl procps
-need tcpdump tcpdump
-need curl curl
-need tshark tshark
-need systemd-analyze systemd
-need groff groff
-need zbarimg zbar-tools
-need zsh zsh
-need fish fish
-need pg_ctlcluster postgresql
+for program in $programs; do # PROGRAM:PACKAGE
+    PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null || missing="$missing ${program#*:}"
+done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"

@@ -1,18 +1,30 @@
 #!/bin/sh
-# Make a virtual environment with the pinned packages and wgpy itself: venv.sh PYTHON DIRECTORY
+# Make a virtual environment in which the checkout runs, or add what it lacks: venv.sh PYTHON DIRECTORY REQUIREMENTS...
+# It keeps a copy of each file of requirements that is installed, and is made anew when one of them has changed.
 set -eu
 python=$1
 directory=$2
+shift 2
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "wgpy needs Python 3.11 or later; '$python' is $("$python" --version 2>&1). Try: make PYTHON=python3.12 test" >&2
     exit 1
 fi
-echo "==> setting up $directory with $("$python" --version)"
-if ! "$python" -m venv --clear "$directory"; then
-    echo "'$python' cannot make virtual environments: on Debian, apt-get install python3-venv" >&2
-    exit 1
+for file in "$directory"/requirements*.txt; do
+    cmp -s "$file" "${file##*/}" || rm -f "$directory/ready"
+done
+if [ ! -e "$directory/ready" ]; then
+    echo "==> making $directory with $("$python" --version)"
+    if ! "$python" -m venv --clear "$directory"; then
+        echo "'$python' cannot make virtual environments: on Debian, apt-get install python3-venv" >&2
+        exit 1
+    fi
+    # The checkout itself, in place.
+    pwd >"$("$directory/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wgpy.pth"
+    touch "$directory/ready"
 fi
-"$directory/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements-dev.txt
-# The checkout itself, in place.
-pwd >"$("$directory/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wgpy.pth"
-touch "$directory/ready"
+for file; do
+    [ ! -e "$directory/$file" ] || continue
+    echo "==> installing $file in $directory"
+    "$directory/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$file"
+    cp "$file" "$directory/"
+done
