@@ -9,13 +9,6 @@ OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
-LIBRARY = $(DESTDIR)$(PREFIX)/lib/wgpy
-PROGRAM = $(DESTDIR)$(PREFIX)/bin/wgpy
-UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
-SHARE = $(DESTDIR)$(PREFIX)/share
-DOCUMENTS = man:man/man8/wgpy.8 conf:man/man5/wgpy.conf.5 bash:bash-completion/completions/wgpy \
-	zsh:zsh/site-functions/_wgpy fish:fish/vendor_completions.d/wgpy.fish
-
 .PHONY: help test docs demo labs interop soak endurance bench fuzz lint clean runtime ready install uninstall
 .DEFAULT_GOAL := help
 
@@ -62,24 +55,11 @@ lint: ready  ## ruff and mypy
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-install: uninstall  ## wgpy for the system, with units, manuals and completion: PREFIX=/usr/local, DESTDIR
-	@umask 022 && $(PYTHON) -m venv $(LIBRARY)
-	@umask 022 && $(LIBRARY)/bin/pip install --quiet --disable-pip-version-check '.[metrics,qr]'
-	@umask 022 && mkdir -p $(dir $(PROGRAM)) $(UNITS)
-	@printf '%s\n' '#!/bin/sh' \
-		'exec "$$(dirname "$$(readlink -f "$$0")")/../lib/wgpy/bin/python" -I -m wgpy "$$@"' >$(PROGRAM)
-	@chmod 755 $(PROGRAM)
-	@for unit in systemd/*.service; do \
-		sed 's,/usr/local/,$(PREFIX)/,' $$unit >$(UNITS)/$${unit#*/} && chmod 644 $(UNITS)/$${unit#*/} || exit; done
-	@for document in $(DOCUMENTS); do \
-		file=$(SHARE)/$${document#*:}; umask 022; mkdir -p $${file%/*}; \
-		$(LIBRARY)/bin/python -I -m wgpy.cli.documents $${document%%:*} >$$file && chmod 644 $$file || exit; done
-	@echo "installed $$($(PROGRAM) --version) as $(PREFIX)/bin/wgpy; what works here: sudo wgpy doctor"
+install:  ## wgpy for the system, with units, manuals and completion, or its new version: PREFIX=/usr/local, DESTDIR
+	@packaging/install.sh install $(DESTDIR)$(PREFIX) $(PREFIX) $(PYTHON)
 
 uninstall:  ## remove what install installed, and nothing else
-	@rm -rf $(LIBRARY)
-	@rm -f $(PROGRAM) $(patsubst systemd/%,$(UNITS)/%,$(wildcard systemd/*.service))
-	@rm -f $(foreach document,$(DOCUMENTS),$(SHARE)/$(lastword $(subst :, ,$(document))))
+	@packaging/install.sh uninstall $(DESTDIR)$(PREFIX) $(PREFIX) $(PYTHON)
 
 clean:  ## remove what the other targets made here
 	rm -rf .venv* site .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz dist build

@@ -8,24 +8,36 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 from wgpy import __version__
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sysconfig.get_path("purelib")
 
 
-def make(target: str, directory: Path) -> None:
+def make(target: str, directory: Path, **changes: str) -> None:
     """Without the network: pip finds what it builds with in the tests' own environment, and installs wgpy alone."""
-    offline = {"PYTHONPATH": PACKAGES, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    offline = {
+        "PYTHONPATH": PACKAGES,
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_COMPILE": "1",
+    }
     command = ["make", target, f"DESTDIR={directory}", "PREFIX=/opt", f"PYTHON={sys.executable}"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline}, check=True, umask=0o077)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline, **changes}, check=True, umask=0o077)
+
+
+def version(directory: Path) -> str:
+    return subprocess.run([directory / "opt/bin/wgpy", "--version"], capture_output=True, text=True, check=True).stdout
 
 
 def files(directory: Path) -> set[str]:
     return {
         str(path.relative_to(directory))
         for path in directory.rglob("*")
-        if path.is_file() and "opt/lib/wgpy/" not in str(path)
+        if path.is_file() and "opt/lib/wgpy" not in str(path)
     }
 
 
@@ -63,4 +75,33 @@ def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
 
     make("uninstall", target)
     assert files(target) == {"opt/bin/stranger"}
-    assert not (target / "opt/lib/wgpy").exists()
+    assert not list(target.glob("opt/lib/wgpy*"))
+
+
+def test_a_new_version_takes_the_place_of_the_old_only_when_all_of_it_is_there(tmp_path: Path) -> None:
+    program, library = tmp_path / "opt/bin/wgpy", tmp_path / "opt/lib/wgpy"
+    make("install", tmp_path)
+    old = library.resolve()
+    daemon = subprocess.Popen(
+        [old / "bin/python", "-I", "-c", "input(); import wgpy.cli.documents; print(wgpy.cli.documents.__file__)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    unit = tmp_path / "opt/lib/systemd/system/wgpy@.service"
+    unit.write_text("as it was\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        make("install", tmp_path, PYTHONPATH="")  # so there is nothing to build wgpy with
+    assert library.resolve() == old
+    assert version(tmp_path) == f"wgpy {__version__}\n"
+    assert unit.read_text() == "as it was\n"
+    assert [path for path in tmp_path.glob("opt/lib/wgpy*") if not path.is_symlink()] == [old], "nothing is left of it"
+
+    make("install", tmp_path)
+    assert library.resolve() != old
+    assert version(tmp_path) == f"wgpy {__version__}\n"
+    assert unit.read_text() != "as it was\n"
+    assert program.stat().st_mode & 0o777 == 0o755
+    imported, _ = daemon.communicate("go on\n")
+    assert imported.startswith(str(old)), "whoever runs the old version still finds all of it"

@@ -1,0 +1,72 @@
+#!/bin/sh
+# `make install` and `make uninstall`: install.sh install|uninstall DIRECTORY PREFIX PYTHON, from the checkout.
+#
+# DIRECTORY (DESTDIR and PREFIX) gets lib/wgpy, which is a link to one of two environments. A new version is built in the
+# other one, and takes its place by a rename when all of it is there: a build that fails changes nothing. The old one stays
+# until the next version, for the daemons that run from it still import from there.
+set -eu
+umask 022
+action=$1 directory=$2 prefix=$3 python=$4
+library=$directory/lib/wgpy
+
+targets() { # TEXT FILE: what wgpy.cli.documents writes, and where it goes
+    cat <<EOT
+man share/man/man8/wgpy.8
+conf share/man/man5/wgpy.conf.5
+bash share/bash-completion/completions/wgpy
+zsh share/zsh/site-functions/_wgpy
+fish share/fish/vendor_completions.d/wgpy.fish
+EOT
+}
+
+uninstall() {
+    rm -rf "$library" "$library-1" "$library-2"
+    rm -f "$directory/bin/wgpy"
+    for unit in systemd/*.service; do rm -f "$directory/lib/systemd/system/${unit#*/}"; done
+    targets | while read -r _ file; do rm -f "$directory/$file"; done
+}
+
+build() { # NEW: the environment, and in NEW/files what goes elsewhere
+    "$python" -m venv --clear "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check '.[metrics,qr]'
+    mkdir -p "$1/files/bin" "$1/files/lib/systemd/system"
+    printf '%s\n' '#!/bin/sh' \
+        'exec "$(readlink -f "$(dirname "$(readlink -f "$0")")/../lib/wgpy")/bin/python" -I -m wgpy "$@"' \
+        >"$1/files/bin/wgpy"
+    chmod 755 "$1/files/bin/wgpy"
+    for unit in systemd/*.service; do
+        sed "s,/usr/local/,$prefix/," "$unit" >"$1/files/lib/systemd/system/${unit#*/}"
+    done
+    targets | while read -r text file; do
+        mkdir -p "$1/files/${file%/*}"
+        "$1/bin/python" -I -m wgpy.cli.documents "$text" >"$1/files/$file" || exit
+    done
+    "$1/bin/python" -I -m wgpy --version >/dev/null
+}
+
+swap() { # NEW
+    (cd "$1/files" && find . -type f) | while read -r file; do
+        mkdir -p "$directory/${file%/*}"
+        mv -f "$1/files/$file" "$directory/$file" || exit
+    done
+    rm -rf "$1/files"
+    if [ -d "$library" ] && [ ! -L "$library" ]; then mv "$library" "$library-2"; fi # from before there were two
+    ln -sfn "${1##*/}" "$library.new"
+    mv -fT "$library.new" "$library"
+}
+
+case $action in
+uninstall) uninstall ;;
+install)
+    new=$library-1
+    [ "$(readlink "$library" || true)" != wgpy-1 ] || new=$library-2
+    trap '[ $? = 0 ] || rm -rf "$new"' EXIT
+    trap 'exit 130' INT TERM
+    echo "==> building $new"
+    build "$new"
+    swap "$new"
+    echo "installed $("$directory/bin/wgpy" --version) as $prefix/bin/wgpy; what works here: sudo wgpy doctor"
+    echo "interfaces that are up keep the version they began with, until: systemctl daemon-reload;" \
+        "systemctl restart wgpy@NAME (or wgpy down NAME; wgpy up NAME)"
+    ;;
+esac
