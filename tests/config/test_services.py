@@ -142,3 +142,37 @@ def test_a_reverse_forward_listens_on_all_of_the_tunnel() -> None:
 def test_what_is_no_forward(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_forward(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("se#cret", "se#cret"),
+        ("a;b = c", "a;b = c"),
+        ('"#se # cret"', "#se # cret"),
+        ('"""with " in it ;#"""', 'with " in it ;#'),
+        ("`#`", "#"),
+    ],
+)
+def test_a_password_is_all_of_its_line(line: str, password: str) -> None:
+    _, services = split(f"[Socks5]\nBindAddress = 1080\nUsername = me\nPassword = {line}\n")
+    assert services.proxies[0].password == password
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("Username = me\nPassword = secret # or more", "f:4: Password: is this a comment, or part of it?"),
+        ("Username = me\nPassword = #secret", "f:4: Password: is this a comment, or part of it?"),
+        ("Password = secret", "f:1: [http]: a user name and a password go together; the user name is missing"),
+        ("Username = me", "f:1: [http]: a user name and a password go together; the password is missing"),
+        ("Username =\nPassword =", "f:1: [http]: the user name and the password are empty"),
+        (f"Username = me\nPassword = {'x' * 256}", "at most 255 bytes"),
+    ],
+)
+def test_no_proxy_serves_with_less_than_the_password_that_is_meant(lines: str, said: str) -> None:
+    """Each of these once served without any, or with half of it."""
+    with pytest.raises(ConfigFileError) as raised:
+        split(f"[http]\nBindAddress = 3128\n{lines}\n", "f")
+    assert said in str(raised.value)
+    assert "secret" not in str(raised.value)

@@ -16,6 +16,7 @@ from wgpy.config.wgquick import ConfigFileError, Problem
 from wgpy.errors import ConfigError
 
 _PLACE: Final = re.compile(r"(?:(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:\s]*)):)?([0-9]{1,5})")
+MAX_CREDENTIAL: Final = 255  # bytes
 _COMMENT: Final = re.compile(r"(?:^|\s)[#;].*")
 
 
@@ -51,6 +52,17 @@ class Proxy:
     listen: Place
     username: str = ""
     password: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for half of what clients are to give, and for what SOCKS5 cannot carry."""
+        if bool(self.username) != bool(self.password):
+            raise ConfigError(
+                "a user name and a password go together; the password is missing"
+                if self.username
+                else "a user name and a password go together; the user name is missing"
+            )
+        if max(len(self.username.encode()), len(self.password.encode())) > MAX_CREDENTIAL:
+            raise ConfigError(f"a user name and a password have at most {MAX_CREDENTIAL} bytes each (RFC 1929)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,7 @@ _KEYS: Final = {
     "http": {"bindaddress", "username", "password"},
 }
 _OPTIONAL: Final = {"username", "password"}
+_QUOTES: Final = 'is this a comment, or part of it? Put the value in quotes, and a comment on a line of its own: "..."'
 
 
 def split(text: str, filename: str = "") -> tuple[str, Services]:
@@ -137,6 +150,8 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
                 expected = ", ".join(sorted(_KEYS[section.lower()]))
                 written = key if equals and key.isascii() and key.isalpha() and len(key) < 20 else ""
                 problems.append(Problem(filename, number, written, f"[{section}] knows {expected}"))
+            if key.lower() in _OPTIONAL:
+                value = _credential(line.partition("=")[2].strip(), Problem(filename, number, key, _QUOTES), problems)
             values[key.lower()] = value
         elif not seen_any and words.lower().partition("=")[0].strip() == "wgconfig":
             services = replace(services, config=words.partition("=")[2].strip().strip('"'))
@@ -148,6 +163,16 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
     return "\n".join(rest), services
 
 
+def _credential(text: str, unclear: Problem, problems: list[Problem]) -> str:
+    """A user name or password: in quotes whatever is within, else all of it, which must not look like a comment."""
+    for quote in ('"""', '"', "'", "`"):
+        if len(text) >= 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
+            return text[len(quote) : -len(quote)]
+    if _COMMENT.search(text):
+        problems.append(unclear)
+    return text
+
+
 def _with(services: Services, section: str, values: dict[str, str]) -> Services:
     """The services and one section more."""
     kind = section.lower()
@@ -155,6 +180,8 @@ def _with(services: Services, section: str, values: dict[str, str]) -> Services:
         raise ConfigError(f"{', '.join(sorted(missing))} is missing")
     if kind in ("socks5", "http"):
         user, password = values.get("username", ""), values.get("password", "")
+        if not user and not password and _OPTIONAL & values.keys():
+            raise ConfigError("the user name and the password are empty; without both lines no password is asked for")
         listen = parse_place(values["bindaddress"], host="127.0.0.1")
         proxy = Proxy("http" if kind == "http" else "socks5", listen, user, password)
         return replace(services, proxies=(*services.proxies, proxy))
