@@ -25,6 +25,7 @@ from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClose
 if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig
     from wgpy.namespace.tunnel import NamespaceTunnel
+    from wgpy.net.admission import Admission
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _CHUNK: Final = 1 << 16
@@ -140,24 +141,24 @@ def _forward(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(config: InterfaceConfig, services: Services, arguments: argparse.Namespace) -> int:
+    from wgpy.net.admission import Admission, descriptors
     from wgpy.relay.forward import forward_datagrams, forward_streams
-    from wgpy.relay.http import serve_http
     from wgpy.relay.networks import HostNetwork
-    from wgpy.relay.socks import serve_socks
 
+    admission = Admission(descriptors(), "connections and flows")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _connected(config, arguments) as tunnel:
         for proxy in services.proxies:
             with _listening(proxy.listen):
-                server = await (serve_socks if proxy.kind == "socks5" else serve_http)(proxy, tunnel)
+                server = await _serve_proxy(proxy, tunnel, admission)
             _say(f"{proxy.kind} on {_bound(server)}")
         for forward in services.forwards:
             networks = (tunnel, HostNetwork()) if forward.reverse else (HostNetwork(), tunnel)
             start = forward_datagrams if forward.protocol == "udp" else forward_streams
             with _listening(forward.listen):
-                listener: Any = await start(networks[0], forward.listen, networks[1], forward.target)
+                listener: Any = await start(networks[0], forward.listen, networks[1], forward.target, admission)
             _say(str(replace(forward, listen=_bound(listener))))
         _say("ready")
         stopping = asyncio.create_task(stop.wait())
@@ -168,6 +169,16 @@ async def _serve(config: InterfaceConfig, services: Services, arguments: argpars
             raise TunnelClosedError("the tunnel has ended")
         closed.cancel()
     return 0
+
+
+async def _serve_proxy(proxy: Proxy, tunnel: NamespaceTunnel, admission: Admission) -> asyncio.Server:
+    if proxy.kind == "http":
+        from wgpy.relay.http import serve_http
+
+        return await serve_http(proxy, tunnel, admission)
+    from wgpy.relay.socks import serve_socks
+
+    return await serve_socks(proxy, tunnel, admission)
 
 
 def _stdio(arguments: argparse.Namespace) -> int:

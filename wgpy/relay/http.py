@@ -1,90 +1,297 @@
-"""An HTTP proxy (RFC 9110, 9112): CONNECT, and requests for http:// addresses, one for each connection."""
+"""An HTTP proxy (RFC 9110, 9112): CONNECT, and requests for http:// addresses, one for each connection.
+
+h11 reads and writes both sides of a plain request, so that what goes on is what was understood: one message, its body
+by its own length, and neither end's idea of where the next one begins. After CONNECT bytes pass as they are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hmac
+import re
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
+import h11
+
 from wgpy.config.services import Place, Proxy, parse_place
 from wgpy.errors import ConfigError, WgpyError
-from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, serve
+from wgpy.net.admission import Admission, Admitted
+from wgpy.relay.networks import HostNetwork, Network, Stream, connect, end, join, log, reason, reset, send, serve
 
 HEAD_TIMEOUT: Final = 20.0  # seconds for a request's head
-_HOP_BY_HOP: Final = {b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive"}
+LINGER: Final = 5.0  # seconds in which a client that is still sending can read what it was answered
+_MAX_HEAD: Final = 1 << 16  # bytes
+_CHUNK: Final = 1 << 16  # bytes read at once
+_BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_HOP_BY_HOP: Final = {  # RFC 9110, 7.6.1
+    b"connection", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate", b"keep-alive", b"te",
+    b"trailer", b"transfer-encoding", b"upgrade",
+}  # fmt: skip
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class _Refused(Exception):
-    """A request that is not carried out: status, reason, and a line for a person."""
+    """A request that is not carried out: status, and a line for a person."""
 
 
-async def serve_http(proxy: Proxy, network: Network) -> asyncio.Server:
+class _ClientGone(ConnectionError):
+    """There is nobody left to answer."""
+
+    def __str__(self) -> str:
+        return "the client left"
+
+
+async def serve_http(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
     """Serve on this host what `proxy` says, leading into `network`. Raises OSError if it cannot listen."""
-    expected = b"Basic " + base64.b64encode(f"{proxy.username}:{proxy.password}".encode()) if proxy.username else b""
+    credentials = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()) if proxy.username else b""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serving(stream: Stream, admitted: Admitted) -> None:
+        client = _Client(stream)
         try:
-            try:
-                async with asyncio.timeout(HEAD_TIMEOUT):
-                    head = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.LimitOverrunError:
-                raise _Refused(431, "Request Header Fields Too Large", "the head is too long") from None
-            place, request = _read(head, expected)
-            try:
-                other = await connect(network, place.host, place.port)
-            except TimeoutError:
-                raise _Refused(504, "Gateway Timeout", f"{place}: no answer in time") from None
-            except (OSError, WgpyError) as error:
-                raise _Refused(502, "Bad Gateway", f"{place}: {reason(error)}") from error
+            request = await client.read_request()
+            if request is None:
+                return
+            _authorize(request, credentials)
+            if request.method == b"CONNECT":
+                other = await _reach(network, _authority(request.target))
+                await _tunnel(stream, other, client.rest(), admitted)
+            else:
+                place, forwarded = _forwarded(request)
+                await client.exchange(forwarded, await _reach(network, place), admitted)
+                await _linger(stream)
         except _Refused as refused:
-            writer.write(_answer(*refused.args))
-            await writer.drain()
-            return
-        if request:
-            other[1].write(request)
-        else:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await join((reader, writer), other)
+            await send(stream[1], _answer(*refused.args))
+            await _linger(stream)
 
-    return await serve(HostNetwork(), proxy.listen.host or None, proxy.listen.port, connected)
+    return await serve(HostNetwork(), proxy.listen.host or None, proxy.listen.port, serving, admission)
 
 
-def _read(head: bytes, expected: bytes) -> tuple[Place, bytes]:
-    """Where a request goes, and what is to be said there: nothing for CONNECT."""
-    first, *lines = head[:-4].split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-        raise _Refused(400, "Bad Request", "this is an HTTP/1.1 proxy")
-    headers = [(line.partition(b":")[0].strip().lower(), line) for line in lines]
-    if expected:
-        given = next((line.partition(b":")[2].strip() for name, line in headers if name == b"proxy-authorization"), b"")
-        if not hmac.compare_digest(given, expected):
-            raise _Refused(407, "Proxy Authentication Required", "a name and a password are needed")
-    method, target, version = words
-    try:
-        if method == b"CONNECT":
-            place = parse_place(target.decode("ascii"))
-            if not place.host:
-                raise ConfigError("no host")
-            return place, b""
-        url = urlsplit(target.decode("ascii"))
-        if url.scheme != "http" or not url.hostname:
-            raise _Refused(400, "Bad Request", "expected CONNECT, or a request for an http:// address")
-        place = Place(url.hostname, url.port or 80)
-    except (ConfigError, ValueError) as error:
-        raise _Refused(400, "Bad Request", f"no such address: {error}") from error
-    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    kept = [line for name, line in headers if name not in _HOP_BY_HOP]
-    request = [b" ".join((method, path.encode(), version)), *kept, b"Connection: close", b"", b""]
+async def _reach(network: Network, place: Place) -> Stream:
     log.debug("%s", place)
-    return place, b"\r\n".join(request)
+    try:
+        return await connect(network, place.host, place.port)
+    except TimeoutError:
+        raise _Refused(504, f"{place}: no answer in time") from None
+    except (OSError, WgpyError) as error:
+        raise _Refused(502, f"{place}: {reason(error)}") from error
 
 
-def _answer(status: int, reason: str, text: str) -> bytes:
+async def _linger(stream: Stream) -> None:
+    """End a connection so that the answer is read: what comes in yet would otherwise reset it (RFC 9112, 9.6)."""
+    reader, writer = stream
+    end(writer)
+    with suppress(OSError):  # a timeout, too
+        async with asyncio.timeout(LINGER):
+            while await reader.read(_CHUNK):
+                pass
+
+
+async def _tunnel(stream: Stream, other: Stream, rest: bytes, admitted: Admitted) -> None:
+    try:
+        await send(stream[1], b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if rest:
+            await send(other[1], rest)
+    except BaseException:
+        other[1].close()
+        raise
+    await join(stream, other, admitted)
+
+
+class _Client:
+    """The client's side of one request."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._reader, self._writer = stream
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self._is_answered = False  # at least in part
+
+    async def read_request(self) -> h11.Request | None:
+        """The request's head; None if the client leaves, or says nothing in time. Raises _Refused."""
+        head = b""
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                while (event := self._http.next_event()) is h11.NEED_DATA:
+                    data = await self._reader.read(_CHUNK)
+                    head += data
+                    self._http.receive_data(data)
+        except TimeoutError:
+            if not head:
+                return None
+            raise _Refused(408, "the request did not come in time") from None
+        except h11.RemoteProtocolError as error:
+            raise _Refused(error.error_status_hint, str(error)) from None
+        if not isinstance(event, h11.Request):
+            return None
+        if not event.http_version.startswith(b"1."):
+            raise _Refused(505, "this is an HTTP/1.1 proxy")
+        if _BARE.search(head.removesuffix(self.rest())):
+            raise _Refused(400, "a line ends in CR LF, and neither is anywhere else")
+        return event
+
+    def rest(self) -> bytes:
+        """What has come after the head."""
+        return self._http.trailing_data[0]
+
+    async def exchange(self, request: h11.Request, server: Stream, admitted: Admitted) -> None:
+        """Pass the request's body on, and the response back, however long they are."""
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+        uploading = asyncio.create_task(self._upload(http, request, server[1], admitted))
+        answering = asyncio.create_task(self._answer_with(http, server, admitted))
+        try:
+            await asyncio.wait((uploading, answering), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                uploading.result()  # which raises, for it goes on for as long as the client is there
+            await answering
+        except _Refused:
+            if not self._is_answered:
+                raise
+            reset(self._writer)  # or what was cut off would look whole
+            raise _ClientGone from None
+        finally:
+            for task in (uploading, answering):
+                task.cancel()
+            await asyncio.gather(uploading, answering, return_exceptions=True)
+            server[1].close()
+
+    async def _upload(
+        self, http: h11.Connection, request: h11.Request, writer: asyncio.StreamWriter, admitted: Admitted
+    ) -> None:
+        """Send the request, and wait until the client has gone: always raises, _ClientGone or _Refused."""
+        event: h11.Event = request
+        try:
+            await send(writer, http.send(request) or b"")
+            while not isinstance(event, h11.EndOfMessage):
+                event = await _next(self._http, self._reader)
+                admitted.touch()
+                await send(writer, http.send(_without_trailers(event)) or b"")
+        except h11.RemoteProtocolError as error:
+            writer.transport.abort()
+            raise _Refused(error.error_status_hint, str(error)) from None
+        except OSError as error:
+            # The server takes no more, and may have said why; or it is the client that has gone.
+            log.debug("a request was cut short: %s", error)
+        with suppress(OSError):
+            while await self._reader.read(_CHUNK):
+                pass
+            await self._writer.wait_closed()
+        raise _ClientGone
+
+    async def _answer_with(self, http: h11.Connection, server: Stream, admitted: Admitted) -> None:
+        """Pass the response on. Raises _Refused if there is none, or not all of it; _ClientGone."""
+        event: h11.Event | None = None
+        while not isinstance(event, h11.EndOfMessage):
+            try:
+                event = await _next(http, server[0])
+                if isinstance(event, h11.InformationalResponse) and self._http.their_http_version == b"1.0":
+                    continue  # HTTP/1.0 knows none (RFC 9110, 15.2)
+                data = self._http.send(self._to_client(event)) or b""
+            except (h11.ProtocolError, OSError) as error:
+                raise _Refused(502, f"the server's answer cannot be passed on: {error}") from None
+            admitted.touch()
+            self._is_answered |= isinstance(event, h11.Response)
+            try:
+                await send(self._writer, data)
+            except OSError:
+                raise _ClientGone from None
+
+    def _to_client(self, event: h11.Event) -> h11.Event:
+        if isinstance(event, h11.InformationalResponse):
+            headers = _end_to_end(event)
+            return h11.InformationalResponse(status_code=event.status_code, headers=headers, reason=event.reason)
+        if isinstance(event, h11.Response):
+            headers = [*_end_to_end(event), (b"Connection", b"close")]
+            return h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
+        return _without_trailers(event)
+
+
+def _without_trailers(event: h11.Event) -> h11.Event:
+    """Trailers may be dropped on the way (RFC 9110, 6.5.1), and would need the care that headers get."""
+    return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
+
+
+async def _next(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Event:
+    """The next part of the other end's message. Raises h11.RemoteProtocolError, also for an end, and OSError."""
+    await asyncio.sleep(0)  # a read may hold thousands of the smallest chunks
+    while (event := http.next_event()) is h11.NEED_DATA:
+        http.receive_data(await reader.read(_CHUNK))
+    if not isinstance(event, h11.Event) or isinstance(event, h11.ConnectionClosed):
+        raise h11.RemoteProtocolError("the connection ended too early")
+    return event
+
+
+def _authorize(request: h11.Request, credentials: bytes) -> None:
+    """Raises _Refused unless the request has the proxy's name and password."""
+    if not credentials:
+        return
+    given = [value for name, value in request.headers if name == b"proxy-authorization"]
+    scheme, _, told = (given[0] if len(given) == 1 else b"").partition(b" ")
+    if not hmac.compare_digest(told.strip(), credentials) or scheme.lower() != b"basic":
+        raise _Refused(407, "a name and a password are needed")
+
+
+def _authority(target: bytes) -> Place:
+    try:
+        place = parse_place(target.decode("ascii"))
+    except ConfigError as error:
+        raise _Refused(400, str(error)) from error
+    if not place.host:
+        raise _Refused(400, "expected HOST:PORT to connect to")
+    return place
+
+
+def _forwarded(request: h11.Request) -> tuple[Place, h11.Request]:
+    """Where a request goes, and what it is there (RFC 9112, 3.2). Raises _Refused."""
+    try:
+        url = urlsplit(request.target.decode("ascii"))
+        if url.scheme != "http" or not url.hostname:
+            raise _Refused(400, "expected CONNECT, or a request for an http:// address")
+        place = Place(url.hostname, url.port or 80)
+    except ValueError as error:
+        raise _Refused(400, f"no such address: {error}") from error
+    lengths = {name for name, _ in request.headers} & {b"content-length", b"transfer-encoding"}
+    if len(lengths) == 2 or (b"transfer-encoding" in lengths and request.http_version < b"1.1"):
+        # Servers differ in which of the two they believe: that is how a request is smuggled (RFC 9112, 6.1).
+        raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other")
+    path = url.path + (f"?{url.query}" if url.query else "")
+    if not path.startswith("/"):
+        path = "*" if request.method == b"OPTIONS" and not path else f"/{path}"
+    headers = [(name, value) for name, value in _end_to_end(request) if name.lower() != b"host"]
+    headers = [(b"Host", url.netloc.rpartition("@")[2].encode()), *headers, (b"Connection", b"close")]
+    if request.http_version < b"1.1":
+        headers = [(name, value) for name, value in headers if name.lower() != b"expect"]  # RFC 9110, 10.1.1
+    return place, h11.Request(method=request.method, target=path, headers=headers)
+
+
+def _end_to_end(event: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
+    """The fields for the other end, without those of this connection; the body's length always stays."""
+    named = {
+        word.strip().lower()
+        for name, value in event.headers
+        if name in (b"connection", b"proxy-connection")
+        for word in value.split(b",")
+    }
+    dropped = _HOP_BY_HOP | named | {b"content-length"}
+    kept = [(raw, value) for raw, value in event.headers.raw_items() if raw.lower() not in dropped]
+    fields = dict(event.headers)
+    if b"transfer-encoding" in fields:  # h11 knows no other than chunked
+        return [*kept, (b"Transfer-Encoding", b"chunked")]
+    if b"content-length" in fields:
+        return [*kept, (b"Content-Length", fields[b"content-length"])]
+    return kept
+
+
+def _answer(status: int, text: str) -> bytes:
     body = f"wgpy: {text}\n".encode()
-    lines = [f"HTTP/1.1 {status} {reason}", "Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(body)}"]
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+    ]
     if status == 407:
         lines.append('Proxy-Authenticate: Basic realm="wgpy"')
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body

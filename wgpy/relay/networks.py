@@ -6,17 +6,37 @@ import asyncio
 import logging
 import os
 import struct
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from socket import SO_LINGER, SOL_SOCKET
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
+)
 from typing import Any, Final, Protocol, TypeVar
 
 from wgpy.errors import WgpyError
+from wgpy.net.admission import BACKLOG, Admission, Admitted, client_of
 
 log = logging.getLogger("wgpy.relay")
 
 CONNECT_TIMEOUT: Final = 30.0  # seconds for a name and a connection; less than what clients wait for an answer
 _CHUNK: Final = 1 << 18  # bytes read at once
+_STREAM_COST: Final = 3  # descriptors: its own, and where it leads to, or two while a name is looked up
+_KEEPALIVE: Final = (  # a connection whose other end has vanished ends after three minutes
+    (SOL_SOCKET, SO_KEEPALIVE, 1),
+    (IPPROTO_TCP, TCP_KEEPIDLE, 120),
+    (IPPROTO_TCP, TCP_KEEPINTVL, 15),
+    (IPPROTO_TCP, TCP_KEEPCNT, 4),
+    (IPPROTO_TCP, TCP_USER_TIMEOUT, 180_000),
+)
+_MAX_QUEUED: Final = 1 << 18  # bytes of datagrams that wait for a socket to take them
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -31,7 +51,7 @@ class Network(Protocol):
     async def open_connection(self, host: str, port: int, *, limit: int) -> Stream: ...
 
     async def start_server(
-        self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int
+        self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int, backlog: int
     ) -> asyncio.Server: ...
 
     async def create_datagram_endpoint(
@@ -52,9 +72,9 @@ class HostNetwork:
         return await asyncio.open_connection(host, port, limit=limit)
 
     async def start_server(
-        self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int
+        self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int, backlog: int
     ) -> asyncio.Server:
-        return await asyncio.start_server(client_connected_cb, host, port, limit=limit)
+        return await asyncio.start_server(client_connected_cb, host, port, limit=limit, backlog=backlog)
 
     async def create_datagram_endpoint(
         self,
@@ -67,26 +87,46 @@ class HostNetwork:
         return await loop.create_datagram_endpoint(protocol_factory, local_addr=own, remote_addr=remote_addr)
 
 
-async def serve(network: Network, host: str | None, port: int, connected: Connected) -> asyncio.Server:
+Serving = Callable[[Stream, Admitted], Awaitable[None]]
+
+
+async def serve(
+    network: Network, host: str | None, port: int, serving: Serving, admission: Admission
+) -> asyncio.Server:
     """Listen; what goes wrong with one client ends that client's connection, and is logged."""
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def make_room() -> None:
+            reset(writer)
+            task.cancel()  # it may be waiting for something else than this connection
+
+        client = client_of(writer.get_extra_info("peername"))
+        admitted = admission.admit(client, _STREAM_COST, make_room)
         try:
-            await connected(reader, writer)
+            _set_options(writer, _KEEPALIVE)
+            await serving((reader, writer), admitted)
         except (WgpyError, OSError, asyncio.IncompleteReadError) as error:
             log.info("a connection ended: %s", error or type(error).__name__)
         except asyncio.CancelledError:
-            pass  # the loop ends; the streams of Python 3.11 print a traceback for a task that says so
+            pass  # it made room, or the loop ends; the streams of Python 3.11 print a traceback for a task that says so
         finally:
             writer.close()
+            admitted.release()
 
-    return await network.start_server(guarded, host, port, limit=_CHUNK)
+    server = await network.start_server(guarded, host, port, limit=_CHUNK, backlog=BACKLOG)
+    admission.reserve((BACKLOG + 1) * len(server.sockets))
+    return server
 
 
 async def connect(network: Network, host: str, port: int) -> Stream:
     """A connection within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
     async with asyncio.timeout(CONNECT_TIMEOUT):
-        return await network.open_connection(host, port, limit=_CHUNK)
+        stream = await network.open_connection(host, port, limit=_CHUNK)
+    _set_options(stream[1], _KEEPALIVE)
+    return stream
 
 
 def reason(error: BaseException) -> str:
@@ -97,12 +137,15 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or "no answer in time"
 
 
-async def join(one: Stream, other: Stream) -> None:
+async def join(one: Stream, other: Stream, admitted: Admitted) -> None:
     """Pass bytes both ways until both sides have ended; the end of one direction is passed on alone.
 
     A connection that breaks breaks the other. Both are closed in the end.
     """
-    copying = [asyncio.create_task(_copy(one[0], other[1])), asyncio.create_task(_copy(other[0], one[1]))]
+    copying = [
+        asyncio.create_task(_copy(one[0], other[1], admitted)),
+        asyncio.create_task(_copy(other[0], one[1], admitted)),
+    ]
     try:
         await asyncio.gather(*copying)
     except (OSError, WgpyError):
@@ -117,16 +160,69 @@ async def join(one: Stream, other: Stream) -> None:
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Break a connection so that the other end learns of it: by RST, not FIN."""
-    sock = writer.get_extra_info("socket")
-    if sock is not None:  # uvloop has forgotten it once the connection is closed
-        with suppress(OSError):
-            sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    _set_options(writer, ((SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)),))
     writer.transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def _set_options(writer: asyncio.StreamWriter, options: Iterable[tuple[int, int, int | bytes]]) -> None:
+    """Set options of a connection's socket, if it is one of the kernel's and not closed yet."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError, ValueError):  # uvloop's has the number -1 once it is closed
+            for option in options:
+                sock.setsockopt(*option)
+
+
+async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write, and wait while the other end does not keep up. Raises ConnectionError once the connection is closed.
+
+    A transport that is closed takes a write in silence, or with uvloop raises RuntimeError.
+    """
+    if writer.is_closing():
+        raise ConnectionResetError("the connection was closed")
+    writer.write(data)
+    await writer.drain()
+
+
+def end(writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more comes, where that can still be said."""
+    if not writer.is_closing():
+        with suppress(OSError):
+            writer.write_eof()
+
+
+def send_datagram(transport: Any, data: bytes, address: Any = None) -> None:
+    """Send by a socket that may be closed, or full: then the datagram is lost, as they are."""
+    if not transport.is_closing() and transport.get_write_buffer_size() < _MAX_QUEUED:
+        transport.sendto(data, address)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admitted: Admitted) -> None:
     while data := await reader.read(_CHUNK):
-        writer.write(data)
-        await writer.drain()
-    with suppress(OSError):  # the other direction may have closed it
-        writer.write_eof()
+        admitted.touch()
+        await send(writer, data)
+    end(writer)
+
+
+class _Seldom(logging.Filter):
+    """Lets ten lines of a kind through in a minute; what strangers cause must not fill a disk."""
+
+    LINES: Final = 10
+    SECONDS: Final = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[object, tuple[float, int]] = {}  # when the minute began, and lines since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now = record.msg, time.monotonic()
+        began, lines = self._kinds.get(kind, (now, 0))
+        if now >= began + self.SECONDS:
+            if lines > self.LINES:
+                record.msg, record.args = f"{record.getMessage()} (and {lines - self.LINES} like it before)", ()
+            began, lines = now, 0
+        self._kinds[kind] = began, lines + 1
+        return lines < self.LINES
+
+
+log.addFilter(_Seldom())

@@ -11,13 +11,26 @@ import hmac
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from wgpy.config.services import Place, Proxy
 from wgpy.errors import WgpyError
-from wgpy.relay.networks import HostNetwork, Network, Stream, connect, join, log, reason, serve
+from wgpy.net.admission import Admission, Admitted, client_of
+from wgpy.relay.networks import (
+    HostNetwork,
+    Network,
+    Stream,
+    connect,
+    join,
+    log,
+    reason,
+    send,
+    send_datagram,
+    serve,
+)
 
 GREETING_TIMEOUT: Final = 20.0  # seconds until a client has said what it wants
 _VERSION: Final = 5
@@ -32,34 +45,36 @@ _REPLIES: Final = {
     errno.ETIMEDOUT: _TIMED_OUT,
 }
 _MAX_NAMES: Final = 256  # that an association remembers
+_MAX_WAITING: Final = 64  # datagrams of a sender whose names or sockets are not there yet
+_SENDER_COST: Final = 4  # descriptors: a socket for each IP version, and two while a name is looked up
 
 
 class _Refused(Exception):
     """What a client asked for that is not to be had: its reply's code."""
 
 
-async def serve_socks(proxy: Proxy, network: Network) -> asyncio.Server:
+async def serve_socks(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
     """Serve on this host what `proxy` says, leading into `network`. Raises OSError if it cannot listen."""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = _Client(proxy, network, (reader, writer))
+    async def serving(stream: Stream, admitted: Admitted) -> None:
+        client = _Client(proxy, network, stream, admitted)
         try:
             async with asyncio.timeout(GREETING_TIMEOUT):
                 if not await client.authenticate():
                     return
                 command, host, port = await client.request()
-            await (client.connect(host, port) if command == _CONNECT else client.associate(port))
+            await (client.connect(host, port) if command == _CONNECT else client.associate(port, admission))
         except _Refused as refused:
-            writer.write(_reply(refused.args[0]))
-            await writer.drain()
+            await send(stream[1], _reply(refused.args[0]))
 
-    return await serve(HostNetwork(), proxy.listen.host or None, proxy.listen.port, connected)
+    return await serve(HostNetwork(), proxy.listen.host or None, proxy.listen.port, serving, admission)
 
 
 class _Client:
-    def __init__(self, proxy: Proxy, network: Network, stream: Stream) -> None:
+    def __init__(self, proxy: Proxy, network: Network, stream: Stream, admitted: Admitted) -> None:
         self._proxy = proxy
         self._network = network
+        self._admitted = admitted
         self._stream = self._reader, self._writer = stream
 
     async def authenticate(self) -> bool:
@@ -67,9 +82,9 @@ class _Client:
         methods = await self._reader.readexactly(count)
         wanted = _PASSWORD if self._proxy.username else _NO_AUTHENTICATION
         if version != _VERSION or wanted not in methods:
-            self._writer.write(bytes((_VERSION, _NO_METHOD)))
+            await send(self._writer, bytes((_VERSION, _NO_METHOD)))
             return False
-        self._writer.write(bytes((_VERSION, wanted)))
+        await send(self._writer, bytes((_VERSION, wanted)))
         if wanted == _NO_AUTHENTICATION:
             return True
         await self._reader.readexactly(1)
@@ -77,7 +92,7 @@ class _Client:
         password = await self._reader.readexactly((await self._reader.readexactly(1))[0])
         known = hmac.compare_digest(user, self._proxy.username.encode())
         known &= hmac.compare_digest(password, self._proxy.password.encode())
-        self._writer.write(bytes((1, not known)))
+        await send(self._writer, bytes((1, not known)))
         return known
 
     async def request(self) -> tuple[int, str, int]:
@@ -103,35 +118,44 @@ class _Client:
             log.info("%s: %s", Place(host, port), reason(error))
             raise _Refused(_reply_code(error)) from error
         bound = other[1].get_extra_info("sockname")
-        self._writer.write(_reply(_DONE, bound[0], bound[1]))
-        await join(self._stream, other)
+        try:
+            await send(self._writer, _reply(_DONE, bound[0], bound[1]))
+        except BaseException:
+            other[1].close()
+            raise
+        await join(self._stream, other, self._admitted)
 
-    async def associate(self, port: int) -> None:
+    async def associate(self, port: int, admission: Admission) -> None:
         """Datagrams, for as long as the connection lasts."""
         own, client = self._writer.get_extra_info("sockname")[0], self._writer.get_extra_info("peername")[0]
         loop = asyncio.get_running_loop()
-        make = partial(_Association, self._network, client, port)
+        make = partial(_Association, self._network, client, port, admission, self._admitted)
         transport, association = await loop.create_datagram_endpoint(make, local_addr=(own, 0))
         try:
             bound = transport.get_extra_info("sockname")
-            self._writer.write(_reply(_DONE, bound[0], bound[1]))
+            await send(self._writer, _reply(_DONE, bound[0], bound[1]))
             while await self._reader.read(1024):
                 pass
         finally:
             transport.close()
-            await association.close()
+            association.close()
 
 
 class _Association(asyncio.DatagramProtocol):
-    """Datagrams of one client, to anywhere in the network, and the answers. The first tells the client's port."""
+    """Datagrams of one client, to anywhere in the network, and the answers.
 
-    def __init__(self, network: Network, client: str, port: int) -> None:
+    A client that did not tell its port may send from several, and so may others on its host: each gets the answers to
+    its own datagrams, from sockets of its own, and nobody takes another's.
+    """
+
+    def __init__(self, network: Network, client: str, port: int, admission: Admission, connection: Admitted) -> None:
         self._network = network
         self._client = client
         self._port = port
-        self._sending: dict[int, asyncio.Task[Any]] = {}  # a socket for each IP version
-        self._addresses: dict[str, asyncio.Task[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._admission = admission
+        self._connection = connection
+        self._names = _Names(network)
+        self._senders: dict[Any, _Sender] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
@@ -141,45 +165,104 @@ class _Association(asyncio.DatagramProtocol):
             return
         if (parsed := _parse(data)) is None:
             return
-        self._port, self._where = sender[1], sender
-        task = asyncio.create_task(self._send(*parsed))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._connection.touch()
+        known = self._senders.get(sender)
+        if known is None:
 
-    async def _send(self, host: str, port: int, data: bytes) -> None:
-        try:
-            if host not in self._addresses:
-                if len(self._addresses) >= _MAX_NAMES:
-                    self._addresses.clear()
-                self._addresses[host] = asyncio.create_task(self._address(host))
-            address = await self._addresses[host]
-            version = ip_address(address).version
-            if version not in self._sending:
-                self._sending[version] = asyncio.create_task(self._open(version))
-            (await self._sending[version]).sendto(data, (address, port))
-        except (OSError, WgpyError, ValueError) as error:
-            log.info("a datagram to %s: %s", Place(host, port), error)
+            def answer(data: bytes, origin: Any) -> None:
+                send_datagram(self._transport, bytes(3) + _encode(origin[0], origin[1]) + data, sender)
 
-    async def _address(self, host: str) -> str:
+            def close() -> None:
+                del self._senders[sender]
+                new.close()
+
+            new = known = self._senders[sender] = _Sender(self._network, self._names, answer)
+            known.admitted = self._admission.admit(client_of(sender), _SENDER_COST, close)
+        else:
+            known.admitted.touch()
+        known.send(*parsed)
+
+    def close(self) -> None:
+        for sender in self._senders.values():
+            sender.admitted.release()
+            sender.close()
+        self._senders.clear()
+
+
+class _Names:
+    """Addresses of the names that an association's datagrams go to, each looked up once."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._found: dict[str, str] = {}
+
+    def known(self, host: str) -> str | None:
+        """The address, if it is one already, or known."""
+        with suppress(ValueError):
+            return str(ip_address(host))
+        return self._found.get(host)
+
+    async def find(self, host: str) -> str:
+        """Look it up. Raises OSError and WgpyError."""
         infos = await self._network.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
-        return str(infos[0][4][0])
+        if len(self._found) >= _MAX_NAMES:
+            self._found.clear()
+        self._found[host] = address = str(infos[0][4][0])
+        return address
+
+
+class _Sender:
+    """One sender's sockets in the network, one for each IP version, made when they are needed."""
+
+    admitted: Admitted
+
+    def __init__(self, network: Network, names: _Names, answer: Callable[[bytes, Any], None]) -> None:
+        self._network = network
+        self._names = names
+        self._answer = answer
+        self._sockets: dict[int, asyncio.DatagramTransport] = {}
+        self._opening = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def send(self, host: str, port: int, data: bytes) -> None:
+        """Send at once where name and socket are there; else when they are, unless too many wait."""
+        address = self._names.known(host)
+        transport = self._sockets.get(ip_address(address).version) if address else None
+        if address and transport:
+            send_datagram(transport, data, (address, port))
+        elif len(self._tasks) < _MAX_WAITING:
+            task = asyncio.create_task(self._send_later(host, port, data))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send_later(self, host: str, port: int, data: bytes) -> None:
+        try:
+            async with self._opening:  # one after the other: one name, and one socket, at a time
+                address = self._names.known(host) or await self._names.find(host)
+                version = ip_address(address).version
+                if version not in self._sockets:
+                    self._sockets[version] = await self._open(version)
+            send_datagram(self._sockets[version], data, (address, port))
+        except (OSError, WgpyError, ValueError) as error:
+            log.info("a datagram to %s: %s", Place(host, port), reason(error))
+            for task in self._tasks - {asyncio.current_task()}:
+                task.cancel()  # or each might wait as long for the same name
 
     async def _open(self, version: int) -> asyncio.DatagramTransport:
         wildcard = "0.0.0.0" if version == 4 else "::"
-        make = partial(_Answers, self._answer)
+        make = partial(_Answers, self._received)
         transport, _ = await self._network.create_datagram_endpoint(make, local_addr=(wildcard, 0))
         return transport
 
-    def _answer(self, data: bytes, sender: Any) -> None:
-        self._transport.sendto(bytes(3) + _encode(sender[0], sender[1]) + data, self._where)
+    def _received(self, data: bytes, origin: Any) -> None:
+        self.admitted.touch()
+        self._answer(data, origin)
 
-    async def close(self) -> None:
-        for task in (*self._tasks, *self._addresses.values()):
+    def close(self) -> None:
+        for task in self._tasks:
             task.cancel()
-        for opening in self._sending.values():
-            for transport in await asyncio.gather(opening, return_exceptions=True):
-                if not isinstance(transport, BaseException):
-                    transport.close()
+        for transport in self._sockets.values():
+            transport.close()
 
 
 class _Answers(asyncio.DatagramProtocol):
