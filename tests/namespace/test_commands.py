@@ -106,6 +106,23 @@ def test_exec_passes_the_exit_status_and_the_streams_on(server: Server, conf: Pa
     as_client(server, body)
 
 
+def test_exec_needs_no_writable_directory(server: Server, conf: Path) -> None:
+    """As in a container with a read-only root."""
+    read_only = """
+mount --make-rprivate /
+for place in $(findmnt -rno TARGET) / /tmp /var/tmp /usr/tmp; do
+  case $place in /proc*|/sys*|/dev*) continue ;; esac
+  [ -d $place ] && mount --bind $place $place && mount -o remount,bind,ro $place
+done 2>/dev/null
+cd /
+touch /tmp/x /var/tmp/x /run/x /x 2>/dev/null; ls /tmp/x /var/tmp/x /run/x /x 2>/dev/null
+exec "$@"
+"""
+    command = (*WGPY, "exec", str(conf), "cat", "/etc/resolv.conf")
+    said = server.client.run("unshare", "-m", "sh", "-c", read_only, "sh", *command)
+    assert said == f"nameserver {server.address}\nsearch corp.test\n"
+
+
 def test_exec_hands_over_nothing_but_the_standard_streams(server: Server, conf: Path) -> None:
     def body() -> None:
         done = wgpy("exec", conf, "--", "sh", "-c", "exec ls /proc/self/fd")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+from typing import Any
+
 import pytest
 
+from tests.support.netns import in_fresh_namespace
+from wgpy.tun import attach
 from wgpy.tun.attach import super_packet_limit
+from wgpy.tun.linux import LinuxTun
 
 
 @pytest.mark.parametrize(("mtu", "segments"), [(1280, 49), (1420, 45), (1500, 42), (9000, 7)])
@@ -20,3 +28,24 @@ def test_the_segments_of_a_super_packet_leave_in_one_sendmsg(mtu: int, segments:
 @pytest.mark.parametrize("mtu", [576, 33000, 65535])
 def test_no_limit_is_above_the_kernels(mtu: int) -> None:
     assert super_packet_limit(mtu) <= 65536
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_a_tun_that_has_no_headers_of_offloads_is_taken_without() -> None:
+    """gVisor's answers EINVAL to IFF_VNET_HDR; here a wrapper does."""
+    asked: list[int] = []
+
+    def ioctl(fd: int, request: int, argument: Any) -> Any:
+        if request == attach._TUNSETIFF:
+            asked.append(attach.ifreq_flags.unpack(argument)[1] & attach.IFF_VNET_HDR)
+            if asked[-1]:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return fcntl.ioctl(fd, request, argument)
+
+    vars(attach)["ioctl"] = ioctl  # of this child process alone
+    tun = LinuxTun.open("wgt0", offload=True)
+    assert asked == [attach.IFF_VNET_HDR, 0]
+    assert tun.super_packets == frozenset()
+    assert tun.read() is None
+    tun.close()

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from wgpy.errors import NamespaceError, TunnelClosedError
-from wgpy.namespace.doors import why_not
 from wgpy.namespace.helper import MAX_MESSAGE
+from wgpy.net.doors import why_not
 from wgpy.net.forks import FORKED, abandon_in_child
 
 # -I and -S: nothing of the environment, the working directory or site-packages is imported, and it starts in 40 ms.

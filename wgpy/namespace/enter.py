@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -28,6 +27,7 @@ from wgpy.namespace.syscalls import (
 )
 
 _RESOLV_CONF: Final = "/etc/resolv.conf"
+_PLACE: Final = "/proc"
 _RESOLVERS: Final = ("/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon", "/run/unscd")
 _NOT_FOUND, _NOT_EXECUTABLE, _NOT_ENTERED = 127, 126, 125  # as the shell and env(1) have them
 
@@ -61,11 +61,11 @@ def _resolve_by(text: str) -> None:
     if target.startswith(_RESOLVERS):  # it was hidden a moment ago
         _write(target, text)
     elif os.path.exists(target):
-        place = tempfile.gettempdir()  # covered for a moment, so that nothing is written to any disk
-        mount("tmpfs", place, "tmpfs")
-        _write(f"{place}/resolv.conf", text)
-        mount(f"{place}/resolv.conf", target, flags=MS_BIND)
-        unmount(place)
+        # A directory that is always there, covered for a moment: so nothing is written, and no disk need be writable.
+        mount("tmpfs", _PLACE, "tmpfs")
+        _write(f"{_PLACE}/resolv.conf", text)
+        mount(f"{_PLACE}/resolv.conf", target, flags=MS_BIND)
+        unmount(_PLACE)
 
 
 def _write(path: str, text: str) -> None:

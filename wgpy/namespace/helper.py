@@ -56,6 +56,8 @@ class _Helper:
             return [tun, *(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in made)]
 
     def configure(self, addresses: list[str], mtu: int) -> list[int]:
+        with suppress(OSError), open(f"/proc/sys/net/ipv6/conf/{self._name}/disable_ipv6", "w") as file:
+            file.write("0")  # where the host has it off, so has each new namespace
         with _step("network"):
             rtnetlink.configure(self._name, addresses, mtu)
         with suppress(OSError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from wgpy.errors import NetworkError
+from wgpy.net.doors import ipv6_is_off, net_admin, told
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -114,7 +115,7 @@ class Netlink:
         """As `ip address add ADDRESS dev NAME`: the prefix becomes a route once the interface is up."""
         index = self.link_index(name)
         self._own_routes.pop(name, None)
-        with self._step(f"add address {address} to {name}"):
+        with self._step(f"add address {address} to {name}", ipv6=name if address.version == 6 else ""):
             self._ip.addr(
                 "add",
                 index=index,
@@ -171,7 +172,7 @@ class Netlink:
     def add_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
         """As `ip route add NETWORK dev NAME table TABLE`."""
         index = self.link_index(name)
-        with self._step(f"add route {network} dev {name} table {table}"):
+        with self._step(f"add route {network} dev {name} table {table}", ipv6=name if network.version == 6 else ""):
             self._ip.route(
                 "add",
                 family=_family(network),
@@ -277,14 +278,15 @@ class Netlink:
             self._ip.link("set", index=index, **change)
 
     @contextmanager
-    def _step(self, step: str) -> Iterator[None]:
-        """Turn what netlink refuses into one line: the step, and why."""
+    def _step(self, step: str, *, ipv6: str = "") -> Iterator[None]:
+        """Turn what netlink refuses into one line: the step, and why. `ipv6` is an interface that needs IPv6 for it."""
         try:
             yield
         except (OSError, self._netlink_error) as error:
             number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
             raised = _Missing if number == errno.ENOENT else NetworkError
-            raise raised(f"cannot {step}: {os.strerror(number)}{_REMEDIES.get(number, '')}") from error
+            doors = (net_admin(),) if number == errno.EPERM else ipv6_is_off(ipv6) if ipv6 else ()
+            raise raised(f"cannot {step}: {os.strerror(number)}{f' ({told(*doors)})' if doors else ''}") from error
 
 
 def table_number(name: str) -> int:
@@ -304,9 +306,6 @@ def table_number(name: str) -> int:
 
 class _Missing(NetworkError):
     """What was asked for does not exist (a table without routes)."""
-
-
-_REMEDIES: Final = {errno.EPERM: " (needs CAP_NET_ADMIN: run as root)"}
 
 
 def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:

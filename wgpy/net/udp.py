@@ -27,6 +27,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net import kernel
 from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
+from wgpy.net.doors import net_admin, told
 from wgpy.net.queues import Acquaintances
 
 UDP_SEGMENT: Final = 103  # which the socket module of Python 3.11 lacks
@@ -236,7 +237,7 @@ class UdpSockets:
             try:
                 port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _U32.pack(mark))
             except PermissionError as error:
-                raise SocketError("cannot set fwmark: needs CAP_NET_ADMIN; run as root, or without FwMark") from error
+                raise SocketError(f"cannot set fwmark: {told(net_admin())}, or leave FwMark out") from error
             except OSError as error:
                 raise SocketError(f"cannot set fwmark {mark}: {error.strerror}") from error
         self.forget_refusals()

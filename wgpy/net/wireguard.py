@@ -20,6 +20,7 @@ from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError, NetworkError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.net.doors import net_admin, told
 from wgpy.net.netlink import Netlink
 
 _KIND: Final = "wireguard"
@@ -86,7 +87,7 @@ def _opened(name: str) -> Iterator[Any]:
             yield opened
     except (NetlinkError, OSError) as error:
         number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
-        remedy = " (needs CAP_NET_ADMIN: run as root)" if number == errno.EPERM else ""
+        remedy = f" ({told(net_admin())})" if number == errno.EPERM else ""
         raise ControlError(f"{os.strerror(number)}{remedy}") from error
 
 

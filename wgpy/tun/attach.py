@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -33,11 +34,10 @@ def attach(name: str, *, offload: bool = True) -> int:
 
     "%d" in the name becomes the first free number. Raises OSError.
     """
-    flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
     is_ours = name not in (existing for _, existing in socket.if_nameindex())
     fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags))
+        _set_interface(fd, name, offload=offload)
         name = ioctl(fd, _TUNGETIFF, bytes(ifreq_flags.size))[:16].rstrip(b"\0").decode()
     except OSError:
         os.close(fd)
@@ -49,6 +49,19 @@ def attach(name: str, *, offload: bool = True) -> int:
         with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as control:
             ioctl(control, _SIOCSIFTXQLEN, ifreq_int.pack(name.encode(), _QUEUE_LENGTH))
     return fd
+
+
+def _set_interface(fd: int, name: str, *, offload: bool) -> None:
+    flags = IFF_TUN | IFF_NO_PI
+    if offload:
+        try:
+            ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags | IFF_VNET_HDR))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+        else:
+            return
+    ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags))  # gVisor's has no IFF_VNET_HDR
 
 
 def super_packet_limit(mtu: int) -> int:

@@ -21,14 +21,13 @@ from typing import Final, Self
 from wgpy.burst import Burst, Cuts, Pace
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
-from wgpy.net import kernel, rtnetlink
+from wgpy.net import doors, kernel, rtnetlink
 from wgpy.net.elsewhere import is_ours, open_socket
 from wgpy.net.forks import abandon_in_child
 from wgpy.tun.attach import (
     IFF_NO_PI,
     IFF_TUN,
     IFF_VNET_HDR,
-    TUN_PATH,
     attach,
     ifreq_flags,
     ifreq_int,
@@ -384,9 +383,9 @@ def _mtu_of(name: str) -> int:
 
 def _why_not(name: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return f"{TUN_PATH} is missing: run `modprobe tun`, or pass the device into the container"
+        return doors.told(*doors.tun_device(), *(() if doors.has_net_admin() else (doors.net_admin(),)))
     if error.errno in (errno.EPERM, errno.EACCES):
-        return f"{name} cannot be created without root or CAP_NET_ADMIN: run as root"
+        return f"{name} cannot be created: {doors.told(doors.net_admin(), *doors.tun_device())}"
     if error.errno == errno.EBUSY:
         return f"{name} is in use by another program: stop that one, or choose another name"
     if error.errno == errno.EINVAL:
