@@ -120,6 +120,30 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
     assert abs(samples["wireguard_latest_handshake_seconds"].value - time.time()) < 60
 
 
+def test_idle_connections_to_the_metrics_hold_nothing_up(cable: Cable) -> None:
+    """1,003 took all descriptors: a core spun, and `wg show` had no answer."""
+    bring_up(cable, "--metrics", "127.0.0.1:9586")
+    program = r"""
+import gzip, resource, socket, subprocess, sys, urllib.request
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+silent = [socket.create_connection(("127.0.0.1", 9586)) for _ in range(1003)]
+for each in silent[::2]:
+    try:
+        each.send(b"GET / HTTP/1.1\r\n")
+    except OSError:
+        pass
+print(subprocess.run(["wg", "show", sys.argv[1], "listen-port"], capture_output=True, timeout=20, check=True).stdout)
+text = urllib.request.urlopen("http://127.0.0.1:9586/metrics", timeout=20).read()
+assert b"wireguard_sent_bytes_total" in text
+headers = {"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"}
+request = urllib.request.Request("http://127.0.0.1:9586/", headers=headers)
+with urllib.request.urlopen(request, timeout=20) as answer:
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert gzip.decompress(answer.read()).endswith(b"# EOF\n")
+"""
+    cable.left.namespace.run("python3", "-c", program, cable.left.name)
+
+
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.250:9586"])
 def test_an_address_for_metrics_that_cannot_be_is_said_and_nothing_stays(cable: Cable, address: str) -> None:
     with pytest.raises(LabError, match=f"--metrics {address}"):

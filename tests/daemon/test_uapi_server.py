@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name
+from wgpy.daemon import uapi_server
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -115,3 +119,41 @@ def test_several_requests_have_an_answer_each_whatever_came_before(interface: In
     assert answers == ["errno=0", "errno=-71", "errno=-5", "errno=0", ""]
     assert "persistent_keepalive_interval=9\n" in told
     assert told.endswith("\nerrno=0")
+
+
+def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface) -> None:
+    """There may be 64; whoever says nothing makes room, and whoever asks from time to time stays."""
+    with ExitStack() as stack:
+
+        def connected() -> socket.socket:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(f"/var/run/wireguard/{interface.name}.sock")
+            client.settimeout(10)
+            return client
+
+        regular = connected()
+        regular.sendall(b"get=1\n\n")
+        assert regular.recv(1 << 16)
+        pid = int(interface.namespace.run("pgrep", "-f", f"wgpy {interface.name}$").split()[0])
+        for number in range(300):
+            with suppress(ConnectionError):  # it may have made room already
+                connected().sendall(b"set=1\nfwmark=9\n" if number % 2 else b"")
+        assert "listening port: 7001" in interface.namespace.run("wg", "show", interface.name)
+        assert len(os.listdir(f"/proc/{pid}/fd")) < 150
+        regular.sendall(b"get=1\n\n")
+        assert b"errno=0" in regular.recv(1 << 16)
+    assert "fwmark" not in interface.shown().lower()
+
+
+def test_the_memory_of_a_request_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uapi_server, "MAX_REQUEST", 1000)
+
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"set=1\n" + b"allowed_ip=10.0.0.0/8\n" * 1000 + b"\nget=1\n\n")
+        lines, code = await uapi_server._read_request(reader)
+        assert len(lines) < 50
+        assert code == errno.EIO
+        assert await uapi_server._read_request(reader) == (["get=1"], 0)
+
+    asyncio.run(main())

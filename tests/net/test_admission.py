@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from wgpy.net.admission import Admission, Admitted, client_of, descriptors
+from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descriptors
 
 
 class Clients:
@@ -16,7 +16,7 @@ class Clients:
 
     def __init__(self, capacity: int) -> None:
         self.now = 0.0
-        self.admission = Admission(capacity, "connections", clock=lambda: self.now)
+        self.admission = Admission(capacity, ULIMIT, clock=lambda: self.now)
         self.closed: list[str] = []
 
     def admit(self, client: str, name: str = "", cost: int = 1) -> Admitted:

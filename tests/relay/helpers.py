@@ -10,7 +10,8 @@ from typing import Any
 
 from wgpy.config.services import Place
 from wgpy.net.admission import Admission
-from wgpy.relay.networks import HostNetwork, Stream
+from wgpy.net.streams import Stream
+from wgpy.relay.networks import HostNetwork
 
 ANY_PORT = Place("127.0.0.1", 0)
 NOWHERE = 1  # a port on which nobody listens

@@ -11,9 +11,10 @@ import uvloop
 from tests.relay.helpers import ANY_PORT, HOST, NOWHERE, admission, echo, port_of, receive, run, shouting, talk, udp_to
 from wgpy.config.services import Place
 from wgpy.net.admission import Admitted
+from wgpy.net.streams import Stream, reset
 from wgpy.relay import forward as forwarding
 from wgpy.relay.forward import forward_datagrams, forward_streams
-from wgpy.relay.networks import HostNetwork, Stream, connect, reset, serve
+from wgpy.relay.networks import HostNetwork, connect, serve
 
 
 def test_a_forward_passes_bytes_and_each_end_on() -> None:

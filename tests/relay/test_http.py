@@ -12,8 +12,8 @@ import requests
 
 from tests.relay.helpers import ANY_PORT, HOST, NOWHERE, admission, port_of, run
 from wgpy.config.services import Proxy
+from wgpy.net.streams import reset
 from wgpy.relay.http import serve_http
-from wgpy.relay.networks import reset
 
 POST = b"POST http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\n"
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.relay.helpers import ANY_PORT, HOST, NOWHERE, admission, echo, port_of, receive, run, shouting, talk, udp_to
 from wgpy.config.services import Proxy
-from wgpy.relay.networks import HostNetwork, Stream
+from wgpy.net.streams import Stream
+from wgpy.relay.networks import HostNetwork
 from wgpy.relay.socks import serve_socks
 
 

@@ -141,11 +141,11 @@ def _forward(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(config: InterfaceConfig, services: Services, arguments: argparse.Namespace) -> int:
-    from wgpy.net.admission import Admission, descriptors
+    from wgpy.net.admission import ULIMIT, Admission, descriptors
     from wgpy.relay.forward import forward_datagrams, forward_streams
     from wgpy.relay.networks import HostNetwork
 
-    admission = Admission(descriptors(), "connections and flows")
+    admission = Admission(descriptors(), ULIMIT)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

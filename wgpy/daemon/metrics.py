@@ -1,20 +1,32 @@
-"""Prometheus metrics of one interface, under the names of the common WireGuard exporter."""
+"""Prometheus metrics of one interface, under the names of the common WireGuard exporter.
+
+prometheus-client writes the text; its own HTTP server holds as many connections as come, for as long as they stay.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
+import logging
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
 
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import ControlError
+from wgpy.net.admission import BACKLOG, Admission, Admitted
+from wgpy.net.streams import Stream, attended, close, send
 
-TIMEOUT = 5.0  # seconds for the event loop to tell the status
+log = logging.getLogger("wgpy")
+
+MAX_CONNECTIONS: Final = 8
+TIMEOUT: Final = 10.0  # seconds for a connection, from its first byte to its last
+_CHUNK: Final = 1 << 12  # bytes read at once
 
 
 class Metrics:
-    """Serves http://ADDRESS:PORT/metrics from a thread of its own; the status comes from the event loop.
+    """Serves http://ADDRESS:PORT/metrics from the event loop; the text is written in a thread.
 
     `address` is HOST:PORT; an IPv6 host stands in brackets.
     """
@@ -26,45 +38,79 @@ class Metrics:
             raise ControlError(f"--metrics {address}: expected HOST:PORT, such as 127.0.0.1:9586")
         self._port = int(port)
         self._status = status
-        self._server: Any = None
+        self._admission = Admission(MAX_CONNECTIONS, f"({interface}) --metrics has {MAX_CONNECTIONS} connections")
+        self._writing = asyncio.Lock()  # one text at a time
+        self._server: asyncio.Server | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen. Raises ControlError when the address cannot be had, or prometheus-client is missing."""
         try:
-            from prometheus_client import CollectorRegistry, start_http_server
+            import prometheus_client
+            import prometheus_client.core
         except ImportError:
             remedy = f"{sys.executable} -m pip install prometheus-client"
             raise ControlError(f"--metrics needs prometheus-client: {remedy}") from None
-        self._loop = asyncio.get_running_loop()
-        registry = CollectorRegistry()
-        registry.register(self)
+        import h11
+
+        self._prometheus: ModuleType = prometheus_client
+        self._h11: ModuleType = h11
+        connected = attended(self._serve, self._admission, 1, log)
         try:
-            self._server, _ = start_http_server(self._port, self._host.strip("[]"), registry)
+            host = self._host.strip("[]")
+            self._server = await asyncio.start_server(connected, host, self._port, backlog=BACKLOG)
         except OSError as error:
             raise ControlError(f"--metrics {self._host}:{self._port}: {error.strerror}") from error
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
             self._server = None
 
-    def describe(self) -> list[Any]:
-        """Nothing beforehand, so that registering asks nothing of the loop."""
-        return []
+    async def _serve(self, stream: Stream, admitted: Admitted) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._answer(stream, admitted)
+                await close(stream[1])
+        except self._h11.ProtocolError as error:
+            log.debug("(%s) --metrics: %s", self._interface, error)
 
-    def collect(self) -> Iterator[Any]:
-        """Called for each scrape, in the server's thread."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    async def _answer(self, stream: Stream, admitted: Admitted) -> None:
+        reader, writer = stream
+        h11 = self._h11
+        http = h11.Connection(h11.SERVER)
+        while (request := http.next_event()) is h11.NEED_DATA:
+            http.receive_data(await reader.read(_CHUNK))
+        if not isinstance(request, h11.Request):
+            return
+        admitted.touch()
+        asked = {name: value.decode("latin-1") for name, value in request.headers}
+        headers = [("Connection", "close")]
+        if request.method in (b"GET", b"HEAD"):
+            status = 200
+            encode, kind = self._prometheus.exposition.choose_encoder(asked.get(b"accept", ""))
+            headers.append(("Content-Type", kind))
+            async with self._writing:
+                text = await asyncio.to_thread(encode, _Collected(self._families(self._status())))
+                if "gzip" in asked.get(b"accept-encoding", ""):
+                    text = await asyncio.to_thread(gzip.compress, text, 1)
+                    headers.append(("Content-Encoding", "gzip"))
+        else:
+            status, text = 405, b"GET is what metrics answer to\n"
+            headers.append(("Allow", "GET, HEAD"))
+        headers.append(("Content-Length", str(len(text))))
+        await send(writer, http.send(h11.Response(status_code=status, headers=headers)))
+        if request.method != b"HEAD":
+            await send(writer, text)
 
-        status = asyncio.run_coroutine_threadsafe(self._tell(), self._loop).result(TIMEOUT)
+    def _families(self, status: DeviceStatus) -> list[Any]:
+        counter, gauge = self._prometheus.core.CounterMetricFamily, self._prometheus.core.GaugeMetricFamily
         labels = ["interface", "public_key", "allowed_ips", "friendly_name"]
-        sent = CounterMetricFamily("wireguard_sent_bytes", "Bytes sent to the peer", labels=labels)
-        received = CounterMetricFamily("wireguard_received_bytes", "Bytes received from the peer", labels=labels)
-        handshake = GaugeMetricFamily(
+        sent = counter("wireguard_sent_bytes", "Bytes sent to the peer", labels=labels)
+        received = counter("wireguard_received_bytes", "Bytes received from the peer", labels=labels)
+        handshake = gauge(
             "wireguard_latest_handshake_seconds", "Seconds since 1970 at the latest handshake", labels=labels
         )
-        drops = CounterMetricFamily(
+        drops = counter(
             "wireguard_dropped_packets", "Packets dropped, by reason", labels=[*labels[:2], "friendly_name", "reason"]
         )
         for peer in status.peers:
@@ -77,7 +123,14 @@ class Metrics:
                 drops.add_metric([self._interface, key, peer.name, reason], count)
         for reason, count in status.drops.items():
             drops.add_metric([self._interface, "", "", reason], count)
-        return iter((sent, received, handshake, drops))
+        return [sent, received, handshake, drops]
 
-    async def _tell(self) -> DeviceStatus:
-        return self._status()
+
+class _Collected:
+    """What prometheus-client takes for a registry."""
+
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Any]:
+        return self._families

@@ -125,7 +125,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
         if stopping.is_set():
             return 0
         if metrics:
-            metrics.start()
+            await metrics.start()
         if job.quick:
             await asyncio.to_thread(quick.up, tunnel.endpoints())
         tunnel.follow_link()

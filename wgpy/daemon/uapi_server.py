@@ -21,11 +21,15 @@ from wgpy.daemon.files import own_directory
 from wgpy.daemon.uapi_client import answers, socket_path
 from wgpy.daemon.watch import FileWatch
 from wgpy.errors import ConfigError, ControlError, SocketError
+from wgpy.net.admission import Admission, Admitted
+from wgpy.net.streams import Stream, attended, send
 from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 
 MAX_LINE: Final = 1 << 16
+MAX_REQUEST: Final = 1 << 28  # bytes of all lines together, as for a file
+MAX_CONNECTIONS: Final = 64  # a program may stay connected for as long as it likes, until others need the room
 
 
 class UapiServer:
@@ -41,15 +45,17 @@ class UapiServer:
         self._listener = listener
         self._own: int | None = None  # the socket file's inode
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._admission = Admission(MAX_CONNECTIONS, f"({tunnel.name}) {self._path} has {MAX_CONNECTIONS} connections")
+        self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen, replacing a stale socket. Raises ControlError when a daemon answers on it, or it cannot be made."""
         path = self._path
+        connected = attended(self._serve, self._admission, 1, log)
         try:
             if self._listener is not None:
                 inherited = socket.socket(fileno=self._listener)
-                self._server = await asyncio.start_unix_server(self._connected, sock=inherited, limit=MAX_LINE)
+                self._server = await asyncio.start_unix_server(connected, sock=inherited, limit=MAX_LINE)
                 self._own = _inode(path)
                 return
             with own_directory(path.parent):
@@ -59,7 +65,7 @@ class UapiServer:
             path.unlink(missing_ok=True)
             old_mask = os.umask(0o077)
             try:
-                self._server = await asyncio.start_unix_server(self._connected, path, limit=MAX_LINE)
+                self._server = await asyncio.start_unix_server(connected, path, limit=MAX_LINE)
             finally:
                 os.umask(old_mask)
             self._own = _inode(path)
@@ -81,24 +87,20 @@ class UapiServer:
         if self._server is not None:
             self._server.close()
             self._server = None
-            for connection in list(self._connections):
-                connection.cancel()
+            for writer in self._connections:
+                writer.close()
             if self._own is not None and _inode(self._path) == self._own:
                 self._path.unlink(missing_ok=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    async def _serve(self, stream: Stream, admitted: Admitted) -> None:
+        reader, writer = stream
+        self._connections.add(writer)
         try:
             while (request := await _read_request(reader))[0]:
-                writer.write((await self._answer(*request)).encode())
-                await writer.drain()
-        except (ConnectionError, asyncio.CancelledError) as error:
-            log.debug("(%s) UAPI connection ended: %r", self._tunnel.name, error)
+                admitted.touch()
+                await send(writer, (await self._answer(*request)).encode())
         finally:
-            self._connections.discard(task)
-            writer.close()
+            self._connections.discard(writer)
 
     async def _answer(self, request: list[str], code: int) -> str:
         match request[0]:
@@ -145,10 +147,11 @@ def _inode(path: Path) -> int | None:
 async def _read_request(reader: asyncio.StreamReader) -> tuple[list[str], int]:
     """The lines up to the empty one, none at the end; and an errno if they are no request.
 
-    EIO for a line above the limit, as wireguard-go; EPROTO for an end in the middle, because half a request is none.
+    EIO for a line above the limit, as wireguard-go, and for more than MAX_REQUEST of them; EPROTO for an end in the
+    middle, because half a request is none.
     """
     lines: list[str] = []
-    code, cut = 0, ""
+    code, cut, size = 0, "", 0
     while True:
         try:
             line = await reader.readuntil(b"\n")
@@ -159,6 +162,10 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[list[str], int]:
         except asyncio.IncompleteReadError as error:
             return lines or ["(cut off)"] * bool(error.partial or cut), code or errno.EPROTO
         text = cut or line.decode("ascii", errors="replace").rstrip("\n")
+        size += len(text)
+        if size > MAX_REQUEST:
+            code = errno.EIO
+            del lines[1:]
         if text:
             lines.append(text)
         elif lines:

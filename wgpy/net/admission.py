@@ -22,6 +22,7 @@ BACKLOG: Final = 64  # connections a listener's queue holds; the loop may accept
 _RESERVE: Final = 64  # descriptors of everything else: sockets of the tunnel, the loop, files, libraries
 _MOST: Final = 1 << 13  # descriptors, however high the limit is: each connection may come to buffer a megabyte or two
 _FEWEST: Final = 16
+ULIMIT: Final = "as many connections and flows as the limit of files (ulimit -n) allows"
 _SILENCE: Final = 60.0  # seconds between two lines of log that say it is full
 
 
@@ -43,12 +44,12 @@ def client_of(address: object) -> str:
 
 
 class Admission:
-    """A capacity in descriptors, and those admitted to it. `what` names them in the log."""
+    """A capacity in descriptors, and those admitted to it. `full` is what the log says when nothing is left of it."""
 
-    def __init__(self, capacity: int, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, capacity: int, full: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
         self.used = 0
-        self._what = what
+        self._full = full
         self._clock = clock
         self._logged = float("-inf")
         self._holdings: dict[str, _Holdings] = {}
@@ -71,10 +72,7 @@ class Admission:
     def _evict(self) -> None:
         if self._clock() >= self._logged + _SILENCE:
             self._logged = self._clock()
-            log.warning(
-                "%s: as many as the limit of files (ulimit -n) allows; those silent for longest make room for new ones",
-                self._what,
-            )
+            log.warning("%s; those silent for longest make room for new ones", self._full)
         client = next(iter(self._by_size[self._most]))
         holdings = self._holdings[client]
         victim = next(iter(holdings.fresh or holdings.used))

@@ -9,19 +9,9 @@ from typing import Any, Final
 
 from wgpy.config.services import Place
 from wgpy.errors import WgpyError
-from wgpy.net.admission import Admission, Admitted, client_of, descriptors
-from wgpy.relay.networks import (
-    HostNetwork,
-    Network,
-    Stream,
-    connect,
-    join,
-    log,
-    reason,
-    reset,
-    send_datagram,
-    serve,
-)
+from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descriptors
+from wgpy.net.streams import Stream, reset
+from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
 
 IDLE_TIMEOUT: Final = 120.0  # seconds a UDP flow is kept without a datagram (RFC 4787, REQ-5)
 _FLOW_COST: Final = 2  # descriptors: its socket, or two while a name is looked up
@@ -40,7 +30,7 @@ async def forwarded(network: Network, host: str, port: int) -> AsyncIterator[tup
     The host is looked up for each connection, by the tunnel's DNS; a connection that cannot be made is reset. Until the
     end of the block, every user of this machine can connect there, too. TLS goes through, by the name of the real host.
     """
-    admission = Admission(descriptors() // 4, f"forwarded to {host}:{port}")  # the other files are the program's
+    admission = Admission(descriptors() // 4, f"{Place(host, port)}: {ULIMIT}")  # the other files are the program's
     listener = await forward_streams(HostNetwork(), Place("127.0.0.1", 0), network, Place(host, port), admission)
     try:
         yield listener.sockets[0].getsockname()

@@ -20,7 +20,8 @@ import h11
 from wgpy.config.services import Place, Proxy, parse_place
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.net.admission import Admission, Admitted
-from wgpy.relay.networks import HostNetwork, Network, Stream, connect, end, join, log, reason, reset, send, serve
+from wgpy.net.streams import Stream, end, reset, send
+from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, serve
 
 HEAD_TIMEOUT: Final = 20.0  # seconds for a request's head
 LINGER: Final = 5.0  # seconds in which a client that is still sending can read what it was answered
@@ -155,8 +156,8 @@ class _Client:
         finally:
             for task in (uploading, answering):
                 task.cancel()
+            server[1].transport.abort()  # it has said all that is wanted of it
             await asyncio.gather(uploading, answering, return_exceptions=True)
-            server[1].close()
 
     async def _upload(
         self, http: h11.Connection, request: h11.Request, writer: asyncio.StreamWriter, admitted: Admitted

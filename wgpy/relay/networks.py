@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
-    SO_LINGER,
     SOL_SOCKET,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
@@ -22,7 +19,8 @@ from socket import (
 from typing import Any, Final, Protocol, TypeVar
 
 from wgpy.errors import WgpyError
-from wgpy.net.admission import BACKLOG, Admission, Admitted, client_of
+from wgpy.net.admission import BACKLOG, Admission, Admitted
+from wgpy.net.streams import Serving, Stream, attended, close, end, reset, send, set_options
 
 log = logging.getLogger("wgpy.relay")
 
@@ -38,7 +36,6 @@ _KEEPALIVE: Final = (  # a connection whose other end has vanished ends after th
 )
 _MAX_QUEUED: Final = 1 << 18  # bytes of datagrams that wait for a socket to take them
 
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
@@ -87,36 +84,18 @@ class HostNetwork:
         return await loop.create_datagram_endpoint(protocol_factory, local_addr=own, remote_addr=remote_addr)
 
 
-Serving = Callable[[Stream, Admitted], Awaitable[None]]
-
-
 async def serve(
     network: Network, host: str | None, port: int, serving: Serving, admission: Admission
 ) -> asyncio.Server:
     """Listen; what goes wrong with one client ends that client's connection, and is logged."""
 
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    async def kept_alive(stream: Stream, admitted: Admitted) -> None:
+        set_options(stream[1], _KEEPALIVE)
+        await serving(stream, admitted)
 
-        def make_room() -> None:
-            reset(writer)
-            task.cancel()  # it may be waiting for something else than this connection
-
-        client = client_of(writer.get_extra_info("peername"))
-        admitted = admission.admit(client, _STREAM_COST, make_room)
-        try:
-            _set_options(writer, _KEEPALIVE)
-            await serving((reader, writer), admitted)
-        except (WgpyError, OSError, asyncio.IncompleteReadError) as error:
-            log.info("a connection ended: %s", error or type(error).__name__)
-        except asyncio.CancelledError:
-            pass  # it made room, or the loop ends; the streams of Python 3.11 print a traceback for a task that says so
-        finally:
-            writer.close()
-            admitted.release()
-
-    server = await network.start_server(guarded, host, port, limit=_CHUNK, backlog=BACKLOG)
+    server = await network.start_server(
+        attended(kept_alive, admission, _STREAM_COST, log), host, port, limit=_CHUNK, backlog=BACKLOG
+    )
     admission.reserve((BACKLOG + 1) * len(server.sockets))
     return server
 
@@ -125,7 +104,7 @@ async def connect(network: Network, host: str, port: int) -> Stream:
     """A connection within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
     async with asyncio.timeout(CONNECT_TIMEOUT):
         stream = await network.open_connection(host, port, limit=_CHUNK)
-    _set_options(stream[1], _KEEPALIVE)
+    set_options(stream[1], _KEEPALIVE)
     return stream
 
 
@@ -148,6 +127,7 @@ async def join(one: Stream, other: Stream, admitted: Admitted) -> None:
     ]
     try:
         await asyncio.gather(*copying)
+        await asyncio.gather(close(one[1]), close(other[1]))
     except (OSError, WgpyError):
         for _, writer in (one, other):
             reset(writer)
@@ -155,40 +135,7 @@ async def join(one: Stream, other: Stream, admitted: Admitted) -> None:
         for task in copying:
             task.cancel()
         for _, writer in (one, other):
-            writer.close()
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Break a connection so that the other end learns of it: by RST, not FIN."""
-    _set_options(writer, ((SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)),))
-    writer.transport.abort()
-
-
-def _set_options(writer: asyncio.StreamWriter, options: Iterable[tuple[int, int, int | bytes]]) -> None:
-    """Set options of a connection's socket, if it is one of the kernel's and not closed yet."""
-    sock = writer.get_extra_info("socket")
-    if sock is not None:
-        with suppress(OSError, ValueError):  # uvloop's has the number -1 once it is closed
-            for option in options:
-                sock.setsockopt(*option)
-
-
-async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Write, and wait while the other end does not keep up. Raises ConnectionError once the connection is closed.
-
-    A transport that is closed takes a write in silence, or with uvloop raises RuntimeError.
-    """
-    if writer.is_closing():
-        raise ConnectionResetError("the connection was closed")
-    writer.write(data)
-    await writer.drain()
-
-
-def end(writer: asyncio.StreamWriter) -> None:
-    """Say that nothing more comes, where that can still be said."""
-    if not writer.is_closing():
-        with suppress(OSError):
-            writer.write_eof()
+            writer.transport.abort()
 
 
 def send_datagram(transport: Any, data: bytes, address: Any = None) -> None:

@@ -19,18 +19,8 @@ from typing import Any, Final
 from wgpy.config.services import Place, Proxy
 from wgpy.errors import WgpyError
 from wgpy.net.admission import Admission, Admitted, client_of
-from wgpy.relay.networks import (
-    HostNetwork,
-    Network,
-    Stream,
-    connect,
-    join,
-    log,
-    reason,
-    send,
-    send_datagram,
-    serve,
-)
+from wgpy.net.streams import Stream, send
+from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
 
 GREETING_TIMEOUT: Final = 20.0  # seconds until a client has said what it wants
 _VERSION: Final = 5

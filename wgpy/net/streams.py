@@ -1,0 +1,87 @@
+"""Connections of listeners: each is admitted, served, and closed, and what goes wrong with one is its own affair."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from socket import SO_LINGER, SOL_SOCKET
+
+from wgpy.errors import WgpyError
+from wgpy.net.admission import Admission, Admitted, client_of
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Serving = Callable[[Stream, Admitted], Awaitable[None]]
+
+
+def attended(
+    serving: Serving, admission: Admission, cost: int, log: logging.Logger
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """What a listener is to call for each connection, which then counts as `cost` descriptors until it is served.
+
+    An error of the connection ends it, and is logged.
+    """
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def make_room() -> None:
+            reset(writer)
+            task.cancel()  # it may be waiting for something else than this connection
+
+        admitted = admission.admit(client_of(writer.get_extra_info("peername")), cost, make_room)
+        try:
+            await serving((reader, writer), admitted)
+            await close(writer)  # what is still to be sent counts, too
+        except (WgpyError, OSError, asyncio.IncompleteReadError) as error:
+            log.info("a connection ended: %s", error or type(error).__name__)
+        except asyncio.CancelledError:
+            pass  # it made room, or the loop ends; the streams of Python 3.11 print a traceback for a task that says so
+        finally:
+            writer.transport.abort()
+            admitted.release()
+
+    return connected
+
+
+def set_options(writer: asyncio.StreamWriter, options: Iterable[tuple[int, int, int | bytes]]) -> None:
+    """Set options of a connection's socket, if it is one of the kernel's and not closed yet."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError, ValueError):  # uvloop's has the number -1 once it is closed
+            for option in options:
+                sock.setsockopt(*option)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Break a connection so that the other end learns of it: by RST, not FIN."""
+    set_options(writer, ((SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)),))
+    writer.transport.abort()
+
+
+async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write, and wait while the other end does not keep up. Raises ConnectionError once the connection is closed.
+
+    A transport that is closed takes a write in silence, or with uvloop raises RuntimeError.
+    """
+    if writer.is_closing():
+        raise ConnectionResetError("the connection was closed")
+    writer.write(data)
+    await writer.drain()
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until everything is sent, or cannot be."""
+    writer.close()
+    with suppress(OSError):
+        await asyncio.shield(writer.wait_closed())  # cancelled itself, it would be so for all who wait
+
+
+def end(writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more comes, where that can still be said."""
+    if not writer.is_closing():
+        with suppress(OSError):
+            writer.write_eof()
