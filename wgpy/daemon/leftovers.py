@@ -1,7 +1,8 @@
-"""What outlives a daemon that was killed outright: its policy rules, its firewall's rules and its DNS.
+"""What outlives a daemon that was killed outright: policy rules, a default route's barrier, a firewall's rules, DNS.
 
-Interface, addresses and routes go with the process. The rest is noted in a file below /run, which forgets with the
-machine, so that the next daemon of that name or `wgpy down` clears it away, and nothing that is somebody else's.
+The interface, its addresses and the routes through it go with the process. The rest is noted in a file below /run,
+which forgets with the machine, so that the next daemon of that name or `wgpy down` clears it away, and nothing that is
+somebody else's. Until then the barrier holds: what went through the tunnel goes nowhere.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from wgpy.daemon.files import replace_own
 from wgpy.errors import NetworkError
 from wgpy.net import dns, firewall
-from wgpy.net.netlink import Netlink, Rule
+from wgpy.net.netlink import Barrier, Netlink, Rule
 
 RUN_DIRECTORY: Final = Path("/run/wgpy")
 NAMESPACE: Final = Path("/proc/self/ns/net")
 
-Entry = Rule | int | str  # a policy rule; an IP version, for its firewall's rules; "dns"
+Entry = Rule | Barrier | int | str  # a policy rule; a route; an IP version, for its firewall's rules; "dns"
 
 
 class Leftovers:
@@ -44,6 +45,9 @@ class Leftovers:
         if isinstance(entry, Rule):
             with Netlink() as netlink:
                 netlink.delete_rule(entry)
+        elif isinstance(entry, Barrier):
+            with Netlink() as netlink:
+                netlink.delete_barrier(entry)
         elif isinstance(entry, int):
             firewall.remove(self._name, entry)
         else:
@@ -66,7 +70,7 @@ class Leftovers:
             noted = json.loads(self._path.read_text())
             if noted["namespace"] != NAMESPACE.stat().st_ino:
                 return []
-            return [Rule(*entry) if isinstance(entry, list) else entry for entry in noted["entries"]]
+            return [_entry(noted_entry) for noted_entry in noted["entries"]]
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
@@ -79,7 +83,13 @@ class Leftovers:
             replace_own(self._path, json.dumps(noted).encode())
 
 
+def _entry(noted: list[Any] | int | str) -> Entry:
+    if isinstance(noted, list):
+        return Barrier(*noted) if len(noted) == len(Barrier._fields) else Rule(*noted)
+    return noted
+
+
 def _described(entry: Entry, name: str) -> str:
-    if isinstance(entry, Rule):
+    if isinstance(entry, Rule | Barrier):
         return str(entry)
     return firewall.rules(name, entry) if isinstance(entry, int) else f"DNS of {name}"

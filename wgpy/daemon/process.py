@@ -121,6 +121,8 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     living = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
+        if job.quick:
+            await asyncio.to_thread(quick.clear_left)
         await _first_of(stopping.wait(), tunnel.start(up=job.quick))
         if stopping.is_set():
             return 0

@@ -58,13 +58,16 @@ class Quick:
         self._dns: tuple[str, ...] = ()  # what is set
         self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
 
+    def clear_left(self) -> None:
+        """Undo what a killed daemon of this name left, which keeps names from being looked up: before all else."""
+        self._left.clear(self._say)
+
     def up(self, endpoints: Iterable[Endpoint]) -> None:
         """Take every step; the MTU is chosen by the routes to `endpoints`.
 
         Raises NetworkError for the step that failed; call `down` then too.
         """
         self._begun = True
-        self._left.clear(self._say)
         self._run_hooks("PreUp", self.config.pre_up)
         with Netlink() as netlink:
             for address in self.config.addresses:
@@ -229,6 +232,10 @@ class Quick:
         self._set_fwmark(self._mark)
         self._add_route(netlink, network, self._mark)
         family = socket.AF_INET if version == 4 else socket.AF_INET6
+        barrier = netlink.add_barrier(family, self._mark)  # for when the interface is gone, and its route with it
+        self._left.add(barrier)
+        self._say(f"ip -{version} route add {barrier}")
+        undo.callback(self._forgiving, f"ip -{version} route delete {barrier}", partial(self._left.undo, barrier))
         for add in (
             partial(netlink.add_rule_not_fwmark, family, self._mark, self._mark),
             partial(netlink.add_rule_suppress_default, family),

@@ -24,6 +24,7 @@ IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 MAIN_TABLE: Final = 254
 _PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, as `ip route add` does
 _SCOPE_LINK: Final = {4: 253, 6: 0}
+_LAST_METRIC: Final = 0xFFFFFFFE
 _RULE_INVERT: Final = 2  # FIB_RULE_INVERT: `not`
 _LOWEST_DEFAULT_PRIORITY: Final = 32766  # the rule for table main
 _TABLES: Final = {"default": 253, "main": MAIN_TABLE, "local": 255}
@@ -44,6 +45,16 @@ class Rule(NamedTuple):
         selector = "" if self.not_fwmark is None else f"not fwmark {self.not_fwmark} "
         suffix = " suppress_prefixlength 0" if self.suppress_default else ""
         return f"{selector}table {self.table}{suffix} priority {self.priority}"
+
+
+class Barrier(NamedTuple):
+    """An unreachable default route behind all others of a table: what an interface took goes nowhere without it."""
+
+    family: int
+    table: int
+
+    def __str__(self) -> str:
+        return f"unreachable default table {self.table} metric {_LAST_METRIC}"
 
 
 class Netlink:
@@ -185,6 +196,17 @@ class Netlink:
         if table == MAIN_TABLE and name in self._own_routes:
             self._own_routes[name].add(network)
 
+    def add_barrier(self, family: int, table: int) -> Barrier:
+        """As `ip route add unreachable default table TABLE metric 4294967294`."""
+        barrier = Barrier(family, table)
+        with self._step(f"add route {barrier}"):
+            self._ip.route("add", proto=_PROTOCOL_BOOT, **_barrier_attributes(barrier))
+        return barrier
+
+    def delete_barrier(self, barrier: Barrier) -> None:
+        with self._step(f"delete route {barrier}"):
+            self._ip.route("delete", **_barrier_attributes(barrier))
+
     def route_covered(self, network: IPNetwork, name: str) -> bool:
         """Whether a route through the interface leads to all of `network`: `ip route show dev NAME match NETWORK`."""
         if name not in self._own_routes:
@@ -315,6 +337,17 @@ def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress
 def _destination(route: Any) -> IPNetwork:
     unspecified = "0.0.0.0" if route["family"] == socket.AF_INET else "::"
     return ipaddress.ip_network(f"{route.get_attr('RTA_DST') or unspecified}/{route['dst_len']}")
+
+
+def _barrier_attributes(barrier: Barrier) -> dict[str, int | str]:
+    everything = "0.0.0.0/0" if barrier.family == socket.AF_INET else "::/0"
+    return {
+        "family": barrier.family,
+        "dst": everything,
+        "type": "unreachable",
+        "table": barrier.table,
+        "priority": _LAST_METRIC,
+    }
 
 
 def _rule_attributes(rule: Rule) -> dict[str, int]:

@@ -1,0 +1,95 @@
+"""A full tunnel whose daemon was killed: nothing leaves beside it until it is brought up, or down."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+from tests.interop.conftest import Cable
+from tests.support.peers import WGPY, Wgpy, WireguardGo, capture, peer_section, wait_for
+from wgpy.daemon.uapi_client import serving_pid
+
+pytestmark = pytest.mark.root
+
+FAR = {4: "203.0.113.5", 6: "2001:db8:99::5"}
+
+
+def everything_through(cable: Cable, *families: int) -> Wgpy:
+    """A tunnel that carries everything of these families, beside a way out that leads to FAR, too."""
+    run = cable.left.namespace.run
+    run("ip", "route", "add", "default", "via", cable.right.outer)
+    run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
+    for far in FAR.values():
+        cable.right.namespace.run("ip", "address", "add", far, "dev", "lo")
+    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    theirs = WireguardGo(cable.right, peer_section(cable.left))
+    cable.cleanup.callback(theirs.close)
+    allowed = ", ".join({4: "0.0.0.0/0", 6: "::/0"}[family] for family in families)
+    ours = Wgpy(
+        cable.left, cable.directory, re.sub("AllowedIPs = .*", f"AllowedIPs = {allowed}", peer_section(cable.right))
+    )
+    cable.cleanup.callback(run, *WGPY, "down", cable.left.name, check=False)
+    return ours
+
+
+def kill(cable: Cable) -> None:
+    os.kill(serving_pid(cable.left.name), signal.SIGKILL)
+    assert wait_for(lambda: cable.left.name not in cable.left.namespace.run("ip", "-o", "link"))
+
+
+def reaches(cable: Cable, far: str, *options: str) -> bool:
+    said = cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "2", *options, far, check=False)
+    return " 0% packet loss" in said
+
+
+@pytest.mark.parametrize("families", [(4, 6), (4,)])
+def test_nothing_leaves_beside_a_full_tunnel_whose_daemon_was_killed(cable: Cable, families: tuple[int, ...]) -> None:
+    run = cable.left.namespace.run
+
+    def surroundings() -> str:
+        shown = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft list ruleset"
+        return run("bash", "-c", shown)
+
+    ours = everything_through(cable, *families)
+    assert all(reaches(cable, FAR[family]) for family in families)
+    for _ in range(2):
+        kill(cable)
+        inside = " or ".join(f"host {FAR[family]}" for family in families)
+        with capture(cable.left.namespace, "veth0", f"({inside}) and not udp port {cable.right.port}") as seen:
+            assert not any(reaches(cable, FAR[family]) for family in families)
+            for family in families:
+                run("bash", "-c", f"echo >/dev/udp/{FAR[family]}/99", check=False)
+        assert seen == []
+        assert reaches(cable, cable.right.outer), "what is not behind the default route is reached as ever"
+        for family in families:
+            assert reaches(cable, FAR[family], "-m", "51820"), "the daemon's own datagrams bear its mark"
+        run(*WGPY, "up", str(ours.path))
+        assert all(reaches(cable, FAR[family]) for family in families)
+        assert run("ip", "route", "show", "table", "51820").count("unreachable default") == 1
+    kill(cable)
+    run(*WGPY, "down", cable.left.name)
+    assert "unreachable default table" not in surroundings()
+    assert "51820" not in surroundings()
+    assert all(reaches(cable, FAR[family]) for family in families)
+
+
+def test_what_was_left_is_cleared_away_before_names_are_looked_up(cable: Cable) -> None:
+    """For the name servers may be behind it."""
+    ours = everything_through(cable, 4)
+    kill(cable)
+    text = ours.path.read_text()
+    ours.path.write_text(text.replace(f"Endpoint = {cable.right.outer}", "Endpoint = no-such-host.invalid"))
+    run = cable.left.namespace.run
+    said = run("env", "WG_ENDPOINT_RESOLUTION_RETRIES=0", *WGPY, "up", str(ours.path), check=False)
+    assert said.index("what a killed daemon left: unreachable default") < said.index("no-such-host.invalid")
+    assert "51820" not in run("ip", "rule")
+    assert run("ip", "route", "show", "table", "51820", check=False).count("unreachable") == 0
+
+
+def test_a_link_that_is_set_down_lets_nothing_out(cable: Cable) -> None:
+    everything_through(cable, 4)
+    cable.left.namespace.run("ip", "link", "set", cable.left.name, "down")
+    assert not reaches(cable, FAR[4])
