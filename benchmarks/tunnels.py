@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from benchmarks import goals
 from benchmarks.foreign import Ipsec, OpenVpn
-from tests.interop.__main__ import version as interop_version
+from tests.interop.programs import version as interop_version
 from tests.support.kernel_peer import has_wireguard
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import (

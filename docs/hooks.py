@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 import wgpy
+from tests.interop.catalogue import page as scenarios
 from wgpy.cli.commands import parser
 from wgpy.device.effects import DropReason
 
@@ -31,6 +32,7 @@ def on_files(files: Any, config: Any) -> Any:
     for uri, (path, _) in pages.items():
         files.append(File.generated(config, uri, content=relinked(path, uri)))
     made = {"reference/commands.md": commands(), "reference/api.md": api(), "reference/drops.md": drops()}
+    made["reference/scenarios.md"] = scenarios()
     if not (ROOT / "docs" / "performance.md").exists():
         made["performance.md"] = "# Performance\n\n`make bench` measures here, and writes this page.\n"
     for uri, content in made.items():

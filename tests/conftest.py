@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.support.tools import missing
+
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-
-TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv", "tcpdump", "tshark")
-
-
-def missing() -> str:
-    """What the tests marked `root` lack here; empty when nothing."""
-    if os.geteuid() != 0:
-        return "root"
-    if not Path("/dev/net/tun").exists():
-        return "/dev/net/tun (modprobe tun)"
-    return ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

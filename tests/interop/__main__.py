@@ -1,25 +1,30 @@
-"""`make interop`: the tests against another WireGuard, and their record: python -m tests.interop [--write]."""
+"""The scenarios between WireGuard programs, on wgpy or on a program of yours: python -m tests.interop -h."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-import subprocess
+import shlex
+import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.interop.conftest import DAEMONS
-from tests.support.kernel_peer import has_wireguard, images
+from tests.interop import record
+from tests.interop.catalogue import Scenario, scenarios
+from tests.interop.kit import Kit
+from tests.interop.programs import KINDS, installed
 from tests.support.peers import Userspace
+from tests.support.tools import missing
 from wgpy import __version__
 
-PASSED, ENDED, FAILED = WORDS = ("pass", "it ended", "**FAIL**")  # the last that applies is said
 RECORD: Final = Path("docs/interop.md")
-PROGRAMS: Final = ("kernel", *DAEMONS, "wgpy")
 _MODULES: Final = "tests/interop"
 _FOLLOWED: Final = "tests/daemon/test_serve.py::test_20_it_follows_its_interface_into_another_namespace"
 _INTRODUCTION: Final = """\
@@ -27,116 +32,145 @@ _INTRODUCTION: Final = """\
 
 Written by `make interop`. wgpy stands on one side, and on the other the Linux kernel's own WireGuard, wireguard-go
 (Debian's and the current one), boringtun, gotatun, or wgpy; those that were installed. The numbered scenarios are
-those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. What concerns our end alone, under the stock `wg` or
-a flood, is in wgpy's column.
+those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. The scenarios called "wire" send datagrams to the
+port of each program and judge that program alone. What concerns our end alone, under the stock `wg` or a flood, is in
+wgpy's column. [What the scenarios expect](reference/scenarios.md) tells what each stands for, and
+[Test another WireGuard](how-to/interop.md) how to run them on a program of yours.
+"""
+_OF_ANOTHER: Final = """\
+# What {name} did in wgpy's interop scenarios
+
+`{command}` was the program under test. Each column names the program on the other side; the last is {name} alone,
+judged by what it does on the wire and by its configuration.
 """
 
 
-class Results:
-    """A pytest plugin: what became of each test, by its name and by the program on the other side."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, dict[str, list[str]]] = {}  # WORDS
-        self.refusals: dict[tuple[str, str], str] = {}  # why a test makes no sense with a program
-        self.exits: dict[str, set[int]] = {}  # statuses of the programs that ended by themselves
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        match = re.fullmatch(r".*::test_(\w+)(?:\[(.*)\])?", report.nodeid)
-        if match is None or (report.when != "call" and report.passed):
-            return
-        words = re.split(r"-(?!go)", match[2] or "")
-        program = next((program for program in PROGRAMS if program in words), "wgpy")
-        if report.skipped:
-            said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.wasxfail
-            self.refusals[match[1], program] = said.removeprefix("Skipped: ").removeprefix("reason: ")
-            self.outcomes.setdefault(match[1], {})
-            return
-        exits = Userspace.ended() if report.failed else []
-        word = PASSED if report.passed else ENDED if exits else FAILED
-        self.exits.setdefault(program, set()).update(exits)
-        self.outcomes.setdefault(match[1], {}).setdefault(program, []).append(word)
-
-    def pytest_runtest_logfinish(self) -> None:
-        """A test is over, and its namespaces are gone with everything that it did not close."""
-        Userspace.started.clear()
-
-
-def table(results: Results) -> str:
-    """The record, in Markdown: a row for each scenario, how often it passed, and nothing where it does not apply."""
-    present = [program for program in PROGRAMS if any(program in found for found in results.outcomes.values())]
-    lines = ["| scenario |" + "".join(f" {version(program)} |" for program in present), "|---|" + "---|" * len(present)]
-    for name, by_program in sorted(results.outcomes.items(), key=lambda row: _number(row[0])):
-        cells = (
-            "cannot" if (name, program) in results.refusals else _cell(by_program.get(program, []))
-            for program in present
-        )
-        lines.append(f"| {name.replace('_', ' ')} |" + "".join(f" {cell} |" for cell in cells))
-    if results.refusals:
-        reasons = sorted(set(results.refusals.values()))
-        lines += ["", f"Where it says cannot, wireguard-go on our side fares no better: {'; '.join(reasons)}."]
-    ended = [f"{version(program)} with status {_list(exits)}" for program, exits in results.exits.items() if exits]
-    if ended:
-        lines += [
-            "",
-            f"Where it says it ended, their program had exited by itself when the test failed: {'; '.join(ended)}.",
-        ]
-    return "\n".join(lines)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.interop",
+        description="Run interop scenarios, on wgpy or on another WireGuard. Needs root.",
+        epilog="Exit status: 0 if all passed, 1 if one failed, 2 for a wrong use. How to: docs/how-to/interop.md",
+    )
+    parser.add_argument("--program", metavar="NAME=COMMAND", help="test this program, started as COMMAND -f INTERFACE")
+    parser.add_argument("--against", metavar="PROGRAMS", help=f"on the other side, of {', '.join(KINDS)}, with commas")
+    parser.add_argument(
+        "--only", metavar="SCENARIO", action="append", help="run this scenario, by name or pattern; may be repeated"
+    )
+    parser.add_argument(
+        "--cannot",
+        metavar="SCENARIO=REASON",
+        action="append",
+        default=[],
+        help="declare what the program cannot do: the scenario is not run, and is recorded with the reason",
+    )
+    parser.add_argument("--slow", action="store_true", help="run the scenarios that take minutes, too")
+    parser.add_argument("--list", action="store_true", help="list the scenarios, and run none")
+    parser.add_argument(
+        "--write", metavar="FILE", nargs="?", const=RECORD, type=Path,
+        help=f"write the record, a table in Markdown; without FILE, of wgpy only, to {RECORD}",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcome of each scenario as JSON")
+    parser.add_argument("--junit", metavar="FILE", type=Path, help="write it as JUnit XML")
+    parser.add_argument(
+        "--packets", metavar="DIRECTORY", type=Path, default=Path("interop-packets"),
+        help="where the packets of failed scenarios are kept, as pcap files (default: %(default)s)",
+    )  # fmt: skip
+    return parser
 
 
-def _list(statuses: set[int]) -> str:
-    return " and ".join(map(str, sorted(statuses)))
-
-
-def _number(name: str) -> int:
-    """The kernel's of a scenario; those it does not have come first."""
-    word = name.partition("_")[0]
-    return int(word) if word.isdecimal() else 0
-
-
-def _cell(words: list[str]) -> str:
-    if not words:
-        return ""
-    word = max(words, key=WORDS.index)
-    return word if len(words) == 1 else f"{word} ({words.count(PASSED)} of {len(words)})"
-
-
-def kernel_version() -> str:
-    if has_wireguard():
-        return subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout.strip()
-    return images()[0].name.removeprefix("vmlinuz-")
-
-
-def version(program: str) -> str:
-    """A program's name and its version, as it or its package tells."""
-    if program in ("kernel", "wgpy"):
-        return f"Linux {kernel_version()}" if program == "kernel" else f"wgpy {__version__}"
-    if program == "wireguard-go":
-        return f"wireguard-go {_output('dpkg-query', '-W', '-f', '${Version}', program)} (Debian's)"
-    command = DAEMONS[program].command[0]
-    if program == "current":
-        found = re.search(r"mod\s+\S+\s+(\S+)", _output("go", "version", "-m", command))
-        return f"wireguard-go {found[1] if found else ''}"
-    return _output(command, "--version").splitlines()[0]
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.interop", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--write", action="store_true", help=f"write the record into {RECORD}")
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = scenarios()
+    if options.list:
+        _print_list(known)
+        return 0
+    kit = _kit(parser, options, known)
+    if lacking := missing():
+        parser.error(f"the scenarios need {lacking}")
     os.environ["WGPY_INTEROP"] = "1"
-    results = Results()
-    status = pytest.main(["-q", _MODULES, _FOLLOWED], plugins=[results])
-    record = table(results)
-    print(record)
-    if arguments.write:
-        RECORD.write_text(
-            f"{_INTRODUCTION}\nOn this side wgpy {__version__} with Python {sys.version.split()[0]}.\n\n{record}\n"
-        )
-    return int(status)
+    results = record.Results(kit)
+    command = ["-q", _MODULES, _FOLLOWED, "-o", f"junit_suite_name={kit.name}"]
+    if options.junit:
+        command.append(f"--junitxml={options.junit}")
+    status = pytest.main(command, plugins=[_Registered(kit), results])
+    table = record.table(results)
+    print(table)
+    if reasons := record.failures(results):
+        print(f"\n{reasons}")
+    if options.write:
+        if kit.tests_another:
+            introduction = _OF_ANOTHER.format(name=kit.name, command=_command(kit))
+        else:
+            introduction = f"{_INTRODUCTION}\nOn this side wgpy {__version__} with Python {sys.version.split()[0]}.\n"
+        record.write(options.write, f"{introduction}\n{table}\n")
+    if options.json:
+        record.write(options.json, record.as_json(results))
+    return 0 if status == pytest.ExitCode.OK else 1
+
+
+class _Registered:
+    """Makes the kit known to `tests/interop/conftest.py`, before anything is collected."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.register(self._kit, "kit")
+
+
+def _kit(parser: argparse.ArgumentParser, options: argparse.Namespace, known: Sequence[Scenario]) -> Kit:
+    """What the options ask for. Ends the program when they make no sense."""
+    against = tuple(options.against.split(",")) if options.against else ()
+    for name in against:
+        if name not in installed():
+            why = "is not installed here" if name in KINDS else f"is not one of {', '.join(KINDS)}"
+            parser.error(f"--against: {name} {why}")
+    names = [scenario.name for scenario in known]
+    cannot = dict(_declaration(parser, text, names) for text in options.cannot)
+    kit = Kit(against=against, only=tuple(options.only or "*"), slow=options.slow, packets=options.packets)
+    if options.program is None:
+        if cannot:
+            parser.error("--cannot is about the program of --program")
+        return kit
+    for pattern in kit.only:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            parser.error(f"--only {pattern}: no scenario has that name; --list shows all")
+    name, equals, command = options.program.partition("=")
+    words = shlex.split(command)
+    if not equals or not words or not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        parser.error(f"--program {options.program}: expected NAME=COMMAND, as in mine=./wireguard-mine")
+    if name in KINDS:
+        parser.error(f"--program {name}: that name is one of our own; take another")
+    if shutil.which(words[0]) is None:
+        parser.error(f"--program {name}: there is no program {words[0]}")
+    if options.write == RECORD:
+        parser.error(f"--write: {RECORD} is wgpy's own record; say where: --write FILE")
+    return replace(
+        kit,
+        name=name,
+        tested=Userspace.called(name, words, cannot),
+        against=against or tuple(name for name in ("kernel", "wireguard-go", "wgpy") if name in installed()),
+    )
+
+
+def _declaration(parser: argparse.ArgumentParser, text: str, names: Sequence[str]) -> tuple[str, str]:
+    pattern, _, reason = text.partition("=")
+    if not reason:
+        parser.error(f"--cannot {text}: expected SCENARIO=REASON")
+    if not any(fnmatchcase(name, pattern) for name in names):
+        parser.error(f"--cannot {pattern}: no scenario has that name; --list shows all")
+    return pattern, reason
+
+
+def _command(kit: Kit) -> str:
+    return shlex.join(getattr(kit.tested, "command", ()))
+
+
+def _print_list(known: Sequence[Scenario]) -> None:
+    for scenario in known:
+        slow = " (slow)" if scenario.is_slow else ""
+        print(f"{scenario.name}{slow}\n    {scenario.expected.partition(chr(10))[0]}")
 
 
 if __name__ == "__main__":

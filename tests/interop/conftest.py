@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import cast
 
 import pytest
+from _pytest._code.code import TerminalRepr
 
+from tests.interop.kit import FAILED, PACKETS, Kit, program_of, scenario_of
 from tests.support.kernel_peer import CARD, Guest, has_wireguard
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import (
-    BoringTun,
-    CurrentWireguardGo,
-    GotaTun,
-    Kernel,
-    Side,
-    StockTools,
-    Userspace,
-    WireguardGo,
-)
+from tests.support.peers import Kernel, Side, StockTools, Userspace, Wgpy, WireguardGo, recorded
 
 OUTER4 = ("192.0.2.1", "192.0.2.2")
 OUTER6 = ("2001:db8::1", "2001:db8::2")
 
 
-DAEMONS: Final[dict[str, type[Userspace]]] = {
-    "wireguard-go": WireguardGo,
-    "current": CurrentWireguardGo,
-    "boringtun": BoringTun,
-    "gotatun": GotaTun,
-}
+def kit_of(config: pytest.Config) -> Kit:
+    """What `python -m tests.interop` was asked for; else what the suite runs."""
+    kit = config.pluginmanager.get_plugin("kit")
+    return kit if isinstance(kit, Kit) else Kit()
 
 
-# What others do not do, whoever is on this side: wireguard-go there instead of wgpy fares the same.
-CANNOT: Final = {
-    ("test_2_", "gotatun"): "gotatun carries no packets of that size",
-    ("test_14_", "boringtun"): "boringtun ends when a peer's endpoint is changed",
-}
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kit = kit_of(config)
+    unwanted = [item for item in items if not kit.wants(item)]
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test each program in turn: those it runs against or, on the wire, those that it judges."""
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "program" not in metafunc.fixturenames or "program" in named:
+        return
+    wire, without = (metafunc.definition.get_closest_marker(name) is not None for name in ("wire", "without_wgpy"))
+    programs = kit_of(metafunc.config).programs(on_the_wire=wire, without_wgpy=without)
+    metafunc.parametrize("program", programs, scope="module")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells which daemon ended, with what it wrote, and where the packets are."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+        for daemon in Userspace.ended():
+            _add(report, f"{daemon.command[0]} ended", daemon.last_words())
+        if PACKETS in item.stash:
+            _add(report, "packets", str(item.stash[PACKETS]))
+    return report
+
+
+def _add(report: pytest.TestReport, title: str, text: str) -> None:
+    """Put it where the terminal and the JUnit record have it: into what is said of the failure."""
+    if isinstance(report.longrepr, TerminalRepr) and hasattr(report.longrepr, "addsection"):
+        report.longrepr.addsection(title, text)
+    else:
+        report.longrepr = f"{report.longrepr}\n{title}: {text}"
+
+
+@pytest.fixture(autouse=True)
+def _declared(request: pytest.FixtureRequest) -> None:
+    """What a program is declared not to be able to is not run."""
+    if reason := kit_of(request.config).refusal(scenario_of(request.node), program_of(request.node)):
+        pytest.xfail(reason)
 
 
 @dataclass
@@ -52,7 +81,18 @@ class Cable:
     right: Side
     directory: Path
     cleanup: ExitStack
-    theirs: type[StockTools] = WireguardGo  # what runs on the right
+    theirs: type[Wgpy | StockTools] = WireguardGo  # what runs on the right
+    ours: type[Wgpy | StockTools] = Wgpy  # what runs on the left: the program under test
+
+    def open(self, side: Side, *peers: str, mtu: int = 1420) -> Wgpy | StockTools:
+        """The interface of the program on that side, up, with these [Peer] sections."""
+        kind = self.ours if side.namespace is self.left.namespace else self.theirs
+        if issubclass(kind, Wgpy):
+            end: Wgpy | StockTools = kind(side, self.directory, *peers, extra=f"MTU = {mtu}")
+        else:
+            end = kind(side, *peers, mtu=mtu)
+        self.cleanup.callback(end.close)
+        return end
 
     def over_ipv6(self) -> None:
         self.left.outer, self.right.outer = OUTER6
@@ -72,23 +112,32 @@ def cable(tmp_path: Path) -> Iterator[Cable]:
 
 @pytest.fixture
 def cable_to_program(request: pytest.FixtureRequest, program: str, tmp_path: Path) -> Iterator[Cable]:
-    """A cable with that on the right which a module's fixture `program` names: "wgpy", or one of `programs`."""
-    for (scenario, other), reason in CANNOT.items():
-        if program == other and request.node.name.startswith(scenario):
-            pytest.skip(reason)
-    if program == "kernel":
-        with kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path) as cable:
-            yield cable
-    else:
-        with namespace_cable(tmp_path) as cable:
-            cable.theirs = DAEMONS.get(program, WireguardGo)
-            yield cable
+    """A cable between the program under test, on the left, and `program`, on the right."""
+    kit = kit_of(request.config)
+    with ExitStack() as cleanup:
+        if program == "kernel":
+            cable = cleanup.enter_context(kernel_cable(request.getfixturevalue("kernel_ends"), tmp_path))
+        else:
+            cable = cleanup.enter_context(namespace_cable(tmp_path))
+        cable.ours, cable.theirs = kit.tested, kit.kind(program)
+        cleanup.enter_context(packets_kept(request, cable))
+        yield cable
 
 
-def programs() -> list[str]:
-    """What is tested against: the kernel and Debian's, and if WGPY_INTEROP is set all others that are installed."""
-    others = [name for name, daemon in DAEMONS.items() if shutil.which(daemon.command[0])]
-    return ["kernel", *(others if os.environ.get("WGPY_INTEROP") else ["wireguard-go"])]
+@contextmanager
+def packets_kept(request: pytest.FixtureRequest, cable: Cable) -> Iterator[None]:
+    """Record what passes the left side, and keep it if the test fails and the kit was told where."""
+    kit, item = kit_of(request.config), request.node
+    if kit.packets is None:
+        yield
+        return
+    kit.packets.mkdir(parents=True, exist_ok=True)
+    path = kit.packets / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', item.name).strip('-')}.pcap"
+    item.stash[PACKETS] = path
+    with recorded(cable.left.namespace, path):
+        yield
+    if not item.stash.get(FAILED, False):
+        path.unlink()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the kernel's netns.sh asks of configuration alone, by its numbers: the stock `wg` on our daemon."""
+"""What the kernel's netns.sh asks of configuration alone, by its numbers: the stock `wg` on the program under test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from tests.interop.test_stock_wg import Interfaces, ask, key
-from tests.interop.test_stock_wg import interfaces as interfaces
+from tests.interop.conftest import Cable, kit_of
+from tests.interop.test_stock_wg import ask, key
 from tests.support.peers import WGPY
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -15,11 +15,12 @@ pytestmark = pytest.mark.root
 
 
 class Ours:
-    """Our interface of the two, empty, under `wg`."""
+    """An interface of the program under test, empty, under `wg`."""
 
-    def __init__(self, interfaces: Interfaces) -> None:
-        self.namespace, self.name = interfaces.sides[0]
-        self.directory = interfaces.directory
+    def __init__(self, cable: Cable) -> None:
+        cable.open(cable.left)
+        self.namespace, self.name, self.directory = cable.left.namespace, cable.left.name, cable.directory
+        assert self.private_key(None) == "(none)"
         assert ask(self.name, "set=1\nreplace_peers=true\n\n") == "errno=0\n\n"
 
     def set(self, *words: str) -> None:
@@ -45,12 +46,14 @@ class Ours:
 
 
 @pytest.fixture
-def ours(interfaces: Interfaces) -> Ours:
-    return Ours(interfaces)
+def ours(request: pytest.FixtureRequest, cable: Cable) -> Ours:
+    cable.ours = kit_of(request.config).tested
+    return Ours(cable)
 
 
+@pytest.mark.scenario("kernel netns.sh, 16")
 def test_16_answers_longer_than_a_buffer(ours: Ours) -> None:
-    """40 peers of 52 prefixes; 30 peers to and from a file; a peer without any before one with 197."""
+    """`wg` reads back 40 peers of 52 prefixes, 30 peers from a file, and a peer without prefixes before one of 197."""
     many = {key(a): [f"{a}.{b}.0.0/16" for b in range(1, 53)] for a in range(2, 42)}
     text = "".join(f"[Peer]\nPublicKey = {k}\nAllowedIPs = {', '.join(many[k])}\n" for k in many)
     ours.namespace.run("wg", "setconf", ours.name, ours.file(text))
@@ -71,8 +74,9 @@ def test_16_answers_longer_than_a_buffer(ours: Ours) -> None:
     assert ours.allowed_ips() == {first: ["(none)"], second: networks}
 
 
+@pytest.mark.scenario("Linux 6.16, WGALLOWEDIP_F_REMOVE_ME", "kernel netns.sh, 17")
 def test_17_single_prefixes_are_taken_away(ours: Ours) -> None:
-    """394 of them, and six less; not one of another's, and none twice."""
+    """Of 394 allowed IPs, six are removed by `allowed_ip=-PREFIX`; a prefix of another peer's is left alone."""
     networks = [f"192.168.{n}.0/24" for n in range(197)] + [f"abcd:{n:x}::/32" for n in range(1, 198)]
     one, other = key(2), key(3)
     ours.set("peer", one, "allowed-ips", ",".join(networks))
@@ -90,8 +94,12 @@ def bytes_of(public_key: str) -> str:
     return base64.b64decode(public_key).hex()
 
 
+@pytest.mark.scenario("kernel netlink.c, wg_set_device and set_peer", "kernel netns.sh, 18")
 def test_18_keys_come_and_go(ours: Ours) -> None:
-    """Read back, clamped, taken away; and our own is nobody else's."""
+    """Keys are read back, clamped, and taken away by a key of zeros.
+
+    A peer that has the interface's own public key is removed, and cannot be added.
+    """
     assert "Unable to access interface" in ours.namespace.run("wg", "show", "doesnotexist", check=False)
     mine, psk, peer = PrivateKey.generate(), PresharedKey.generate(), PrivateKey.generate()
     theirs = peer.public_key.base64()
@@ -112,6 +120,7 @@ def test_18_keys_come_and_go(ours: Ours) -> None:
     assert ours.show("peers") == theirs
 
 
+@pytest.mark.scenario("kernel allowedips.c", "kernel netns.sh, 18")
 @pytest.mark.parametrize(
     "networks",
     [
@@ -120,6 +129,7 @@ def test_18_keys_come_and_go(ours: Ours) -> None:
     ],
 )
 def test_18_prefixes_within_others_are_replaced(ours: Ours, networks: list[str]) -> None:
+    """A peer's allowed IPs are replaced as a whole, also where some lie within others."""
     for those in (networks, networks[:1], networks[1:], []):
         ours.set("peer", key(2), "allowed-ips", ",".join(those))
         assert ours.allowed_ips() == {key(2): those or ["(none)"]}

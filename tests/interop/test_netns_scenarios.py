@@ -1,6 +1,7 @@
 """The scenarios of the kernel's own test, tools/testing/selftests/wireguard/netns.sh, by its numbers.
 
-wgpy on the left; on the right another wgpy, wireguard-go, or the kernel.
+On the left the program under test, which is wgpy unless the kit tests another; on the right another wgpy, wireguard-go,
+or the kernel. Each docstring says what is expected of the program under test.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import DAEMONS, Cable, kernel_cable, programs
+from tests.interop.conftest import Cable, kernel_cable, kit_of, packets_kept
 from tests.support.kernel_peer import CARD
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Kernel, Side, StockTools, Wgpy, WireguardGo, capture, iperf3, peer_section, wait_for
+from tests.support.peers import Side, Wgpy, capture, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey, PrivateKey
 
 pytestmark = pytest.mark.root
@@ -39,7 +41,6 @@ class Link:
     def __init__(
         self,
         cable: Cable,
-        program: str,
         psk: PresharedKey | None = None,
         *,
         client_keepalive: int = 0,
@@ -48,19 +49,12 @@ class Link:
         mtu: int = 1420,
     ) -> None:
         self.left, self.right = cable.left, cable.right
-        extra = f"MTU = {mtu}"
         endpoint = None if client_keepalive else ""
         section = peer_section(cable.left, psk=psk, endpoint=endpoint, keepalive=their_keepalive)
-        self.theirs: Wgpy | StockTools
-        if program == "wgpy":
-            self.theirs = Wgpy(cable.right, cable.directory, section, extra=extra)
-        else:
-            self.theirs = cable.theirs(cable.right, section, mtu=mtu)
-        cable.cleanup.callback(self.theirs.close)
+        self.theirs = cable.open(cable.right, section, mtu=mtu)
         endpoint = None if answering else ""
         section = peer_section(cable.right, psk=psk, keepalive=client_keepalive, endpoint=endpoint)
-        self.ours = Wgpy(cable.left, cable.directory, section, extra=extra)
-        cable.cleanup.callback(self.ours.close)
+        self.ours = cable.open(cable.left, section, mtu=mtu)
 
     def wg(self, side: Side, *arguments: str) -> str:
         return side.namespace.run("wg", "show", side.name, *arguments).strip()
@@ -83,24 +77,21 @@ def answered(side: Side, *options: str) -> bool:
     return "1 received" in side.namespace.run("ping", "-c", "1", "-W", "5", *options, check=False)
 
 
-@pytest.fixture(params=["wgpy", *programs()])
-def program(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def cable(cable_to_program: Cable) -> Cable:
     return cable_to_program
 
 
-def test_1_counters_are_exact(cable: Cable, program: str) -> None:
-    """Ten pings of 84 bytes, padded to 96, and 32 around each; an initiation, a response, and perhaps a keepalive."""
-    link = Link(cable, program, PresharedKey.generate())
+@pytest.mark.scenario("paper, 5.4.6: padding", "kernel netns.sh, 1")
+def test_1_counters_are_exact(cable: Cable) -> None:
+    """Both ends count ten pings of 84 bytes, with a preshared key, to the byte.
+
+    Each is padded to 96 bytes, and has 32 around it; there are an initiation of 148 bytes, a response of 92, and
+    perhaps a keepalive. `wg show transfer` counts all UDP payload.
+    """
+    link = Link(cable, PresharedKey.generate())
     link.ping("-c", "10", "-f")
     received, sent = link.transfer(link.right)
-    if not cable.theirs.counts_datagrams:
-        assert link.transfer(link.left)[1] in (148 + 10 * 128, 148 + 10 * 128 + 32)
-        return
     assert (received, sent) == link.transfer(link.left)[::-1]
     # Who began has sent 148 and ten datagrams; the other 92 and ten, and a keepalive if it had nothing to say at once.
     assert received in (148 + 10 * 128, 148 + 10 * 128 + 32)
@@ -108,16 +99,18 @@ def test_1_counters_are_exact(cable: Cable, program: str) -> None:
     assert int(link.wg(link.right, "latest-handshakes").split()[1]) > 0
 
 
+@pytest.mark.scenario("kernel netns.sh, 2")
 @pytest.mark.parametrize(("outer", "below"), [("IPv4", 34816), ("IPv6", 34816), ("IPv4", 1500)])
-def test_2_packets_of_34736_bytes(cable: Cable, program: str, outer: str, below: int) -> None:
-    """As large as in the kernel's test, over a cable that takes them whole, and over one that takes 1,500 bytes.
+def test_2_packets_of_34736_bytes(cable: Cable, outer: str, below: int) -> None:
+    """With an MTU of 34,736, packets of that size pass both ways, and so do TCP and UDP.
 
-    What that test does at the usual MTU, `test_peers` does.
+    Over a cable that takes the datagrams whole, and over one that takes 1,500 bytes and fragments them. What the
+    kernel's test does at the usual MTU, `tcp_and_udp_both_ways` does.
     """
     if outer == "IPv6":
         cable.over_ipv6()
     cable.set_mtu(below)
-    Link(cable, program, mtu=34736)
+    Link(cable, mtu=34736)
     left, right = cable.left, cable.right
     for here, there in ((left, right), (right, left)):
         for address, payload in ((there.inner4, 34708), (there.inner6, 34688)):
@@ -132,11 +125,16 @@ def test_2_packets_of_34736_bytes(cable: Cable, program: str, outer: str, below:
         assert udp["sum"]["lost_percent"] < 50  # a busy machine loses some
 
 
+@pytest.mark.scenario("paper, 2: cryptokey routing", "paper, 2.1: roaming", "kernel netns.sh, 5")
 @pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
-def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, program: str, outer: str) -> None:
+def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, outer: str) -> None:
+    """A packet whose source address belongs to another peer's allowed IPs is dropped.
+
+    It was authenticated all the same, so the endpoint of the peer that sent it is updated.
+    """
     if outer == "IPv6":
         cable.over_ipv6()
-    link = Link(cable, program)
+    link = Link(cable)
     link.ping("-c", "1")
     more_specific = PrivateKey.generate().public_key.base64()
     link.left.namespace.run(
@@ -151,11 +149,14 @@ def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, pr
 
     assert wait_for(roamed)
     assert "100% packet loss" in link.ping("-c", "2", "-i", "0.2", source=link.right, check=False)
-    assert "disallowed_source" in str(link.ours.status()["peers"])
+    if isinstance(link.ours, Wgpy):
+        assert "disallowed_source" in str(link.ours.status()["peers"])
 
 
-def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable, program: str) -> None:
-    link = Link(cable, program)
+@pytest.mark.scenario("kernel noise.c, wg_noise_set_static_identity_private_key", "kernel netns.sh, 6")
+def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable) -> None:
+    """After its private key was changed, the program makes a new handshake under the new key at once."""
+    link = Link(cable)
     link.ping("-c", "1")
     key = PrivateKey.generate()
     left, right, new = link.left, link.right, key.public_key.base64()
@@ -168,12 +169,13 @@ def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable, program: str) -
     assert link.wg(right, "latest-handshakes").split()[0] == new
 
 
+@pytest.mark.scenario("kernel netns.sh, 8")
 @pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
-def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program: str, outer: str) -> None:
-    """The peer's endpoint is routed into the tunnel itself, and to that peer."""
+def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, outer: str) -> None:
+    """When a peer's endpoint is routed into the tunnel and to that peer, ten pings make less than 70,000 bytes."""
     if outer == "IPv6":
         cable.over_ipv6()
-    link = Link(cable, program)
+    link = Link(cable)
     link.ping("-c", "1")
     before = link.transfer(link.left)[1]
     left, right, run = link.left, link.right, link.left.namespace.run
@@ -181,12 +183,14 @@ def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, program
     run("ip", "route", "add", right.outer, "dev", left.name)
     link.ping("-c", "10", "-i", "0.01", "-s", "1300", check=False)
     assert link.transfer(link.left)[1] - before < 70_000
-    assert link.ours.status()["peers"][0]["drops"]["routing_loop"] >= 10
+    if isinstance(link.ours, Wgpy):
+        assert link.ours.status()["peers"][0]["drops"]["routing_loop"] >= 10
 
 
-def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable, program: str) -> None:
-    """Or, if there was no key, when one is set."""
-    link = Link(cable, program)
+@pytest.mark.scenario("kernel device.c, wg_open", "kernel netns.sh, 15")
+def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable) -> None:
+    """A peer with a persistent keepalive is greeted when the link comes up or, if there was no key, when one is set."""
+    link = Link(cable)
     run, name = link.left.namespace.run, link.left.name
     run("ip", "link", "set", name, "down")
     run("wg", "set", name, "peer", link.right.public_key.base64(), "persistent-keepalive", "25")
@@ -201,8 +205,10 @@ def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable, program: st
     assert wait_for(lambda: link.transfer(link.left)[0] > before[0])
 
 
-def test_19_nothing_is_sent_to_a_low_order_key(cable: Cable, program: str) -> None:
-    link = Link(cable, program)
+@pytest.mark.scenario("RFC 7748, 6.1: the all-zero secret", "kernel netns.sh, 19")
+def test_19_nothing_is_sent_to_a_low_order_key(cable: Cable) -> None:
+    """A peer whose public key is a low-order point is never sent anything."""
+    link = Link(cable)
     link.ping("-c", "1")
     run, name = link.left.namespace.run, link.left.name
     run("wg", "set", name, "peer", link.right.public_key.base64(), "remove")
@@ -214,16 +220,20 @@ def test_19_nothing_is_sent_to_a_low_order_key(cable: Cable, program: str) -> No
     assert seen == []
 
 
-def test_7_a_tunnel_in_a_tunnel(cable: Cable, program: str) -> None:
-    """Each by the same two programs; the inner one with an MTU of 1340, and endpoints in the outer one."""
-    outer = Link(cable, program)
+@pytest.mark.scenario("kernel netns.sh, 7")
+def test_7_a_tunnel_in_a_tunnel(cable: Cable) -> None:
+    """A tunnel with an MTU of 1,340 bytes, whose endpoints lie in another one, carries pings, TCP and UDP both ways.
+
+    Each tunnel is made by the same two programs.
+    """
+    outer = Link(cable)
     outer.ping("-c", "1")
     inner = [
         Side(side.namespace, side.inner4, inner4, inner6, port=6000)
         for side, inner4, inner6 in ((cable.left, "10.7.0.1", "fd07::1"), (cable.right, "10.7.0.2", "fd07::2"))
     ]
     left, right = inner
-    Link(Cable(left, right, cable.directory, cable.cleanup, cable.theirs), program, mtu=1340)
+    Link(replace(cable, left=left, right=right), mtu=1340)
     for here, there in ((left, right), (right, left)):
         for address, payload in ((there.inner4, 1312), (there.inner6, 1292)):
             here.namespace.run("ping", "-c", "3", "-i", "0.1", "-W", "5", "-M", "do", "-s", str(payload), address)
@@ -237,7 +247,7 @@ def test_7_a_tunnel_in_a_tunnel(cable: Cable, program: str) -> None:
 
 @contextmanager
 def behind_nat(client: str, program: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cable]:
-    """Ours and theirs, between them a router that hides the client, "ours" or "theirs", and forgets UDP in two seconds.
+    """The two ends, between them a router that hides the client, "ours" or "theirs", and forgets UDP in two seconds.
 
     On the left is ours, at 192.168.99.1; the router is .254 there, and 192.0.2.1 on the other side.
     """
@@ -258,30 +268,40 @@ def behind_nat(client: str, program: str, request: pytest.FixtureRequest, tmp_pa
         router.run("nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; "
                    f"add rule ip nat out oifname {outside} masquerade")  # fmt: skip
         router.run("sysctl", "-q", "net.ipv4.ip_forward=1", *forgetful)
-        yield Cable(
+        kit = kit_of(request.config)
+        nat = Cable(
             Side(ours, "192.168.99.1", "10.8.0.1", "fd08::1"),
             Side(other, "192.0.2.2", "10.8.0.2", "fd08::2", port=51821),
             tmp_path,
             cleanup,
-            theirs=Kernel if program == "kernel" else DAEMONS.get(program, WireguardGo),
+            theirs=kit.kind(program),
+            ours=kit.tested,
         )
+        cleanup.enter_context(packets_kept(request, nat))
+        yield nat
 
 
+@pytest.mark.scenario("paper, 6.5: passive and persistent keepalive", "kernel netns.sh, 9")
 def test_9_a_client_behind_nat_stays_in_reach_by_keepalives(
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """One a second. The server does not know where the client is until it hears it."""
+    """With a persistent keepalive of a second a client behind a NAT stays in reach of a server that learns its address.
+
+    The router between them forgets UDP after two seconds.
+    """
     with behind_nat("ours", program, request, tmp_path) as nat:
-        link = Link(nat, program, client_keepalive=1)
+        link = Link(nat, client_keepalive=1)
         assert wait_for(lambda: link.handshaken(link.right))
         time.sleep(3)  # longer than the router remembers
         link.ping("-c", "1", source=link.right)
         assert "192.0.2.1:" in link.wg(link.right, "endpoints")
 
 
+@pytest.mark.scenario("paper, 2.1: roaming", "kernel netns.sh, 9")
 def test_9_we_serve_a_client_behind_nat(program: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A server without the client's endpoint learns it from the NAT's address, and reaches the client there."""
     with behind_nat("theirs", program, request, tmp_path) as nat:
-        link = Link(nat, program, answering=True, their_keepalive=1)
+        link = Link(nat, answering=True, their_keepalive=1)
         assert wait_for(lambda: link.handshaken(link.left))
         time.sleep(3)
         link.ping("-c", "1")

@@ -1,22 +1,17 @@
 """Answers leave from the address spoken to, until it is gone or a better route leads elsewhere: netns.sh, 14.
 
-wgpy is on the left, and does not know where the other is, who begins.
+The program under test is on the left, and does not know where the other end is, which begins.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.interop.conftest import OUTER6, Cable, programs
+from tests.interop.conftest import OUTER6, Cable
 from tests.interop.test_netns_scenarios import Link
 from tests.support.netns import veth_pair
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(params=["wgpy", *programs()])
-def program(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -24,8 +19,8 @@ def cable(cable_to_program: Cable) -> Cable:
     return cable_to_program
 
 
-def bring_up(cable: Cable, program: str) -> Link:
-    return Link(cable, program, answering=True)
+def bring_up(cable: Cable) -> Link:
+    return Link(cable, answering=True)
 
 
 def spoken_to_at(link: Link, endpoint: str) -> None:
@@ -42,34 +37,40 @@ def answered_from(link: Link) -> str:
     return link.wg(link.right, "endpoints").split()[1]
 
 
-def test_14_each_of_several_addresses_answers_for_itself(cable: Cable, program: str) -> None:
+@pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
+def test_14_each_of_several_addresses_answers_for_itself(cable: Cable) -> None:
+    """A host with several addresses answers from the one that was spoken to."""
     left = cable.left.namespace
     left.run("ip", "address", "add", "192.0.2.11/24", "dev", "veth0")
     left.run("ip", "address", "add", "2001:db8::11/64", "dev", "veth0", "nodad")
-    link = bring_up(cable, program)
+    link = bring_up(cable)
     for host in ("192.0.2.11", "192.0.2.1", f"[{OUTER6[0]}]", "[2001:db8::11]"):
         spoken_to_at(link, f"{host}:51820")
 
 
+@pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
-def test_14_an_address_of_another_interface_answers_for_itself(cable: Cable, program: str, version: int) -> None:
+def test_14_an_address_of_another_interface_answers_for_itself(cable: Cable, version: int) -> None:
+    """So it does when that address belongs to another interface than the datagram came in by."""
     address, length, via = ("10.50.0.1", 32, "192.0.2.1") if version == 4 else ("fd50::1", 128, OUTER6[0])
     on_lo = (f"{address}/{length}", "dev", "lo")
     cable.left.namespace.run("ip", "address", "add", *on_lo)
     cable.cleanup.callback(cable.left.namespace.run, "ip", "address", "delete", *on_lo)
     cable.right.namespace.run("ip", f"-{version}", "route", "add", address, "via", via)
-    link = bring_up(cable, program)
+    link = bring_up(cable)
     spoken_to_at(link, f"{address}:51820" if version == 4 else f"[{address}]:51820")
 
 
+@pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
-def test_14_an_address_that_is_replaced_does_not_stick(cable: Cable, program: str, version: int) -> None:
+def test_14_an_address_that_is_replaced_does_not_stick(cable: Cable, version: int) -> None:
+    """When the address that was spoken to is gone, the next packet leaves from the address that replaced it."""
     old, new, length = ("192.0.2.11", "192.0.2.12", 24) if version == 4 else ("2001:db8::11", "2001:db8::12", 64)
     shown = "{}:51820" if version == 4 else "[{}]:51820"
     nodad = () if version == 4 else ("nodad",)
     left = cable.left.namespace
     left.run("ip", "address", "add", f"{old}/{length}", "dev", "veth0", *nodad)
-    link = bring_up(cable, program)
+    link = bring_up(cable)
     spoken_to_at(link, shown.format(old))
     left.run("ip", "address", "delete", f"{old}/{length}", "dev", "veth0")
     left.run("ip", "address", "delete", f"{cable.left.outer}/24" if version == 4 else f"{OUTER6[0]}/64", "dev", "veth0")
@@ -78,9 +79,13 @@ def test_14_an_address_that_is_replaced_does_not_stick(cable: Cable, program: st
     assert answered_from(link) == shown.format(new)
 
 
+@pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
 def test_14_a_better_route_takes_a_session_over(cable: Cable, program: str, version: int) -> None:
-    """By a second cable; a kernel in a virtual machine has but one, and then a second network on it."""
+    """When a better route leads elsewhere, a session moves to it, with the source address of that route.
+
+    It leads by a second cable; a kernel in a virtual machine has but one, and then a second network on it.
+    """
     addresses = (("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.2/24", "2001:db8:1::2/64"))
     if program == "kernel":
         second = "veth0"
@@ -92,7 +97,7 @@ def test_14_a_better_route_takes_a_session_over(cable: Cable, program: str, vers
         veth_pair(cable.left.namespace, cable.right.namespace, addresses, name=second)
     if version == 6:
         cable.over_ipv6()
-    link = bring_up(cable, program)
+    link = bring_up(cable)
     spoken_to_at(link, cable.left.endpoint)
     host, via, source = ("192.0.2.2", "198.51.100.2", "198.51.100.1")
     if version == 6:

@@ -1,4 +1,4 @@
-"""A flood of one kind of datagram from thousands of addresses, at full speed: python -m tests.support.flood -h.
+"""A flood of one kind of datagram from thousands of addresses: python -m tests.support.flood -h.
 
 The sender's namespace must own the addresses (`ip route add local NETWORK dev lo`).
 """
@@ -9,6 +9,7 @@ import argparse
 import os
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import cycle
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("victim", help="PUBLIC-KEY@ADDRESS:PORT")
     parser.add_argument("sources", type=IPv4Network)
     parser.add_argument("--replay", default="", help="the datagram to replay, in hexadecimal")
+    parser.add_argument("--rate", type=int, default=0, help="datagrams a second; 0, the default: as fast as it can")
     arguments = parser.parse_args()
     key, _, address = arguments.victim.rpartition("@")
     host, _, port = address.rpartition(":")
@@ -59,17 +61,19 @@ def main() -> None:
     else:
         pool = [KINDS[arguments.kind](PublicKey.from_base64(key)) for _ in range(POOL)]
     print("ready", flush=True)
-    send_forever(pool, (host, int(port)), arguments.sources)
+    send_forever(pool, (host, int(port)), arguments.sources, BURST / arguments.rate if arguments.rate else 0)
 
 
-def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network) -> None:
-    """Until killed."""
+def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network, pause: float) -> None:
+    """Until killed, with `pause` seconds after each burst."""
     size = len(pool[0])
     segment = (socket.SOL_UDP, UDP_SEGMENT, pack("H", size))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for source, at in zip(addresses(sources), cycle(range(0, POOL, BURST))):
             control = [segment, (socket.IPPROTO_IP, IP_PKTINFO, pack("=i4s4s", 0, source.packed, bytes(4)))]
             sock.sendmsg([b"".join(pool[at : at + BURST])], control, 0, victim)
+            if pause:
+                time.sleep(pause)
 
 
 def addresses(network: IPv4Network) -> Iterator[IPv4Address]:

@@ -11,14 +11,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import IO, Any, ClassVar, Final, Protocol, Self
 
 from tests.support.netns import Namespace
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -26,6 +26,7 @@ from wgpy.labs.traffic import iperf3 as iperf3
 from wgpy.labs.traffic import wait_for as wait_for
 
 WGPY: Final = (sys.executable, "-m", "wgpy")
+START_TIMEOUT: Final = 15.0  # seconds in which a daemon has to answer `wg`
 _numbers = itertools.count()
 
 
@@ -87,6 +88,7 @@ def peer_section(other: Side, *, psk: PresharedKey | None = None, endpoint: str 
 class Wgpy:
     """`wgpy up` of a file; `close` is `wgpy down`."""
 
+    cannot: ClassVar[Mapping[str, str]] = {}
     program: ClassVar[tuple[str, ...]] = WGPY
 
     def __init__(self, side: Side, directory: Path, *peers: str, extra: str = "", options: Sequence[str] = ()) -> None:
@@ -119,8 +121,7 @@ class Wgpy:
 class StockTools(ABC):
     """Somebody else's interface, configured by `wg setconf` and `ip`."""
 
-    counts_datagrams: ClassVar[bool] = True  # its transfer counters are those of the kernel: all UDP payload
-    confirms_handshakes: ClassVar[bool] = True  # it tells of a handshake when its peer has shown to have the keys
+    cannot: ClassVar[Mapping[str, str]] = {}  # scenarios of tests/interop, by name or pattern, and why it fails them
 
     def __init__(self, side: Side, *peers: str, mtu: int = 1420) -> None:
         self.side = side
@@ -157,63 +158,121 @@ class Userspace(StockTools):
     """A daemon that is called as wireguard-go is."""
 
     command: ClassVar[tuple[str, ...]]
-    started: ClassVar[list[subprocess.Popen[str]]] = []  # and not closed, of all such daemons
+    started: ClassVar[list[Userspace]] = []  # and not closed, of all such daemons
+    process: subprocess.Popen[str]
+    output: IO[str]
 
     def open(self) -> None:
         name = self.side.name
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1", "WG_LOG_LEVEL": "error"}
-        self.process = self.side.namespace.popen(*self.command, "-f", name, env=environment)
-        self.started.append(self.process)
-        assert wait_for(partial(_answers, name)), f"{self.command[0]} did not start"
+        self.output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed by close)
+        self.process = self.side.namespace.popen(
+            *self.command, "-f", name, env=environment, stdout=self.output, stderr=self.output
+        )
+        self.started.append(self)
+        wait_for(lambda: _answers(name) or self.has_ended, START_TIMEOUT)
+        if self.has_ended:
+            failure = self.last_words()
+        elif not _answers(name):
+            failure = f"does not answer on {_socket(name)} within {START_TIMEOUT:g} s{self._quoted_output()}"
+        else:
+            return
+        self.close()
+        raise AssertionError(f"{self.command[0]} {failure}")
 
     def close(self) -> None:
-        if self.process in self.started:  # closing twice is harmless
-            self.started.remove(self.process)
+        if self not in self.started:  # closing twice is harmless
+            return
+        self.started.remove(self)
         self.process.terminate()
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:  # boringtun 0.7.1 now and then does not heed it
             self.process.kill()
             self.process.wait(30)
-            Path(f"/var/run/wireguard/{self.side.name}.sock").unlink(missing_ok=True)
+            Path(_socket(self.side.name)).unlink(missing_ok=True)
+        self.output.close()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def last_words(self) -> str:
+        """How a daemon that ended by itself went, and what it wrote."""
+        return f"exited with status {self.process.returncode}{self._quoted_output()}"
+
+    def _quoted_output(self) -> str:
+        self.output.seek(0)
+        said = self.output.read()[-4096:].rstrip()
+        return f":\n{said}" if said else ", and wrote nothing"
 
     @classmethod
-    def ended(cls) -> list[int]:
-        """The exit statuses of those that ended though nobody closed them; who is about to is waited for."""
-        wait_for(lambda: any(process.poll() is not None for process in cls.started), seconds=1)
-        return [process.returncode for process in cls.started if process.poll() is not None]
+    def ended(cls) -> list[Userspace]:
+        """Those that ended though nobody closed them; a daemon that is about to end is waited for."""
+        wait_for(lambda: any(daemon.has_ended for daemon in cls.started), seconds=1)
+        return [daemon for daemon in cls.started if daemon.has_ended]
+
+    @classmethod
+    def called(cls, name: str, command: Sequence[str], cannot: Mapping[str, str]) -> type[Self]:
+        """The daemon that `command` starts."""
+        return type(name, (cls,), {"command": tuple(command), "cannot": cannot})
+
+
+def _socket(name: str) -> str:
+    return f"/var/run/wireguard/{name}.sock"
 
 
 def _answers(name: str) -> bool:
     """Whether somebody listens to `wg`; a socket's file may be there before that, and after."""
     with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(f"/var/run/wireguard/{name}.sock") == 0
+        return client.connect_ex(_socket(name)) == 0
+
+
+PADS_TO_THE_INTERFACES_MTU: Final = {"3_*": "wireguard-go pads to the interface's MTU, not to the route's"}
 
 
 class WireguardGo(Userspace):
     """Debian's wireguard-go."""
 
+    cannot = PADS_TO_THE_INTERFACES_MTU
     command = ("wireguard-go",)
 
 
 class CurrentWireguardGo(Userspace):
     """As of: go install golang.zx2c4.com/wireguard@latest"""
 
+    cannot = PADS_TO_THE_INTERFACES_MTU
     command = (str(Path.home() / "go/bin/wireguard"),)
 
 
 class BoringTun(Userspace):
     """As of: cargo install boringtun-cli"""
 
-    counts_datagrams = False
+    cannot: ClassVar = {
+        "1_counters_are_exact": "boringtun counts the bytes of packets, not of datagrams",
+        "what_is_sent_is_counted_as_received": "boringtun counts the bytes of packets, not of datagrams",
+        "14_*": "boringtun ends when a peer's endpoint is changed",
+        "wire_each_handshake_has_keys_and_indices_of_its_own": "boringtun's indices count up",
+        "wire_counters_past_the_limit_are_refused": "boringtun knows no limit of counters",
+        "wire_packets_are_padded_to_16_bytes": "boringtun does not pad",
+        "wire_under_load_*": "boringtun answers every initiation and gives no cookies, whatever the flood",
+        "wire_data_after_which_*": "boringtun sees no silence after data that it sent within 250 ms of a receipt",
+        "wire_data_without_an_answer_*": "boringtun sees no silence after data within 250 ms of a handshake",
+    }
     command = (str(Path.home() / ".cargo/bin/boringtun-cli"), "--disable-drop-privileges")
 
 
 class GotaTun(Userspace):
     """As of: cargo install gotatun-cli"""
 
-    counts_datagrams = False
-    confirms_handshakes = False
+    cannot: ClassVar = {
+        "1_counters_are_exact": "gotatun counts the bytes of packets, not of datagrams",
+        "what_is_sent_is_counted_as_received": "gotatun counts the bytes of packets, not of datagrams",
+        "2_*": "gotatun carries no packets of that size",
+        "wire_under_load_*": "gotatun counts initiations by source address, and finds no load in a flood from many",
+        "wire_unknown_types_are_not_answered": "gotatun does not look at the reserved bytes",
+        "wire_a_responder_sends_no_data_*": "gotatun sends data before the session is confirmed",
+    }
     command = (str(Path.home() / ".cargo/bin/gotatun"), "--disable-drop-privileges")
 
 
@@ -221,12 +280,28 @@ class GotaTun(Userspace):
 def capture(namespace: Namespace, interface: str, expression: str) -> Iterator[list[str]]:
     """What passes an interface meanwhile, one line a packet, as tcpdump tells it; filled in at the end."""
     lines: list[str] = []
-    command = ("tcpdump", "-nnl", "--immediate-mode", "-i", interface, expression)
-    recorder = namespace.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert recorder.stderr is not None
-    while "listening on" not in recorder.stderr.readline():
-        assert recorder.poll() is None, "tcpdump ended"
+    recorder = _tcpdump(namespace, "-nnl", "--immediate-mode", "-i", interface, expression)
     yield lines
     time.sleep(0.3)  # what is under way
     recorder.terminate()
     lines += filter(None, recorder.communicate(timeout=60)[0].splitlines())
+
+
+@contextmanager
+def recorded(namespace: Namespace, path: Path) -> Iterator[None]:
+    """What passes all interfaces of a namespace meanwhile, the first 512 bytes of each packet, as a file of pcap."""
+    recorder = _tcpdump(namespace, "-U", "--immediate-mode", "-Z", "root", "-s", "512", "-i", "any", "-w", str(path))
+    try:
+        yield
+    finally:
+        recorder.terminate()
+        recorder.communicate(timeout=60)
+
+
+def _tcpdump(namespace: Namespace, *options: str) -> subprocess.Popen[str]:
+    """Start it, and wait until it listens."""
+    recorder = namespace.popen("tcpdump", *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert recorder.stderr is not None
+    while "listening on" not in recorder.stderr.readline():
+        assert recorder.poll() is None, "tcpdump ended"
+    return recorder

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
-from tests.interop.__main__ import Results, table
+from tests.interop.kit import Kit
+from tests.interop.record import Results, table
 from tests.support.peers import Userspace
 
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> Iterator[Results]:
     monkeypatch.setattr(Userspace, "started", [])
-    monkeypatch.setattr("tests.interop.__main__.version", lambda program: f"{program} 1.0")
-    yield Results()
-    for process in Userspace.started:
-        process.kill()
-        process.wait()
+    monkeypatch.setattr("tests.interop.record.version", lambda program: f"{program} 1.0")
+    yield Results(Kit())
+    for daemon in tuple(Userspace.started):
+        daemon.close()
 
 
 def report(results: Results, program: str, outcome: Literal["passed", "failed"]) -> None:
-    name = f"tests/interop/test_peers.py::test_ping[{program}]"
-    results.pytest_runtest_logreport(pytest.TestReport(name, (name, 1, name), {}, outcome, None, "call"))
+    name = f"tests/interop/test_peers.py::test_ping[{program}-{len(results.outcomes)}]"
+    told = [("scenario", "ping"), ("program", program), ("variant", "")]
+    results.pytest_runtest_logreport(
+        pytest.TestReport(name, (name, 1, name), {}, outcome, "why", "call", user_properties=told)
+    )
 
 
 def start(*command: str) -> None:
-    Userspace.started.append(subprocess.Popen(command, text=True))
+    """A daemon that is only a process."""
+    daemon = Userspace.__new__(Userspace)
+    daemon.process = subprocess.Popen(command, text=True)
+    daemon.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
+    Userspace.started.append(daemon)
 
 
 def test_who_ended_by_itself_is_told_from_who_failed(results: Results) -> None:
@@ -40,7 +48,7 @@ def test_who_ended_by_itself_is_told_from_who_failed(results: Results) -> None:
     assert table(results).splitlines()[2:] == [
         "| ping | **FAIL** | **FAIL** | it ended |",
         "",
-        "Where it says it ended, their program had exited by itself when the test failed: gotatun 1.0 with status 3.",
+        "Where it says it ended, a program had exited when the test failed: gotatun 1.0 with status 3.",
     ]
 
 

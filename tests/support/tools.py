@@ -1,9 +1,21 @@
-"""Programs that only write down how they were called."""
+"""The programs that tests run, and such as only write down how they were called."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+
+TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv", "tcpdump", "tshark")
+
+
+def missing() -> str:
+    """What the tests marked `root` lack here; empty when nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    if not Path("/dev/net/tun").exists():
+        return "/dev/net/tun (modprobe tun)"
+    return ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
 
 
 def path_without(directory: Path, *hidden: str) -> str:
