@@ -8,19 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.interop.conftest import Cable, programs
-from tests.support.peers import Wgpy, peer_section
+from tests.interop.conftest import Cable
+from tests.support.peers import peer_section
 from wgpy.constants import MESSAGE_INITIATION
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.without_wgpy]
 
 OURS, THEIRS = 7001, 7002  # where the relay is reached by wgpy, and by the other
 ROUNDS = 12
-
-
-@pytest.fixture(params=programs())
-def program(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 class Relay:
@@ -68,10 +63,8 @@ def test_both_ends_begin_at_once_and_nobody_begins_again(cable_to_program: Cable
     left, right = cable.left, cable.right
     relay = Relay(cable)
     cable.cleanup.callback(relay.close)
-    theirs = cable.theirs(right, peer_section(left, endpoint=f"{left.outer}:{THEIRS}"))
-    cable.cleanup.callback(theirs.close)
-    ours = Wgpy(left, cable.directory, peer_section(right, endpoint=f"{left.outer}:{OURS}"))
-    cable.cleanup.callback(ours.close)
+    cable.open(right, peer_section(left, endpoint=f"{left.outer}:{THEIRS}"))
+    cable.open(left, peer_section(right, endpoint=f"{left.outer}:{OURS}"))
     with ThreadPoolExecutor(3) as threads:
         for number in range(ROUNDS):
             for here, there, port in ((left, right, OURS), (right, left, THEIRS)):  # as new, without a session
