@@ -36,6 +36,16 @@ def test_systemd_understands_it(tmp_path: Path, unit: str, spoilt: bool) -> None
     assert spoilt or done.returncode == 0
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+@pytest.mark.parametrize(("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0)])
+def test_it_leaves_little_that_could_be_taken_away(unit: str, exposure: float) -> None:
+    """By systemd's own scale of 0 to 10. wgpy-quick@ says which hooks each directive that it lacks would stop."""
+    command = ("systemd-analyze", "security", "--offline=true", f"--threshold={exposure * 10:.0f}", str(UNITS / unit))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✓ UMask=" in done.stdout
+
+
 @pytest.mark.root
 def test_its_capabilities_are_enough_for_a_full_tunnel_and_its_hooks(tmp_path: Path) -> None:
     bounding = re.search(r"^CapabilityBoundingSet=(.*)$", (UNITS / "wgpy@.service").read_text(), re.MULTILINE)

@@ -52,6 +52,17 @@ def test_resolvconf_takes_over_where_resolved_is_not_running(tools: Tools) -> No
     ]
 
 
+def test_what_resolvconf_writes_may_be_read_by_all_whatever_our_own_mask(tools: Tools) -> None:
+    """The units have 0077, and Debian's resolvconf keeps the mask it is given."""
+    tools.add("resolvconf", f"umask >>{tools.log}")
+    before = os.umask(0o077)
+    try:
+        set_dns("wg0", SERVERS)
+    finally:
+        os.umask(before)
+    assert tools.calls()[-1] == "0022"
+
+
 def test_debian_record_takes_the_first_prefix_of_the_order(tools: Tools, tmp_path: Path) -> None:
     tools.add("resolvconf")
     (tmp_path / "interface-order").write_text("# order\nlo.inet6\nlo.@(dhclient|pppd)\ntun*\ntap*\n")

@@ -121,13 +121,12 @@ def images() -> tuple[Path, Path]:
     """Debian's kernel and the file system to boot it with, made once for each version of the package."""
     require_root()
     package = _package()
-    if not (CACHE / package).exists():
-        try:
-            _unpack(package)
-        except AssertionError:  # what apt knows may be older than what is to be had
-            _output("apt-get", "-qq", "update")
-            package = _package()
-            _unpack(package)
+    try:
+        unpacked(package)
+    except AssertionError:  # what apt knows may be older than what is to be had
+        _output("apt-get", "-qq", "update")
+        package = _package()
+        unpacked(package)
     parts = [Path(__file__).with_name(name) for name in ("initramfs.sh", "guest.sh")]
     system = CACHE / package / f"initramfs-{zlib.crc32(b''.join(part.read_bytes() for part in parts)):08x}"
     if not system.exists():
@@ -144,8 +143,10 @@ def _package() -> str:
     return _output(*command).split("Depends: ")[1].split()[0]
 
 
-def _unpack(package: str) -> None:
-    """Into the cache, whole or not at all."""
+def unpacked(package: str) -> Path:
+    """What is in one of Debian's packages, in the cache: whole or not at all."""
+    if (CACHE / package).exists():
+        return CACHE / package
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as directory:
         # As root in a directory of root's: apt's own user may not write here, which it would warn about.
@@ -157,6 +158,7 @@ def _unpack(package: str) -> None:
         except OSError:
             if not (CACHE / package).exists():  # else another run was quicker
                 raise
+    return CACHE / package
 
 
 def has_wireguard() -> bool:
