@@ -204,6 +204,57 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shwo"], "there is no command 'shwo'; did you mean `wgpy show`?"),
+        (["shwo", "wg0"], "there is no command 'shwo'; did you mean `wgpy show`?"),
+        (["upp"], "there is no command 'upp'; did you mean `wgpy up`?"),
+        (["upp", "wg0"], "there is no command 'upp'; did you mean `wgpy up`?"),
+        (["xyzzy", "wg0"], "there is no command 'xyzzy'; `wgpy -h` lists them"),
+    ],
+)
+def test_a_misspelt_command_is_answered_shortly(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WG_QUICK_USERSPACE_IMPLEMENTATION", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 2, "the usage, and this"
+    assert ("wgpy serve" in error) is (len(arguments) == 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "wait"),
+    [
+        ("wg0.conf curl -sI URL", "curl -sI URL", None),
+        ("wg0.conf -- curl -sI URL", "curl -sI URL", None),
+        ("--wait 5 wg0.conf curl --wait 9 -v", "curl --wait 9 -v", 5),
+        ("wg0.conf --wait 5 -v ip -6 route", "ip -6 route", 5),
+        ("-v --wait=5 wg0.conf sh -c x -- y", "sh -c x -- y", 5),
+        ("--wai 5 wg0.conf -- -odd", "-odd", 5),
+        ("-- wg0.conf curl -sI URL", "curl -sI URL", None),
+        ("wg0.conf env", "env", None),
+    ],
+)
+def test_execs_program_keeps_its_own_options_as_with_env(words: str, command: str, wait: float | None) -> None:
+    arguments = commands.parse(["exec", *words.split()])
+    assert arguments.config == "wg0.conf"
+    assert arguments.command == command.split()
+    assert arguments.wait == wait
+    assert arguments.verbose is (words.startswith("-v") or " -v ip" in words)
+
+
+def test_help_of_client_tells_its_actions(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["client", "-h"])
+    told = " ".join(capsys.readouterr().out.split())
+    for action in ("add", "list", "remove", "enable", "disable"):
+        assert f"{action}: " in told
+
+
+@pytest.mark.parametrize(
     ("arguments", "by_wg_quick", "taken"),
     [
         (["wg0"], False, True),

@@ -32,7 +32,11 @@ def add(verbs: Any) -> None:
         epilog="Example: wgpy client add alice --config wg0 --endpoint vpn.example.org --full --qr",
     )
     client.add_argument(
-        "action", metavar="ACTION", choices=["add", "list", "remove", "enable", "disable"], help="what to do"
+        "action",
+        metavar="ACTION",
+        choices=["add", "list", "remove", "enable", "disable"],
+        help="add: make keys, an address and a file for a new client; list: show all clients; remove: take one out of "
+        "the gateway's file; disable: shut one out, but keep it in the file; enable: let it in again",
     )
     client.add_argument("name", metavar="NAME", nargs="?", help="the client; its interface will have that name")
     client.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)

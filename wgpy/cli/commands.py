@@ -22,6 +22,7 @@ MODULES: Final = {
     "keys": ("genkey", "genpsk", "pubkey"),
     "lab": ("lab",),
 }
+_KNOWN: Final = tuple(name for names in MODULES.values() for name in names)
 _ALONE: Final = ("show", "doctor", "genkey", "genpsk", "pubkey")  # what means something without another word
 _SPARSE: Final = ("client", "stdio")  # what may leave out a word, which Python 3.11 then does not find after an option
 _FOREGROUND: Final = ("-f", "--foreground")
@@ -44,15 +45,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. `[-f] INTERFACE`, wireguard-go's command line, is `serve` without the word."""
     if _is_interface(argv):
         argv = ["serve", *argv]
+    elif argv and not argv[0].startswith("-") and argv[0] not in _KNOWN:
+        _build(())[0].error(_no_command(argv))
     top, verbs = _build([module for module, names in MODULES.items() if argv and argv[0] in names] or MODULES)
     if argv and argv[0] in _SPARSE:
         verb: argparse.ArgumentParser = verbs.choices[argv[0]]
         return verb.parse_intermixed_args(argv[1:])
+    if argv and argv[0] == "exec":
+        argv, program = _program_apart(verbs.choices["exec"], argv)
+        if program:
+            arguments = top.parse_args([*argv, "--", program[0]])
+            arguments.command = program
+            return arguments
     return top.parse_args(argv or ["--help"])
 
 
 def _is_interface(argv: list[str]) -> bool:
-    """Whether the only word is an interface's name: of wg-quick any may come, also one that is like a command's."""
+    """Whether the only word is an interface's name: wg-quick may give any, also one that is like a command's."""
     words = [word for word in argv if word not in _FOREGROUND]
     if len(words) != 1 or words[0].startswith("-"):
         return False
@@ -60,16 +69,39 @@ def _is_interface(argv: list[str]) -> bool:
         return True
     if "WG_QUICK_USERSPACE_IMPLEMENTATION" in os.environ:
         return words[0] not in _ALONE
-    known = [name for names in MODULES.values() for name in names]
-    if words[0] in known:
-        return False
+    return words[0] not in _KNOWN and not _similar(words[0])
+
+
+def _similar(word: str) -> str:
+    """The command that a word was probably meant to be; empty if there is none."""
     from difflib import get_close_matches
 
-    if close := get_close_matches(words[0], known):
-        _build(MODULES)[0].error(
-            f"no command {words[0]!r}: {close[0]} is one. An interface of that name: wgpy serve {words[0]}"
-        )
-    return True
+    return next(iter(get_close_matches(word, _KNOWN)), "")
+
+
+def _no_command(argv: list[str]) -> str:
+    similar = _similar(argv[0])
+    hint = f"did you mean `wgpy {similar}`?" if similar else "`wgpy -h` lists them"
+    interface = f" To serve an interface of that name: wgpy serve {argv[0]}" if len(argv) == 1 else ""
+    return f"there is no command {argv[0]!r}; {hint}{interface}"
+
+
+def _program_apart(verb: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
+    """The command line of `exec` up to the program, and the program with options of its own, as with env(1)."""
+    place, words = 1, 0  # words that are no options: the first is the configuration, the second the program
+    while place < len(argv):
+        word = argv[place]
+        if words and (word == "--" or not word.startswith("-")):
+            return argv[:place], argv[place + (word == "--") :]
+        if word == "--":
+            break
+        if word.startswith("-"):
+            meant = [a for a in verb._actions if any(flag.startswith(word) for flag in a.option_strings)]
+            place += any(action.nargs != 0 for action in meant)  # its value
+        else:
+            words += 1
+        place += 1
+    return argv, []
 
 
 def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:

@@ -40,7 +40,7 @@ def add(verbs: Any) -> None:
         "exec",
         help="run a program whose only network is the tunnel",
         description=f"Run a program in the tunnel's network, with the configuration's name servers. {needs}",
-        epilog="Example: wgpy exec wg0.conf -- curl http://10.0.0.2/. The program's exit status is passed on.",
+        epilog="Example: wgpy exec wg0.conf curl -sI http://10.0.0.2/. The program's exit status is passed on.",
     )
     run.set_defaults(call=_exec)
     proxy = verbs.add_parser(
@@ -70,7 +70,7 @@ def add(verbs: Any) -> None:
         verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered after so long")
         verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
         add_switches(verb)
-    run.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --")
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="the program, and whatever it takes")
     proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
     proxy.add_argument("--http", metavar="[HOST:]PORT", help="serve an HTTP proxy there")
     proxy.add_argument("--auth", metavar="FILE", help="a file with NAME:PASSWORD, which clients must give")
