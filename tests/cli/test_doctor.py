@@ -94,13 +94,13 @@ def test_the_dns_tool_is_resolvconf_where_resolved_does_not_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert dns.tool() == ""
+    assert dns.tools() == []
     for program in ("resolvconf", "resolvectl", "systemctl"):
         (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / program).chmod(0o755)
-        assert dns.tool() == "resolvconf"
+        assert dns.tools() == ["resolvconf"]
     (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 0\n")
-    assert dns.tool() == "resolvectl"
+    assert dns.tools() == ["resolvectl", "resolvconf"]
 
 
 def test_a_socket_directory_that_was_not_there_is_not_left_behind(

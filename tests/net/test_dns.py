@@ -22,6 +22,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     directory.mkdir()
     monkeypatch.setenv("PATH", os.fspath(directory))
     monkeypatch.setattr(dns, "_INTERFACE_ORDER", tmp_path / "interface-order")
+    monkeypatch.setattr(dns, "_set_by", {})
     return Tools(directory)
 
 
@@ -93,7 +94,10 @@ def test_without_any_tool_the_remedy_is_named(tools: Tools) -> None:
 
 def test_a_failing_tool_is_quoted_in_one_line(tools: Tools) -> None:
     tools.add("resolvconf", "echo 'signature mismatch:' >&2; echo /etc/resolv.conf >&2; exit 1")
-    with pytest.raises(NetworkError, match=r"for wg0: resolvconf: signature mismatch: /etc/resolv\.conf$"):
+    with pytest.raises(
+        NetworkError,
+        match=r"for wg0: resolvconf: signature mismatch: /etc/resolv\.conf; install",
+    ):
         set_dns("wg0", SERVERS)
     with pytest.raises(NetworkError, match="cannot unset DNS"):
         unset_dns("wg0")
@@ -103,4 +107,20 @@ def test_a_tool_that_hangs_is_given_up(tools: Tools, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dns, "_TIMEOUT", 0.1)
     tools.add("resolvconf", "while :; do :; done")
     with pytest.raises(NetworkError, match="resolvconf did not finish"):
+        set_dns("wg0", SERVERS)
+
+
+def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) -> None:
+    tools.add("systemctl")
+    tools.add("resolvectl", "[ $1 = revert ] || { echo 'Failed to connect to bus' >&2; exit 1; }")
+    tools.add("resolvconf")
+    set_dns("wg0", SERVERS)
+    unset_dns("wg0")
+    assert [call for call in tools.calls() if call.startswith("resolvconf")] == [
+        "resolvconf -a wg0 -m 0 -x",
+        "resolvconf -d wg0 -f",
+    ]
+    assert tools.calls()[-1] == "resolvconf -d wg0 -f", "and not by the one that failed"
+    tools.add("resolvconf", "echo broken >&2; exit 1")
+    with pytest.raises(NetworkError, match=r"resolvectl: Failed to connect to bus; .*resolvconf: broken; install"):
         set_dns("wg0", SERVERS)

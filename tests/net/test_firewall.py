@@ -65,8 +65,18 @@ add rule {table} premangle meta l4proto udp meta mark set ct mark
     assert sorted(made.split("table ")) == sorted(theirs.split("table "))
 
 
+def fails(directory: Path, *programs: str) -> None:
+    for name in programs:
+        (directory / name).unlink(missing_ok=True)
+        (directory / name).write_text("#!/bin/sh\necho 'Operation not supported' >&2\nexit 1\n")
+        (directory / name).chmod(0o755)
+
+
 def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, tmp_path: Path) -> None:
-    """Both programs run where nft is missing, and leave the same; ours also changes it as the file changes."""
+    """Both programs run where nft is missing, and leave the same; ours also changes it as the file changes.
+
+    An nft that is there but fails, as on a kernel without nf_tables, is to ours as one that is missing.
+    """
     run, name = cable.left.namespace.run, cable.left.name
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -91,6 +101,7 @@ def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, t
     run("wg-quick", "down", str(path), env=environment)
     assert rules() == []
     assert wait_for(lambda: not socket_path(name).exists())
+    fails(programs, "nft")
     run(*WGPY, "up", str(path), env=environment)
     assert rules() == theirs
     path.write_text(text.replace("Address = ", "Address = 10.77.0.1/32, "))
@@ -99,6 +110,24 @@ def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, t
     assert len(rules()) == 7
     run(*WGPY, "down", str(path), env=environment)
     assert rules() == []
+
+
+def test_where_no_tool_works_it_comes_up_and_says_what_is_lacking(cable: Cable, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    environment = {**os.environ, "PATH": path_without(programs, "nft", "iptables-restore")}
+    fails(programs, "nft", "iptables-restore")
+    name = cable.left.name
+    path = tmp_path / f"{name}.conf"
+    path.touch(mode=0o600)
+    path.write_text(f"[Interface]\nPrivateKey = {cable.left.key.base64()}\n{peer_section(cable.right)}, 0.0.0.0/0\n")
+    said = cable.left.namespace.run(*WGPY, "up", str(path), env=environment)
+    assert (
+        "packets from outside to its addresses are not dropped: nft: Operation not supported; iptables-restore: Op"
+        in said
+    )
+    assert ruleset(cable) == ""
+    cable.left.namespace.run(*WGPY, "down", str(path), env=environment)
 
 
 def test_a_packet_to_the_tunnels_address_from_outside_it_is_dropped(cable: Cable) -> None:

@@ -311,24 +311,22 @@ def _timestamps(name: str) -> Iterator[Finding]:
 
 
 def _firewall(name: str) -> Iterator[Finding]:
-    """nft, and only where it is missing iptables, as wg-quick. `nft -c` has the kernel check a transaction, no more."""
-    for tool, trial in (("nft", ("-c", "add table inet wgpy-doctor")), ("iptables", ("-w", "5", "-S", "OUTPUT"))):
-        if shutil.which(tool) is None:
-            continue
-        if said := _fails(tool, *trial):
-            yield Finding(name, "warn", f"{tool} fails ({said}): full tunnels will not come up", "run as root")
-        else:
-            yield Finding(name, "ok", f"{tool} works")
+    """nft, and only where it is missing or fails iptables."""
+    from wgpy.net import firewall
+
+    tool, wrong = firewall.find_tool()
+    if tool:
+        yield Finding(name, "ok", f"{tool} works" + (f" ({wrong})" if wrong else ""))
         return
-    said = "neither nft nor iptables is there: a full tunnel is not guarded against spoofed packets"
-    yield Finding(name, "warn", said, "install nftables")
+    remedy = "run as root" if "not permitted" in wrong and os.geteuid() else "install nftables"
+    yield Finding(name, "warn", f"a full tunnel is not guarded against spoofed packets: {wrong}", remedy)
 
 
 def _DNS(name: str) -> Iterator[Finding]:
     from wgpy.net import dns
 
-    if tool := dns.tool():
-        yield Finding(name, "ok", f"{tool} sets it")
+    if tools := dns.tools():
+        yield Finding(name, "ok", f"{tools[0]} sets it")
     else:
         said = "neither systemd-resolved nor resolvconf is there: files with DNS will not come up"
         yield Finding(name, "warn", said, "install openresolv or systemd-resolved")

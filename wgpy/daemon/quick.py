@@ -244,19 +244,19 @@ class Quick:
             self._left.add(rule)
             self._say(f"ip -{version} rule add {rule}")
             undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(self._left.undo, rule))
-        if firewall.is_there():
+        if why_not := firewall.why_not():
+            self._say(f"IPv{version} packets from outside to its addresses are not dropped: {why_not}")
+        else:
             rules = firewall.rules(self.name, version)
             self._left.add(version)
             undo.callback(self._forgiving, f"delete {rules}", partial(self._left.undo, version))
             self._say(f"add {rules}")
             self._guard(version)
-        else:
-            self._say(f"without nft or iptables, IPv{version} packets from outside to its addresses are not dropped")
         if version == 4:
             self._validate_marks()
 
     def _guard(self, version: int) -> None:
-        if firewall.is_there():
+        if not firewall.why_not():
             firewall.replace(self.name, version, self.config.addresses, self._mark)
 
     def _validate_marks(self) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from wgpy.errors import NetworkError
 
 _TIMEOUT: Final = 30.0  # seconds for a tool that hangs
 _UMASK: Final = 0o022  # Debian's resolvconf writes what all programs read, and units have 0077
+_set_by: dict[str, str] = {}  # the tool that set an interface's
 _INTERFACE_ORDER: Final = Path("/etc/resolvconf/interface-order")
 
 
@@ -24,37 +26,51 @@ def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], 
     """
     if not servers:
         return
-    addresses = [str(server) for server in servers]
-    found = tool()
-    if found == "resolvectl":
-        _run("set", interface, ["resolvectl", "dns", interface, *addresses])
-        # The routing domain of all names: what resolvconf's -x asks for.
-        _run("set", interface, ["resolvectl", "domain", interface, *search, "~."])
-    elif found:
-        lines = [f"nameserver {address}\n" for address in addresses]
-        lines += [f"search {' '.join(search)}\n"] if search else []
-        _run("set", interface, ["resolvconf", "-a", _record(interface), "-m", "0", "-x"], "".join(lines))
-    else:
-        raise NetworkError(
-            f"cannot set DNS servers for {interface}: neither systemd-resolved nor resolvconf is there; "
-            "install openresolv or systemd-resolved, or take DNS out of the configuration"
-        )
+    wrong = []
+    for tool in tools():
+        try:
+            _set(tool, interface, [str(server) for server in servers], search)
+        except NetworkError as error:
+            wrong.append(str(error))
+            with suppress(NetworkError):  # what of it was set
+                _unset(tool, interface)
+        else:
+            _set_by[interface] = tool
+            return
+    reason = (
+        "; ".join(wrong) or f"cannot set DNS servers for {interface}: neither systemd-resolved nor resolvconf is there"
+    )
+    raise NetworkError(f"{reason}; install openresolv or systemd-resolved, or take DNS out of the configuration")
 
 
 def unset_dns(interface: str) -> None:
     """Undo `set_dns`, while the interface still exists. Raises NetworkError where the tool fails."""
-    found = tool()
-    if found == "resolvectl":
+    known = _set_by.pop(interface, "")  # not by a daemon that was killed
+    for tool in [known] if known else tools():
+        _unset(tool, interface)
+
+
+def _set(tool: str, interface: str, addresses: Sequence[str], search: Sequence[str]) -> None:
+    if tool == "resolvectl":
+        _run("set", interface, ["resolvectl", "dns", interface, *addresses])
+        # The routing domain of all names: what resolvconf's -x asks for.
+        _run("set", interface, ["resolvectl", "domain", interface, *search, "~."])
+    else:
+        lines = [f"nameserver {address}\n" for address in addresses]
+        lines += [f"search {' '.join(search)}\n"] if search else []
+        _run("set", interface, ["resolvconf", "-a", _record(interface), "-m", "0", "-x"], "".join(lines))
+
+
+def _unset(tool: str, interface: str) -> None:
+    if tool == "resolvectl":
         _run("unset", interface, ["resolvectl", "revert", interface])
-    elif found:
+    else:
         _run("unset", interface, ["resolvconf", "-d", _record(interface), "-f"])
 
 
-def tool() -> str:
-    """What sets name servers here: "resolvectl", "resolvconf", or nothing."""
-    if _resolved_runs():
-        return "resolvectl"
-    return "resolvconf" if shutil.which("resolvconf") else ""
+def tools() -> list[str]:
+    """What may set name servers here, "resolvectl" before "resolvconf": the next one where one fails."""
+    return ["resolvectl"] * _resolved_runs() + ["resolvconf"] * bool(shutil.which("resolvconf"))
 
 
 def _resolved_runs() -> bool:

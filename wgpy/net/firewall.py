@@ -2,14 +2,16 @@
 
 They drop what is sent to the tunnel's own addresses from outside the tunnel, so that nobody on the local network can
 probe or spoof connections inside it (CVE-2019-14899), and carry the mark of the tunnel's datagrams over to their
-answers, so that strict reverse path filtering finds the way they came. By nft, and where it is missing by iptables.
+answers, so that strict reverse path filtering finds the way they came. By nft, and where it is missing or fails by
+iptables.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
@@ -20,16 +22,40 @@ _IPTABLES: Final = {4: "iptables", 6: "ip6tables"}
 _TIMEOUT: Final = 30.0  # seconds
 
 
+def find_tool() -> tuple[str, str]:
+    """The first of "nft" and "iptables" that works, else nothing; and what is wrong with those before it.
+
+    Each is tried with rules as `replace` makes them, which the kernel checks and does not take: it may lack a module.
+    """
+    trials: dict[str, Callable[[], object]] = {
+        "nft": lambda: _run(["nft", "-c", "-f", "-"], _nft_script("wgpy-trial", 4, ["192.0.2.1"], 1)),
+        "iptables-restore": lambda: _restore(4, *_iptables_rules("wgpy-trial", ["192.0.2.1"], 1), "--test"),
+    }
+    wrong = []
+    for program in filter(shutil.which, trials):
+        try:
+            trials[program]()
+        except NetworkError as error:
+            wrong.append(str(error))
+        else:
+            return program.partition("-")[0], "; ".join(wrong)
+    return "", "; ".join(wrong) or "neither nft nor iptables is there"
+
+
+_found: Final = cache(find_tool)
+
+
 def rules(name: str, version: int) -> str:
     """What a person may call the rules of one family for the interface `name`."""
-    if shutil.which("nft"):
+    if _found()[0] == "nft":
         return f"nft table {_FAMILIES[version]} wg-quick-{name}"
     return f"{_IPTABLES[version]} rules for {name}"
 
 
-def is_there() -> bool:
-    """Whether this machine has nft or iptables."""
-    return any(map(shutil.which, ("nft", "iptables-restore")))
+def why_not() -> str:
+    """What keeps this machine from having rules: no tool, or none that works. Empty if it may have them."""
+    found, wrong = _found()
+    return "" if found else wrong
 
 
 def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Interface], mark: int) -> None:
@@ -38,24 +64,30 @@ def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Int
     Raises NetworkError.
     """
     guarded = [str(address.ip) for address in addresses if address.version == version]
-    if not shutil.which("nft"):
-        comment = _comment(name)
-        spoofed = f"! -i {name} -m addrtype ! --src-type LOCAL -j DROP {comment}"
-        _restore(
-            version,
-            name,
-            raw=[f"-I PREROUTING -d {address} {spoofed}" for address in guarded],
-            mangle=[
-                f"-I POSTROUTING -m mark --mark {mark} -p udp -j CONNMARK --save-mark {comment}",
-                f"-I PREROUTING -p udp -j CONNMARK --restore-mark {comment}",
-            ],
-        )
-        return
+    if _found()[0] == "nft":
+        _run(["nft", "-f", "-"], _nft_script(name, version, guarded, mark))
+    else:
+        _restore(version, *_iptables_rules(name, guarded, mark))
+
+
+def _iptables_rules(name: str, guarded: list[str], mark: int) -> tuple[str, dict[str, list[str]]]:
+    comment = _comment(name)
+    spoofed = f"! -i {name} -m addrtype ! --src-type LOCAL -j DROP {comment}"
+    return name, {
+        "raw": [f"-I PREROUTING -d {address} {spoofed}" for address in guarded],
+        "mangle": [
+            f"-I POSTROUTING -m mark --mark {mark} -p udp -j CONNMARK --save-mark {comment}",
+            f"-I PREROUTING -p udp -j CONNMARK --restore-mark {comment}",
+        ],
+    }
+
+
+def _nft_script(name: str, version: int, guarded: list[str], mark: int) -> str:
     family, table = _FAMILIES[version], f"table {_FAMILIES[version]} wg-quick-{name}"
     guards = "".join(
         f'iifname != "{name}" {family} daddr {address} fib saddr type != local drop; ' for address in guarded
     )
-    script = (
+    return (
         f"{table} {{}}\n"
         f"delete {table}\n"
         f"{table} {{\n"
@@ -65,15 +97,14 @@ def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Int
         f"meta l4proto udp meta mark {mark} ct mark set meta mark; }}\n"
         "}\n"
     )
-    _run(["nft", "-f", "-"], script)
 
 
 def remove(name: str, version: int) -> None:
     """Take one family's rules of the interface `name` away again. Raises NetworkError."""
-    if shutil.which("nft"):
+    if _found()[0] == "nft":
         _run(["nft", "-f", "-"], f"delete table {_FAMILIES[version]} wg-quick-{name}\n")
     else:
-        _restore(version, name, raw=[], mangle=[])
+        _restore(version, name, {"raw": [], "mangle": []})
 
 
 def _comment(name: str) -> str:
@@ -81,7 +112,7 @@ def _comment(name: str) -> str:
     return f'-m comment --comment "wg-quick(8) rule for {name}"'
 
 
-def _restore(version: int, name: str, **tables: list[str]) -> None:
+def _restore(version: int, name: str, tables: Mapping[str, list[str]], *options: str) -> None:
     """Put rules into tables of iptables in the place of all that are there for the interface."""
     program = _IPTABLES[version]
     script = ""
@@ -89,7 +120,7 @@ def _restore(version: int, name: str, **tables: list[str]) -> None:
         present = _run([f"{program}-save", "-t", table]).splitlines()
         removed = [f"-D{rule[2:]}" for rule in present if rule.startswith("-A") and _comment(name) in rule]
         script += "\n".join([f"*{table}", *removed, *added, "COMMIT\n"])
-    _run([f"{program}-restore", "-n"], script)
+    _run([f"{program}-restore", "-n", *options], script)
 
 
 def _run(command: list[str], text: str = "") -> str:
