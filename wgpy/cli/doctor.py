@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -27,11 +27,10 @@ from typing import Any, Final, Literal
 import wgpy
 from wgpy.daemon import uapi_client
 from wgpy.errors import NamespaceError, NetworkError, SocketError, TunError
+from wgpy.net import doors
 
-_STATUS: Final = Path("/proc/self/status")
 _DEVICES: Final = Path("/sys/class/net")
 _SYSCTL: Final = Path("/proc/sys/net")
-_CAP_NET_ADMIN: Final = 12  # linux/capability.h
 _CLOCK_TOLERANCE: Final = 3600.0  # seconds; what is kept of the past may be somewhat ahead of it
 _TIMEOUT: Final = 10.0  # seconds for a tool that hangs
 
@@ -55,8 +54,9 @@ def add(verbs: Any) -> None:
         "doctor",
         help="what will and will not work on this machine, and what to do about it",
         description="Try what a tunnel needs, and say of each thing whether it works: ok, warn or fail, and a remedy. "
-        "Nothing is left behind. Exit status 1 only if no tunnel can work at all.",
-        epilog="Run it as whom the daemon will run as: sudo wgpy doctor.",
+        "Nothing is left behind. It ends with each way to run a tunnel: the daemon, the commands without root, the "
+        "library. Exit status 1 only if no tunnel can work at all for the user who asks.",
+        epilog="For the daemon run it as the user that the daemon will have: sudo wgpy doctor.",
     )
     doctor.add_argument("--json", action="store_true", help="as JSON: a list of findings")
     doctor.set_defaults(call=_doctor)
@@ -73,12 +73,25 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Every finding, in the order of what rests on what. Never raises."""
+    for remembered in (_found, _shut_door):
+        remembered.cache_clear()
     for probe in PROBES:
-        name = probe.__name__.strip("_").replace("_", " ")
-        try:
-            yield from probe(name)
-        except Exception as error:  # whatever this machine is like, the other probes still count
-            yield Finding(name, "warn", f"cannot be told: {type(error).__name__}: {error}")
+        yield from _found(probe)
+
+
+def _name(probe: Callable[[str], Iterator[Finding]]) -> str:
+    return probe.__name__.strip("_").replace("_", " ")
+
+
+@cache
+def _found(probe: Callable[[str], Iterator[Finding]]) -> list[Finding]:
+    name = _name(probe)
+    findings: list[Finding] = []
+    try:
+        findings.extend(probe(name))
+    except Exception as error:  # whatever this machine is like, the other probes still count
+        findings.append(Finding(name, "warn", f"cannot be told: {type(error).__name__}: {error}"))
+    return findings
 
 
 def _packages(name: str) -> Iterator[Finding]:
@@ -95,13 +108,11 @@ def _packages(name: str) -> Iterator[Finding]:
 
 
 def _privilege(name: str) -> Iterator[Finding]:
-    (effective,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("CapEff:"))
-    if int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
+    if doors.has_net_admin():
         yield Finding(name, "ok", "CAP_NET_ADMIN is there")
     else:
-        remedy = "run as root; in a container: --cap-add NET_ADMIN --device /dev/net/tun"
-        message = "CAP_NET_ADMIN is missing: the host's interfaces cannot be made or configured"
-        yield Finding(name, _unless_without_root(), message, remedy)
+        said = f"the host's interfaces cannot be made or configured: {doors.told(doors.net_admin())}"
+        yield Finding(name, _unless_without_root(), said)
 
 
 def _without_root(name: str) -> Iterator[Finding]:
@@ -130,6 +141,11 @@ def _shut_door() -> str:
     except NamespaceError as error:
         return str(error)
     return ""
+
+
+def _as_root(remedy: str) -> str:
+    """A remedy, beside which anybody but root is told to be root."""
+    return f"{remedy}, or run as root" if os.geteuid() else remedy
 
 
 def _unless_without_root() -> Literal["warn", "fail"]:
@@ -167,7 +183,7 @@ def _tun(name: str) -> Iterator[Finding]:
             netlink.unused_table()
         yield Finding("netlink", "ok", "links can be set, and routing tables read")
     except NetworkError as error:
-        yield Finding("netlink", "fail", str(error))
+        yield Finding("netlink", _unless_without_root(), str(error))
     finally:
         tun.close()
 
@@ -184,7 +200,8 @@ def _uapi_sockets(name: str) -> Iterator[Finding]:
         if made:
             directory.rmdir()
     except OSError as error:
-        yield Finding(name, "fail", f"no socket can be made in {directory}: {error.strerror}", "run as root")
+        said = f"no socket can be made in {directory}: {error.strerror}"
+        yield Finding(name, _unless_without_root(), said, _as_root("make it writable"))
     else:
         yield Finding(name, "ok", f"{directory} is writable")
 
@@ -222,7 +239,7 @@ def _udp(name: str) -> Iterator[Finding]:
             size = max(sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets)  # those for data
             if size < BUFFER_SIZE:
                 said = f"{size} bytes for {direction}: bursts may be lost"
-                yield Finding("socket buffers", "warn", said, f"sysctl {limit}={BUFFER_SIZE}, or run as root")
+                yield Finding("socket buffers", "warn", said, _as_root(f"sysctl {limit}={BUFFER_SIZE}"))
             else:
                 yield Finding("socket buffers", "ok", f"{size} bytes for {direction}")
     finally:
@@ -307,7 +324,7 @@ def _timestamps(name: str) -> Iterator[Finding]:
         yield Finding(name, "ok", f"the latest is kept in {directory}")
     else:
         said = f"{known} is not writable: after a restart with a clock set back, peers refuse handshakes"
-        yield Finding(name, "warn", said, "run as root, with a writable /var/lib")
+        yield Finding(name, "warn", said, _as_root("have /var/lib writable"))
 
 
 def _firewall(name: str) -> Iterator[Finding]:
@@ -356,6 +373,31 @@ def _full_tunnels(name: str) -> Iterator[Finding]:
             said,
             "sysctl net.ipv4.conf.all.src_valid_mark=1 on the host (docker run --sysctl)" if strict else "",
         )
+
+
+def _daemon(name: str) -> Iterator[Finding]:
+    yield _mode(name, "wgpy up, run and serve", _packages, _privilege, _tun, _uapi_sockets, _udp)
+
+
+def _commands_without_root(name: str) -> Iterator[Finding]:
+    yield _mode(name, "wgpy exec, proxy, forward and stdio", _packages, _without_root, _udp)
+
+
+def _library(name: str) -> Iterator[Finding]:
+    connect = _mode(name, "wgpy.connect and wgpy.blocking", _packages, _without_root, _udp)
+    if connect.status != "ok" and _mode(name, "", _packages).status == "ok":
+        connect = replace(connect, message=f"{connect.message}; wgpy.Device and wgpy.MemoryTun work")
+    yield connect
+
+
+def _mode(name: str, what: str, *needs: Callable[[str], Iterator[Finding]]) -> Finding:
+    """Whether one way to run a tunnel works, and else the first thing that is in the way."""
+    for probe in needs:
+        # What comes under other names says how well it works.
+        for finding in _found(probe):
+            if finding.status != "ok" and finding.name in (_name(probe), "netlink"):
+                return replace(finding, name=name, status="warn", message=f"{what} do not work: {finding.message}")
+    return Finding(name, "ok", f"{what} work")
 
 
 def _kernel_module(name: str) -> Iterator[Finding]:
@@ -419,4 +461,7 @@ PROBES: Final[tuple[Callable[[str], Iterator[Finding]], ...]] = (
     _DNS,
     _kernel_module,
     _programs,
+    _daemon,
+    _commands_without_root,
+    _library,
 )
