@@ -93,6 +93,16 @@ def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> 
     assert read.rstrip() == Path("carol.conf").read_text().rstrip()
 
 
+def test_a_file_too_long_for_a_qr_code_is_one_line(gateway: Path) -> None:
+    routes = [option for number in range(240) for option in ("--route", f"172.16.{number}.0/24")]
+    done = client(gateway, "add", "carol", "--qr", *routes)
+    assert done.returncode == 1
+    assert done.stderr.startswith("wgpy: --qr: a QR code takes 2953 bytes, and the file has ")
+    assert done.stderr.count("\n") == 1
+    assert gateway.read_text() == GATEWAY
+    assert [path.name for path in Path().iterdir()] == [gateway.name]
+
+
 def test_clients_added_at_once_get_addresses_of_their_own(gateway: Path) -> None:
     command = (*WGPY, "client", "--config", str(gateway), "add")
     adding = [subprocess.Popen([*command, f"c{number}"], stdout=subprocess.DEVNULL) for number in range(6)]

@@ -185,6 +185,57 @@ def test_a_file_with_a_mistake_changes_nothing(cable: Cable) -> None:
     assert ours.status()["peers"][0]["allowed_ips"] == before
 
 
+def test_a_larger_mtu_comes_before_the_ipv6_addresses_it_allows(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    run, name = cable.left.namespace.run, cable.left.name
+    run("ip", "link", "set", name, "mtu", "1200")  # at which the kernel takes away IPv6
+    assert cable.left.inner6 not in run("ip", "-6", "address", "show", "dev", name)
+    edit(ours, "MTU = 1400")
+    assert f"address add {cable.left.inner6}/64" in apply(ours)
+    assert cable.left.inner6 in run("ip", "-6", "address", "show", "dev", name)
+    assert "mtu 1400" in run("ip", "link", "show", name)
+
+
+def test_an_mtu_that_ipv6_cannot_live_with_is_refused_and_changes_nothing(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    before = surroundings(cable)
+    edit(ours, "MTU = 1200")
+    assert "MTU: expected 1280 at least" in apply(ours, check=False)
+    assert surroundings(cable) == before
+    cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner6)
+
+
+def surroundings(cable: Cable) -> list[str]:
+    """All that `apply` may change, but for the order of routes."""
+    name, run = cable.left.name, cable.left.namespace.run
+    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    shown = (
+        "ip -o address show dev NAME | sed 's/ *valid_lft.*//'; ip link show NAME; ip route show table all; "
+        "ip -6 route show table all; ip rule; nft list ruleset; wg showconf NAME"
+    )
+    return sorted(run("bash", "-c", shown.replace("NAME", name)).splitlines())
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
+    """Also what `wg set` had changed, which no file says; and the session stays."""
+    ours, theirs = bring_up(cable)
+    run, name = cable.left.namespace.run, cable.left.name
+    if default:
+        edit(ours, allowed_ips="0.0.0.0/0, ")
+        apply(ours)
+    run("wg", "set", name, "peer", OTHER, "allowed-ips", "10.99.0.0/24", "endpoint", "192.0.2.9:9")
+    before, handshake = surroundings(cable), theirs.wg("latest-handshakes")
+    edit(ours, "MTU = 1300\nAddress = 10.88.0.1/24\nListenPort = 5000\nTable = nosuchtable", "172.16.0.0/12, ")
+    said = apply(ours, check=False)
+    assert "mtu 1300" in said
+    assert "10.88.0.1/24" in said
+    assert "routing table 'nosuchtable' has no number" in said.splitlines()[-1]
+    assert surroundings(cable) == before
+    run("ping", "-c", "1", "-W", "5", cable.right.inner4)
+    assert theirs.wg("latest-handshakes") == handshake
+
+
 def test_strip_leaves_what_wg_takes(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name

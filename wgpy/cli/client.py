@@ -168,7 +168,13 @@ def _qr_code(text: str, *, show: bool) -> bytes:
     except ImportError:
         raise ConfigError(f"--qr needs segno: {sys.executable} -m pip install segno") from None
 
-    code = segno.make(text, micro=False)
+    try:
+        code = segno.make(text, micro=False)
+    except ValueError:  # a QR code holds 2,953 bytes (ISO/IEC 18004, version 40-L)
+        size = len(text.encode())
+        raise ConfigError(
+            f"--qr: a QR code takes 2953 bytes, and the file has {size}: fewer --route, or no --qr"
+        ) from None
     if show:
         code.terminal(compact=True)
     picture = io.BytesIO()

@@ -72,6 +72,24 @@ def synchronizing(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
     return replace(change, replace_peers=False, peers=tuple(peers))
 
 
+def restoring(before: DeviceStatus, now: DeviceStatus) -> DeviceChange:
+    """What makes a device that is `now` what it was `before`, but for its mark and the sessions of peers that went."""
+    endpoints = {peer.public_key: peer.endpoint for peer in now.peers}
+    peers = tuple(
+        PeerChange(
+            public_key=peer.public_key,
+            preshared_key=peer.preshared_key,
+            endpoint=None if endpoints.get(peer.public_key) == peer.endpoint else peer.endpoint,
+            persistent_keepalive=peer.persistent_keepalive,
+            replace_allowed_ips=True,
+            allowed_ips=tuple(map(AllowedIPChange, peer.allowed_ips)),
+        )
+        for peer in before.peers
+    )
+    change = DeviceChange(private_key=before.private_key, listen_port=before.listen_port, peers=peers)
+    return replace(synchronizing(change, now), fwmark=None)
+
+
 def without_removals(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
     """The same by whole lists of allowed IPs, for who cannot take one away: wireguard-go, Linux before 6.16."""
     lists = {} if change.replace_peers else {peer.public_key: dict.fromkeys(peer.allowed_ips) for peer in now.peers}

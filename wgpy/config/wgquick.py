@@ -246,6 +246,9 @@ COMMENTS: Final = (
     Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
 )
 _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
+# Keys of AmneziaWG, which disguises its messages.
+_AMNEZIA: Final = re.compile(r"jc|jmin|jmax|[sh][1-4]|i[1-5]|j[1-3]|itime|advancedsecurity")
+_IPV6_MTU: Final = 1280  # bytes; below, Linux takes IPv6 off an interface (RFC 8200 section 5)
 _SECTIONS: Final[dict[str, Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
 
 
@@ -270,6 +273,7 @@ class _Reader:
         self._interface = Block("Interface")
         self._peers: list[Block] = []
         self._block: Block | None = None
+        self._amnezia: list[tuple[int, str]] = []
         self._binary = False
         self._lost = False  # in a section whose name is unknown, where no key can be judged
 
@@ -343,10 +347,46 @@ class _Reader:
                 peers[public_key] = peers.get(public_key, {}) | block.values | {"allowed_ips": networks}
                 lines[public_key] = line
         self._warn_of_overlaps()
+        self._judge_keys()
+        self._judge_mtu()
+        if self._amnezia:
+            number, first = self._amnezia[0]
+            others = ", ".join(dict.fromkeys(name for _, name in self._amnezia[1:]))
+            what = (
+                f"is AmneziaWG's, as {'is' if others.count(',') == 0 else 'are'} {others}"
+                if others
+                else "is AmneziaWG's"
+            )
+            remedy = "delete such lines if the other end is plain WireGuard, else use AmneziaWG"
+            self._error(number, first, f"{what}; its disguised messages are not WireGuard's: {remedy}")
         if self.errors:
             raise ConfigFileError(tuple(sorted(self.errors, key=lambda problem: problem.line)))
         self.warnings.sort(key=lambda problem: problem.line)
         return self._interface.values, list(peers.values())
+
+    def _judge_keys(self) -> None:
+        """A peer with the interface's own key, whom a device leaves out; and the private key given to somebody else."""
+        private_key = self._interface.values.get("private_key")
+        if private_key is None or not self._peers:
+            return
+        for block in self._peers:
+            public_key, psk = block.values.get("public_key"), block.values.get("preshared_key")
+            if public_key == private_key.public_key:
+                self._warn(block.lines["PublicKey"][-1], "PublicKey", "is this interface's own; that peer is left out")
+            for name, key in (("PublicKey", public_key), ("PresharedKey", psk)):
+                if key is not None and bytes(key) == bytes(private_key):
+                    wrong = "is this interface's PrivateKey, which nobody else may have"
+                    self._error(block.lines[name][-1], name, f"{wrong}; expected {KEYS[name.lower()].expected}")
+
+    def _judge_mtu(self) -> None:
+        mtu = self._interface.values.get("mtu") or _IPV6_MTU
+        if mtu >= _IPV6_MTU:
+            return
+        number = self._interface.lines["MTU"][-1]
+        if any(address.version == 6 for address in self._interface.values.get("addresses", ())):
+            self._error(number, "MTU", f"expected {_IPV6_MTU} at least, which IPv6 needs, or no IPv6 Address")
+        elif any(network.version == 6 for block in self._peers for network in block.values.get("allowed_ips", ())):
+            self._warn(number, "MTU", f"is less than the {_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
 
     def _warn_of_overlaps(self) -> None:
         """Two peers with one network: the longer prefix has it, or the later peer. /0 and its halves mean the rest."""
@@ -387,7 +427,9 @@ class _Reader:
 
     def _unknown_key(self, number: int, written: str) -> None:
         """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
-        if near := _nearest(_squeeze(written).lower(), KEYS):
+        if _AMNEZIA.fullmatch(_squeeze(written).lower()):
+            self._amnezia.append((number, written))
+        elif near := _nearest(_squeeze(written).lower(), KEYS):
             key = written if written.isascii() and written.isalpha() else ""
             self._error(number, key, f"unknown key; did you mean {KEYS[near].name}?")
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from wgpy.config import wgquick
+from wgpy.config import wg, wgquick
+from wgpy.config.values import InterfaceConfig
 from wgpy.daemon.quick import Quick
+from wgpy.device.status import DeviceStatus
 from wgpy.errors import WgpyError
 from wgpy.tunnel import Tunnel
 
@@ -20,7 +22,7 @@ class Apply:
         self._lock = asyncio.Lock()
 
     async def __call__(self, text: str) -> tuple[list[str], str]:
-        """Returns the steps taken and, if one failed, why; those before it stay."""
+        """Returns the steps taken and, if one failed, why; then all is as it was, and the steps back are among them."""
         async with self._lock:
             self._steps.clear()
             try:
@@ -31,10 +33,25 @@ class Apply:
 
     async def _apply(self, text: str) -> None:
         config = wgquick.parse(text).config
-        before, offloads = self._tunnel.status(), self._tunnel.config.offloads
-        await self._tunnel.reconfigure(config)
-        if self._tunnel.status().without_counters() != before.without_counters():
+        before, status = self._quick.config, self._tunnel.status()
+        await self._tunnel.reconfigure(config)  # all of it or nothing
+        if self._tunnel.status().without_counters() != status.without_counters():
             self._steps.append(f"wg syncconf {self._tunnel.name}")
-        await asyncio.to_thread(self._quick.apply, config, self._tunnel.endpoints(), before)
-        if config.offloads != offloads:
-            self._steps.append("UdpGso and TunOffload will be as the file says after the next `up`")
+        try:
+            await asyncio.to_thread(self._quick.apply, config, self._tunnel.endpoints(), status)
+        except WgpyError as error:
+            self._steps.append(f"{error}; going back")
+            await self._go_back(before, status)
+            raise
+
+    async def _go_back(self, config: InterfaceConfig, status: DeviceStatus) -> None:
+        """Take back what was done; what cannot be is said. Peers that had gone come back without their sessions."""
+        try:
+            try:
+                endpoints = [peer.endpoint for peer in status.peers if peer.endpoint]
+                await asyncio.to_thread(self._quick.apply, config, endpoints, self._tunnel.status())
+            finally:
+                await self._tunnel.reconfigure(config)
+                self._tunnel.configure(wg.restoring(status, self._tunnel.status()))
+        except WgpyError as error:
+            self._steps.append(f"{error}; going on")

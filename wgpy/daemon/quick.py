@@ -28,6 +28,7 @@ from wgpy.net import dns, firewall
 from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
 
 FALLBACK_MTU: Final = 1500
+IPV6_MTU: Final = 1280
 FIRST_TABLE: Final = 51820
 EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
@@ -67,12 +68,13 @@ class Quick:
 
         Raises NetworkError for the step that failed; call `down` then too.
         """
+        endpoints = list(endpoints)
         self._begun = True
         self._run_hooks("PreUp", self.config.pre_up)
         with Netlink() as netlink:
             for address in self.config.addresses:
                 self._add_address(netlink, address)
-            mtu = self.config.mtu or _suitable_mtu(netlink, endpoints)
+            mtu = self.config.mtu or self._suitable_mtu(netlink, endpoints)
             self._say(f"ip link set mtu {mtu} up dev {self.name}")
             netlink.set_mtu(self.name, mtu)
             netlink.set_up(self.name)
@@ -82,6 +84,7 @@ class Quick:
                     self._add_default_route(netlink, network)
                 else:
                     self._add_route(netlink, network, table)
+            self._warn_of_loops(netlink, endpoints)
         self._is_up = True
         self._run_hooks("PostUp", self.config.post_up)
 
@@ -91,22 +94,26 @@ class Quick:
         `status` is the device's before: routes of its allowed IPs go unless they are still wanted. Other routes stay,
         as do addresses that no configuration named. Hooks are not run; the new ones count from now on.
         Where `up` was not called, because wg-quick did its work, DNS and default routes are wg-quick's and stay.
-        Raises NetworkError for the step that failed; those before it stay.
+        Raises NetworkError for the step that failed; those before it stay, until what was before is applied again.
         """
+        endpoints = list(endpoints)
         before, self.config = self.config, config
         if not self._begun:
             self._mark = status.fwmark
             if config.dns or (config.table == "auto" and self._networks().intersection(EVERYTHING)):
                 self._say("DNS and default routes are left to wg-quick, which brought the interface up")
         with Netlink() as netlink:
+            present = netlink.link_mtu(self.name)
+            mtu = config.mtu or (before.mtu and self._suitable_mtu(netlink, endpoints)) or present
+            if mtu > present:  # first, for below 1280 bytes there are no IPv6 addresses
+                self._set_mtu(netlink, mtu)
             self._apply_addresses(netlink, before)
-            mtu = config.mtu or (before.mtu and _suitable_mtu(netlink, endpoints))
-            if mtu and netlink.link_mtu(self.name) != mtu:
-                self._say(f"ip link set mtu {mtu} dev {self.name}")
-                netlink.set_mtu(self.name, mtu)
+            if mtu < present:
+                self._set_mtu(netlink, mtu)
             if self._begun:
                 self._set_dns()
             self._apply_routes(netlink, before, {network for peer in status.peers for network in peer.allowed_ips})
+            self._warn_of_loops(netlink, endpoints)
 
     def down(self) -> None:
         """Undo, in reverse, whatever `up` and `apply` came to do, and save if the configuration says so.
@@ -144,7 +151,21 @@ class Quick:
         except WgpyError as error:
             self._say(f"{error}; going on")
 
-    # Addresses and DNS.
+    # MTU, addresses and DNS.
+
+    def _set_mtu(self, netlink: Netlink, mtu: int) -> None:
+        self._say(f"ip link set mtu {mtu} dev {self.name}")
+        netlink.set_mtu(self.name, mtu)
+
+    def _suitable_mtu(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:
+        """The smallest MTU on the way to an endpoint, or of the default route, less what the tunnel adds.
+
+        With IPv6 in the tunnel it is 1280 at least (RFC 8200 section 5): longer datagrams are fragmented on their way.
+        """
+        known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
+        mtu = (min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU) - OUTER_OVERHEAD
+        inside = (*self.config.addresses, *self._networks())
+        return max(mtu, IPV6_MTU) if any(address.version == 6 for address in inside) else mtu
 
     def _add_address(self, netlink: Netlink, address: IPInterface) -> None:
         self._say(f"ip -{address.version} address add {address} dev {self.name}")
@@ -206,6 +227,18 @@ class Quick:
         if mark != self._mark:
             self._mark = mark
             self._set_fwmark(mark)
+
+    def _warn_of_loops(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> None:
+        """Say which endpoints the kernel routes into the interface: what is sent there never leaves."""
+        networks = self._networks()
+        for endpoint in endpoints:
+            host = ip_network(endpoint.host.partition("%")[0])
+            inside = any(host.supernet(new_prefix=length) in networks for length in range(host.prefixlen, -1, -1))
+            if inside and netlink.leads_into(endpoint.host, self.name, self._mark):
+                self._say(
+                    f"warning: {endpoint} is routed into {self.name} itself and cannot be reached: "
+                    "for all traffic give AllowedIPs = 0.0.0.0/0, ::/0; else a route or a FwMark and a rule for it"
+                )
 
     def _add_route(self, netlink: Netlink, network: IPNetwork, table: int) -> None:
         if table == MAIN_TABLE and netlink.route_covered(network, self.name):
@@ -287,9 +320,3 @@ def _routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tupl
 
 def _suffix(table: int) -> str:
     return "" if table == MAIN_TABLE else f" table {table}"
-
-
-def _suitable_mtu(netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:
-    """The smallest MTU on the way to an endpoint, or of the default route, less what the tunnel adds."""
-    known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
-    return (min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU) - OUTER_OVERHEAD

@@ -230,6 +230,18 @@ class Netlink:
             return None
         return self._route_mtu(route)
 
+    def leads_into(self, address: str, name: str, mark: int = 0) -> bool:
+        """Whether a datagram with this mark to a numeric address leaves through the interface."""
+        host, _, zone = address.partition("%")
+        if zone:
+            return False
+        selector = {"mark": mark} if mark else {}
+        with suppress(NetworkError), self._step(f"find the route to {address}"):
+            family = _family(ipaddress.ip_address(host))
+            route = next(iter(self._ip.route("get", family=family, dst=host, **selector)))
+            return bool(route.get_attr("RTA_OIF") == self.link_index(name))
+        return False
+
     def default_route_mtu(self) -> int | None:
         """The MTU of the preferred default route, IPv4's if there is one; None without any."""
         for family in _FAMILIES:

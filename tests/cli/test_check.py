@@ -1,0 +1,105 @@
+"""`wgpy check`: files that are well formed and still wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.test_up_down import Host
+from tests.daemon.test_up_down import host as host
+from wgpy.cli import main
+from wgpy.keys import PrivateKey, PublicKey
+
+KEY = PrivateKey(b"k" * 32)
+PEER = PublicKey(b"p" * 32).base64()
+AMNEZIA = "Jc = 4\nJmin = 40\nJmax = 70\nS1 = 86\nS2 = 120\nH1 = 1\nH2 = 2\nH3 = 3\nH4 = 4\n"
+
+
+class Said:
+    """What `check` says of a file with these lines, and whether it passes."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path, self.capsys = path, capsys
+
+    def __call__(self, interface: str = "", peer: str = "", key: str = PEER) -> tuple[bool, str]:
+        text = f"[Interface]\nPrivateKey = {KEY.base64()}\n{interface}\n[Peer]\nPublicKey = {key}\n{peer}\n"
+        self.path.write_text(text)
+        passes = main(["check", str(self.path)]) == 0
+        return passes, self.capsys.readouterr().out
+
+
+@pytest.fixture
+def said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(tmp_path / "wg0.conf", capsys)
+
+
+def test_a_peer_with_the_interfaces_own_key_is_said_to_be_left_out(said: Said) -> None:
+    passes, text = said(key=KEY.public_key.base64())
+    assert passes
+    assert ":5: PublicKey: is this interface's own; that peer is left out (warning)\n" in text
+
+
+def test_the_private_key_in_a_public_place_is_an_error_that_does_not_repeat_it(said: Said) -> None:
+    for key, peer, where in ((KEY.base64(), "", ":5: PublicKey"), (PEER, f"PresharedKey = {KEY.base64()}", ":6: Pre")):
+        passes, text = said(peer=peer, key=key)
+        assert not passes
+        assert where in text
+        assert "is this interface's PrivateKey" in text
+        assert KEY.base64() not in text
+
+
+@pytest.mark.parametrize(
+    ("allowed", "endpoint", "around"),
+    [
+        ("0.0.0.0/1, 128.0.0.0/1", "192.0.2.2:5", "128.0.0.0/1"),
+        ("10.0.0.0/8, 10.9.0.0/16", "10.9.8.7:5", "10.9.0.0/16"),
+        ("::/0, 2001:db8::/32", "[2001:db8::7]:5", "2001:db8::/32"),
+    ],
+)
+def test_an_endpoint_that_leads_into_the_tunnel_is_doubted(
+    said: Said, allowed: str, endpoint: str, around: str
+) -> None:
+    peer = f"AllowedIPs = {allowed}\nEndpoint = {endpoint}"
+    passes, text = said(peer=peer)
+    assert passes
+    assert f":7: Endpoint: lies within {around} of AllowedIPs" in text
+    host = endpoint.rpartition(":")[0].strip("[]")
+    for interface in ("FwMark = 7", "Table = off", f"PostUp = ip route add {host} via 192.0.2.254"):
+        assert "Endpoint" not in said(interface, peer)[1]
+
+
+def test_an_endpoint_outside_or_behind_a_default_route_by_rules_is_not(said: Said) -> None:
+    for allowed in ("0.0.0.0/0, ::/0", "10.0.0.0/8, ::/1"):
+        assert "Endpoint" not in said(peer=f"AllowedIPs = {allowed}\nEndpoint = 192.0.2.2:5")[1]
+
+
+def test_an_mtu_below_1280_is_an_error_with_ipv6_addresses(said: Said) -> None:
+    passes, text = said("Address = 10.9.0.1/24, fd09::1/64\nMTU = 1279")
+    assert not passes
+    assert ":4: MTU: expected 1280 at least" in text
+    assert said("Address = 10.9.0.1/24, fd09::1/64\nMTU = 1280")[0]
+    assert said("Address = 10.9.0.1/24\nMTU = 576")[0]
+    passes, text = said("Address = 10.9.0.1/24\nMTU = 1279", "AllowedIPs = ::/0")
+    assert passes
+    assert ":4: MTU: is less than the 1280" in text
+
+
+def test_keys_of_amneziawg_are_one_line_that_names_them_and_it(said: Said) -> None:
+    passes, text = said(AMNEZIA)
+    assert not passes
+    assert text.count("\n") == 1, text
+    assert ":3: Jc: is AmneziaWG's, as are Jmin, Jmax, S1, S2, H1, H2, H3, H4;" in text
+    assert "delete such lines if the other end is plain WireGuard" in text
+    assert ":3: Jc: is AmneziaWG's; its" in said("Jc = 4")[1]
+
+
+@pytest.mark.root
+def test_up_says_which_endpoint_is_routed_into_the_tunnel(host: Host) -> None:
+    """By the kernel's routes: a more specific one may lead elsewhere, as to a neighbour."""
+    host.write(peer="AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = 198.51.100.7:5")
+    assert f"warning: 198.51.100.7:5 is routed into {host.name} itself" in host.up()
+    host.write(peer="AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = 192.0.2.2:5")
+    assert "warning" not in host.wgpy("apply", str(host.path))
+    host.write(peer="AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 198.51.100.7:5")
+    assert "warning" not in host.wgpy("apply", str(host.path))
