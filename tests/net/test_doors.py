@@ -135,6 +135,7 @@ class Machine:
             {"kernel.apparmor_restrict_unprivileged_userns": 1},
             "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         ),
+        ("mount", errno.EACCES, {}, "(Permission denied to mount it): docker run --security-opt apparmor=unconfined"),
         ("network", errno.EPERM, {}, "cannot be set up (network): Operation not permitted"),
         ("network", errno.EACCES, {}, "IPv6 is off in new network namespaces: sudo sysctl net.ipv6."),
     ],

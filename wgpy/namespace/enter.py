@@ -39,11 +39,16 @@ def main(namespaces: Sequence[int], resolv_conf: str, command: Sequence[str]) ->
         for fd, kind in reversed(list(zip(namespaces, (CLONE_NEWNET, CLONE_NEWUSER), strict=False))):
             setns(fd, kind)  # the user namespace first, for it grants the other
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # these, and what the caller's event loop left open
+    except OSError as error:
+        _end(_NOT_ENTERED, f"the tunnel's namespace cannot be entered: {error.strerror}")
+    try:
         unshare(CLONE_NEWNS)
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
         _resolve_by(resolv_conf)
     except OSError as error:
-        _end(_NOT_ENTERED, f"the tunnel's namespace cannot be entered: {error.strerror}")
+        from wgpy.net.doors import why_not
+
+        _end(_NOT_ENTERED, why_not("mount", error.errno or 0))
     try:
         os.execvp(command[0], list(command))
     except FileNotFoundError:

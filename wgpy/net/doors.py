@@ -17,6 +17,7 @@ _SYSCTL: Final = Path("/proc/sys")
 _STATUS: Final = Path("/proc/self/status")
 _MOUNTS: Final = Path("/proc/self/mounts")
 _MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_NO_APPARMOR: Final = "--security-opt apparmor=unconfined", "securityContext.appArmorProfile.type: Unconfined"
 _CAP_NET_ADMIN: Final = 12  # linux/capability.h
 
 
@@ -57,6 +58,9 @@ def why_not(step: str, number: int) -> str:
                 f"securityContext.sysctls: {sysctl}",
             )
         )
+    if step == "mount" and number in (errno.EPERM, errno.EACCES):
+        refused = f"a resolv.conf of the tunnel's own is refused ({os.strerror(number)} to mount it)"
+        return told(_apparmor() or Door(refused, "", *_NO_APPARMOR))
     return told(Door(f"the tunnel's namespace cannot be set up ({step}): {os.strerror(number)}"))
 
 
@@ -151,8 +155,7 @@ def _apparmor() -> Door | None:
     name = "kernel.apparmor_restrict_unprivileged_userns"
     if _sysctl(name) != "1":
         return None
-    flags = "--security-opt apparmor=unconfined", "securityContext.appArmorProfile.type: Unconfined"
-    return Door(f"AppArmor grants nothing in user namespaces ({name} is 1)", f"sudo sysctl {name}=0", *flags)
+    return Door(f"AppArmor grants nothing in user namespaces ({name} is 1)", f"sudo sysctl {name}=0", *_NO_APPARMOR)
 
 
 def _sysctl(name: str) -> str:
