@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import KINDS, others
+from tests.interop.programs import KINDS, judged, others
 from tests.support.peers import StockTools, Wgpy
 
 FAILED = pytest.StashKey[bool]()  # on an item: its test has failed
@@ -37,12 +37,14 @@ class Kit:
     def kind(self, program: str) -> type[Wgpy | StockTools]:
         return self.tested if program == self.name else KINDS[program]
 
-    def programs(self, *, on_the_wire: bool, without_wgpy: bool) -> Sequence[str]:
+    def programs(self, *, on_the_wire: bool = False, without_wgpy: bool = False) -> Sequence[str]:
         """Those a test runs against; of a test on the wire those that it judges."""
         if self.tests_another and on_the_wire:
             return [self.name]
         if self.against:
             return self.against
+        if on_the_wire:
+            return judged()
         return others() if without_wgpy else ["wgpy", *others()]
 
     def refusal(self, scenario: str, program: str | None) -> str | None:

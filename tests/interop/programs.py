@@ -41,6 +41,11 @@ def others() -> list[str]:
     return [name for name in installed() if name in chosen - {"wgpy"}]
 
 
+def judged() -> list[str]:
+    """What is judged on the wire: wgpy, and the kernel to judge the scenarios; with WGPY_INTEROP set, all installed."""
+    return installed() if os.environ.get("WGPY_INTEROP") else ["wgpy", "kernel"]
+
+
 def kernel_version() -> str:
     if has_wireguard():
         return subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout.strip()

@@ -23,7 +23,7 @@ from wgpy.constants import COOKIE_REPLY_SIZE, MAC_SIZE, MESSAGE_COOKIE_REPLY, ME
 pytestmark = [pytest.mark.root, pytest.mark.wire]
 
 SOURCES = "192.0.2.128/25"
-RATES = (1_000, 20_000, 0)  # initiations a second; 0 is as fast as it goes
+RATES = (20_000, 0)  # initiations a second; 0 is as fast as it goes
 WITHIN = 5.0  # seconds at each rate
 PAUSE = 0.3  # seconds between two initiations of one peer
 

@@ -147,7 +147,7 @@ def test_wire_only_the_right_response_makes_a_session(subject: Subject) -> None:
     assert driver.echoes(response) == []
 
 
-@pytest.mark.scenario("paper, 5.4.5: the responder waits for the first data", "kernel noise.c, begin_session")
+@pytest.mark.scenario("paper, 6.3: key rotation", "kernel noise.c, begin_session")
 def test_wire_a_responder_sends_no_data_before_the_session_is_confirmed(subject: Subject) -> None:
     """A program that has answered an initiation sends no transport data until it has received some.
 
@@ -162,7 +162,7 @@ def test_wire_a_responder_sends_no_data_before_the_session_is_confirmed(subject:
     driver.exchange()
 
 
-@pytest.mark.scenario("paper, 6.1: sessions overlap", "kernel noise.c, wg_noise_received_with_keypair")
+@pytest.mark.scenario("paper, 6.3: key rotation", "kernel noise.c, wg_noise_received_with_keypair")
 def test_wire_the_session_before_still_serves(driver: Driver) -> None:
     """After a new handshake, data that was sealed under the session before is still accepted, as it may be late."""
     late, sequence = driver.ping()

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
 
-from tests.interop.conftest import kit_of
-from tests.interop.kit import FAILED, PACKETS, program_of
-from tests.interop.wire import Subject, opened
-from tests.support.peers import recorded
+from tests.interop.wire import SideBySide, Subject
 from tests.support.wire import ECHO_REPLY, Driver, Received
 from wgpy.constants import (
     KEEPALIVE_TIMEOUT,
@@ -76,32 +72,26 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def watches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Watch]]:
-    """One of each program that is judged."""
-    kit = kit_of(request.config)
-    found = {}
-    with ExitStack() as cleanup:
-        for program in kit.programs(on_the_wire=True, without_wgpy=False):
-            subject = cleanup.enter_context(opened(request, program, tmp_path_factory.mktemp("wire")))
-            if kit.packets is not None:
-                kit.packets.mkdir(parents=True, exist_ok=True)
-                path = kit.packets / f"timers-{program}.pcap"
-                cleanup.enter_context(recorded(subject.cable.left.namespace, path))
-            found[program] = Watch(subject)
+def side_by_side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SideBySide]:
+    programs = SideBySide(request, tmp_path_factory)
+    yield programs
+    programs.close()
+
+
+@pytest.fixture(scope="module")
+def watches(side_by_side: SideBySide) -> dict[str, Watch]:
+    """One of each program."""
+    with side_by_side.opened() as subjects:
+        found = {program: Watch(subject) for program, subject in subjects.items()}
         time.sleep(LONGEST)
         for watch in found.values():
             watch.collect()
-    yield found
-    failed = {program_of(item) for item in request.session.items if item.stash.get(FAILED, False)}
-    for program in found:
-        if kit.packets is not None and program not in failed:
-            (kit.packets / f"timers-{program}.pcap").unlink()
+    return found
 
 
 @pytest.fixture
-def watch(request: pytest.FixtureRequest, watches: dict[str, Watch], program: str) -> Watch:
-    if (packets := kit_of(request.config).packets) is not None:
-        request.node.stash[PACKETS] = packets / f"timers-{program}.pcap"
+def watch(request: pytest.FixtureRequest, side_by_side: SideBySide, watches: dict[str, Watch], program: str) -> Watch:
+    side_by_side.concern(request.node)
     return watches[program]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import OUTER4, Cable, kernel_cable, kit_of, namespace_cable
-from tests.support.peers import Side, StockTools, Userspace, Wgpy
+from tests.interop.kit import FAILED, PACKETS, program_of
+from tests.support.peers import Side, StockTools, Userspace, Wgpy, recorded
 from tests.support.wire import Driver
 from wgpy.keys import PrivateKey
 
@@ -76,3 +77,43 @@ def opened(request: pytest.FixtureRequest, program: str, directory: Path) -> Ite
             cable = cleanup.enter_context(namespace_cable(directory))
         cable.theirs = kit_of(request.config).kind(program)
         yield Subject(cable)
+
+
+class SideBySide:
+    """All programs that are judged, each alone at the end of a cable, for scenarios that wait for a real clock.
+
+    The packets of each are kept if one of the module's tests fails with it, and the kit was told where.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> None:
+        self._request, self._factory = request, factory
+        self._kit = kit_of(request.config)
+        self._programs = self._kit.programs(on_the_wire=True)
+
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Subject]]:
+        with ExitStack() as cleanup:
+            subjects = {}
+            for program in self._programs:
+                context = opened(self._request, program, self._factory.mktemp("wire"))
+                subjects[program] = cleanup.enter_context(context)
+                if (path := self._packets(program)) is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    cleanup.enter_context(recorded(subjects[program].cable.left.namespace, path))
+            yield subjects
+
+    def concern(self, item: pytest.Item) -> None:
+        """Its failure is told with the packets of its program."""
+        if (path := self._packets(program_of(item) or "")) is not None:
+            item.stash[PACKETS] = path
+
+    def close(self) -> None:
+        """Forget the packets of programs with which nothing failed."""
+        failed = {program_of(item) for item in self._request.session.items if item.stash.get(FAILED, False)}
+        for program in self._programs:
+            if (path := self._packets(program)) is not None and program not in failed:
+                path.unlink(missing_ok=True)
+
+    def _packets(self, program: str) -> Path | None:
+        name = f"{self._request.module.__name__.rpartition('.')[2]}-{program}.pcap"
+        return self._kit.packets / name if self._kit.packets is not None else None
