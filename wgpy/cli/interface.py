@@ -50,8 +50,8 @@ def add(verbs: Any) -> None:
         "apply",
         help="make a running interface what its edited file says",
         description="Bring keys, peers, addresses, MTU, routes, rules and DNS of a running interface in line with its "
-        "file. Peers that stay keep their sessions; hooks are not run. If a step fails, the others are taken back. Says "
-        "each step; nothing is said, or done, for what is as it should be.",
+        "file. Peers that stay keep their sessions; hooks are not run. If a step fails, the others are taken back. "
+        "Says each step; nothing is said, or done, for what is as it should be.",
     )
     apply.set_defaults(call=_apply)
     save = verbs.add_parser(
