@@ -19,6 +19,9 @@ for program in busybox ip wg ping iperf3 ss; do
     done
 done
 
+# Of Debian 13 and later: below usr, and compressed.
+[ -e "$kernel/lib" ] || ln -s usr/lib "$kernel/lib"
+find "$kernel/lib/" -name '*.ko.xz' -exec busybox unxz {} +
 modules=$(echo "$kernel"/lib/modules/*)
 busybox depmod -b "$kernel" "${modules##*/}"
 for module in virtio_pci virtio_console virtio_net wireguard; do
