@@ -2,8 +2,8 @@
 
     python -m tests.support.suite VERSION...
 
-The others run at the lowest priority, in what the tests here leave of the processor's time. What they print is shown
-when all is done. The exit status is 1 when any of them failed.
+The others take turns at the lowest priority, on a processor that the tests here leave free for most of the time. What
+they print is shown when all is done. The exit status is 1 when any of them failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REQUIREMENTS: Final = ("requirements.txt", "requirements-dev.txt")
 
 def main(versions: list[str]) -> int:
     others = {version: found for version in versions if version != OWN and (found := interpreter(version))}
-    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as logs, ThreadPoolExecutor() as beside:
+    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as logs, ThreadPoolExecutor(1) as beside:
         running = {}
         for version, python in others.items():
             log = Path(logs, version)

@@ -39,5 +39,5 @@ def test_an_accelerator_that_does_not_work_is_passed_over(
     with Guest(namespace) as guest:
         guest.run("true")
     monkeypatch.setattr(kernel_peer, "ACCELERATORS", {"none-such": 20.0})
-    with pytest.raises(AssertionError, match=r"qemu ended\n.*none-such"):
+    with pytest.raises(AssertionError, match="invalid accelerator none-such"):
         Guest(namespace)
