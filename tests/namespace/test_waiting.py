@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import wgpy
 from tests.namespace.conftest import PORT, Server
+from tests.namespace.test_ends import helpers
+from tests.support.nobody import as_nobody
+from tests.support.peers import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -78,3 +83,38 @@ def test_nothing_that_takes_long_is_done_on_the_loop(server: Server, tmp_path: P
     path.write_text(server.text)
     command = (sys.executable, "-c", WATCHED, str(path), server.address, str(PORT))
     assert json.loads(server.client.run(*command, stderr=subprocess.PIPE)) == []
+
+
+def test_the_first_use_of_connect_imports_next_to_nothing() -> None:
+    """It may be within a coroutine: NumPy and the tunnel come in the thread."""
+    loaded = "import asyncio, json, sys, wgpy; wgpy.connect; print(json.dumps(list(sys.modules)))"
+    modules = json.loads(subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True).stdout)
+    own = {module for module in modules if module.startswith("wgpy.")}
+    assert own == {"wgpy.errors", "wgpy.namespace", "wgpy.namespace.connect"}
+    assert not {"numpy", "cryptography", "ctypes"}.intersection(modules)
+
+
+def test_whoever_is_cancelled_meanwhile_leaves_no_helper(server: Server) -> None:
+    """At each turn of the loop on the way up."""
+
+    async def main() -> None:
+        async def connected() -> None:
+            async with wgpy.connect(server.config):
+                await asyncio.Event().wait()
+
+        for turns in (0, 1, 2, 5, 20):
+            task = asyncio.create_task(connected())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        for seconds in (0.005, 0.05):
+            task = asyncio.create_task(connected())
+            await asyncio.sleep(seconds)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await asyncio.to_thread(wait_for, lambda: not helpers())
+
+    as_nobody(server.client, main)

@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads, expect_config
 from wgpy.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
+    from wgpy.config.values import InterfaceConfig, Offloads
     from wgpy.device.effects import Event
     from wgpy.namespace.client import HelperProcess
     from wgpy.namespace.tunnel import NamespaceTunnel
@@ -31,7 +31,7 @@ async def connect(
     config: str | os.PathLike[str] | InterfaceConfig,
     *,
     on_event: Callable[[Event], None] | None = None,
-    offloads: Offloads = ALL_OFFLOADS,
+    offloads: Offloads | None = None,
     timeout: float | None = SETUP_TIMEOUT,  # noqa: ASYNC109
 ) -> AsyncIterator[NamespaceTunnel]:
     """Bring up a tunnel in a network namespace of its own, and close it at the end of the block.
@@ -54,7 +54,7 @@ async def connect(
 
     helper = Helper(process)
     try:
-        offloads &= config.offloads
+        offloads = config.offloads if offloads is None else config.offloads & offloads
         tun_fd, *namespaces = await helper.ask("open", _NAME, offloads.tun)
         tunnel = NamespaceTunnel(config, helper, tun_fd, namespaces, on_event=on_event, offloads=offloads)
     except BaseException:
@@ -81,6 +81,7 @@ async def _in_thread(config: str | os.PathLike[str] | InterfaceConfig) -> tuple[
 def _prepare(config: str | os.PathLike[str] | InterfaceConfig) -> tuple[InterfaceConfig, HelperProcess]:
     import_module("wgpy.namespace.tunnel")
     from wgpy.config import wgquick
+    from wgpy.config.values import expect_config
     from wgpy.daemon.files import read_text
     from wgpy.namespace.client import HelperProcess
 
@@ -96,10 +97,10 @@ def _prepare(config: str | os.PathLike[str] | InterfaceConfig) -> tuple[Interfac
 
 
 def _discard(prepared: asyncio.Future[tuple[InterfaceConfig, HelperProcess]]) -> None:
-    """Whoever asked was cancelled meanwhile."""
+    """End what nobody waits for any more."""
     if not prepared.cancelled() and prepared.exception() is None:
         _, process = prepared.result()
-        process.end()
+        prepared.get_loop().run_in_executor(None, process.end)
 
 
 def _unresolved(config: InterfaceConfig, timeout: float | None) -> str:
