@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,10 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"the scenarios need {lacking}")
     os.environ["WGPY_INTEROP"] = "1"
     results = record.Results(kit)
-    command = ["-q", _MODULES, _FOLLOWED, "-o", f"junit_suite_name={kit.name}"]
+    command = ["-q", "--tb=short", _MODULES, _FOLLOWED, "-o", f"junit_suite_name={kit.name}"]
     if options.junit:
         command.append(f"--junitxml={options.junit}")
     status = pytest.main(command, plugins=[_Registered(kit), results])
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        parser.error(f"no test is named {' or '.join(kit.only)}")
     table = record.table(results)
     print(table)
     if reasons := record.failures(results):
@@ -168,6 +171,7 @@ def _command(kit: Kit) -> str:
 
 
 def _print_list(known: Sequence[Scenario]) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop early
     for scenario in known:
         slow = " (slow)" if scenario.is_slow else ""
         print(f"{scenario.name}{slow}\n    {scenario.expected.partition(chr(10))[0]}")

@@ -82,7 +82,7 @@ class Results:
 def _reason(report: pytest.TestReport) -> str:
     """Why it failed: the error's own words, and what was added to them."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    said = [crash.message if crash is not None else report.longreprtext]
+    said = [(crash.message if crash is not None else report.longreprtext).removeprefix("AssertionError: ")]
     said += [f"{title}: {text}" for title, text, _ in getattr(report.longrepr, "sections", ())]
     return "\n".join(said)
 

@@ -245,6 +245,9 @@ class CurrentWireguardGo(Userspace):
     command = (str(Path.home() / "go/bin/wireguard"),)
 
 
+BORINGTUN_ON_SILENCE: Final = "boringtun counts a peer's silence from its last datagram, not from our data"
+
+
 class BoringTun(Userspace):
     """As of: cargo install boringtun-cli"""
 
@@ -255,7 +258,8 @@ class BoringTun(Userspace):
         "wire_each_handshake_has_keys_and_indices_of_its_own": "boringtun's indices count up",
         "wire_counters_past_the_limit_are_refused": "boringtun knows no limit of counters",
         "wire_packets_are_padded_to_16_bytes": "boringtun does not pad",
-        "wire_the_*": "boringtun counts the silence of a peer from its last datagram, not from its own data",
+        "wire_the_initiator_renews_*": BORINGTUN_ON_SILENCE,
+        "wire_the_responder_leaves_*": BORINGTUN_ON_SILENCE,
         "wire_under_load_*": "boringtun answers every initiation and gives no cookies, whatever the flood",
         "wire_data_after_which_*": "boringtun sees no silence after data that it sent within 250 ms of a receipt",
         "wire_data_without_an_answer_*": "boringtun sees no silence after data within 250 ms of a handshake",

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,6 +17,7 @@ from tests.interop import __main__ as kit
 from tests.interop.catalogue import page, scenarios
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
+from tests.interop.programs import KINDS
 from tests.support import peers
 from tests.support.peers import Userspace
 
@@ -69,6 +69,13 @@ def test_each_scenario_tells_what_it_expects_and_where_that_is_written() -> None
         assert f"### `{scenario.name}`\n\n{scenario.expected}" in page()
 
 
+def test_what_a_program_is_declared_not_to_be_able_to_are_scenarios() -> None:
+    names = [scenario.name for scenario in scenarios()]
+    for name, kind in KINDS.items():
+        for pattern in kind.cannot:
+            assert any(fnmatchcase(scenario, pattern) for scenario in names), f"{name}: {pattern}"
+
+
 def test_every_test_on_the_wire_is_a_scenario() -> None:
     names = {scenario.name for scenario in scenarios()}
     for path in (ROOT / "tests/interop").glob("test_wire_*.py"):
@@ -117,14 +124,20 @@ def test_the_list_has_every_scenario(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.root
 def test_a_program_that_exits_at_once_is_told_with_what_it_wrote(tmp_path: Path) -> None:
     command = program(tmp_path, "#!/bin/sh\necho 'no licence for '$2 >&2\nexit 7\n")
-    began = time.monotonic()
     done = run(tmp_path, "--program", f"mine={command}", "--against", "wgpy")
     assert done.returncode == 1
-    assert time.monotonic() - began < peers.START_TIMEOUT, "which it does not wait for"
     (result,) = outcomes(tmp_path).values()
     assert result["scenario"] == "0_it_starts_answers_and_ends"
     assert re.search(r"exited with status 7:\nno licence for wgt\w+", result["reason"])
     assert result["reason"] in done.stdout
+
+
+@pytest.mark.root
+def test_nobody_waits_for_a_program_that_has_ended(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "START_TIMEOUT", 1e6)
+    cable.theirs = Userspace.called("mine", (program(cable.directory, "#!/bin/sh\necho why >&2; exit 7\n"),), {})
+    with pytest.raises(AssertionError, match="exited with status 7:\nwhy"):
+        cable.open(cable.right)
 
 
 @pytest.mark.root
