@@ -124,6 +124,8 @@ class Log:
 def _open_again(fd: int) -> int:
     """What a descriptor leads to, without making others wait in vain who share it: O_NONBLOCK is of the open file."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    if stat.S_ISREG(os.fstat(fd).st_mode):  # nobody waits for one, and whoever else writes there shares its offset
+        return os.dup(fd)
     try:
         return os.open(f"/proc/self/fd/{fd}", flags)
     except OSError:  # a socket, or another user's pipe
