@@ -8,12 +8,14 @@ from ipaddress import ip_network
 from typing import Final
 
 from tests.properties.test_offload import unidentified
+from tests.stack.line import PORT
+from tests.stack.peer import drain, fragment, make_host, opened, segment
 from tests.support import reference
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.reference import tcp_packet, udp_packet
 from tests.support.world import Host, Link, World
 from tests.tun.test_offload import MTUS, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
-from wgpy.burst import Datagrams
+from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg, wgquick
 from wgpy.config.uapi import _SET_DEVICE, _SET_PEER, UapiError, format_set, format_status, parse_set, parse_status
 from wgpy.config.wgquick import ROWS, ConfigFileError
@@ -29,6 +31,8 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.noise.cookie import CookieChecker, CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
+from wgpy.stack.departures import finished
+from wgpy.stack.tcp.header import ACK, FIN, RST, SYN, Options
 from wgpy.tun.merging import merge
 from wgpy.tun.offload import GSO_NONE, NEEDS_CSUM, VNET_HEADER_SIZE, VnetHeader, split
 
@@ -273,6 +277,38 @@ def _summed(packet: bytes) -> bytes:
 # Text.
 
 
+def stack(data: bytes) -> None:
+    """Whatever comes to a host of the TCP/IP stack, nothing raises, and every byte that is held is accounted for."""
+    script = Script(data)
+    host = make_host()
+    listener = host.listen(None, PORT)
+    connections = [opened(host, port=port, listener=listener) for port in (1024, 1025)]
+    connections[0].write(bytes(5000))
+    host.wake(connections[0])
+    drain(host)
+    isn = connections[0].framing.isn
+    packets = [_STACK_PACKETS[script.number(len(_STACK_PACKETS))] for _ in range(1 + script.number(4))]
+    for at, packet in enumerate(edited(packets, script)):
+        if len(packet) > 40 and packet[9:10] == b"\x06" and script.number(2):
+            packet = _acknowledging(packet, isn + 1 + script.number(6000))
+        if packet:
+            host.receive(Burst.of(packet), at / 10)
+        drain(host, at / 10)
+        host.handle_timeout(at / 10)
+    for connection in connections:
+        sender, receiver = connection.sender, connection.receiver
+        assert sender.in_flight + sender.sacked + sender.lost == sender.next - sender.acknowledged
+        assert receiver.unread_size == sum(map(len, receiver.unread))
+
+
+def _acknowledging(packet: bytes, number: int) -> bytes:
+    """The packet with another acknowledgement, and a good checksum."""
+    changed = bytearray(packet)
+    changed[28:32] = (number & 0xFFFFFFFF).to_bytes(4)
+    changed[36:38] = bytes(2)
+    return finished(bytes(changed), b"")
+
+
 def uapi(data: bytes) -> None:
     """A request is refused with the device as it was, or taken, and then what the device answers reads as it is."""
     lines = data.decode("ascii", errors="replace").split("\n")
@@ -343,6 +379,18 @@ _GOOD_CHANGE: Final = DeviceChange(
 )
 _SUPER_PACKETS: Final = [make(*ends, bytes(range(100))) for make in (tcp_packet, udp_packet) for ends in (V4, V6)]
 
+_STACK_PACKETS: Final = [
+    bytes(burst.packet(0))
+    for burst in (
+        segment(1, 0, SYN, options=Options(1380, 7, True, (1, 0)).pack()),
+        segment(1, 1, ACK, b"payload", options=Options(timestamp=(2, 1), sacks=((5, 9),)).pack()),
+        segment(8, 1, ACK | FIN),
+        segment(9, 1, RST),
+        fragment(1, 0, bytes(16), more=True),
+        fragment(1, 16, bytes(7), more=False),
+    )
+]
+
 # What to begin with: inputs that get far.
 SEEDS: Final[dict[Target, list[bytes]]] = {
     datagrams: [
@@ -363,6 +411,7 @@ SEEDS: Final[dict[Target, list[bytes]]] = {
     bursts: [
         bytes((flow, 0, at & 1, 0, i, 0, at, 0, 1, 0)) for flow in range(4) for i in (0, 3) for at in (2, 9, 25, 50)
     ],
+    stack: [bytes((i, 0, 9, 0, 1, 0)) for i in range(len(_STACK_PACKETS))],
     uapi: [format_set(_GOOD_CHANGE).partition("\n")[2].rstrip("\n").encode()],
     config: [_GOOD_FILE.encode(), _GOOD_FILE.replace("\n", "\r\n").encode()],
 }

@@ -44,6 +44,8 @@ u16 = Struct(">H")
 u32 = Struct(">I")
 _ipv4_fields = Struct(">2xHH4xH").unpack_from  # total length, id, checksum
 
+Packet = bytes | bytearray | memoryview
+
 
 class VnetHeader(NamedTuple):
     """`struct virtio_net_hdr` in its legacy form of 10 bytes, in the machine's byte order."""
@@ -77,11 +79,19 @@ def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[in
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
-    segments = _Segments.of(header, packet)
+    segments = Segments.of(header, packet)
     if segments is None:
         return None
+    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus)
+
+
+def lay(segments: Segments, start: Packet, payload: Packet, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
+    """Lay segments into `slots` as `split` does: `start` is the headers of them all, `payload` the bytes they share.
+
+    None if there are more than the slots hold. The start's lengths, checksums and IPv4 identification are the first's.
+    """
     l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == TCP
-    longest, last = end + size, len(packet) - (count - 1) * size
+    longest, last = end + size, end + len(payload) - (count - 1) * size
     stride = padded_length(longest, mtus) + TRANSPORT_OVERHEAD
     buffer = slots.buffer
     if count * stride > len(buffer):
@@ -89,33 +99,33 @@ def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[in
     check = l4 + CHECK_AT[segments.protocol]
     layout = slots.recall(Layout, TRANSPORT_HEADER_SIZE, stride, count, l4, check, end, size)
 
-    headers = bytearray(packet[:end])
+    headers = bytearray(start)
     store_lengths(headers, 0, segments.version, segments.protocol, l4, longest)
     headers[check : check + 2] = bytes(2)
     if is_tcp:
-        flags = packet[l4 + 13]
+        flags = start[l4 + 13]
         headers[l4 + 13] = flags & ~(_FIN | PSH | _CWR)
     layout.headers[:] = np.frombuffer(headers, U8)
-    layout.payloads[:] = np.ndarray((count - 1, size), U8, packet, end)
+    layout.payloads[:] = np.ndarray((count - 1, size), U8, payload)
     tail = TRANSPORT_HEADER_SIZE + (count - 1) * stride
-    buffer[tail + end : tail + last] = packet[end + (count - 1) * size :]
+    buffer[tail + end : tail + last] = payload[(count - 1) * size :]
     buffer[tail + last : tail + longest] = bytes(longest - last)  # so that every sum may run to the longest's end
     store_lengths(buffer, tail, segments.version, segments.protocol, l4, last)
 
     if segments.version == 4:
-        stated, identification, ip_check = _ipv4_fields(packet)
+        stated, identification, ip_check = _ipv4_fields(start)
         np.add(layout.steps, identification, out=layout.ids, casting="unsafe")  # wraps as it is stored
-        before = stated + identification + ip_check - longest - ones_sum(packet[:l4])
+        before = stated + identification + ip_check - longest - ones_sum(start[:l4])
         sums: Column = np.subtract(before, layout.ids, dtype=np.int64)
         sums[-1] += longest - last
         sums %= MODULUS
         layout.ip_checks[:] = sums
     if is_tcp:
-        sequence = u32.unpack_from(packet, l4 + 4)[0]
+        sequence = u32.unpack_from(start, l4 + 4)[0]
         np.add(layout.offsets, sequence, out=layout.sequences, casting="unsafe")
         buffer[tail + l4 + 13] |= flags & (_FIN | PSH)
         buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & _CWR
-    pseudo = pseudo_header_sum(packet[segments.addresses], segments.protocol, longest - l4)
+    pseudo = pseudo_header_sum(start[segments.addresses], segments.protocol, longest - l4)
     rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
     rows.store_checksums(layout.checks, pseudo)
     if last < longest:
@@ -183,7 +193,7 @@ def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> No
     u16.pack_into(slots, start + header.csum_offset, checksum(slots[start : at + length]))
 
 
-class _Segments(NamedTuple):
+class Segments(NamedTuple):
     """How a super-packet is to be cut: offsets of its transport header and payload, payload bytes a segment."""
 
     version: int

@@ -1,0 +1,495 @@
+"""A host in the tunnel: its addresses, connections, listeners and sockets, without input, output or a clock.
+
+::
+
+    connection = host.connect(address, port, now)  # a SYN is to leave
+    news = host.receive(burst, now)                # bursts as Device delivers them
+    burst = host.transmit(now)                     # the next Burst for Device.send; None: nothing is to leave
+    news = host.handle_timeout(now)                # at or after host.next_timeout()
+
+`now` is seconds and never goes back. After an application has written, read or closed, `wake` the connection.
+What peers can make grow is bounded: half-open and waiting connections by their listener, TIME-WAIT, fragments,
+datagrams and answers by constants, received bytes by one budget.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from errno import EADDRINUSE, EADDRNOTAVAIL, EMSGSIZE, ENETUNREACH, ENOBUFS
+from hashlib import blake2s
+from typing import Final
+
+from wgpy.burst import Burst
+from wgpy.device.ratelimiter import RateLimiter
+from wgpy.stack import icmp, ip, udp
+from wgpy.stack.deadlines import Deadlines
+from wgpy.stack.departures import Slots, finished, go_together
+from wgpy.stack.failures import failure
+from wgpy.stack.fragments import Fragments
+from wgpy.stack.memory import Budget
+from wgpy.stack.paths import Paths
+from wgpy.stack.tcp.arrivals import gather, lone
+from wgpy.stack.tcp.connection import Connection
+from wgpy.stack.tcp.framing import Departure, Names
+from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, RST, SYN, Options, Segment
+from wgpy.stack.tcp.patience import Settings
+from wgpy.stack.tcp.state import State
+
+MEMORY: Final = 64 << 20  # bytes that peers may have sent and applications have not read
+MAX_TIME_WAIT: Final = 4096
+MAX_QUEUED: Final = 1024  # lone packets that are to leave: what comes beyond is lost, as on any network
+MAX_ANSWERS: Final = 64  # resets and echo replies among them, which strangers cause
+_EPHEMERAL: Final = range(32768, 61000)  # the kernel's ip_local_port_range
+_TRIES: Final = 64
+
+
+class Listener:
+    """A port that connections come to. `waiting` are those that are open and were not taken by the application."""
+
+    __slots__ = ("address", "backlog", "half_open", "port", "waiting")
+
+    def __init__(self, address: bytes | None, port: int, backlog: int) -> None:
+        """`address` None: all of the host's."""
+        self.address = address
+        self.port = port
+        self.backlog = backlog
+        self.half_open: dict[Connection, None] = {}  # the oldest first
+        self.waiting: deque[Connection] = deque()
+
+
+@dataclass(slots=True)
+class News:
+    """What applications should look at again."""
+
+    connections: dict[Connection, None] = field(default_factory=dict)
+    listeners: dict[Listener, None] = field(default_factory=dict)
+    sockets: dict[udp.UdpSocket, None] = field(default_factory=dict)
+    echoes: list[icmp.Echo] = field(default_factory=list)
+
+
+class Host:
+    """One host. `random(n)` returns n unpredictable bytes; `mtu` is the tunnel's, in bytes."""
+
+    def __init__(
+        self, addresses: Collection[bytes], *, mtu: int, random: Callable[[int], bytes], memory: int = MEMORY
+    ) -> None:
+        """`addresses` are of 4 or 16 bytes; `memory` bounds what peers have sent and nobody has read, in bytes."""
+        self.addresses = list(addresses)
+        self.mtu = mtu
+        self.drops: Counter[ip.Drop] = Counter()
+        self._random = random
+        self._secret = random(32)
+        self._budget = Budget(memory)
+        self._slots = Slots(mtu)
+        self._connections: dict[bytes, Connection] = {}
+        self._listeners: dict[tuple[bytes | None, int], Listener] = {}
+        self._listener_of: dict[Connection, Listener] = {}
+        self._sockets: dict[tuple[bytes | None, int], udp.UdpSocket] = {}
+        self._fragments = Fragments()
+        self._paths = Paths(mtu)
+        self._time_wait: dict[Connection, None] = {}
+        self._ready: dict[Connection, None] = {}
+        self._queue: deque[bytes] = deque()
+        self._answers = 0  # of the queue
+        self._stash: Departure | bytes | None = None
+        self._errors = RateLimiter()
+        self._deadlines = Deadlines()
+        self._identification = int.from_bytes(random(2))
+
+    # TCP.
+
+    def connect(
+        self,
+        remote: bytes,
+        port: int,
+        now: float,
+        *,
+        local: bytes | None = None,
+        local_port: int = 0,
+        settings: Settings | None = None,
+    ) -> Connection:
+        """Open a connection from one of our addresses, and from a port that cannot be guessed (RFC 6056, 3.3.1).
+
+        Raises OSError: ENETUNREACH without an address of the family, EADDRNOTAVAIL, EADDRINUSE.
+        """
+        source = local or self._source(remote)
+        if source not in self.addresses:
+            raise failure(EADDRNOTAVAIL)
+        names = Names(source, local_port, remote, port)
+        if not local_port:
+            names = self._free(names)
+        elif names.key in self._connections:
+            raise failure(EADDRINUSE)
+        connection = self._make(names, State.SYN_SENT, now, settings)
+        self.wake(connection)
+        return connection
+
+    def _source(self, remote: bytes) -> bytes:
+        source = next((address for address in self.addresses if len(address) == len(remote)), None)
+        if source is None:
+            raise failure(ENETUNREACH)
+        return source
+
+    def _free(self, names: Names) -> Names:
+        for _ in range(_TRIES):
+            number = _EPHEMERAL[int.from_bytes(self._random(4)) % len(_EPHEMERAL)]
+            candidate = names._replace(local_port=number)
+            if candidate.key not in self._connections:
+                return candidate
+        raise failure(EADDRNOTAVAIL)
+
+    def _make(self, names: Names, state: State, now: float, settings: Settings | None) -> Connection:
+        digest = blake2s(names.key, key=self._secret, digest_size=8).digest()
+        isn = (int.from_bytes(digest[:4]) + int(now * 250_000)) & MASK  # RFC 6528, 3
+        stamps = int.from_bytes(digest[4:])
+        mtu = self._paths.longest(names.remote, now)
+        connection = Connection(names, state, isn, stamps, mtu, self._budget, settings or Settings())
+        self._connections[names.key] = connection
+        return connection
+
+    def listen(self, address: bytes | None, port: int, backlog: int = 128) -> Listener:
+        """Let connections come to a port (0: one that is free) of one of our addresses, None for all.
+
+        Raises OSError: EADDRINUSE, EADDRNOTAVAIL.
+        """
+        port = self._bindable(self._listeners, address, port)
+        listener = self._listeners[address, port] = Listener(address, port, max(1, backlog))
+        return listener
+
+    def _bindable(self, table: Collection[tuple[bytes | None, int]], address: bytes | None, port: int) -> int:
+        if address is not None and address not in self.addresses:
+            raise failure(EADDRNOTAVAIL)
+        taken = {number for other, number in table if None in (other, address) or other == address}
+        if not port:
+            free = (_EPHEMERAL[int.from_bytes(self._random(4)) % len(_EPHEMERAL)] for _ in range(_TRIES))
+            port = next((number for number in free if number not in taken), 0)
+        if not port or port in taken:
+            raise failure(EADDRINUSE)
+        return port
+
+    def accept(self, listener: Listener) -> Connection | None:
+        """The connection that has waited longest, if there is one."""
+        if not listener.waiting:
+            return None
+        connection = listener.waiting.popleft()
+        self._listener_of.pop(connection, None)
+        return connection
+
+    def close_listener(self, listener: Listener) -> None:
+        """Let no more connections come; those that nobody took are reset."""
+        self._listeners.pop((listener.address, listener.port), None)
+        for connection in [*listener.half_open, *listener.waiting]:
+            connection.abort()
+            self.wake(connection)
+        listener.half_open.clear()
+        listener.waiting.clear()
+
+    def wake(self, connection: Connection) -> None:
+        """The application did something: there may be more to send, or other times to heed."""
+        if connection.names.key in self._connections:
+            self._ready[connection] = None
+            self._settle(connection)
+
+    # UDP and ICMP.
+
+    def bind_udp(self, address: bytes | None, port: int = 0) -> udp.UdpSocket:
+        """Open a UDP socket on a port (0: one that is free). Raises OSError: EADDRINUSE, EADDRNOTAVAIL."""
+        port = self._bindable(self._sockets, address, port)
+        socket = self._sockets[address, port] = udp.UdpSocket(address, port)
+        return socket
+
+    def close_udp(self, socket: udp.UdpSocket) -> None:
+        socket.is_closed = True
+        self._sockets.pop((socket.address, socket.port), None)
+
+    def send_udp(self, socket: udp.UdpSocket, payload: bytes, destination: udp.Address, now: float) -> None:
+        """Send a datagram, in fragments if it must be. Raises OSError: EMSGSIZE, ENETUNREACH, ENOBUFS."""
+        if len(payload) > udp.MAX_PAYLOAD[len(destination[0])]:
+            raise failure(EMSGSIZE)
+        source = socket.address or self._source(destination[0])
+        if len(source) != len(destination[0]):
+            raise failure(ENETUNREACH)
+        message = udp.pack((source, socket.port), destination, payload)
+        self._emit(source, destination[0], ip.UDP, message, now)
+
+    def ping(self, destination: bytes, identifier: int, sequence: int, payload: bytes, now: float) -> None:
+        """Send an echo request; its reply is in News. Raises OSError: EMSGSIZE, ENETUNREACH, ENOBUFS."""
+        if len(payload) > udp.MAX_PAYLOAD[len(destination)]:
+            raise failure(EMSGSIZE)
+        source = self._source(destination)
+        message = icmp.echo(source, destination, identifier, sequence, payload, is_reply=False)
+        self._emit(source, destination, _icmp_protocol(source), message, now)
+
+    def _emit(self, source: bytes, destination: bytes, protocol: int, message: bytes, now: float) -> None:
+        self._identification = (self._identification + 1) & 0xFFFF
+        mtu = self._paths.longest(destination, now)
+        packets = ip.packets(source, destination, protocol, message, mtu, self._identification)
+        if len(self._queue) + len(packets) > MAX_QUEUED:
+            raise failure(ENOBUFS)
+        self._queue += packets
+
+    def _answer(self, packet: bytes) -> None:
+        if self._answers >= MAX_ANSWERS or len(self._queue) >= MAX_QUEUED:
+            self.drops[ip.Drop.RATE_LIMITED] += 1
+            return
+        self._answers += 1
+        self._queue.append(packet)
+
+    # From the tunnel.
+
+    def receive(self, burst: Burst, now: float) -> News:
+        """Take in packets that came together."""
+        news = News()
+        arrivals = gather(burst, self.addresses)
+        for key, segment in arrivals.segments:
+            self._segment(key, segment, now, news)
+        for i in arrivals.others:
+            self._packet(burst.packet(i), now, news)
+        return news
+
+    def _packet(self, view: memoryview, now: float, news: News) -> None:
+        packet = ip.parse(view)
+        if isinstance(packet, ip.Packet) and packet.destination not in self.addresses:
+            packet = ip.Drop.NOT_OURS
+        if isinstance(packet, ip.Packet) and packet.fragment is not None:
+            whole = self._fragments.take(packet, now)
+            if whole is None:
+                return
+            packet = whole
+        if isinstance(packet, ip.Packet):
+            drop = self._deliver(packet, now, news)
+            if drop is None:
+                return
+            packet = drop
+        self.drops[packet] += 1
+
+    def _deliver(self, packet: ip.Packet, now: float, news: News) -> ip.Drop | None:
+        if packet.protocol == ip.TCP:
+            found = lone(packet)
+            if isinstance(found, ip.Drop):
+                return found
+            self._segment(*found, now, news)
+        elif packet.protocol == ip.UDP:
+            return self._datagram(packet, now, news)
+        elif packet.protocol == _icmp_protocol(packet.source):
+            return self._icmp(packet, now, news)
+        else:
+            return ip.Drop.UNKNOWN_PROTOCOL
+        return None
+
+    def _segment(self, key: bytes, segment: Segment, now: float, news: News) -> None:
+        connection = self._connections.get(key)
+        if connection is not None and connection.state is State.TIME_WAIT and connection.is_outlived_by(segment):
+            self._forget(connection)
+            connection = None
+        if connection is None:
+            self._stranger(key, segment, now)
+            return
+        was_opening = connection.state is State.SYN_RECEIVED
+        if not connection.arrive(segment, now):
+            self.drops[ip.Drop.NOT_IN_WINDOW] += 1
+        if was_opening and connection.state is not State.SYN_RECEIVED:
+            self._opened(connection, news)
+        news.connections[connection] = None
+        self._ready[connection] = None
+        self._settle(connection)
+
+    def _opened(self, connection: Connection, news: News) -> None:
+        listener = self._listener_of.get(connection)
+        if listener is None:
+            return
+        listener.half_open.pop(connection, None)
+        if connection.state is State.CLOSED:
+            return
+        listener.waiting.append(connection)
+        news.listeners[listener] = None
+
+    def _stranger(self, key: bytes, segment: Segment, now: float) -> None:
+        """A segment of no connection there is (RFC 9293, 3.10.7.1 and 3.10.7.2)."""
+        size = len(key) // 2 - 2
+        remote, local = key[:size], key[size : 2 * size]
+        ports = int.from_bytes(key[-4:-2]), int.from_bytes(key[-2:])
+        names = Names(local, ports[1], remote, ports[0])
+        if segment.flags & RST:
+            return
+        listener = self._listeners.get((local, ports[1])) or self._listeners.get((None, ports[1]))
+        if listener is not None and segment.flags & (SYN | ACK) == SYN:
+            self._open(listener, names, segment, now)
+            return
+        self.drops[ip.Drop.CLOSED_PORT] += 1
+        if segment.flags & ACK:
+            number, acknowledgement, flags = segment.acknowledgement, 0, RST
+        else:
+            length = len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+            number, acknowledgement, flags = 0, (segment.number + length) & MASK, RST | ACK
+        reset = HEADER.pack(
+            names.local_port, names.remote_port, number, acknowledgement, HEADER_SIZE << 2, flags, 0, 0, 0
+        )
+        self._answer(finished(ip.header(local, remote, ip.TCP, HEADER_SIZE) + reset, b""))
+
+    def _open(self, listener: Listener, names: Names, segment: Segment, now: float) -> None:
+        if len(listener.waiting) >= listener.backlog:
+            self.drops[ip.Drop.BACKLOG_FULL] += 1
+            return
+        if len(listener.half_open) >= listener.backlog:  # in a flood, whoever answers does so before his turn comes
+            self.drops[ip.Drop.BACKLOG_FULL] += 1
+            oldest = next(iter(listener.half_open))
+            del listener.half_open[oldest]
+            self._forget(oldest)
+        connection = self._make(names, State.SYN_RECEIVED, now, None)
+        connection.learn(segment, Options.parse(segment.options), now)
+        listener.half_open[connection] = None
+        self._listener_of[connection] = listener
+        self._ready[connection] = None
+
+    def _datagram(self, packet: ip.Packet, now: float, news: News) -> ip.Drop | None:
+        datagram = udp.parse(packet)
+        if isinstance(datagram, ip.Drop):
+            return datagram
+        port = datagram.destination[1]
+        socket = self._sockets.get((packet.destination, port)) or self._sockets.get((None, port))
+        if socket is None or (socket.peer is not None and socket.peer != datagram.source):
+            if self._errors.allow(packet.source, now):
+                message = icmp.port_unreachable(packet.destination, packet.source, packet.whole)
+                head = ip.header(packet.destination, packet.source, _icmp_protocol(packet.source), len(message))
+                self._answer(head + message)
+            return ip.Drop.CLOSED_PORT
+        if not socket.arrive(datagram):
+            return ip.Drop.QUEUE_FULL
+        news.sockets[socket] = None
+        return None
+
+    def _icmp(self, packet: ip.Packet, now: float, news: News) -> ip.Drop | None:
+        message = icmp.parse(packet)
+        if isinstance(message, ip.Drop):
+            return message
+        if isinstance(message, icmp.Unreachable):
+            self._unreachable(message, now, news)
+        elif isinstance(message, icmp.Echo) and message.is_reply:
+            news.echoes.append(message)
+        elif isinstance(message, icmp.Echo):
+            local, remote = packet.destination, packet.source
+            reply = icmp.echo(local, remote, message.identifier, message.sequence, message.payload, is_reply=True)
+            for answer in ip.packets(
+                local, remote, packet.protocol, reply, self._paths.longest(remote, now), self._identification
+            ):
+                self._answer(answer)
+        return None
+
+    def _unreachable(self, told: icmp.Unreachable, now: float, news: News) -> None:
+        """Believe an error only about what we are sending (RFC 5927): anybody can forge one."""
+        if told.protocol == ip.TCP:
+            connection = self._connections.get(told.destination + told.source + told.ports[2:] + told.ports[:2])
+            if connection is None:
+                return
+            if told.mtu is not None:
+                if connection.shorten(told.mtu, told.number, now):
+                    self._paths.learn(told.destination, told.mtu, now)
+            elif connection.unreachable(told.number, failure(told.error)):
+                news.connections[connection] = None
+            self._ready[connection] = None
+            self._settle(connection)
+        elif told.protocol == ip.UDP:
+            port = int.from_bytes(told.ports[:2])
+            socket = self._sockets.get((told.source, port)) or self._sockets.get((None, port))
+            if socket is None:
+                return
+            if told.mtu is not None:
+                self._paths.learn(told.destination, told.mtu, now)
+            elif socket.peer == (told.destination, int.from_bytes(told.ports[2:])):  # as Linux: of connected ones only
+                socket.error = failure(told.error)
+                news.sockets[socket] = None
+
+    # To the tunnel.
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `transmit` may have something."""
+        return bool(self._ready or self._queue or self._stash)
+
+    def transmit(self, now: float) -> Burst | None:
+        """The next burst: segments of one connection, or lone packets of any that go to one host. None: there is none.
+
+        It lies in a buffer that the next call overwrites. Connections take turns.
+        """
+        batch: list[bytes] = []
+        while len(batch) < self._slots.most:
+            departure = self._next(now)
+            if departure is None:
+                break
+            if isinstance(departure, Departure):
+                if len(departure.payload) > departure.size:
+                    if batch:
+                        self._stash = departure
+                        break
+                    return self._slots.segments(departure.start, departure.payload, departure.size)
+                departure = finished(departure.start, departure.payload)
+            if batch and not go_together(batch[0], departure):
+                self._stash = departure
+                break
+            batch.append(departure)
+            if len(departure) < len(batch[0]):
+                break
+        return self._slots.lone(batch) if batch else None
+
+    def _next(self, now: float) -> Departure | bytes | None:
+        if self._stash is not None:
+            stash, self._stash = self._stash, None
+            return stash
+        if self._queue:
+            self._answers = max(0, self._answers - 1)
+            return self._queue.popleft()
+        while self._ready:
+            connection = next(iter(self._ready))
+            del self._ready[connection]
+            departure = connection.depart(self._slots.most, now)
+            if departure is not None:
+                self._ready[connection] = None  # behind the others
+            self._settle(connection)
+            if departure is not None:
+                return departure
+        return None
+
+    # Time.
+
+    def next_timeout(self) -> float:
+        """When to call `handle_timeout`, seconds; inf: never."""
+        return self._deadlines.next()
+
+    def handle_timeout(self, now: float) -> News:
+        """Do what is due."""
+        news = News()
+        while self.next_timeout() <= now:
+            connection = self._deadlines.pop()
+            connection.handle_timeout(now)
+            news.connections[connection] = None
+            self._ready[connection] = None
+            self._settle(connection)
+        return news
+
+    def _settle(self, connection: Connection) -> None:
+        """Note when a connection wants to be called, and forget one that is over."""
+        if connection.state is State.TIME_WAIT and connection not in self._time_wait:
+            self._time_wait[connection] = None
+            if len(self._time_wait) > MAX_TIME_WAIT:
+                self._forget(next(iter(self._time_wait)))
+        if connection.state is State.CLOSED and not connection.has_reset:
+            self._forget(connection)
+        else:
+            self._deadlines.note(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if self._connections.get(connection.names.key) is connection:
+            del self._connections[connection.names.key]
+        self._ready.pop(connection, None)
+        self._time_wait.pop(connection, None)
+        listener = self._listener_of.pop(connection, None)
+        if listener is not None:
+            listener.half_open.pop(connection, None)
+        self._deadlines.forget(connection)
+
+
+def _icmp_protocol(address: bytes) -> int:
+    return ip.ICMPV6 if len(address) == 16 else ip.ICMP

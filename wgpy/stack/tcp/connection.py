@@ -1,0 +1,499 @@
+"""One TCP connection: its states and what each segment does to them (RFC 9293, 3.10.7).
+
+::
+
+    connection.arrive(segment, now)      # what came from the peer
+    connection.depart(most, now)         # what is to leave next; None: nothing
+    connection.handle_timeout(now)       # at or after connection.deadline
+
+Times are seconds. Offsets count each side's sequence numbers from its SYN, which is 0; they never wrap.
+"""
+
+from __future__ import annotations
+
+from errno import ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT
+from math import inf
+from typing import Final
+
+from wgpy.stack import ip
+from wgpy.stack.failures import failure
+from wgpy.stack.memory import Budget
+from wgpy.stack.tcp.framing import DEFAULT_MSS, MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
+from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, MASK, PSH, RST, SYN, Options, Segment
+from wgpy.stack.tcp.marks import ECT, Marks
+from wgpy.stack.tcp.patience import Patience, Settings, retries
+from wgpy.stack.tcp.receiving import Receiver
+from wgpy.stack.tcp.sending import Leaving, Sender
+from wgpy.stack.tcp.state import OPENING, RECEIVING, State
+
+TIME_WAIT: Final = 60.0  # seconds: the kernel's TCP_TIMEWAIT_LEN, and how long a closed side waits for the other's FIN
+_CHALLENGE_EVERY: Final = 0.5  # seconds: tcp_invalid_ratelimit
+BLACK_HOLE_MSS: Final = 1220  # what every path of IPv6 takes
+_BLACK_HOLE: Final = (2, 4)  # timeouts in a row, after which segments are made shorter (RFC 4821, 7.7)
+
+
+class Connection:
+    """Both halves of a connection, and its state. `error` tells why it was closed, if not by both sides."""
+
+    __slots__ = (
+        "_challenged_at", "_end_at", "_is_abandoned", "_reset_number", "_syn_wanted", "_tail_probe", "_tries",
+        "error", "framing", "is_passive", "marks", "names", "patience",
+        "receiver", "sender", "state", "wakes_at",
+    )  # fmt: skip
+
+    def __init__(
+        self, names: Names, state: State, isn: int, stamp_offset: int, mtu: int, budget: Budget, settings: Settings
+    ) -> None:
+        """`isn` is our initial sequence number; `mtu` bytes are what the way to the peer takes."""
+        self.names = names
+        self.state = state
+        self.patience = Patience(settings)
+        self.is_passive = state is State.SYN_RECEIVED
+        self.error: OSError | None = None
+        self.wakes_at = inf  # as its host has noted
+        self.framing = Framing(names, isn, stamp_offset, mtu)
+        self.sender = Sender(self.framing.longest)
+        self.receiver = Receiver(budget, self.framing.longest)
+        self.marks = Marks()
+        self._syn_wanted = True
+        self._reset_number: int | None = None
+        self._tail_probe: Leaving | None = None
+        self._tries = 0
+        self._challenged_at = -inf
+        self._is_abandoned = False  # nobody reads any more
+        self._end_at = inf
+
+    # What the application does.
+
+    def write(self, data: bytes) -> None:
+        """Send these bytes after all that was written. What comes after `shutdown` is ignored."""
+        if data and not self.sender.fin_wanted and self.state is not State.CLOSED:
+            self.sender.buffer.append(data)
+
+    def read(self) -> bytes:
+        """The oldest bytes that have come and were not read; empty if there are none at present."""
+        return self.receiver.read()
+
+    @property
+    def is_at_end(self) -> bool:
+        """The peer has closed its side, and everything before that was read."""
+        return self.receiver.is_finished and not self.receiver.unread
+
+    def shutdown(self) -> None:
+        """Close our side once all that was written has left."""
+        if self.sender.fin_wanted or self.state in (State.CLOSED, State.TIME_WAIT):
+            return
+        self.sender.fin_wanted = True
+        if self.state is State.ESTABLISHED:
+            self.state = State.FIN_WAIT_1
+        elif self.state is State.CLOSE_WAIT:
+            self.state = State.LAST_ACK
+
+    def close(self, now: float) -> None:
+        """Close our side, and read no more: what the peer still sends is refused (RFC 9293, 3.10.4; RFC 2525, 2.17)."""
+        if self.state is State.SYN_SENT:
+            self._end(None)
+        elif self.receiver.unread and not self.receiver.is_finished:
+            self.abort()
+        else:
+            self._is_abandoned = True
+            self.shutdown()
+            self.receiver.discard()
+            if self.state is State.FIN_WAIT_2:
+                self._end_at = now + TIME_WAIT
+
+    def abort(self) -> None:
+        """Reset the connection: what was not sent is lost."""
+        if self.state not in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
+            self._reset_number = self.framing.number(self.sender.next)
+        self._end(None)
+
+    # From the peer.
+
+    def arrive(self, segment: Segment, now: float) -> bool:
+        """Take in a segment. False if it does not belong here, and was only answered, or ignored."""
+        if self.state is State.CLOSED:
+            return False
+        options = Options.parse(segment.options)
+        if self.state is State.SYN_SENT:
+            return self._arrive_in_answer(segment, options, now)
+        flags = segment.flags
+        start = self.framing.their_offset(segment.number, self.receiver.next)
+        length = len(segment.payload) + bool(flags & FIN) + bool(flags & SYN)
+        if not flags & RST:
+            if self.framing.has_stamps and options.timestamp is None:
+                return False  # RFC 7323, 3.2
+            if self.framing.is_stale(options, now):
+                self._refuse(start, length, now)
+                return False
+        if not self.receiver.accepts(start, length):
+            if flags & RST:
+                return False
+            if flags & SYN and self.state is State.SYN_RECEIVED and start == 0:
+                self._syn_wanted = True  # our answer was lost
+            else:
+                self._refuse(start, length, now)
+            if self.state is State.TIME_WAIT:
+                self._end_at = now + TIME_WAIT
+            return False
+        if flags & RST:
+            if start != self.receiver.next:  # RFC 5961, 3.2
+                self._challenge(now)
+                return False
+            self._was_reset()
+            return True
+        if flags & SYN:  # RFC 5961, 4.2
+            self._challenge(now)
+            return False
+        if not flags & ACK:
+            return False
+        return self._arrive_acknowledged(segment, options, start, now)
+
+    def _arrive_acknowledged(self, segment: Segment, options: Options, start: int, now: float) -> bool:
+        sender = self.sender
+        upto = self.framing.offset(segment.acknowledgement, sender.acknowledged)
+        if self.state is State.SYN_RECEIVED and not sender.acknowledged < upto <= sender.next:
+            self._reset_number = segment.acknowledgement
+            return False
+        if upto > sender.next or upto < sender.acknowledged - sender.max_window:  # RFC 5961, 5.2
+            self._challenge(now)
+            return False
+        self.patience.heard(now)
+        self.framing.note_stamp(options, start, now)
+        if self.state is State.SYN_RECEIVED:
+            self._establish(now)
+        window = segment.window << self.framing.scale
+        is_duplicate = not segment.payload and not segment.flags & FIN and window == sender.window
+        if upto >= sender.acknowledged:
+            if upto > sender.acknowledged:
+                self._tries, self.patience.fails_at = 0, inf
+            offset = self.framing.offset
+            sacks = [(offset(left, upto), offset(right, upto)) for left, right in options.sacks]
+            sacks = [(left, right) for left, right in sacks if left < right <= sender.next]
+            if sender.update_window(start, upto, window):
+                self.patience.persist_at = inf
+            for _ in range(segment.packets if is_duplicate and not sender.has_sack else 1):
+                sender.acknowledge(upto, sacks, now, is_duplicate=is_duplicate)
+        if self.marks.arrived(segment.flags, is_marked=segment.has_congestion_mark) and sender.marked():
+            self.marks.reduced()
+        if segment.has_congestion_mark:
+            self.receiver.ack_now = True
+        self._fin_acknowledged(now)
+        if self.state in RECEIVING:
+            self._take(segment, start, now)
+        elif segment.flags & FIN:
+            self.receiver.ack_now = True
+        return True
+
+    def _arrive_in_answer(self, segment: Segment, options: Options, now: float) -> bool:
+        """In SYN-SENT (RFC 9293, 3.10.7.3)."""
+        flags = segment.flags
+        if flags & ACK and self.framing.offset(segment.acknowledgement, 0) != 1:
+            if not flags & RST:  # an older connection of these ports lives on over there
+                self._reset_number = segment.acknowledgement
+                self._syn_wanted = True
+            return False
+        if flags & RST:
+            if flags & ACK:
+                self._end(failure(ECONNREFUSED))
+            return bool(flags & ACK)
+        if not flags & SYN:
+            return False
+        self.learn(segment, options, now)
+        if flags & ACK:
+            self.sender.acknowledge(1, [], now, is_duplicate=False)
+            self._establish(now)
+        else:  # both open at once
+            self.state = State.SYN_RECEIVED
+            self._syn_wanted = True
+        return True
+
+    def learn(self, segment: Segment, options: Options, now: float) -> None:
+        """Take over what the peer's SYN says."""
+        self.framing.peer_isn = segment.number
+        self.framing.learn_stamp(options, now)
+        self.framing.scale = options.window_scale or 0
+        self.sender.update_window(0, 0, segment.window)
+        self.sender.has_sack = options.sack_permitted
+        self.marks.learn(segment.flags)
+        self.sender.begin(self.framing.segment(options.mss))
+        self.receiver.begin(WINDOW_SCALE if options.window_scale is not None else 0)
+
+    def _establish(self, now: float) -> None:
+        self.state = State.FIN_WAIT_1 if self.sender.fin_wanted else State.ESTABLISHED
+        self._syn_wanted = False
+        self._tries = 0
+        self.receiver.ack_now = self.receiver.ack_now or not self.is_passive
+        self.patience.heard(now)
+
+    def _fin_acknowledged(self, now: float) -> None:
+        if not self.sender.fin_wanted or self.sender.acknowledged < self.sender.end:
+            return
+        if self.state is State.FIN_WAIT_1:
+            self.state = State.FIN_WAIT_2
+            if self._is_abandoned:
+                self._end_at = now + TIME_WAIT
+        elif self.state is State.CLOSING:
+            self._wait(now)
+        elif self.state is State.LAST_ACK:
+            self._end(None)
+
+    def _take(self, segment: Segment, start: int, now: float) -> None:
+        receiver = self.receiver
+        if self._is_abandoned and segment.payload and start + len(segment.payload) > receiver.next:
+            self.abort()
+            return
+        if not segment.payload and not segment.flags & FIN:
+            return
+        receiver.take(start, segment.payload, is_last=bool(segment.flags & FIN), now=now)
+        if not receiver.is_finished:
+            return
+        if self.state is State.ESTABLISHED:
+            self.state = State.CLOSE_WAIT
+        elif self.state is State.FIN_WAIT_1:
+            self.state = State.CLOSING
+        else:
+            self._wait(now)
+
+    def _refuse(self, start: int, length: int, now: float) -> None:
+        """Tell the peer where we are: at once for what takes room, seldom for what may be an answer to the same."""
+        if length:
+            self.receiver.repeated(start, start + length)
+        else:
+            self._challenge(now)
+
+    def _challenge(self, now: float) -> None:
+        """Have the peer show what it means, not too often (RFC 5961, 7)."""
+        if now - self._challenged_at >= _CHALLENGE_EVERY:
+            self._challenged_at = now
+            self.receiver.ack_now = True
+
+    def _was_reset(self) -> None:
+        if self.state is State.SYN_RECEIVED and not self.is_passive:
+            self._end(failure(ECONNREFUSED))
+        elif self.state in (State.TIME_WAIT, State.LAST_ACK, State.CLOSING):
+            self._end(None)
+        elif self.state is State.CLOSE_WAIT:
+            self._end(failure(EPIPE))
+        else:
+            self._end(failure(ECONNRESET))
+
+    def _wait(self, now: float) -> None:
+        self.state = State.TIME_WAIT
+        self._end_at = now + TIME_WAIT
+        self.patience.stop()
+
+    def _end(self, error: OSError | None) -> None:
+        self.state = State.CLOSED
+        self.error = self.error or error
+        self._end_at = inf
+        self.patience.stop()
+        self.receiver.ack_now, self.receiver.ack_at = False, inf
+        self.sender.timeout_at = self.sender.loss_at = self.sender.probe_at = inf
+        self.sender.buffer.clear()
+        if not self.receiver.unread:
+            self.receiver.discard()
+
+    def is_outlived_by(self, segment: Segment) -> bool:
+        """Whether a SYN begins another connection of the same names, while this one only waits (RFC 6191)."""
+        if segment.flags & (SYN | ACK | RST) != SYN:
+            return False
+        return self.framing.is_newer(segment.number, Options.parse(segment.options), self.receiver.next)
+
+    @property
+    def has_reset(self) -> bool:
+        """A reset is still to leave."""
+        return self._reset_number is not None
+
+    # From the network.
+
+    def unreachable(self, number: int, error: OSError) -> bool:
+        """An ICMP error about a segment of ours with this sequence number. Whether it is to be believed.
+
+        Only while the connection opens does one end it (RFC 1122, 4.2.3.9; RFC 5927).
+        """
+        if not self._is_in_flight(number):
+            return False
+        if self.state in OPENING:
+            self._end(error)
+        return True
+
+    def shorten(self, mtu: int, number: int | None, now: float) -> bool:
+        """The path takes packets of `mtu` bytes only; `number`: of a segment of ours that was too long."""
+        if (number is not None and not self._is_in_flight(number)) or mtu >= self.framing.mtu:
+            return False
+        self.framing.mtu = mtu
+        self.sender.shrink(self.framing.segment(mtu), now)
+        return True
+
+    def _is_in_flight(self, number: int) -> bool:
+        offset = self.framing.offset(number, self.sender.acknowledged)
+        return self.sender.acknowledged <= offset < max(self.sender.next, 1)
+
+    # To the peer.
+
+    def depart(self, most: int, now: float) -> Departure | None:
+        """The next segments to leave: at most `most` of them."""
+        if self._reset_number is not None:
+            number, self._reset_number = self._reset_number, None
+            is_known = self.receiver.next and self.state is State.CLOSED
+            return self.framing.departure(
+                number, RST | ACK if is_known else RST, acknowledgement=self._acknowledgement() if is_known else 0
+            )
+        if self.state in OPENING:
+            return self._depart_opening(now)
+        if self.state is State.CLOSED:
+            return None
+        sender = self.sender
+        if not sender.in_flight and sender.next < sender.end and now - sender.idle_since > sender.trips.timeout:
+            sender.congestion.idle()
+            sender.idle_since = now
+        leaving = self._tail_probe or sender.leaving(most * sender.segment, nodelay=self.patience.settings.nodelay)
+        self._tail_probe = None
+        if leaving is not None:
+            return self._send(leaving, now)
+        waits = sender.next < sender.end and not sender.in_flight and not sender.lost
+        if waits:
+            self.patience.wait_for_window(now, sender.trips.timeout)
+        if self.patience.probe_wanted:  # by what the peer has already, and must answer (tcp_xmit_probe_skb)
+            self.patience.probe_wanted = False
+            return self._departure(sender.acknowledged - 1, ACK, now)
+        if self.receiver.ack_now:
+            return self._departure(sender.next, ACK, now)
+        return None
+
+    def _depart_opening(self, now: float) -> Departure | None:
+        if not self._syn_wanted:
+            return None
+        self._syn_wanted = False
+        is_answer = self.state is State.SYN_RECEIVED
+        if not self.sender.next:
+            self.sender.left(Leaving(0, 1, False), now)
+        self.sender.timeout_at = now + self.sender.trips.timeout
+        self.patience.sent(now)
+        flags = SYN | ACK if is_answer else SYN
+        flags |= self.marks.asked(self._tries, is_answer=is_answer)
+        options = Options(
+            mss=self.framing.longest,
+            window_scale=WINDOW_SCALE if self.receiver.scale or not is_answer else None,
+            sack_permitted=self.sender.has_sack or not is_answer,
+            timestamp=self.framing.stamp(now),
+        )
+        return self.framing.departure(
+            self.framing.number(0),
+            flags,
+            acknowledgement=self._acknowledgement() if is_answer else 0,
+            window=self.receiver.window() if is_answer else MAX_WINDOW,
+            options=options.pack(),
+        )
+
+    def _send(self, leaving: Leaving, now: float) -> Departure:
+        sender = self.sender
+        start, end, is_repeated = leaving
+        flags = ACK
+        if end >= sender.buffer.end:
+            flags |= PSH
+        if end > sender.buffer.end:
+            flags |= FIN
+        flags |= self.marks.flags(has_new_data=not is_repeated)
+        payload = sender.buffer.part(start, min(end, sender.buffer.end))
+        self.patience.sent(now)
+        sender.left(leaving, now)
+        self.patience.persist_at = inf
+        ecn = ECT if self.marks.takes_part and payload and not is_repeated else 0
+        return self._departure(start, flags, now, payload, ecn)
+
+    def _departure(
+        self, offset: int, flags: int, now: float, payload: bytes | memoryview = b"", ecn: int = 0
+    ) -> Departure:
+        """Segments from an offset of ours on, which acknowledge all that has come."""
+        receiver, framing = self.receiver, self.framing
+        flags |= self.marks.flags(has_new_data=False)
+        departure = framing.departure(
+            framing.number(offset),
+            flags,
+            acknowledgement=self._acknowledgement(),
+            window=receiver.window() >> receiver.scale,
+            options=self._options(now),
+            payload=payload,
+            segment=self.sender.segment,
+            ecn=ecn,
+        )
+        framing.last_acknowledged = receiver.next
+        receiver.acknowledged()
+        return departure
+
+    def _options(self, now: float) -> bytes:
+        sacks: tuple[tuple[int, int], ...] = ()
+        if self.sender.has_sack and self.receiver.has_gaps:
+            isn = self.framing.peer_isn
+            sacks = tuple((isn + start, isn + end) for start, end in self.receiver.blocks())
+        return Options(timestamp=self.framing.stamp(now), sacks=sacks).pack()
+
+    def _acknowledgement(self) -> int:
+        return (self.framing.peer_isn + self.receiver.next) & MASK
+
+    # Time.
+
+    @property
+    def deadline(self) -> float:
+        """When `handle_timeout` is to be called, seconds; inf: never."""
+        sender = self.sender
+        own = min(self._end_at, self.patience.deadline, self.receiver.ack_at)
+        return min(own, sender.timeout_at, sender.loss_at, sender.probe_at)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due. A call that comes early does nothing."""
+        sender, receiver = self.sender, self.receiver
+        if now >= self._end_at:
+            self._end(None)
+        elif now >= self.patience.fails_at:
+            self._give_up()
+        if now >= receiver.ack_at:
+            receiver.ack_at, receiver.ack_now = inf, True
+        if now >= sender.loss_at:
+            sender.detect_loss(now)
+        if now >= sender.probe_at:
+            self._tail_probe = sender.probe(now)
+        if now >= sender.timeout_at:
+            self._timed_out(now)
+        if now >= self.patience.persist_at:
+            self._persist(now)
+        if now >= self.patience.keepalive_at and not self.patience.ask_for_life(now, is_needed=not sender.in_flight):
+            self._give_up()
+
+    def _timed_out(self, now: float) -> None:
+        sender = self.sender
+        self._tries += 1
+        if self._tries > retries(is_opening=self.state in OPENING, is_passive=self.is_passive):
+            self._give_up()
+            return
+        if self.state in OPENING:
+            sender.trips.back_off()
+            sender.timeout_at = now + sender.trips.timeout
+            self._syn_wanted = True
+            return
+        sender.timed_out(now)
+        if self._tries in _BLACK_HOLE:
+            address = self.names.remote
+            step = BLACK_HOLE_MSS if self._tries == _BLACK_HOLE[0] else DEFAULT_MSS[len(address)]
+            if sender.segment > step:
+                self.shorten(step + ip.header_size(address) + HEADER_SIZE, None, now)
+
+    def _give_up(self) -> None:
+        if self.state not in OPENING:
+            self._reset_number = self.framing.number(self.sender.next)
+        self._end(failure(ETIMEDOUT))
+
+    def _persist(self, now: float) -> None:
+        """The window has held back what there is to send for a timeout."""
+        sender = self.sender
+        self.patience.persist_at = inf
+        if sender.next >= sender.end or sender.in_flight or sender.lost:
+            return
+        room = min(sender.acknowledged + sender.window - sender.next, sender.end - sender.next, sender.segment)
+        if room > 0:  # little, but it will not be more (RFC 9293, 3.8.6.2.1)
+            self._tail_probe = Leaving(sender.next, sender.next + room, False)
+        else:
+            sender.trips.back_off()
+            self.patience.ask_for_window(now, sender.trips.timeout)

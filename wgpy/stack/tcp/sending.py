@@ -1,0 +1,460 @@
+"""The sending half of a connection: what was written, what of it is under way, and what was lost.
+
+Loss is detected by time, RACK-TLP (RFC 8985), with the peer's SACK (RFC 2018, 6675); without SACK by three duplicate
+acknowledgements (RFC 6582). What leaves together is one `Flight`, so the work is per burst, not per packet.
+Offsets count our sequence numbers from our SYN, which is 0.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from math import inf
+from typing import Final, NamedTuple
+
+from wgpy.stack.tcp.buffer import SendBuffer
+from wgpy.stack.tcp.congestion import Congestion, Saved
+from wgpy.stack.tcp.timers import RoundTrips
+
+MAX_FLIGHTS: Final = 4096  # ranges that are remembered; what a peer's SACK would split further is not split
+_DUPLICATES: Final = 3  # acknowledgements that mean a loss, where there is no SACK, or no reordering was seen
+_MAX_REORDERING: Final = 20  # in quarters of a round trip
+_REORDERING_LASTS: Final = 16  # recoveries, RFC 8985, 6.2
+_PROBE_DELAY: Final = 0.2  # seconds a peer may delay an acknowledgement, RFC 8985, 7.2
+_LEAST_PROBE: Final = 0.01
+
+
+class Flight:
+    """A range that left at one time, seconds. It is under way until it is SACKed or lost."""
+
+    __slots__ = ("at", "end", "is_lost", "is_sacked", "start", "tries")
+
+    def __init__(self, start: int, end: int, at: float, tries: int = 1) -> None:
+        self.start = start
+        self.end = end
+        self.at = at
+        self.tries = tries
+        self.is_sacked = False
+        self.is_lost = False
+
+    def split(self, at: int) -> Flight:
+        """Keep what lies before `at`; returns the rest."""
+        rest = Flight(at, self.end, self.at, self.tries)
+        rest.is_sacked, rest.is_lost = self.is_sacked, self.is_lost
+        self.end = at
+        return rest
+
+
+class Leaving(NamedTuple):
+    """A range that may leave now."""
+
+    start: int
+    end: int
+    is_repeated: bool
+
+
+class Sender:
+    """What goes to the peer. `next` is the first offset never sent, `acknowledged` the first not acknowledged."""
+
+    __slots__ = (
+        "_delivered", "_delivered_end", "_flights", "_limited", "_probe_end", "_probe_is_repeated", "_recovery_end",
+        "_reordering", "_reordering_left", "_saved", "_seen_reordering", "_vain", "_window_told", "acknowledged",
+        "buffer", "congestion", "duplicates", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at",
+        "lost", "max_window", "next", "probe_at", "sacked", "segment", "timeout_at", "trips", "window",
+    )  # fmt: skip
+
+    def __init__(self, segment: int) -> None:
+        """`segment` is the payload of a full segment, in bytes."""
+        self.segment = segment
+        self.buffer = SendBuffer()
+        self.congestion = Congestion(segment)
+        self.trips = RoundTrips()
+        self.fin_wanted = False
+        self.acknowledged = self.next = 0
+        self.window = 1  # bytes that the peer takes from `acknowledged` on
+        self.max_window = 1
+        self._window_told = (-1, -1)  # by the segment of these: its offset, and what it acknowledged
+        self.has_sack = False
+        self._flights: list[Flight] = []  # from `acknowledged` to `next`, in order and without gaps
+        self.in_flight = self.sacked = self.lost = 0  # bytes of each kind of them
+        self.duplicates = 0
+        self.timeout_at = self.loss_at = self.probe_at = inf
+        self.idle_since = 0.0
+        self._limited = False  # by the congestion window, since the last acknowledgement
+        self._delivered = 0.0  # when the flight that was delivered last had left, RFC 8985's RACK.xmit_ts
+        self._delivered_end = 0
+        self._reordering = 1  # quarters of the shortest round trip
+        self._reordering_left = 0
+        self._seen_reordering = False
+        self._recovery_end = 0  # `next` when the loss was found; 0: there is none
+        self._saved: Saved | None = None
+        self._vain = 0  # repeated flights that nothing has shown to be in vain yet
+        self._probe_end = 0
+        self._probe_is_repeated = False
+
+    def begin(self, segment: int) -> None:
+        """The peer has said what it takes."""
+        self.segment = segment
+        self.congestion = Congestion(segment)
+
+    # What may leave.
+
+    @property
+    def end(self) -> int:
+        """Behind the last offset there is to send."""
+        return self.buffer.end + self.fin_wanted
+
+    @property
+    def is_recovering(self) -> bool:
+        return self._recovery_end > 0
+
+    def leaving(self, most: int, *, nodelay: bool) -> Leaving | None:
+        """The next range that may leave, of `most` bytes at most: what was lost first."""
+        room = int(self.congestion.window) - self.in_flight
+        if self.lost and (room >= self.segment or not self.in_flight):
+            return self._lost_range(min(most, max(room, self.segment)))
+        ready = self.end - self.next
+        if ready <= 0:
+            return None
+        allowed = self.acknowledged + self.window - self.next
+        if room < min(ready, allowed, self.segment):
+            self._limited = self._limited or allowed > 0
+            return None
+        count = min(ready, allowed, room, most)
+        if count <= 0:
+            return None
+        if count < ready and count >= self.segment:
+            count -= count % self.segment
+        elif count < self.segment:
+            if count < ready and count < self.max_window // 2:  # silly window (RFC 9293, 3.8.6.2.1)
+                return None
+            if not nodelay and self.next > self.acknowledged and not self.fin_wanted:  # Nagle (RFC 9293, 3.7.4)
+                return None
+        return Leaving(self.next, self.next + count, False)
+
+    def _lost_range(self, most: int) -> Leaving:
+        i = next(i for i, flight in enumerate(self._flights) if flight.is_lost)
+        start = end = self._flights[i].start
+        while i < len(self._flights) and self._flights[i].is_lost and end - start < most:
+            end = min(self._flights[i].end, start + most)
+            i += 1
+        return Leaving(start, end, True)
+
+    def left(self, leaving: Leaving, now: float) -> None:
+        """A range has left at `now`, seconds."""
+        start, end, is_repeated = leaving
+        if is_repeated:
+            self._again(start, end, now)
+        else:
+            self._flights.append(Flight(start, end, now))
+            self.in_flight += end - start
+            self.next = end
+        if self.timeout_at == inf:
+            self.timeout_at = now + self.trips.timeout
+        self._arm_probe(now)
+
+    def _again(self, start: int, end: int, now: float) -> None:
+        i = self._index(start)
+        if self._flights[i].start < start:
+            self._flights.insert(i + 1, self._flights[i].split(start))
+            i += 1
+        j, tries = i, 0
+        while j < len(self._flights) and self._flights[j].start < end:
+            if self._flights[j].end > end:
+                self._flights.insert(j + 1, self._flights[j].split(end))
+            tries = max(tries, self._flights[j].tries)
+            if self._flights[j].is_lost:
+                self.lost -= self._flights[j].end - self._flights[j].start
+            elif not self._flights[j].is_sacked:
+                self.in_flight -= self._flights[j].end - self._flights[j].start
+            j += 1
+        self._flights[i:j] = [Flight(start, end, now, tries + 1)]
+        self.in_flight += end - start
+        self._vain += 1
+
+    def _index(self, offset: int) -> int:
+        """Which flight holds an offset."""
+        return bisect_right(self._flights, offset, key=_start) - 1
+
+    # What the peer says.
+
+    def update_window(self, start: int, upto: int, window: int) -> bool:
+        """A segment from the peer's offset `start` tells a window. Whether it opens; only the newest is believed.
+
+        RFC 9293, 3.10.7.4: SND.WL1 and SND.WL2.
+        """
+        if (start, upto) < self._window_told:
+            return False
+        opens = window > self.window
+        self._window_told = start, upto
+        self.window = window
+        self.max_window = max(self.max_window, window)
+        return opens
+
+    def acknowledge(self, upto: int, sacks: list[tuple[int, int]], now: float, *, is_duplicate: bool) -> bool:
+        """Everything before `upto` has come, and the ranges of `sacks`. Whether anything of that was new.
+
+        `is_duplicate`: the segment carried nothing else. Both lie within what was sent.
+        """
+        count = upto - self.acknowledged
+        trip: float | None = None
+        if count > 0:
+            trip = self._take(upto, now)
+            self.trips.progress()
+            self.duplicates = 0
+            self.buffer.release(upto)
+        elif is_duplicate and self.next > self.acknowledged:
+            self.duplicates += 1
+        before = self.sacked
+        if self.has_sack:
+            for start, end in sacks:
+                if start < self.acknowledged or end <= self.acknowledged:  # RFC 2883: it came twice
+                    if start >= self.acknowledged - (1 << 30):
+                        self._repeated_in_vain()
+                    continue
+                trip = self._sack(start, min(end, self.next), now) or trip
+        news = self.sacked - before + count
+        if trip is not None:
+            self.trips.sample(trip, now)
+        if self._recovery_end and upto >= self._recovery_end:
+            self._recovery_end, self._vain, self._saved = 0, 0, None
+            if self._reordering_left:
+                self._reordering_left -= 1
+                self._reordering = self._reordering if self._reordering_left else 1
+        elif self._recovery_end and not self.has_sack and count > 0:
+            self._lose(self.acknowledged, min(self.acknowledged + self.segment, self.next))  # RFC 6582, a partial one
+        if self._probe_end and upto >= self._probe_end:
+            if self._probe_is_repeated and not self._recovery_end and upto > self._probe_end:
+                self._reduce()  # the probe repaired a loss (RFC 8985, 7.4.2)
+            self._probe_end = 0
+        if (
+            count > 0
+            and self._limited
+            and (not self._recovery_end or self.congestion.window < self.congestion.threshold)
+        ):
+            self.congestion.acknowledged(count, upto, self.next, now, trip, self.trips.smoothed)
+        if count > 0:
+            self._limited = False
+            self.timeout_at = now + self.trips.timeout if self.next > self.acknowledged else inf
+            if self.next == self.acknowledged:
+                self.idle_since = now
+        if news > 0:
+            self.detect_loss(now)
+            self._arm_probe(now)
+        elif not self.has_sack and self.duplicates == _DUPLICATES and not self._recovery_end:
+            self._recover()
+            self._lose(self.acknowledged, min(self.acknowledged + self.segment, self.next))
+        return news > 0
+
+    def _take(self, upto: int, now: float) -> float | None:
+        """Forget the flights before `upto`; returns the round trip of the one that left last, if it is known."""
+        trip: float | None = None
+        i = 0
+        while i < len(self._flights) and self._flights[i].start < upto:
+            flight = self._flights[i]
+            if flight.end > upto:
+                self._flights.insert(i + 1, flight.split(upto))
+            size = flight.end - flight.start
+            if flight.is_sacked:
+                self.sacked -= size
+            else:
+                if flight.is_lost:
+                    self.lost -= size
+                else:
+                    self.in_flight -= size
+                trip = self._deliver(flight, now) or trip
+            i += 1
+        del self._flights[:i]
+        self.acknowledged = upto
+        return trip
+
+    def _deliver(self, flight: Flight, now: float) -> float | None:
+        """A flight has come: what left before it should have, too (RFC 8985, 6.2). Its round trip, if it is sure."""
+        trip = now - flight.at
+        if flight.tries > 1:
+            if trip < self.trips.shortest:  # the answer is to an earlier try
+                return None
+            sure = None
+        else:
+            sure = trip
+            if flight.end < self._delivered_end and flight.at < self._delivered:
+                self._seen_reordering = True
+        if (flight.at, flight.end) > (self._delivered, self._delivered_end):
+            self._delivered, self._delivered_end = flight.at, flight.end
+        return sure
+
+    def _sack(self, start: int, end: int, now: float) -> float | None:
+        trip: float | None = None
+        i = self._index(start)
+        while i < len(self._flights) and self._flights[i].start < end:
+            flight = self._flights[i]
+            if flight.is_sacked:
+                i += 1
+                continue
+            if flight.start < start or flight.end > end:
+                if len(self._flights) >= MAX_FLIGHTS:
+                    i += 1
+                    continue
+                if flight.end > end:
+                    self._flights.insert(i + 1, flight.split(end))
+                if flight.start < start:
+                    self._flights.insert(i + 1, flight.split(start))
+                    i += 1
+                    flight = self._flights[i]
+            size = flight.end - flight.start
+            if flight.is_lost:
+                self.lost -= size
+                flight.is_lost = False
+            else:
+                self.in_flight -= size
+            self.sacked += size
+            flight.is_sacked = True
+            trip = self._deliver(flight, now) or trip
+            i = self._join(i)
+        return trip
+
+    def _join(self, i: int) -> int:
+        """Make one of flight i, which was SACKed, and SACKed neighbours; returns which follows."""
+        flights, flight = self._flights, self._flights[i]
+        if i + 1 < len(flights) and flights[i + 1].is_sacked:
+            flight.end = flights.pop(i + 1).end
+        if i and flights[i - 1].is_sacked:
+            flights[i - 1].end = flight.end
+            del flights[i]
+            return i
+        return i + 1
+
+    def _repeated_in_vain(self) -> None:
+        """It was late, not lost: wait longer, and take the reduction back once all repetitions prove in vain."""
+        self._seen_reordering = True
+        self._reordering = min(self._reordering + 1, _MAX_REORDERING)
+        self._reordering_left = _REORDERING_LASTS
+        if self._vain:
+            self._vain -= 1
+            if not self._vain and self._saved is not None:
+                self.congestion.restore(self._saved)
+                self._saved = None
+        if self._probe_end:
+            self._probe_is_repeated = False  # nothing was lost: the probe itself was in vain
+
+    # Losses.
+
+    def detect_loss(self, now: float) -> None:
+        """What left long enough before something that has come is lost (RFC 8985, 6.2, step 5)."""
+        self.loss_at = inf
+        if not self.has_sack or not self.in_flight or not (self.sacked or self._recovery_end):
+            return
+        wait = self.trips.smoothed + self._reordering_window()
+        for flight in self._flights:
+            if flight.is_sacked or flight.is_lost:
+                continue
+            if (flight.at, flight.end) >= (self._delivered, self._delivered_end):
+                continue
+            if flight.at + wait <= now:
+                self._mark_lost(flight)
+            else:
+                self.loss_at = min(self.loss_at, flight.at + wait)
+        if self.lost and not self._recovery_end:
+            self._recover()
+
+    def _reordering_window(self) -> float:
+        if not self._seen_reordering and (self._recovery_end or self.sacked >= _DUPLICATES * self.segment):
+            return 0.0
+        shortest = self.trips.shortest if self.trips.shortest < inf else self.trips.smoothed
+        return min(self._reordering * shortest / 4, self.trips.smoothed)
+
+    def _mark_lost(self, flight: Flight) -> None:
+        size = flight.end - flight.start
+        flight.is_lost = True
+        self.in_flight -= size
+        self.lost += size
+
+    def _lose(self, start: int, end: int) -> None:
+        """A range is lost, whatever is known of it."""
+        i = self._index(start)
+        flight = self._flights[i]
+        if flight.is_lost or flight.is_sacked:
+            return
+        if flight.start < start:
+            self._flights.insert(i + 1, flight.split(start))
+            flight = self._flights[i + 1]
+            i += 1
+        if flight.end > end:
+            self._flights.insert(i + 1, flight.split(end))
+        self._mark_lost(flight)
+
+    def _recover(self) -> None:
+        self._recovery_end = self.next
+        self._vain = 0
+        self._reduce()
+
+    def _reduce(self) -> None:
+        self._saved = self.congestion.reduce()
+
+    def marked(self) -> bool:
+        """The path marks our packets (ECE): reduce, once for each window (RFC 3168, 6.1.2). Whether that was done."""
+        if self._recovery_end:
+            return False
+        self._recovery_end = self.next
+        self.congestion.reduce()
+        return True
+
+    def timed_out(self, now: float) -> None:
+        """Nothing came for a timeout: all that is under way is lost (RFC 6298, 5.4 to 5.6)."""
+        self.trips.back_off()
+        if not self.is_recovering or not self.lost:
+            self._saved = self.congestion.collapse(self.next - self.acknowledged)
+        self._vain = 0
+        for flight in self._flights:
+            if flight.is_sacked:  # the peer may have thrown it away (RFC 2018, 8)
+                flight.is_sacked = False
+                self.sacked -= flight.end - flight.start
+                self.in_flight += flight.end - flight.start
+            if not flight.is_lost:
+                self._mark_lost(flight)
+        self._recovery_end = self.next
+        self.duplicates = 0
+        self.loss_at = self.probe_at = inf
+        self.timeout_at = now + self.trips.timeout
+
+    def probe(self, now: float) -> Leaving | None:
+        """The last of what left may be lost, with nothing behind it to tell: send something (RFC 8985, 7.3)."""
+        self.probe_at = inf
+        if not self._flights or self._recovery_end or self._probe_end:
+            return None
+        self.timeout_at = now + self.trips.timeout
+        allowed = min(self.end, self.acknowledged + self.window) - self.next
+        self._probe_end = self.next
+        if allowed > 0:
+            self._probe_is_repeated = False
+            return Leaving(self.next, self.next + min(allowed, self.segment), False)
+        last = self._flights[-1]
+        if last.is_sacked:
+            return None
+        self._probe_is_repeated = True
+        return Leaving(max(last.start, last.end - self.segment), last.end, True)
+
+    def _arm_probe(self, now: float) -> None:
+        self.probe_at = inf
+        if not self.has_sack or self._recovery_end or self._probe_end or self.sacked or not self.in_flight:
+            return
+        if not self.trips.smoothed:
+            return
+        wait = max(2 * self.trips.smoothed, _LEAST_PROBE)
+        if self.in_flight <= self.segment:
+            wait += _PROBE_DELAY
+        if now + wait < self.timeout_at:
+            self.probe_at = now + wait
+
+    def shrink(self, segment: int, now: float) -> None:
+        """The path takes shorter segments only: what is under way and longer is lost, but for no congestion."""
+        if segment >= self.segment:
+            return
+        for flight in self._flights:
+            if not flight.is_sacked and not flight.is_lost and flight.end - flight.start > segment:
+                self._mark_lost(flight)
+        self.segment = self.congestion.segment = segment
+        self.timeout_at = now + self.trips.timeout if self._flights else inf
+
+
+def _start(flight: Flight) -> int:
+    return flight.start
