@@ -204,6 +204,17 @@ def own_directory(path: Path) -> Iterator[int]:
         os.close(directory)
 
 
+def read_own(path: Path) -> bytes:
+    """What `replace_own` wrote. Raises OSError: PermissionError for a file of another user, or that others may read."""
+    with own_directory(path.parent) as directory:
+        file = _open_regular(path.name, os.O_RDONLY, directory)
+    with open(file, "rb") as opened:
+        status = os.fstat(file)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise PermissionError(errno.EPERM, "another user's, or others may read it; expected our own", str(path))
+        return opened.read(_LONGEST)
+
+
 def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Put a whole file into a directory of our own, in the place of what was there. Raises OSError."""
     fresh = f".{path.name}.{os.urandom(4).hex()}"

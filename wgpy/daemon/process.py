@@ -26,6 +26,7 @@ from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.files import own_directory
+from wgpy.daemon.former import FormerPeers
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
@@ -39,7 +40,7 @@ from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
 from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.tun.linux import LinuxTun
-from wgpy.tunnel import Tunnel
+from wgpy.tunnel import Tunnel, machine_clock
 
 log = logging.getLogger("wgpy")
 
@@ -89,6 +90,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
 
     def told(event: Event) -> None:
         floor.handshake()
+        former.happened(event)
         if record is not None:
             record(event, tunnel.name_of(event.public_key))
 
@@ -118,6 +120,8 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     floor = TimestampFloor(tunnel.device)
     floor.restore()
     tunnel.on_unanswered = floor.handshake
+    former = FormerPeers(tunnel.name, tunnel.device)
+    former.restore(machine_clock())
     living = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
@@ -144,6 +148,7 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     finally:
         notifier.say("STOPPING=1")
         floor.save()
+        former.save()
         if metrics:
             metrics.close()
         await asyncio.to_thread(quick.down)

@@ -15,7 +15,7 @@ bookkeeping (endpoint, timers, counters, the key's age) once per burst.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -39,6 +39,7 @@ from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.device.gate import Gate
+from wgpy.device.greetings import Greetings
 from wgpy.device.keypair import Keypair
 from wgpy.device.peer import Interface, Peer
 from wgpy.device.ratelimiter import RateLimiter
@@ -84,6 +85,7 @@ class Device:
         self._deadlines: list[tuple[float, int, Peer]] = []
         self._tiebreak = count()
         self._drops: Counter[DropReason] = Counter()
+        self._greetings: Greetings | None = None
         self.mtu = DEFAULT_MTU
         self.listen_port = 0
         self.fwmark = 0
@@ -104,10 +106,34 @@ class Device:
             peer.stamped_ns = max(peer.stamped_ns, nanoseconds)
 
     @property
+    def public_key(self) -> PublicKey | None:
+        """Its own; None without a private key."""
+        return self._private_key.public_key if self._private_key else None
+
+    def knows(self, public_key: PublicKey) -> bool:
+        """Whether that is a peer of this device."""
+        return public_key in self._peers
+
+    @property
     def is_up(self) -> bool:
         return self._interface.is_up
 
     # Life.
+
+    def resume(self, owner: PublicKey, endpoints: Mapping[PublicKey, Endpoint], now: float) -> None:
+        """Tell which peers had sessions with the process before this one, under our key `owner`, and where they were.
+
+        To those peers the sessions look alive, and what they send is lost until they give up. So an initiation is sent
+        to each that is configured, paced, as soon as the interface is up. The endpoint counts only where the
+        configuration gives none: what it says, or its host name, may be newer.
+        """
+        self._greetings = Greetings(owner, endpoints, now)
+
+    def _greet(self, peer: Peer, now: float) -> None:
+        if self._greetings is not None and self._interface.is_up:
+            greeting = self._greetings.take(self.public_key, peer.public_key, now)
+            if greeting is not None:
+                peer.greet(*greeting)
 
     def start(self, now: float) -> Effects:
         """The interface came up: timers run, and peers with a persistent keepalive are greeted."""
@@ -115,6 +141,7 @@ class Device:
         self._interface.is_up = True
         for peer in self._peers.values():
             peer.start(now, effects)
+            self._greet(peer, now)
             self._schedule(peer)
         return effects
 
@@ -448,6 +475,7 @@ class Device:
             else:
                 self._allowed_ips.insert(allowed_ip.network, peer)
         peer.configure(change, now, effects)
+        self._greet(peer, now)
         self._schedule(peer)
 
     def _remove_peer(self, public_key: PublicKey) -> None:
@@ -460,7 +488,7 @@ class Device:
         """What the device is now, secrets included: the answer to `wg show`."""
         return DeviceStatus(
             private_key=self._private_key,
-            public_key=self._private_key.public_key if self._private_key else None,
+            public_key=self.public_key,
             listen_port=self.listen_port,
             fwmark=self.fwmark,
             peers=tuple(peer.status(self._allowed_ips.networks(peer)) for peer in self._peers.values()),

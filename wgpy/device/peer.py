@@ -55,10 +55,8 @@ REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEO
 # Sessions kept for what the peer still sends under them. When both ends begin at once there are two new ones, and the
 # peer may have been using either of the two before.
 MAX_OLDER = 3
-# Initiations in a row without an answer after which the peer counts as lost.
-LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2
-# Seconds between two events of refused initiations of one peer.
-REFUSAL_INTERVAL = REJECT_AFTER_TIME
+LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2  # initiations in a row without an answer
+REFUSAL_INTERVAL = REJECT_AFTER_TIME  # between two events of refused initiations
 
 
 @dataclass(slots=True)
@@ -396,6 +394,11 @@ class Peer:
             self.send_keepalive(now, effects)
         else:
             self.send_staged(now, effects)
+
+    def greet(self, endpoint: Endpoint, at: float) -> None:
+        """Begin a handshake then, unless the peer has been heard by that time; at `endpoint` if no other is known."""
+        self.endpoint = self.endpoint or endpoint
+        self.timers.new_handshake_at = min(self.timers.new_handshake_at, at)
 
     def stop(self) -> None:
         """The interface went down, or the peer is going: nothing pending, no keys, nothing staged."""

@@ -48,7 +48,7 @@ class Rule(NamedTuple):
 
 
 class Barrier(NamedTuple):
-    """An unreachable default route behind all others of a table: what an interface took goes nowhere without it."""
+    """An unreachable default route behind all others of a table, for when the interface that they led to is gone."""
 
     family: int
     table: int

@@ -1,0 +1,120 @@
+"""Where peers were is kept for the next daemon of the interface, which greets them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from wgpy.daemon import former
+from wgpy.daemon.former import FormerPeers
+from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.device import Device
+from wgpy.device.effects import Event, EventKind
+from wgpy.endpoint import Endpoint
+from wgpy.keys import PrivateKey, PublicKey
+
+OWN, OTHER = PrivateKey(b"o" * 32), PrivateKey(b"x" * 32)
+PEERS = [PrivateKey(bytes([number]) * 32).public_key for number in range(1, 4)]
+HERE, THERE = Endpoint("192.0.2.1", 1, source=b"\1\2\3\4"), Endpoint("fe80::1", 2, scope_id=3)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(former, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(former, "SAVE_AFTER", 0.01)
+    tmp_path.chmod(0o755)
+    return tmp_path / "wg0.peers"
+
+
+def device(key: PrivateKey = OWN, peers: list[PublicKey] = PEERS) -> Device:
+    made = Device(random=os.urandom, wall_clock=lambda: 0)
+    made.configure(DeviceChange(private_key=key, peers=tuple(PeerChange(public_key=peer) for peer in peers)), 0.0)
+    return made
+
+
+def greeted(made: Device) -> dict[PublicKey, Endpoint]:
+    """Whom a device greets that is up from then on, and where."""
+    FormerPeers("wg0", made).restore(0.0)
+    sent = [*made.start(0.0).transmits, *made.handle_timeout(10.0).transmits]
+    return {transmit.public_key: transmit.endpoint for transmit in sent if transmit.public_key}
+
+
+def completed(peer: PublicKey, endpoint: Endpoint) -> Event:
+    return Event(EventKind.HANDSHAKE_COMPLETED, peer, endpoint)
+
+
+def live(made: Device, *events: Event, at_once: bool = True) -> None:
+    """A daemon's life in which these events happen; without `at_once` it is killed a little later, else stopped."""
+
+    async def main() -> None:
+        kept = FormerPeers("wg0", made)
+        for event in events:
+            kept.happened(event)
+        if at_once:
+            kept.save()
+        else:
+            await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_who_had_a_session_is_greeted_where_it_was(path: Path, stopped: bool) -> None:
+    moved = Event(EventKind.ENDPOINT_MOVED, PEERS[0], THERE)
+    lost = Event(EventKind.HANDSHAKE_ABANDONED, PEERS[2], HERE)
+    live(device(), *(completed(peer, HERE) for peer in PEERS), moved, lost, at_once=stopped)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert greeted(device()) == {PEERS[0]: THERE, PEERS[1]: HERE.without_source()}
+    assert greeted(device(peers=PEERS[1:])) == {PEERS[1]: HERE.without_source()}
+    assert greeted(device(OTHER)) == {}
+
+
+def test_a_session_that_is_renewed_where_it_was_costs_no_writing(path: Path) -> None:
+    live(device(), completed(PEERS[0], HERE), at_once=False)
+    before = path.stat()
+    made = device()
+    kept = FormerPeers("wg0", made)
+    kept.restore(0.0)
+    for _ in range(1000):
+        kept.happened(completed(PEERS[0], HERE))
+    kept.save()
+    assert path.stat() == before
+
+
+def test_a_peer_that_was_removed_and_another_identity_are_forgotten(path: Path) -> None:
+    made = device()
+    made.configure(DeviceChange(peers=(PeerChange(public_key=PEERS[1], remove=True),)), 0.0)
+    live(made, completed(PEERS[0], HERE), completed(PEERS[1], HERE))
+    assert list(json.loads(path.read_text())["peers"]) == [PEERS[0].base64()]
+    live(device(OTHER), completed(PEERS[2], HERE))
+    assert greeted(device()) == {}
+    assert list(greeted(device(OTHER))) == [PEERS[2]]
+
+
+@pytest.mark.parametrize("wrong", ["link", "readable", "open directory", "garbage", "a list", "no endpoint", "fifo"])
+def test_a_file_that_is_not_to_be_trusted_is_not_used(path: Path, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+    live(device(), completed(PEERS[0], HERE))
+    text = path.read_text()
+    match wrong:
+        case "link":
+            path.rename(path.with_suffix(".real"))
+            path.symlink_to(path.with_suffix(".real"))
+        case "fifo":
+            path.unlink()
+            os.mkfifo(path, 0o600)
+        case "readable":
+            path.chmod(0o644)
+        case "open directory":
+            path.parent.chmod(0o777)
+        case "garbage":
+            path.write_bytes(b"\xff{")
+        case "a list":
+            path.write_text("[]")
+        case "no endpoint":
+            path.write_text(text.replace("192.0.2.1:1", "nowhere"))
+    assert greeted(device()) == {}
+    assert f"{path} is not used" in caplog.text
