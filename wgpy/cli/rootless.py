@@ -189,10 +189,12 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
     async def main() -> int:
         async with _connected(config, arguments) as tunnel:
-            from wgpy.relay.networks import reason
+            from wgpy.relay.networks import KEEPALIVE, reason
 
             try:
                 sock = await tunnel.connected_socket(*target)
+                for option in KEEPALIVE:
+                    sock.setsockopt(*option)
             except WgpyError:
                 raise
             except OSError as error:

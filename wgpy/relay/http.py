@@ -131,7 +131,7 @@ class _Client:
         if not event.http_version.startswith(b"1."):
             raise _Refused(505, "this is an HTTP/1.1 proxy")
         if _BARE.search(head.removesuffix(self.rest())):
-            raise _Refused(400, "a line ends in CR LF, and neither is anywhere else")
+            raise _Refused(400, "lines end in CR LF; a CR or LF alone is not allowed")
         return event
 
     def rest(self) -> bytes:

@@ -27,7 +27,7 @@ log = logging.getLogger("wgpy.relay")
 CONNECT_TIMEOUT: Final = 30.0  # seconds for a name and a connection; less than what clients wait for an answer
 _CHUNK: Final = 1 << 18  # bytes read at once
 _STREAM_COST: Final = 3  # descriptors: its own, and where it leads to, or two while a name is looked up
-_KEEPALIVE: Final = (  # a connection whose other end has vanished ends after three minutes
+KEEPALIVE: Final = (  # a connection whose other end has vanished ends after three minutes
     (SOL_SOCKET, SO_KEEPALIVE, 1),
     (IPPROTO_TCP, TCP_KEEPIDLE, 120),
     (IPPROTO_TCP, TCP_KEEPINTVL, 15),
@@ -90,7 +90,7 @@ async def serve(
     """Listen; what goes wrong with one client ends that client's connection, and is logged."""
 
     async def kept_alive(stream: Stream, admitted: Admitted) -> None:
-        set_options(stream[1], _KEEPALIVE)
+        set_options(stream[1], KEEPALIVE)
         await serving(stream, admitted)
 
     server = await network.start_server(
@@ -104,7 +104,7 @@ async def connect(network: Network, host: str, port: int) -> Stream:
     """A connection within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
     async with asyncio.timeout(CONNECT_TIMEOUT):
         stream = await network.open_connection(host, port, limit=_CHUNK)
-    set_options(stream[1], _KEEPALIVE)
+    set_options(stream[1], KEEPALIVE)
     return stream
 
 
