@@ -45,7 +45,7 @@ def told(*doors: Door) -> str:
 def why_not(step: str, number: int) -> str:
     """One line for a person about a step of the helper that ended with this errno."""
     if step == "TUN":
-        return told(_tun(number))
+        return told(tun(number))
     if step in ("user namespace", "network namespace"):
         return told(_namespace(step, number), *tun_device())
     if step == "network" and number in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
@@ -88,7 +88,7 @@ def tun_device() -> tuple[Door, ...]:
     try:
         os.close(os.open(TUN_PATH, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return (_tun(error.errno or errno.EIO),)
+        return (tun(error.errno or errno.EIO),)
     return ()
 
 
@@ -122,7 +122,7 @@ def in_container() -> bool:
     return roots[-1:] == ["overlay"]
 
 
-def _tun(number: int) -> Door:
+def tun(number: int) -> Door:
     device = "--device /dev/net/tun", "a hostPath volume of /dev/net/tun of type CharDevice"
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return Door(f"{TUN_PATH} is missing", "modprobe tun", *device)
