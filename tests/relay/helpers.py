@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import uvloop
+
 from wgpy.config.services import Place
 from wgpy.net.admission import Admission
 from wgpy.net.streams import Stream
@@ -23,6 +25,8 @@ def admission(capacity: int = 10_000) -> Admission:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Once with each event loop that wgpy may run on: they differ where connections end."""
+
     async def in_time() -> None:
         async with asyncio.timeout(20):
             await main()
@@ -31,7 +35,9 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             for _ in range(3):  # turns in which transports close
                 await asyncio.sleep(0)
 
-    asyncio.run(in_time())
+    for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(in_time())
 
 
 def port_of(listener: Any) -> int:

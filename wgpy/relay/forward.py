@@ -94,14 +94,25 @@ class _Listener(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, sender: Any) -> None:
         flow = self._flows.get(sender)
         if flow is None:
-            flow = _Flow(lambda answer: send_datagram(self.transport, answer, sender))
-            flow.admitted = self._admission.admit(client_of(sender), _FLOW_COST, flow.close)
-            self._flows[sender] = flow
-            flow.lasting = asyncio.create_task(self._keep(flow))
-            flow.lasting.add_done_callback(lambda _: self._forget(sender, flow))
+            flow = self._new_flow(sender)
         else:
             flow.touch()
         flow.send(data)
+
+    def _new_flow(self, sender: Any) -> _Flow:
+        def forget(_: object = None) -> None:
+            """Also where it has to make room: its sender's next datagram then begins another at once."""
+            flow.close()
+            flow.admitted.release()
+            if self._flows.get(sender) is flow:
+                del self._flows[sender]
+
+        flow = _Flow(lambda answer: send_datagram(self.transport, answer, sender))
+        flow.admitted = self._admission.admit(client_of(sender), _FLOW_COST, forget)
+        flow.lasting = asyncio.create_task(self._keep(flow))
+        flow.lasting.add_done_callback(forget)
+        self._flows[sender] = flow
+        return flow
 
     async def _keep(self, flow: _Flow) -> None:
         """Open a flow's socket, and wait until nothing has passed for long."""
@@ -112,12 +123,6 @@ class _Listener(asyncio.DatagramProtocol):
                 await asyncio.sleep(left)
         except (OSError, WgpyError) as error:
             log.warning("a datagram was not forwarded: %s", reason(error))
-
-    def _forget(self, sender: Any, flow: _Flow) -> None:
-        flow.close()
-        flow.admitted.release()
-        if self._flows.get(sender) is flow:
-            del self._flows[sender]
 
     def connection_lost(self, exc: Exception | None) -> None:
         for flow in list(self._flows.values()):
