@@ -115,7 +115,7 @@ def test_what_is_something_else_is_a_type_error_that_says_what_is_wanted(make: C
         (lambda: peer_change(public_key=PUBLIC, endpoint="vpn.example.org:5"), "PeerChange.endpoint: not an endpoint"),
         (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.Endpoint("a.b", 5)), "'a.b' is not a numeric address"),
         (lambda: interface(private_key=SECRET[:-2]), "InterfaceConfig.private_key: a key is 44 base64 characters"),
-        (lambda: connected(f"[Interface]\nPrivateKey = {SECRET}\n"), "expected a file's path; of a text, wgpy.parse"),
+        (lambda: connected(f"[Interface]\nPrivateKey = {SECRET}\n"), "expected a configuration file's path"),
     ],
 )  # fmt: skip
 def test_a_wrong_text_is_a_value_error_that_names_the_field(make: Callable[[], object], said: str) -> None:

@@ -86,8 +86,6 @@ def _prepare(config: str | os.PathLike[str] | InterfaceConfig) -> tuple[Interfac
     from wgpy.namespace.client import HelperProcess
 
     if isinstance(config, str | os.PathLike):
-        if "\n" in str(config):
-            raise ConfigError("config: expected a file's path; of a text, wgpy.parse_config(text).config")
         config = wgquick.parse(read_text(Path(config)), str(config)).config
     expect_config(config)
     if config.private_key is None:
