@@ -19,7 +19,7 @@ for program in busybox ip wg ping iperf3 ss; do
     done
 done
 
-# Of Debian 13 and later: below usr, and compressed.
+# Since Debian 13 they are below usr and may be compressed.
 [ -e "$kernel/lib" ] || ln -s usr/lib "$kernel/lib"
 find "$kernel/lib/" -name '*.ko.xz' -exec busybox unxz {} +
 modules=$(echo "$kernel"/lib/modules/*)

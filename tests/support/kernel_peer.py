@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -120,45 +121,48 @@ class Guest:
 def images() -> tuple[Path, Path]:
     """Debian's kernel and the file system to boot it with, made once for each version of the package."""
     require_root()
-    package = _package()
     try:
-        unpacked(package)
-    except AssertionError:  # what apt knows may be older than what is to be had
+        kernel = _kernel()
+    except AssertionError:  # what apt knows, if anything, may be older than what is to be had
         _output("apt-get", "-qq", "update")
-        package = _package()
-        unpacked(package)
+        kernel = _kernel()
     parts = [Path(__file__).with_name(name) for name in ("initramfs.sh", "guest.sh")]
-    system = CACHE / package / f"initramfs-{zlib.crc32(b''.join(part.read_bytes() for part in parts)):08x}"
+    system = kernel / f"initramfs-{zlib.crc32(b''.join(part.read_bytes() for part in parts)):08x}"
     if not system.exists():
-        _output(str(parts[0]), str(CACHE / package), str(system))
-    (kernel,) = (CACHE / package).glob("boot/vmlinuz-*")
-    return kernel, system
+        _output(str(parts[0]), str(kernel), str(system))
+    (image,) = (*kernel.glob("boot/vmlinuz-*"), *kernel.glob("usr/lib/modules/*/vmlinuz"))
+    return image, system
 
 
-def _package() -> str:
-    """The package that Debian's kernel is in at present. A fresh container's apt knows none at first."""
-    command = ("apt-cache", "depends", PACKAGE)
-    if "Depends: " not in subprocess.run(command, capture_output=True, text=True, check=False).stdout:
-        _output("apt-get", "-qq", "update")
-    return _output(*command).split("Depends: ")[1].split()[0]
+def _kernel() -> Path:
+    """Debian's present kernel, unpacked. Since Linux 7 its image and its modules are packages on which it depends."""
+    package = next((name for name in _dependencies(PACKAGE) if name.startswith("linux-image-")), "")
+    assert package, f"apt knows no {PACKAGE}"
+    release = package.removeprefix("linux-image-")
+    return unpacked(package, *(name for name in _dependencies(package) if name.endswith(f"-{release}")))
 
 
-def unpacked(package: str) -> Path:
-    """What is in one of Debian's packages, in the cache: whole or not at all."""
-    if (CACHE / package).exists():
-        return CACHE / package
+def _dependencies(package: str) -> list[str]:
+    return re.findall(r"^  Depends: (\S+)$", _output("apt-cache", "depends", package), re.MULTILINE)
+
+
+def unpacked(*packages: str) -> Path:
+    """What is in some of Debian's packages, in the cache below the name of the first: whole or not at all."""
+    place = CACHE / packages[0]
+    if place.exists():
+        return place
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as directory:
         # As root in a directory of root's: apt's own user may not write here, which it would warn about.
-        _output("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=directory)
-        (archive,) = Path(directory).glob("*.deb")
-        _output("dpkg-deb", "-x", str(archive), f"{directory}/unpacked")
+        _output("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages, cwd=directory)
+        for archive in Path(directory).glob("*.deb"):
+            _output("dpkg-deb", "-x", str(archive), f"{directory}/unpacked")
         try:
-            Path(f"{directory}/unpacked").rename(CACHE / package)
+            Path(f"{directory}/unpacked").rename(place)
         except OSError:
-            if not (CACHE / package).exists():  # else another run was quicker
+            if not place.exists():  # else another run was quicker
                 raise
-    return CACHE / package
+    return place
 
 
 def has_wireguard() -> bool:

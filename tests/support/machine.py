@@ -95,7 +95,8 @@ class Machine:
         self.run("sh", "-c", f"umask 077; mkdir -p $(dirname {path}); cat >{path}", text=text)
 
     def properties(self, unit: str, *names: str) -> list[str]:
-        return self.run("systemctl", "show", "--value", *(f"--property={name}" for name in names), unit).split()
+        """In the order asked for, which is not systemd's."""
+        return [self.run("systemctl", "show", "--value", f"--property={name}", unit).strip() for name in names]
 
     def close(self) -> None:
         if leader := self._leader():
