@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import endurance, handshakes, merging, report, rootless, scale, stages, starting
+from benchmarks import endurance, floods, handshakes, merging, report, rootless, scale, stages, starting
 from benchmarks.goals import GOALS, Verdict
 from benchmarks.plan import Plan, tell
 from benchmarks.results import Results
@@ -28,6 +28,7 @@ from benchmarks.tunnels import PROGRAMS
 
 OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "handshakes": handshakes.measure,
+    "floods": floods.measure,
     "merging": merging.measure,
     "rootless": rootless.measure,
     "peers": scale.peers,

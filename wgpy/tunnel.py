@@ -295,10 +295,10 @@ class Tunnel:
         udp, was_worth_it = self._udp, False
         try:
             for _ in range(READS_PER_WAKEUP):
-                received = udp.receive(sock) if udp else None
-                if received is None:
+                if udp is None or (received := udp.receive(sock)) is None:
                     break
-                effects = self.device.receive(received.datagrams, received.source, now, received.ecn)
+                datagrams, source, ecn, under_load = received
+                effects = self.device.receive(datagrams, source, now, ecn, under_load=under_load)
                 was_worth_it = was_worth_it or effects.concern_peers
                 self._carry_out(effects)
                 if self._udp is not udp:  # an event's receiver has closed us, or changed the port

@@ -1,40 +1,59 @@
-"""The under-load test: 512 waiting, and for a second after."""
+"""The under-load test: what waits, times what one takes, and for a second after."""
 
 from __future__ import annotations
 
-from wgpy.device.load import LOADED_RATE, QUEUE_LIMIT, QUEUE_UNDER_LOAD, SERVICE_RATE, LoadMeter
+import pytest
+
+from wgpy.device.load import FULL_SHARE, LONGEST_WAIT, LoadMeter
+
+CAPACITY = 10_000
 
 
-def test_the_512th_of_a_sudden_crowd_finds_load() -> None:
+def slow(seconds: float) -> LoadMeter:
+    """One whose messages take so long each."""
     meter = LoadMeter()
-    assert [meter.arrived(1.0) for _ in range(QUEUE_UNDER_LOAD)] == [False] * (QUEUE_UNDER_LOAD - 1) + [True]
+    for _ in range(100):
+        meter.handled(100, 100 * seconds)
+    return meter
+
+
+def test_a_queue_is_under_load_when_it_is_half_full() -> None:
+    meter = LoadMeter()
+    assert not meter.is_present(FULL_SHARE * CAPACITY, CAPACITY, 1.0)
+    assert meter.is_present(FULL_SHARE * CAPACITY + 1, CAPACITY, 1.0)
+
+
+@pytest.mark.parametrize("each", [0.0001, 0.001, 0.01])
+def test_a_queue_is_under_load_when_what_waits_takes_too_long_on_this_machine(each: float) -> None:
+    meter, bearable = slow(each), LONGEST_WAIT / each
+    assert not meter.is_present(0.9 * bearable, 100 * bearable, 1.0)
+    assert meter.is_present(1.1 * bearable, 100 * bearable, 1.0)
 
 
 def test_load_lasts_one_second_after_the_queue_was_long() -> None:
     meter = LoadMeter()
-    for _ in range(QUEUE_UNDER_LOAD):
-        meter.arrived(1.0)
-    assert meter.arrived(1.999)
-    assert not meter.arrived(2.001)
+    assert meter.is_present(CAPACITY, CAPACITY, 1.0)
+    assert meter.is_present(0, CAPACITY, 1.999)
+    assert not meter.is_present(0, CAPACITY, 2.001)
 
 
-def test_what_one_core_can_answer_is_no_load() -> None:
+def test_however_many_are_handled_what_does_not_wait_is_no_load() -> None:
+    """Two thousand from one address, 64 at a time, are what one core can do."""
     meter = LoadMeter()
-    assert not any(meter.arrived(i / SERVICE_RATE) for i in range(4 * QUEUE_LIMIT))
+    for _ in range(10_000):
+        assert not meter.is_present(64, CAPACITY, 1.0)
+        meter.handled(64, 64 * 100e-6)
 
 
-def test_load_ends_when_fewer_come_than_are_handled() -> None:
+def test_one_long_pause_is_no_load() -> None:
     meter = LoadMeter()
-    for _ in range(QUEUE_LIMIT):
-        meter.arrived(now := 1.0)
-    for rate, is_loaded in ((2 * LOADED_RATE, True), (SERVICE_RATE, False)):
-        for _ in range(QUEUE_LIMIT):
-            meter.arrived(now := now + 1 / rate)
-        assert meter.is_present(now) is is_loaded
+    meter.handled(1, 0.05)  # a library is imported
+    assert not meter.is_present(1000, CAPACITY, 1.0)
 
 
-def test_a_flood_is_forgotten_as_fast_as_a_full_queue_drains() -> None:
-    meter = LoadMeter()
-    for _ in range(10 * QUEUE_LIMIT):
-        meter.arrived(1.0)
-    assert not meter.arrived(1.0 + QUEUE_LIMIT / SERVICE_RATE + 1)
+def test_a_machine_that_has_become_faster_is_soon_known_to_be() -> None:
+    meter = slow(0.01)
+    assert meter.is_present(200, CAPACITY, 1.0)
+    for _ in range(100):
+        meter.handled(100, 100 * 0.0001)
+    assert not meter.is_present(200, CAPACITY, 3.0)

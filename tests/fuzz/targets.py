@@ -23,7 +23,6 @@ from wgpy.constants import COOKIE_REPLY_SIZE, DEFAULT_MTU, INITIATION_SIZE, MAC_
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Effects
-from wgpy.device.load import QUEUE_UNDER_LOAD, LoadMeter
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError
@@ -105,10 +104,8 @@ class Attacked:
         return datagram[:-MAC_SIZE] in [message[:-MAC_SIZE] for message in alike]  # nobody has asked for mac2
 
     def state(self) -> list[object]:
-        """All that a remembers and does not count, but for the meter of its load, which starts anew."""
+        """All that a remembers and does not count."""
         device = self.a.device
-        assert device._gate is not None
-        device._gate._load = LoadMeter()
         (peer,) = device._peers.values()
         kept: list[object] = [dict(device._interface.indices._entries), list(device._deadlines), list(peer.staged)]
         kept += [{name: value for name, value in vars(peer).items() if name != "drops"}, vars(peer.cookie_stamp).copy()]
@@ -141,10 +138,7 @@ def datagrams(data: bytes) -> None:
         return
     device, before = attacked.a.device, attacked.state()
     drops = _dropped(device.status())
-    assert device._gate is not None
-    for _ in range(QUEUE_UNDER_LOAD * loaded):
-        device._gate._load.arrived(attacked.world.now)
-    effects = device.receive(arriving, Endpoint("198.51.100.9", 9), attacked.world.now)
+    effects = device.receive(arriving, Endpoint("198.51.100.9", 9), attacked.world.now, under_load=bool(loaded))
     cookies = [transmit for transmit in effects.transmits if len(transmit.datagrams.view) == COOKIE_REPLY_SIZE]
     assert effects == Effects(transmits=cookies if loaded else [])
     assert attacked.state() == before

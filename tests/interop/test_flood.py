@@ -32,8 +32,8 @@ from wgpy.noise.tai64n import tai64n
 pytestmark = pytest.mark.root
 
 COUNTED_AS: Final = {
-    "initiations": {"invalid_handshake", "under_load", "rate_limited"},
-    "replays": {"replayed_initiation", "under_load", "rate_limited"},
+    "initiations": {"invalid_handshake", "under_load"},
+    "replays": {"replayed_initiation", "under_load"},
     "cookies": {"unknown_index"},
     "data": {"unknown_index"},
     "noise": {"malformed"},

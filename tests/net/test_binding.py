@@ -62,6 +62,7 @@ def test_port_in_use_names_port_and_remedy(port: UdpSockets) -> None:
 
 MESSAGES = {
     "initiation": INITIATION + bytes(144),
+    "one with a cookie": INITIATION + bytes(128) + b"\1" * 16,
     "response": RESPONSE + bytes(88),
     "cookie reply": COOKIE_REPLY + bytes(60),
     "data": TRANSPORT + bytes(28),
@@ -72,8 +73,8 @@ MESSAGES = {
     "noise": bytes(32),
 }
 OF_STRANGERS = [{*MESSAGES} - {"initiation", "response"}, {"initiation", "response"}, set(), set()]
-OF_PEERS = [{*MESSAGES} - {"initiation", "response", "cookie reply", "data"}]
-OF_PEERS += [set(), {"initiation", "response", "cookie reply"}, {"data"}]
+OF_PEERS = [{"an empty one", "runt", "reserved", "swapped", "noise"}]
+OF_PEERS += [set(), {"initiation", "one with a cookie", "response", "cookie reply"}, {"data"}]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,7 +125,7 @@ def test_a_queue_full_of_strangers_takes_no_place_from_others(port: UdpSockets, 
         stranger.connect(("127.0.0.1", port.port))
         for _ in range(20_000):
             stranger.send(kind + bytes(144))
-        stranger.send((INITIATION, TRANSPORT)[full])
+        stranger.send((INITIATION, TRANSPORT)[full] + bytes(144))
     queues = [len(received(sock)) for sock in port.sockets[:QUEUES]]
     assert 100 < queues[full] < 20_000
     assert queues[1 - full] == 1

@@ -1,4 +1,4 @@
-"""A flood of one kind of datagram from thousands of addresses: python -m tests.support.flood -h.
+"""A flood of one kind of datagram, at full speed or at a rate: python -m tests.support.flood -h.
 
 The sender's namespace must own the addresses (`ip route add local NETWORK dev lo`).
 """
@@ -30,6 +30,7 @@ from wgpy.noise.cookie import CookieStamp
 
 POOL = 4096  # different datagrams of a kind
 BURST = 8  # datagrams a source sends at once
+TICK = 0.001  # seconds: a rate is kept by sleeping for no less
 
 
 def forged_initiation(victim: PublicKey) -> bytes:
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("victim", help="PUBLIC-KEY@ADDRESS:PORT")
     parser.add_argument("sources", type=IPv4Network)
     parser.add_argument("--replay", default="", help="the datagram to replay, in hexadecimal")
-    parser.add_argument("--rate", type=int, default=0, help="datagrams a second; 0, the default: as fast as it can")
+    parser.add_argument("--rate", type=int, default=0, help="a second, one by one; by default as many as can be sent")
     arguments = parser.parse_args()
     key, _, address = arguments.victim.rpartition("@")
     host, _, port = address.rpartition(":")
@@ -61,23 +62,38 @@ def main() -> None:
     else:
         pool = [KINDS[arguments.kind](PublicKey.from_base64(key)) for _ in range(POOL)]
     print("ready", flush=True)
-    send_forever(pool, (host, int(port)), arguments.sources, BURST / arguments.rate if arguments.rate else 0)
+    if arguments.rate:
+        send_paced(pool, (host, int(port)), arguments.sources, arguments.rate)
+    send_forever(pool, (host, int(port)), arguments.sources)
 
 
-def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network, pause: float) -> None:
-    """Until killed, with `pause` seconds after each burst."""
+def send_paced(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network, rate: int) -> None:
+    """Until killed, `rate` datagrams a second; what the machine was too slow for is left out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        due = time.monotonic()
+        for source, message in zip(addresses(sources), cycle(pool)):
+            control = (socket.IPPROTO_IP, IP_PKTINFO, pack("=i4s4s", 0, source.packed, bytes(4)))
+            sock.sendmsg([message], [control], 0, victim)
+            due += 1 / rate
+            if (early := due - time.monotonic()) > TICK:
+                time.sleep(early)
+            due = max(due, time.monotonic() - 0.1)
+
+
+def send_forever(pool: list[bytes], victim: tuple[str, int], sources: IPv4Network) -> None:
+    """Until killed."""
     size = len(pool[0])
     segment = (socket.SOL_UDP, UDP_SEGMENT, pack("H", size))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for source, at in zip(addresses(sources), cycle(range(0, POOL, BURST))):
             control = [segment, (socket.IPPROTO_IP, IP_PKTINFO, pack("=i4s4s", 0, source.packed, bytes(4)))]
             sock.sendmsg([b"".join(pool[at : at + BURST])], control, 0, victim)
-            if pause:
-                time.sleep(pause)
 
 
 def addresses(network: IPv4Network) -> Iterator[IPv4Address]:
-    first, last = int(network.network_address) + 10, int(network.broadcast_address) - 1
+    first, last = int(network.network_address), int(network.broadcast_address)
+    if first < last:
+        first, last = first + 10, last - 1
     while True:
         yield IPv4Address(random.randint(first, last))
 

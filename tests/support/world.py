@@ -65,6 +65,7 @@ class Host:
     events: list[Event] = field(default_factory=list)
     unanswered: int = 0  # initiations
     wall_offset_ns: int = 0
+    under_load: bool = False  # more handshakes wait than it can handle
     asleep: bool = False  # suspended: it neither hears nor notices that time passes
 
     @property
@@ -186,7 +187,8 @@ class World:
 
     def arrive(self, host: Host, datagram: bytes, source: Endpoint, ecn: int = 0) -> None:
         """A datagram reaches a host, whoever made it."""
-        self.do(host, host.device.receive(Datagrams.of(datagram), source, self.now, ecn))
+        datagrams = Datagrams.of(datagram)
+        self.do(host, host.device.receive(datagrams, source, self.now, ecn, under_load=host.under_load))
 
     def do(self, host: Host, effects: Effects) -> None:
         """Carry out a device's effects."""

@@ -216,9 +216,12 @@ class Device:
 
     # Inbound.
 
-    def receive(self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int = 0) -> Effects:
+    def receive(
+        self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int = 0, *, under_load: bool = False
+    ) -> Effects:
         """Take in datagrams from one source; `ecn` is the ECN field (0 to 3) of the outer packets.
 
+        `under_load`: so many wait behind them that handshakes are to be answered by cookies (`load.LoadMeter`).
         Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
         """
         effects = Effects()
@@ -237,7 +240,7 @@ class Device:
             if kind == MESSAGE_TRANSPORT:
                 self._drops[DropReason.UNKNOWN_INDEX] += 1
             elif _HANDSHAKE_SIZES.get(kind) == end - start:
-                self._receive_handshake(kind, view[start:end], source, now, effects)
+                self._receive_handshake(kind, view[start:end], source, now, effects, under_load)
             else:
                 self._drops[DropReason.MALFORMED] += 1
         if any(lengths):
@@ -326,18 +329,21 @@ class Device:
         return lengths
 
     def _receive_handshake(
-        self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects
+        self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects, under_load: bool
     ) -> None:
+        awaiting = self._interface.indices.get(_receiver_index(message)[0]) if kind == MESSAGE_RESPONSE else None
         if self._gate is None:
             self._drops[DropReason.NO_IDENTITY] += 1
         elif kind == MESSAGE_COOKIE_REPLY:
             self._receive_cookie_reply(message, now)
-        elif (refusal := self._gate.refusal(message, source, now, effects)) is not None:
+        elif kind == MESSAGE_RESPONSE and not isinstance(awaiting, Peer):
+            self._drops[DropReason.UNKNOWN_INDEX] += 1
+        elif refusal := self._gate.refusal(message, source, now, effects, under_load, is_awaited=awaiting is not None):
             self._drops[refusal] += 1
-        elif kind == MESSAGE_INITIATION:
-            self._receive_initiation(message, source, now, effects)
+        elif isinstance(awaiting, Peer):
+            self._receive_response(awaiting, message, source, now, effects)
         else:
-            self._receive_response(message, source, now, effects)
+            self._receive_initiation(message, source, now, effects)
 
     def _receive_initiation(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
         assert self._interface.local is not None  # there is a gate, so there is an identity
@@ -356,13 +362,9 @@ class Device:
             peer.drops[refusal] += 1
         self._schedule(peer)
 
-    def _receive_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
-        peer = self._interface.indices.get(_receiver_index(message)[0])
-        if not isinstance(peer, Peer):
-            self._drops[DropReason.UNKNOWN_INDEX] += 1
-            return
+    def _receive_response(self, peer: Peer, message: memoryview, source: Endpoint, now: float, out: Effects) -> None:
         try:
-            peer.consume_response(message, source, now, effects)
+            peer.consume_response(message, source, now, out)
         except ProtocolError:
             peer.drops[DropReason.INVALID_HANDSHAKE] += 1
             return

@@ -1,7 +1,10 @@
 """Which handshake messages are handled: cheap refusals first (paper, 5.3; kernel receive.c and cookie.c).
 
-mac1 shows that the sender knows our public key; under load mac2 shows that it receives at its address, and who does not
-show that gets a cookie to do so with. Answers are what a flood would make us spend most on, so they are rationed.
+mac1 shows that the sender knows our public key; under load mac2 shows that it receives at its address, and a sender
+that does not show that gets a cookie to do so with. Nothing is rationed by an address before mac2 has proven it:
+anybody can write a peer's address into a datagram and would use up that peer's ration. The time that cookie replies
+take is bounded by the reader of the sockets, where strangers wait while data waits (net/turns), and a reply is shorter
+than the message it answers.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from struct import Struct
 from wgpy.burst import Datagrams
 from wgpy.constants import MAC_SIZE
 from wgpy.device.effects import DropReason, Effects, Transmit
-from wgpy.device.load import LoadMeter
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
@@ -20,6 +22,7 @@ from wgpy.noise.cookie import CookieChecker
 
 _sender_index = Struct("<4xI").unpack_from
 _NO_MAC2 = bytes(MAC_SIZE)
+_RECEIVER_INDEX = slice(8, 12)  # of a response
 
 
 class Gate:
@@ -28,28 +31,34 @@ class Gate:
     def __init__(self, public: PublicKey, random: Callable[[int], bytes]) -> None:
         self._checker = CookieChecker(public)
         self._random = random
-        self._load = LoadMeter()
-        self._handshakes = RateLimiter()
-        self._cookies = RateLimiter()
+        self._by_address = RateLimiter()  # proven by mac2
+        self._by_handshake = RateLimiter()
 
-    def refusal(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> DropReason | None:
+    def refusal(
+        self,
+        message: memoryview,
+        source: Endpoint,
+        now: float,
+        effects: Effects,
+        under_load: bool,
+        *,
+        is_awaited: bool = False,
+    ) -> DropReason | None:
         """Why an initiation or response goes no further, None if it does; `effects` may take up a cookie reply.
 
-        A load refuses what follows in a burst that has been answered before any hashing, unless it shows a cookie: a
-        sender begins one handshake at a time.
+        `is_awaited`: a response that names the index of a handshake of ours. The index is random, so the sender has
+        seen our initiation, and strangers cannot keep us from completing it: no cookie is needed. An eavesdropper has
+        seen it as well, so these are rationed by handshake, and beyond that a cookie is needed.
         """
-        has_mac2 = message[-MAC_SIZE:] != _NO_MAC2
-        is_answered = bool(effects.transmits) and self._load.is_present(now)
-        if is_answered and not has_mac2:
-            return DropReason.RATE_LIMITED
         if not self._checker.verify_mac1(message):
             return DropReason.INVALID_MAC1
-        if not self._load.arrived(now):
+        if not under_load:
             return None
+        has_mac2 = message[-MAC_SIZE:] != _NO_MAC2
         if has_mac2 and self._checker.verify_mac2(message, source.packed, now, self._random):
-            return None if self._handshakes.allow(source.address_bytes, now) else DropReason.RATE_LIMITED
-        if is_answered or not self._cookies.allow(source.address_bytes, now):
-            return DropReason.RATE_LIMITED
+            return None if self._by_address.allow(source.address_bytes, now) else DropReason.RATE_LIMITED
+        if is_awaited and self._by_handshake.allow(message[_RECEIVER_INDEX], now):
+            return None
         reply = self._checker.create_reply(message, _sender_index(message)[0], source.packed, now, self._random)
         effects.transmits.append(Transmit(Datagrams.of(reply), source, 0, None))
         return DropReason.UNDER_LOAD

@@ -1,9 +1,9 @@
-"""Is this device under load? The kernel's test (receive.c), told without a queue.
+"""Is a queue of handshake messages under load? The kernel's question (receive.c), asked of what waits in a socket.
 
-The kernel looks at the length of its handshake queue: 512 waiting, now or within the last second, is load. Here each
-message is handled as it comes and what waits, waits in the sockets; so the queue is reckoned: every handshake message
-that is read joins it, and it drains at the rate at which a fair part of one core handles them, which is higher under
-load, when most are only answered by a cookie.
+The kernel is under load when an eighth of its queue of 4,096 is taken, or was within the last second. We have no queue
+of our own: a message is handled as it is read, and what waits, waits in the socket. Such a queue is under load when it
+is half full, for then messages will soon be lost, or when a second's work waits in it, by the time that one
+message takes on this machine.
 """
 
 from __future__ import annotations
@@ -12,32 +12,37 @@ from typing import Final
 
 from wgpy.constants import UNDER_LOAD_STICKINESS
 
-QUEUE_LIMIT: Final = 4096
-QUEUE_UNDER_LOAD: Final = QUEUE_LIMIT // 8
-SERVICE_RATE: Final = 2000.0  # a second, at some 100 us each
-LOADED_RATE: Final = 8000.0  # the same at 40 us
+LONGEST_WAIT: Final = 1.0  # seconds: a fifth of what an initiator waits for before it tries again
+FULL_SHARE: Final = 0.5  # of the queue's capacity
+
+# The time of one message is the mean over about the last thousand; a process begins with this.
+_REMEMBERED: Final = 1024
+_FIRST_GUESS: Final = 100e-6  # seconds
 
 
 class LoadMeter:
-    """The reckoned handshake queue."""
+    """The load of one queue. Times are seconds."""
 
-    __slots__ = ("_last_at", "_queued", "_under_load_until")
+    __slots__ = ("_handled", "_seconds", "_under_load_until")
 
     def __init__(self) -> None:
-        self._queued = 0.0
-        self._last_at = 0.0
+        self._handled = _REMEMBERED / 2
+        self._seconds = self._handled * _FIRST_GUESS
         self._under_load_until = 0.0
 
-    def arrived(self, now: float) -> bool:
-        """Count one handshake message at `now` (seconds); whether it comes under load."""
-        rate = LOADED_RATE if self.is_present(now) else SERVICE_RATE
-        left = max(0.0, self._queued - max(0.0, now - self._last_at) * rate)
-        self._queued = min(left + 1, QUEUE_LIMIT)
-        self._last_at = now
-        if self._queued >= QUEUE_UNDER_LOAD:
-            self._under_load_until = now + UNDER_LOAD_STICKINESS
-        return self.is_present(now)
+    def handled(self, count: int, seconds: float) -> None:
+        """Tell that it took `seconds` to read `count` messages and do what they asked for."""
+        self._handled += count
+        self._seconds += seconds
+        if self._handled > _REMEMBERED:
+            self._handled /= 2
+            self._seconds /= 2
 
-    def is_present(self, now: float) -> bool:
-        """Whether there is load, or was within the last second."""
+    def is_present(self, waiting: float, capacity: float, now: float) -> bool:
+        """Whether there is load at `now`, or was within the last second.
+
+        `waiting` messages are in the queue, which can hold `capacity`.
+        """
+        if waiting > FULL_SHARE * capacity or waiting * self._seconds > LONGEST_WAIT * self._handled:
+            self._under_load_until = now + UNDER_LOAD_STICKINESS
         return now < self._under_load_until

@@ -22,7 +22,7 @@ SO_RCVBUFFORCE: Final = 33
 UDP_GRO: Final = 104
 
 BUFFER_SIZE: Final = 7 << 20  # kernel bytes for data, in each direction: some 10 ms at 5 Gbit/s
-QUEUE_SIZE: Final = 2 << 20  # kernel bytes for any other queue: some 4,000 messages, as many as the kernel lets wait
+QUEUE_SIZE: Final = 4 << 20  # kernel bytes for any other queue, which the system doubles: some 10,000 messages
 BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
 
 _FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})

@@ -71,7 +71,7 @@ class MemoryHost:
 
 
 class MemoryUdp:
-    """An open port of a host, with the methods of UdpSockets. Never full, and refuses nothing."""
+    """An open port of a host, with the methods of UdpSockets. Never full or under load, and refuses nothing."""
 
     def __init__(self, network: MemoryNetwork, address: str, port: int = 0) -> None:
         self.address = address

@@ -3,8 +3,9 @@
 The kernel's WireGuard queues handshakes apart from data (its receive.c), and a flood of them costs no data its place.
 Whoever shares a socket's queue with a flood is lost there, whatever is done behind it. So each family has a group of
 sockets of one port (SO_REUSEPORT), among which a filter in the kernel chooses: by what a datagram's first word says it
-is, and by its source, whether a peer was met there. That is no more than a guess which saves peers from waiting behind
-strangers; a train of datagrams goes where its first belongs, and whoever reads a queue must expect anything.
+is, by its source, whether a peer was met there, and by whether an initiation shows a cookie. That is no more than a
+guess which saves peers from waiting behind strangers; a train of datagrams goes where its first belongs, and whoever
+reads a queue must expect anything.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ from collections.abc import Collection, Iterable
 from struct import Struct
 from typing import Final
 
-from wgpy.constants import MESSAGE_COOKIE_REPLY, MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT
+from wgpy.constants import (
+    INITIATION_SIZE,
+    MAC_SIZE,
+    MESSAGE_COOKIE_REPLY,
+    MESSAGE_INITIATION,
+    MESSAGE_RESPONSE,
+    MESSAGE_TRANSPORT,
+)
 
 # The sockets of a family in the order they are bound, by which the filter names them: what comes from where no peer
-# was met, handshakes from there, handshakes from where one was, and data from where one was.
+# was met, handshakes from there that show no cookie, handshakes from where one was met, and data from where one was.
+# An initiation that shows a cookie is not to wait behind those that ask for one: it would have to be lucky twice.
 QUEUES: Final = 4
 _OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
 
@@ -36,6 +45,7 @@ _IF_EQUAL, _RETURN, _RETURN_LOADED = 0x15, 0x06, 0x16
 _IP_HEADER: Final = (1 << 32) - 0x100000  # SKF_NET_OFF: offsets from here on count from the IP header
 _PACKET_TYPE: Final = (1 << 32) - 0x1000 + 4  # SKF_AD_PKTTYPE
 _TO_THIS_HOST: Final = 0  # PACKET_HOST
+_NO_COOKIE: Final = 0  # in the first word of mac2
 _WHOLE: Final = (1 << 32) - 1
 
 _SOURCE_WORDS: Final = {socket.AF_INET: (12,), socket.AF_INET6: (8, 12)}  # where they lie; of IPv6 the /64
@@ -102,10 +112,12 @@ def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True)
         steps += [(_TAKE_X, 0, 0, 0), (_RETURN_LOADED, 0, 0, 0)]
     steps += [
         (_LOAD, 0, 0, 0),
-        (_IF_EQUAL, 1, 0, _INITIATION),
-        (_IF_EQUAL, 0, 1, _RESPONSE),
+        (_IF_EQUAL, 2, 0, _INITIATION),
+        (_IF_EQUAL, 3, 0, _RESPONSE),
+        (_IF_EQUAL, 3, 4, _TRANSPORT),
+        (_LOAD, 0, 0, INITIATION_SIZE - MAC_SIZE),
+        (_IF_EQUAL, 0, 2, _NO_COOKIE),
         (_RETURN, 0, 0, _STRANGERS),
-        (_IF_EQUAL, 0, 1, _TRANSPORT),
         (_RETURN, 0, 0, _OTHERS if are_all else _DATA),
         (_RETURN, 0, 0, _OTHERS),
     ]

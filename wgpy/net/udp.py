@@ -18,26 +18,30 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Cuts, Datagrams, Pace
 from wgpy.config.values import ALL_OFFLOADS, Offloads
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY
+from wgpy.constants import INITIATION_SIZE, MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY, RESPONSE_SIZE
+from wgpy.device.load import LoadMeter
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net import kernel
 from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
 from wgpy.net.doors import net_admin, told
 from wgpy.net.queues import Acquaintances
+from wgpy.net.turns import SLICE, Turns
 
-UDP_SEGMENT: Final = 103  # which the socket module of Python 3.11 lacks
+UDP_SEGMENT: Final = 103  # Linux constants that the socket module of Python 3.11 lacks
+SO_MEMINFO: Final = 55
 
 READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last
 MAX_GATHERED: Final = READ_SIZE >> 6  # datagrams before the last read: the shortest with a packet in them has 64 bytes
 MAX_PAYLOAD: Final = {socket.AF_INET: MAX_DATAGRAM, socket.AF_INET6: MAX_DATAGRAM + 20}
-DATA_FLOWS_FOR: Final = 0.01  # seconds after each datagram
-MOST_FOR_NOTHING: Final = 0.001  # seconds at a time, and
-SHARE_FOR_NOTHING: Final = 0.125  # of the time, that go to what the queues other than the data's bring in vain
+HANDSHAKE_SIZES: Final = frozenset({INITIATION_SIZE, RESPONSE_SIZE})
+MAX_HANDSHAKES: Final = 8  # at once, so that data is soon looked for again
+MESSAGE_ROOM: Final = 768  # bytes that a handshake message takes of a socket's buffer, at the least
 SORT_EVERY: Final = 0.05  # seconds at most: to sort by hundreds of hosts takes a millisecond
 REFUSAL_LASTS: Final = 600.0  # seconds: as long as the kernel keeps a path's MTU (net.ipv4.route.mtu_expires)
 MAX_REMEMBERED: Final = 1024  # routes, and destinations that refuse segmentation
@@ -53,6 +57,7 @@ _PKTINFO_V6: Final = struct.Struct("=16si")  # local address, ifindex
 _INT: Final = struct.Struct("=i")
 _U32: Final = struct.Struct("=I")
 _U16: Final = struct.Struct("=H")
+_MEMINFO: Final = struct.Struct("=II")  # linux/sock_diag.h: SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_RCVBUF
 _COOKIE_REPLY: Final = bytes((MESSAGE_COOKIE_REPLY,))
 _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # to join two flags takes as long as to read
 _CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT.size, _INT.size)))
@@ -65,12 +70,14 @@ _ControlMessage = tuple[int, int, bytes]
 class Received(NamedTuple):
     """What was read together: datagrams of one sender, and the ECN field (0 to 3) they share.
 
-    `datagrams` lies in a buffer that the next `receive` overwrites.
+    `datagrams` lies in a buffer that the next `receive` overwrites. `under_load`: so many handshakes wait
+    that cookies are to be asked for.
     """
 
     datagrams: Datagrams
     source: Endpoint
     ecn: int
+    under_load: bool = False
 
 
 class SendResult(NamedTuple):
@@ -103,28 +110,16 @@ class _Route(NamedTuple):
     control: list[_ControlMessage]
 
 
-class _Allowance:
-    """How long queues may be read for nothing. Times are seconds."""
-
-    def __init__(self) -> None:
-        self._left = MOST_FOR_NOTHING
-        self._since = 0.0
-
-    def spend(self, began: float, ended: float) -> float:
-        """Between these nothing of worth was read; returns how long to leave the queue alone, 0 for not at all."""
-        left = min(MOST_FOR_NOTHING, self._left + (began - self._since) * SHARE_FOR_NOTHING) - (ended - began)
-        self._left = max(left, -MOST_FOR_NOTHING)  # who was kept from running meanwhile owes nothing for that
-        self._since = ended
-        return 0.0 if self._left > 0 else (MOST_FOR_NOTHING - self._left) / SHARE_FOR_NOTHING
-
-
 class _Port:
     """One socket and what was learnt about its offloads."""
 
     def __init__(self, sock: socket.socket, *, gso: bool) -> None:
         self.socket = sock
         self.takes_data = False
-        self.rest: asyncio.TimerHandle | None = None  # at whose end it is read on
+        self.turns_of_data = 0  # when it was last asked whether it is its turn
+        self.is_dry = False
+        self.calls = 0
+        self.count = 0  # datagrams read since it was last asked
         self.acquaintances: Acquaintances | None = None
         self.is_to_sort = False
         self.sorted_at = 0.0
@@ -138,6 +133,18 @@ class _Port:
         self.held: _Read | None = None
         self.last_key: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
+
+    def waiting(self) -> tuple[float, float]:
+        """How many handshake messages may wait in the socket, and how many can; none where the system does not tell."""
+        try:
+            used, room = _MEMINFO.unpack(self.socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size))
+        except OSError:
+            return 0.0, 1.0
+        return used / MESSAGE_ROOM, room / MESSAGE_ROOM
+
+    def take_count(self) -> int:
+        count, self.count = self.count, 0
+        return count
 
     def segments(self, count: int, size: int, host: str) -> int:
         """How many of `count` datagrams, two or more, the next sendmsg takes: equal shares, not 44 and then 2."""
@@ -198,7 +205,9 @@ class UdpSockets:
         self._routes: dict[tuple[Endpoint, int], _Route] = {}
         self.port: int = sockets[0].getsockname()[1]
         self.receive_failures = 0
-        self._has_sent = False  # to peers, since it was last asked
+        self._turns = Turns()
+        self._load = LoadMeter()
+        self._is_loaded = False
         self._loop: asyncio.AbstractEventLoop | None = None  # that reads
         for port in self._by_family.values():
             port.takes_data = True
@@ -250,46 +259,52 @@ class UdpSockets:
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], bool]) -> None:
         """Have `readable(sock)` called whenever a socket may have something for `receive`.
 
-        It tells whether what it received was worth it. While data flows, a socket for something else that brings what
-        was not gets no more than a share of the time.
+        It tells whether what it received was worth it. The other queues are read when no data waits (`turns`).
         """
-        allowance, data_flows_until = _Allowance(), 0.0
-
-        def ready(sock: socket.socket, port: _Port) -> None:
-            nonlocal data_flows_until
-            if self._loop is None or port.rest is not None:
-                return
-            began = time.monotonic()
-            was_worth_it = readable(sock)
-            if self._has_sent or (port.takes_data and was_worth_it):
-                self._has_sent = False
-                data_flows_until = began + DATA_FLOWS_FOR
-            if self._loop and began < data_flows_until and not (was_worth_it or port.takes_data):
-                pause = allowance.spend(began, time.monotonic())
-                if pause:
-                    loop.remove_reader(sock.fileno())
-                    port.rest = loop.call_later(pause, resume, sock, port)
-                    return
-            if port.held and self._loop:  # of which the socket knows nothing
-                loop.call_soon(ready, sock, port)
-
-        def resume(sock: socket.socket, port: _Port) -> None:
-            port.rest = None
-            loop.add_reader(sock.fileno(), ready, sock, port)
-            ready(sock, port)
-
         self._loop = loop
         for sock, port in self._ports.items():
-            loop.add_reader(sock.fileno(), ready, sock, port)
+            loop.add_reader(sock.fileno(), self._ready, port, readable)
             self._sort(port)
+
+    def _ready(self, port: _Port, readable: Callable[[socket.socket], bool]) -> None:
+        if self._loop is None:
+            return
+        port.calls += 1
+        turns, began = self._turns, time.monotonic()
+        data_waits = port.turns_of_data != turns.data
+        port.turns_of_data = turns.data
+        if port.takes_data:
+            has_handshakes = port.acquaintances is None  # too: it is the only socket of its family
+            waiting, capacity = port.waiting() if has_handshakes else (0.0, 1.0)
+            self._is_loaded = self._load.is_present(waiting, capacity, began)
+            turns.data += readable(port.socket)
+            count = port.take_count()
+            if has_handshakes:
+                self._load.handled(count, time.monotonic() - began)
+        elif not data_waits or turns.is_strangers(began):
+            self._is_loaded = self._load.is_present(*port.waiting(), began)
+            was_worth_it, port.is_dry, now = False, False, began
+            while self._loop and not port.is_dry and now < began + SLICE:
+                was_worth_it |= readable(port.socket)
+                now = time.monotonic()
+            self._load.handled(port.take_count(), now - began)
+            if data_waits and not was_worth_it:
+                turns.spend(now - began)
+        if port.held and self._loop:  # of which the socket knows nothing
+            again = partial(self._call_again, port, port.calls, readable)
+            if port.takes_data:
+                self._loop.call_soon(again)
+            else:  # in the turn of the loop after the next, so that data has its turn in between
+                self._loop.call_soon(self._loop.call_soon, again)
+
+    def _call_again(self, port: _Port, calls: int, readable: Callable[[socket.socket], bool]) -> None:
+        if port.calls == calls:  # the socket has not called meanwhile
+            self._ready(port, readable)
 
     def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = None
-        for sock, port in self._ports.items():
+        for sock in self._ports:
             loop.remove_reader(sock.fileno())
-            if port.rest is not None:
-                port.rest.cancel()
-                port.rest = None
 
     def close(self) -> None:
         """Close the sockets; stop reading first."""
@@ -302,6 +317,7 @@ class UdpSockets:
         read, port.held = port.held or self._read(port, 0), None
         if read is None:
             port.pace.ran_dry()
+            port.is_dry = True
             return None
         start, end, key = read
         if key != port.last_key:
@@ -309,10 +325,15 @@ class UdpSockets:
             port.last_key = key
         source, ecn, merged_size = port.last_seen
         size = merged_size or max(1, end - start)
-        if port.pace.looks_for_more():
+        if size in HANDSHAKE_SIZES and not port.takes_data:
+            at_once = start + MAX_HANDSHAKES * size
+            if end > at_once:
+                port.held, end = _Read(at_once, end, key), at_once
+        elif port.pace.looks_for_more():
             end = self._gather(port, read, size, is_merged=merged_size > 0)
         datagrams = Datagrams(port.buffer[start:end], size, None if start else port.cuts)
-        return Received(datagrams, source, ecn)
+        port.count += len(datagrams)
+        return Received(datagrams, source, ecn, self._is_loaded)
 
     def _gather(self, port: _Port, first: _Read, size: int, *, is_merged: bool) -> int:
         """Read on while what comes is alike and the last datagram was not short; returns where that ends."""
@@ -361,7 +382,7 @@ class UdpSockets:
                 self._meet(route.port, endpoint.address_bytes[:8])
                 _remember(self._routes, (endpoint, traffic_class), route)
         else:
-            self._has_sent = True
+            self._turns.data += 1
         port = route.port
         view, size, host = datagrams.view, datagrams.segment_size, endpoint.host
         offset, end = 0, len(view)
