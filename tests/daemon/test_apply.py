@@ -225,12 +225,18 @@ def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
         edit(ours, allowed_ips="0.0.0.0/0, ")
         apply(ours)
     run("wg", "set", name, "peer", OTHER, "allowed-ips", "10.99.0.0/24", "endpoint", "192.0.2.9:9")
+    run("ip", "route", "add", "blackhole", "172.16.0.0/12")
+    run("ip", "link", "set", name, "mtu", "1360")
     before, handshake = surroundings(cable), theirs.wg("latest-handshakes")
-    edit(ours, "MTU = 1300\nAddress = 10.88.0.1/24\nListenPort = 5000\nTable = nosuchtable", "172.16.0.0/12, ")
+    edit(ours, "MTU = 1300\nAddress = 10.88.0.1/24\nListenPort = 5000", "172.16.0.0/12, ")
     said = apply(ours, check=False)
     assert "mtu 1300" in said
     assert "10.88.0.1/24" in said
-    assert "routing table 'nosuchtable' has no number" in said.splitlines()[-1]
+    assert "cannot add route 172.16.0.0/12" in said.splitlines()[-1]
+    assert "going on" not in said
+    assert surroundings(cable) == before
+    edit(ours, "Table = nosuchtable")
+    assert "'nosuchtable' has no number" in apply(ours, check=False)
     assert surroundings(cable) == before
     run("ping", "-c", "1", "-W", "5", cable.right.inner4)
     assert theirs.wg("latest-handshakes") == handshake

@@ -6,7 +6,7 @@ import asyncio
 
 from wgpy.config import wg, wgquick
 from wgpy.config.values import InterfaceConfig
-from wgpy.daemon.quick import Quick
+from wgpy.daemon.quick import Quick, routes
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import WgpyError
 from wgpy.tunnel import Tunnel
@@ -33,6 +33,7 @@ class Apply:
 
     async def _apply(self, text: str) -> None:
         config = wgquick.parse(text).config
+        routes(config, ())  # refuses a table that is not there before anything is done
         before, status = self._quick.config, self._tunnel.status()
         await self._tunnel.reconfigure(config)  # all of it or nothing
         if self._tunnel.status().without_counters() != status.without_counters():
@@ -48,8 +49,7 @@ class Apply:
         """Take back what was done; what cannot be is said. Peers that had gone come back without their sessions."""
         try:
             try:
-                endpoints = [peer.endpoint for peer in status.peers if peer.endpoint]
-                await asyncio.to_thread(self._quick.apply, config, endpoints, self._tunnel.status())
+                await asyncio.to_thread(self._quick.go_back, config, self._tunnel.status())
             finally:
                 await self._tunnel.reconfigure(config)
                 self._tunnel.configure(wg.restoring(status, self._tunnel.status()))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -56,6 +57,7 @@ class Quick:
         self._save = save
         self._left = Leftovers(name)
         self._begun = self._is_up = False
+        self._mtu_before: int | None = None  # the last `apply`, in bytes
         self._dns: tuple[str, ...] = ()  # what is set
         self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
 
@@ -79,7 +81,7 @@ class Quick:
             netlink.set_mtu(self.name, mtu)
             netlink.set_up(self.name)
             self._set_dns()
-            for network, table in _routes(self.config, self._networks()):
+            for network, table in routes(self.config, self._networks()):
                 if table is None:
                     self._add_default_route(netlink, network)
                 else:
@@ -94,7 +96,7 @@ class Quick:
         `status` is the device's before: routes of its allowed IPs go unless they are still wanted. Other routes stay,
         as do addresses that no configuration named. Hooks are not run; the new ones count from now on.
         Where `up` was not called, because wg-quick did its work, DNS and default routes are wg-quick's and stay.
-        Raises NetworkError for the step that failed; those before it stay, until what was before is applied again.
+        Raises NetworkError for the step that failed; those before it stay until `go_back`.
         """
         endpoints = list(endpoints)
         before, self.config = self.config, config
@@ -103,7 +105,7 @@ class Quick:
             if config.dns or (config.table == "auto" and self._networks().intersection(EVERYTHING)):
                 self._say("DNS and default routes are left to wg-quick, which brought the interface up")
         with Netlink() as netlink:
-            present = netlink.link_mtu(self.name)
+            present = self._mtu_before = netlink.link_mtu(self.name)
             mtu = config.mtu or (before.mtu and self._suitable_mtu(netlink, endpoints)) or present
             if mtu > present:  # first, for below 1280 bytes there are no IPv6 addresses
                 self._set_mtu(netlink, mtu)
@@ -114,6 +116,14 @@ class Quick:
                 self._set_dns()
             self._apply_routes(netlink, before, {network for peer in status.peers for network in peer.allowed_ips})
             self._warn_of_loops(netlink, endpoints)
+
+    def go_back(self, config: InterfaceConfig, status: DeviceStatus) -> None:
+        """Take back what an `apply` that failed has done: `config` was before it, `status` is the device's now.
+
+        Raises NetworkError for a step that failed, too.
+        """
+        self.apply(replace(config, mtu=self._mtu_before), (), status)
+        self.config = config
 
     def down(self) -> None:
         """Undo, in reverse, whatever `up` and `apply` came to do, and save if the configuration says so.
@@ -205,7 +215,7 @@ class Quick:
 
     def _apply_routes(self, netlink: Netlink, before: InterfaceConfig, carried: set[IPNetwork]) -> None:
         config = self.config
-        old, wanted = _routes(before if self._begun else config, carried), _routes(config, self._networks())
+        old, wanted = routes(before if self._begun else config, carried), routes(config, self._networks())
         stays = set(wanted)
         if self._defaults and config.fwmark not in (0, self._mark):  # the rules name the mark
             stays = {(network, table) for network, table in wanted if table is not None}
@@ -306,8 +316,11 @@ class Quick:
             )
 
 
-def _routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tuple[IPNetwork, int | None]]:
-    """Where wg-quick routes these networks, longest prefix first: each and its table, None for one by policy."""
+def routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tuple[IPNetwork, int | None]]:
+    """Where wg-quick routes these networks, longest prefix first: each and its table, None for one by policy.
+
+    Raises NetworkError for a table whose name has no number.
+    """
     if config.table == "off":
         return []
     table = config.table if isinstance(config.table, int) else MAIN_TABLE
