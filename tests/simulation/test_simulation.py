@@ -54,7 +54,7 @@ def test_a_failing_seed_is_told_and_fails_again(
     accept = ReplayWindow.accept
     for broken in (raising, lambda self, counter: True):
         monkeypatch.setattr(ReplayWindow, "accept", broken)
-        monkeypatch.setattr(sys, "argv", ["simulation"])
+        monkeypatch.setattr(sys, "argv", ["simulation", "--minutes", "60"])  # until it fails, on a slow machine too
         said = []
         for _ in range(2):
             assert main() == 1
