@@ -44,7 +44,7 @@ configs = st.builds(
     listen_port=sixteen,
     fwmark=thirty_two,
     addresses=st.lists(interfaces, max_size=2, unique=True).map(tuple),
-    mtu=st.none() | st.integers(68, 0xFFFF),
+    mtu=st.none() | st.integers(1280, 0xFFFF),  # what goes with IPv6 addresses
     dns=st.lists(interfaces.map(lambda interface: str(interface.ip)), max_size=2).map(tuple),
     dns_search=st.lists(words, max_size=2).map(tuple),
     table=thirty_two | words,
