@@ -78,7 +78,8 @@ def test_only_wireguard_is_seen_outside(server: Server) -> None:
 
     with capture(server.client, "veth0", "(ip and not icmp) or (ip6 and (tcp or udp))") as seen:
         as_nobody(server.client, main)
-    assert len(seen) > 50
+    # All of it, however many datagrams a line stands for: what is sent together may be seen as one.
+    assert sum(int(line.rpartition("length ")[2]) for line in seen) > 100_000
     foreign = [line for line in seen if f".{server.side.port}" not in line or "UDP" not in line]
     assert foreign == []
 
