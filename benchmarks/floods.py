@@ -1,7 +1,7 @@
 """Who gets through while somebody floods the port, and how soon a crowd is served: handshakes counted, not timed.
 
 A flood passes mac1, so each of its messages asks for a cookie or for an exchange of keys. A try is one initiation; the
-next one follows after two seconds or a cookie, in place of WireGuard's five seconds.
+next one follows after three seconds or a cookie, in place of WireGuard's five seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STRANGERS: Final = "10.66.0.0/17"  # whose addresses the flood has
 NEWCOMERS: Final = IPv4Address("10.66.200.1")  # the first newcomer's
 NETWORK: Final = "10.66.0.0/16"
 NEIGHBOUR: Final = "10.66.250.1"  # shared by the crowd
-TRY_AGAIN_AFTER: Final = 2.0  # seconds
+TRY_AGAIN_AFTER: Final = 3.0  # seconds: longer than a queue without load may take
 RETRANSMIT_AFTER: Final = 5.0  # of WireGuard
 
 SPOOFED_RATE: Final = 9_000  # a second, as all floods here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 
 import aiohttp
 import httpx
@@ -73,14 +74,14 @@ def test_requests_and_urllib3(web: Web) -> None:
         await asyncio.to_thread(blocking)
 
     def blocking() -> None:
-        with open("/tmp/authority.pem", "w") as file:
+        with tempfile.NamedTemporaryFile("w") as file, wgpy.blocking.connect(web.config) as tunnel:
             file.write(web.authority)
-        with wgpy.blocking.connect(web.config) as tunnel:
+            file.flush()
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, TunnelAdapter(tunnel))
                 for url in (web.http, web.https):
-                    assert session.get(url, verify="/tmp/authority.pem", timeout=10).text == PAGE
+                    assert session.get(url, verify=file.name, timeout=10).text == PAGE
                 with pytest.raises(requests.ConnectionError, match="nowhere"):
                     session.get("http://nowhere.corp.test/")
                 with pytest.raises(requests.ConnectTimeout):

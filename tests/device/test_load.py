@@ -53,7 +53,7 @@ def test_one_long_pause_is_no_load() -> None:
 
 def test_a_machine_that_has_become_faster_is_soon_known_to_be() -> None:
     meter = slow(0.01)
-    assert meter.is_present(200, CAPACITY, 1.0)
+    assert meter.is_present(300, CAPACITY, 1.0)
     for _ in range(100):
         meter.handled(100, 100 * 0.0001)
-    assert not meter.is_present(200, CAPACITY, 3.0)
+    assert not meter.is_present(300, CAPACITY, 3.0)

@@ -2,17 +2,17 @@
 
 The kernel is under load when an eighth of its queue of 4,096 is taken, or was within the last second. We have no queue
 of our own: a message is handled as it is read, and what waits, waits in the socket. Such a queue is under load when it
-is half full, for then messages will soon be lost, or when a second's work waits in it, by the time that one
-message takes on this machine.
+is half full, for then messages will soon be lost, or when what waits would be answered too late, by the time that
+one message takes on this machine.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from wgpy.constants import UNDER_LOAD_STICKINESS
+from wgpy.constants import REKEY_TIMEOUT, UNDER_LOAD_STICKINESS
 
-LONGEST_WAIT: Final = 1.0  # seconds: a fifth of what an initiator waits for before it tries again
+LONGEST_WAIT: Final = REKEY_TIMEOUT / 2  # seconds: half of what an initiator waits for before it tries again
 FULL_SHARE: Final = 0.5  # of the queue's capacity
 
 # The time of one message is the mean over about the last thousand; a process begins with this.
