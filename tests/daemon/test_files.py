@@ -203,6 +203,13 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
+def test_links_that_lead_to_one_another_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
+        replace_text(tmp_path / "one", "after")
+
+
 def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "wg0.conf"
     path.touch()

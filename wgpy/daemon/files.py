@@ -85,6 +85,8 @@ class HeldFile:
             self._directory = os.open(real.parent, _DIRECTORY)
         except OSError as error:
             raise _cannot(path, error) from error
+        except RuntimeError as error:  # before Python 3.13, for links that lead to one another
+            raise _cannot(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from error
         try:
             self._file = _open_regular(self._name, os.O_RDONLY, self._directory)
         except OSError as error:
