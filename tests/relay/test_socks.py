@@ -73,6 +73,17 @@ def test_socks_hangs_up_on_rubbish(rubbish: bytes) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("name", [b"a..b", b"a\0b", b"a" * 64])
+def test_socks_answers_to_a_name_that_cannot_be_one(name: bytes) -> None:
+    async def main() -> None:
+        async with await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
+            asked = b"\x05\x01\x00\x05\x01\x00\x03" + bytes((len(name),)) + name + b"\x00\x50"
+            answer = await talk(await asyncio.open_connection("127.0.0.1", port_of(proxy)), asked)
+            assert answer[:4] == b"\x05\x00\x05\x04"  # host unreachable
+
+    run(main)
+
+
 @pytest.mark.parametrize(("password", "passes"), [(b"secret", True), (b"wrong", False)])
 def test_socks_wants_the_password(password: bytes, passes: bool) -> None:
     async def main() -> None:

@@ -18,7 +18,7 @@ from socket import (
 )
 from typing import Any, Final, Protocol, TypeVar
 
-from wgpy.errors import WgpyError
+from wgpy.errors import ResolveError, WgpyError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
 from wgpy.net.streams import Serving, Stream, attended, close, end, reset, send, set_options
 
@@ -103,7 +103,10 @@ async def serve(
 async def connect(network: Network, host: str, port: int) -> Stream:
     """A connection within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
     async with asyncio.timeout(CONNECT_TIMEOUT):
-        stream = await network.open_connection(host, port, limit=_CHUNK)
+        try:
+            stream = await network.open_connection(host, port, limit=_CHUNK)
+        except ValueError as error:  # a name that no encoding of names takes, such as a..b, or one with a NUL
+            raise ResolveError(f"{host}: {error}") from error
     set_options(stream[1], KEEPALIVE)
     return stream
 
