@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -88,6 +89,7 @@ def test_http_connect_and_a_plain_request() -> None:
     ("head", "status"),
     [
         (b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % NOWHERE, b"502"),
+        (b"CONNECT a..b:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"502"),
         (b"CONNECT nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"CONNECT :80 HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
@@ -317,6 +319,29 @@ def test_bodies_of_any_length_pass_both_ways_in_bounded_memory() -> None:
             writer.close()
             assert received == size
             assert peak < 8 << 20
+
+    run(main)
+
+
+def test_a_client_that_ends_its_side_and_reads_slowly_gets_all_of_the_answer() -> None:
+    async def main() -> None:
+        body = b"x" * 60_000  # more than these sockets hold, and less than makes the proxy wait
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        proxy = await serve_http(Proxy("http", ANY_PORT), HOST, admission())
+        proxy.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        async with origin(answer, stays=False) as (port, _), proxy:
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                sock.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sock, ("127.0.0.1", port_of(proxy)))
+                await loop.sock_sendall(sock, b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+                sock.shutdown(socket.SHUT_WR)
+                await asyncio.sleep(0.2)  # the proxy has the whole answer by then
+                said = b""
+                while data := await loop.sock_recv(sock, 4096):
+                    said += data
+            assert said.endswith(b"\r\n\r\n" + body)
 
     run(main)
 

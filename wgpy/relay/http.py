@@ -179,7 +179,7 @@ class _Client:
         with suppress(OSError):
             while await self._reader.read(_CHUNK):
                 pass
-            await self._writer.wait_closed()
+            await asyncio.shield(self._writer.wait_closed())  # which a cancellation would end for `close`, too
         raise _ClientGone
 
     async def _answer_with(self, http: h11.Connection, server: Stream, admitted: Admitted) -> None:
