@@ -242,6 +242,18 @@ def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
     assert theirs.wg("latest-handshakes") == handshake
 
 
+def test_a_default_route_that_cannot_be_added_is_taken_back(cable: Cable) -> None:
+    """What was never added was to be deleted, which failed: the rest stayed as it was half way."""
+    ours, _ = bring_up(cable)
+    cable.left.namespace.run("ip", "route", "add", "blackhole", "default", "table", "77")
+    before = surroundings(cable)
+    edit(ours, "FwMark = 77\nMTU = 1300\nAddress = 10.88.0.1/24", "0.0.0.0/0, ")
+    said = apply(ours, check=False)
+    assert "cannot add route 0.0.0.0/0" in said.splitlines()[-1]
+    assert "going on" not in said
+    assert surroundings(cable) == before
+
+
 def test_strip_leaves_what_wg_takes(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name

@@ -270,10 +270,10 @@ class Quick:
         version = network.version
         if version in self._defaults or not self._begun:
             return
-        undo = self._defaults[version] = ExitStack()
         self._mark = self.config.fwmark or self._mark or netlink.unused_table(FIRST_TABLE)  # one for IPv4 and IPv6
         self._set_fwmark(self._mark)
         self._add_route(netlink, network, self._mark)
+        undo = self._defaults[version] = ExitStack()  # from here on there is a route to delete
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         barrier = netlink.add_barrier(family, self._mark)  # for when the interface is gone, and its route with it
         self._left.add(barrier)
