@@ -124,3 +124,12 @@ def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) 
     tools.add("resolvconf", "echo broken >&2; exit 1")
     with pytest.raises(NetworkError, match=r"resolvectl: Failed to connect to bus; .*resolvconf: broken; install"):
         set_dns("wg0", SERVERS)
+
+
+def test_what_a_killed_daemon_set_by_the_second_tool_is_unset_though_the_first_one_fails(tools: Tools) -> None:
+    tools.add("systemctl")
+    tools.add("resolvectl", "echo 'No such device' >&2; exit 1")
+    tools.add("resolvconf")
+    with pytest.raises(NetworkError, match="resolvectl: No such device"):
+        unset_dns("wg0")
+    assert tools.calls()[-1] == "resolvconf -d wg0 -f"

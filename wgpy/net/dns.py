@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
@@ -46,8 +46,11 @@ def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], 
 def unset_dns(interface: str) -> None:
     """Undo `set_dns`, while the interface still exists. Raises NetworkError where the tool fails."""
     known = _set_by.pop(interface, "")  # not by a daemon that was killed
-    for tool in [known] if known else tools():
-        _unset(tool, interface)
+    with (
+        ExitStack() as each
+    ):  # if one tool fails, as resolvectl does without the interface, the next has its turn still
+        for tool in reversed([known] if known else tools()):
+            each.callback(_unset, tool, interface)
 
 
 def _set(tool: str, interface: str, addresses: Sequence[str], search: Sequence[str]) -> None:
