@@ -249,3 +249,15 @@ def test_whoever_waited_changes_the_file_that_is_there_now(tmp_path: Path) -> No
         held.replace("one two")
     waiting.join(60)
     assert path.read_text() == "one two three"
+
+
+def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    before = os.umask(0o077)
+    try:
+        replace_own(tmp_path / "floor", b"1", 0o644)
+        replace_own(tmp_path / "secret", b"1")
+    finally:
+        os.umask(before)
+    assert owner_and_mode(tmp_path / "floor")[2] == 0o644
+    assert owner_and_mode(tmp_path / "secret")[2] == 0o600

@@ -220,14 +220,15 @@ def read_own(path: Path) -> bytes:
 def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Put a whole file into a directory of our own, in the place of what was there. Raises OSError."""
     fresh = f".{path.name}.{os.urandom(4).hex()}"
-    with own_directory(path.parent) as directory, _created(fresh, directory, content, mode):
+    with own_directory(path.parent) as directory, _created(fresh, directory, content) as file:
+        os.fchmod(file, mode)  # whatever our umask is: the units have 0077
         os.replace(fresh, path.name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 @contextmanager
-def _created(name: str, directory: int, content: bytes, mode: int = 0o600) -> Iterator[int]:
-    """A new file with this content; if the block raises, it goes away again."""
-    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=directory)
+def _created(name: str, directory: int, content: bytes) -> Iterator[int]:
+    """A new file with this content, its owner's alone; if the block raises, it goes away again."""
+    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=directory)
     try:
         _write(file, content)
         yield file
