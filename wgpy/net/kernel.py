@@ -30,8 +30,8 @@ def mangles_udp_gso(release: str) -> bool:
     """Whether UDP super-packets whose last segment is as long as the others may leave this kernel broken.
 
     Where the network card does a part of the work (NETIF_F_GSO_PARTIAL), Linux 7.0 to 7.1.4 write a wrong length and
-    checksum into them, and a peer gets a few megabits per second. Distributions mended some of these without telling
-    so in the version.
+    checksum into them, and a peer gets a few megabits per second. Some distributions have fixed theirs,
+    which the version does not tell.
     """
     return _UDP_GSO_BROKEN <= version(release) < _UDP_GSO_MENDED
 
