@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import traceback
 from collections.abc import Callable
 from ipaddress import IPv4Address, ip_interface, ip_network
 from typing import Any
@@ -130,6 +131,21 @@ def connected(config: Any) -> None:
             pass
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: peer(public_key=PUBLIC, endpoint=SECRET),
+        lambda: peer(public_key=PUBLIC, allowed_ips=(SECRET,)),
+        lambda: peer_change(public_key=PUBLIC, endpoint=SECRET),
+        lambda: interface(addresses=(SECRET,)),
+    ],
+)
+def test_a_key_in_the_place_of_something_else_is_not_repeated(make: Callable[[], object]) -> None:
+    with pytest.raises(wgpy.ConfigError) as raised:
+        make()
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_path_may_be_of_any_kind(tmp_path: os.PathLike[str]) -> None:

@@ -20,7 +20,7 @@ MODULES = {
 
 # From the bottom up; a module belongs to the row with the longest prefix of its name.
 LAYERS = [
-    ["wgpy.constants", "wgpy.errors"],
+    ["wgpy.constants", "wgpy.errors", "wgpy.config.redact"],
     ["wgpy.keys", "wgpy.burst", "wgpy.endpoint", "wgpy.fields"],
     ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.layout"],
     ["wgpy.tun.offload"],
@@ -28,7 +28,6 @@ LAYERS = [
     ["wgpy.device"],
     ["wgpy.stack"],
     [
-        "wgpy.config.redact",
         "wgpy.config.values",
         "wgpy.config.wgquick",
         "wgpy.config.edit",

@@ -40,7 +40,9 @@ class Field:
         except KeyFormatError as error:  # which does not repeat it
             raise KeyFormatError(f"{where}: {error}") from None
         except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from error
+            from wgpy.config.redact import redacted  # a key may stand in the place of something else
+
+            raise ConfigError(f"{where}: {redacted(str(error))}") from None
 
     def fits(self, given: Any) -> bool:
         """Whether it is right as it is, as almost always: told in a fraction of a microsecond."""
