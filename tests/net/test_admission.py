@@ -23,6 +23,16 @@ class Clients:
         return self.admission.admit(client, cost, lambda: self.closed.append(name or client))
 
 
+def test_many_listeners_leave_half_for_connections() -> None:
+    """Fifteen forwards with the usual limit of files had five connections together, and broke those in use."""
+    admission = Clients(960).admission
+    admission.reserve(65)
+    assert admission.capacity == 895
+    for _ in range(30):
+        admission.reserve(65)
+    assert admission.capacity == 480
+
+
 def test_the_client_that_holds_most_makes_room_and_the_fresh_before_the_silent() -> None:
     clients = Clients(6)
     used = [clients.admit("a", f"a{number}") for number in range(3)]

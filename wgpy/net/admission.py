@@ -48,6 +48,7 @@ class Admission:
 
     def __init__(self, capacity: int, full: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = capacity
+        self._least = capacity // 2
         self.used = 0
         self._full = full
         self._clock = clock
@@ -57,8 +58,12 @@ class Admission:
         self._most = 0  # the largest of those sizes
 
     def reserve(self, count: int) -> None:
-        """Take descriptors out of the capacity for good, as for a listener and what waits in its queue."""
-        self.capacity = max(_FEWEST, self.capacity - count)
+        """Take descriptors out of the capacity for good, as for a listener and what waits in its queue.
+
+        Half of it always remains: the queues of many listeners are hardly full together, and a loop that runs out of
+        descriptors then has some again as soon as it looks at what it accepted.
+        """
+        self.capacity = max(self._least, self.capacity - count)
 
     def admit(self, client: str, cost: int, close: Callable[[], None]) -> Admitted:
         """Count `cost` descriptors of a client. `close`, which must not raise, is called if it has to make room."""
