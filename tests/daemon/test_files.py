@@ -261,3 +261,27 @@ def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> N
         os.umask(before)
     assert owner_and_mode(tmp_path / "floor")[2] == 0o644
     assert owner_and_mode(tmp_path / "secret")[2] == 0o600
+
+
+def test_a_disk_that_fails_while_the_old_file_is_overwritten_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error said that the file was as it had been, and the whole copy was removed."""
+    path, sync = tmp_path / "wg0.conf", os.fsync
+    path.write_text("before")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    def fsync(fd: int) -> None:
+        if os.path.samestat(os.fstat(fd), path.stat()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ConfigError, match="written in part only: Input/output error; the whole text is beside it"):
+        replace_text(path, "after")
+    (whole,) = tmp_path.glob("wg0.conf.whole-*")
+    assert whole.read_text() == "after"
+    assert owner_and_mode(whole)[2] & 0o077 == path.stat().st_mode & 0o077

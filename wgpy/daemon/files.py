@@ -70,6 +70,10 @@ def replace_text(path: Path, text: str) -> None:
         held.replace(text)
 
 
+class _WrittenInPart(Exception):
+    """A file that was overwritten holds neither the old text nor the new."""
+
+
 class HeldFile:
     """A regular file and its directory, both open: what was read is what is replaced, whoever moves names meanwhile.
 
@@ -129,7 +133,8 @@ class HeldFile:
         """Write all of the text or nothing: a new, synced file takes the place of the old, with its owner and mode.
 
         Where that is refused (by a capability that is missing, a directory that may not be written to, a mount), the
-        old file is written to in place. Raises ConfigError, and the file is as it was.
+        old file is written to in place. Raises ConfigError, and the file is as it was; if it is not, because the disk
+        failed at that, the error says so.
         """
         content = text.encode("utf-8", errors="surrogateescape")
         try:
@@ -139,6 +144,8 @@ class HeldFile:
                 if self._file is None or error.errno not in _REFUSALS:
                     raise
                 self._overwrite(content)
+        except _WrittenInPart as error:
+            raise ConfigError(f"{self._path}: {error}") from error
         except OSError as error:
             raise ConfigError(f"{self._path}: not written, it is as it was: {error.strerror}") from error
 
@@ -153,7 +160,12 @@ class HeldFile:
             except OSError as error:
                 if self._file is None or error.errno not in _REFUSALS:
                     raise
-                self._overwrite(content)  # while a whole copy lies beside it
+                try:
+                    self._overwrite(content)  # while a whole copy lies beside it
+                except _WrittenInPart as torn:
+                    whole = f"{self._name}.whole-{os.urandom(4).hex()}"
+                    os.rename(fresh, whole, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+                    raise ConfigError(f"{self._path}: {torn}; the whole text is beside it, in {whole}") from torn
                 os.unlink(fresh, dir_fd=self._directory)
                 return
             if not _is_named(self._name, self._directory, file):
@@ -166,9 +178,12 @@ class HeldFile:
             if not os.path.samestat(os.fstat(file), os.fstat(self.file)):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             _make_room(file, len(content))
-            _write(file, content)
-            os.ftruncate(file, len(content))
-            os.fsync(file)
+            try:
+                _write(file, content)
+                os.ftruncate(file, len(content))
+                os.fsync(file)
+            except OSError as error:
+                raise _WrittenInPart(f"written in part only: {error.strerror}") from error
         finally:
             os.close(file)
 
