@@ -147,6 +147,15 @@ def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> N
     assert (tmp_path / "port").read_text() == "5556\n5556\n"
 
 
+def test_what_a_hook_writes_may_be_read_by_all_whatever_our_own_mask(host: Host, tmp_path: Path) -> None:
+    """The units have 0077; a PostUp that wrote /etc/resolv.conf with it would leave other users without names."""
+    host.write("".join(f"{key} = touch {tmp_path}/{key}\n" for key in ("PreUp", "PostUp", "PreDown", "PostDown")))
+    host.namespace.run("bash", "-c", 'umask 077; exec "$@"', "bash", *WGPY, "up", str(host.path))
+    host.wgpy("down", host.name)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("P*")}
+    assert modes == dict.fromkeys(("PreUp", "PostUp", "PreDown", "PostDown"), 0o644)
+
+
 @pytest.mark.parametrize(
     "interface",
     [

@@ -147,7 +147,8 @@ class Quick:
             command = command.replace("%i", self.name)
             shown = redacted(command)  # what is said ends up in a log
             self._say(shown)
-            status = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, check=False).returncode
+            bash = ["bash", "-c", command]
+            status = subprocess.run(bash, stdin=subprocess.DEVNULL, check=False, umask=dns.UMASK).returncode
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             if status and not forgiving:
                 raise NetworkError(f"{key} {how}: {shown}")

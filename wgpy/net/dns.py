@@ -14,7 +14,7 @@ from typing import Final
 from wgpy.errors import NetworkError
 
 _TIMEOUT: Final = 30.0  # seconds for a tool that hangs
-_UMASK: Final = 0o022  # Debian's resolvconf writes what all programs read, and units have 0077
+UMASK: Final = 0o022  # for programs that write what all users read, as Debian's resolvconf does; our units have 0077
 _set_by: dict[str, str] = {}  # the tool that set an interface's
 _INTERFACE_ORDER: Final = Path("/etc/resolvconf/interface-order")
 
@@ -100,7 +100,7 @@ def _run(verb: str, interface: str, command: list[str], text: str = "") -> None:
     step = f"cannot {verb} DNS servers for {interface}: {command[0]}"
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False, umask=_UMASK
+            command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False, umask=UMASK
         )
     except subprocess.TimeoutExpired:
         raise NetworkError(f"{step} did not finish within {_TIMEOUT:.0f} seconds") from None
