@@ -143,7 +143,15 @@ def test_our_own_files_are_not_put_where_another_user_may_swap_them(theirs: Path
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
+    for each in (False, True):
+        with pytest.raises(PermissionError, match=f"chmod 755 {open_to_all}"), own_directory(open_to_all, shared=each):
+            pass
+    open_to_all.chmod(0o770)
     with pytest.raises(PermissionError), own_directory(open_to_all):
+        pass
+    with own_directory(open_to_all, shared=True):
+        pass
+    with pytest.raises(PermissionError), own_directory(theirs, shared=True):
         pass
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name
-from wgpy.daemon import uapi_server
+from wgpy.daemon import uapi_client, uapi_server
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -143,6 +143,21 @@ def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface
         regular.sendall(b"get=1\n\n")
         assert b"errno=0" in regular.recv(1 << 16)
     assert "fwmark" not in interface.shown().lower()
+
+
+def test_a_group_that_root_chose_may_write_beside_the_socket_and_no_other_user(interface: Interface) -> None:
+    """As for wireguard-go: `chmod 770 /var/run/wireguard` lets admins see which interfaces there are."""
+    name, directory = fresh_name(), uapi_client.DIRECTORY
+    before = directory.stat().st_mode
+    try:
+        directory.chmod(0o770)
+        interface.namespace.run(*WGPY, name)
+        interface.namespace.run("ip", "link", "delete", name)
+        directory.chmod(0o777)
+        said = interface.namespace.run("sh", "-c", '"$@" 2>&1; true', "sh", *WGPY, "--foreground", name)
+        assert f"others may write in {directory}: chown root {directory}; chmod 755 {directory}" in said
+    finally:
+        directory.chmod(before)
 
 
 def test_the_memory_of_a_request_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

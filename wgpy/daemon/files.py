@@ -205,17 +205,18 @@ def new_file(path: Path, content: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def own_directory(path: Path) -> Iterator[int]:
+def own_directory(path: Path, *, shared: bool = False) -> Iterator[int]:
     """A directory for what daemons leave for one another, made if it is missing; its descriptor.
 
+    Its group may write in it if it is `shared`: root chose that group.
     Raises OSError: PermissionError for a directory in which another user may put things.
     """
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
     directory = os.open(path, _DIRECTORY)
     try:
         status = os.fstat(directory)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise PermissionError(errno.EPERM, "another user may write in it; expected root's, mode 755", str(path))
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (0o002 if shared else 0o022):
+            raise PermissionError(errno.EPERM, f"others may write in {path}: chown root {path}; chmod 755 {path}")
         yield directory
     finally:
         os.close(directory)

@@ -58,8 +58,8 @@ class UapiServer:
                 self._server = await asyncio.start_unix_server(connected, sock=inherited, limit=MAX_LINE)
                 self._own = _inode(path)
                 return
-            with own_directory(path.parent):
-                pass  # nobody else may put a socket in the place of ours
+            with own_directory(path.parent, shared=True):
+                pass  # nobody may put a socket in the place of ours but a group that root trusts with that
             if path.exists() and answers(path):
                 raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
             path.unlink(missing_ok=True)
