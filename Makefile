@@ -68,7 +68,7 @@ clean:  ## remove what the other targets made here
 runtime:
 	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt
 
-ready:
+ready:  ## only the virtual environment, .venv, with what the tests use; with packages-test, the programs as well
 	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-dev.txt requirements-fuzz.txt
 
 packages-%:
