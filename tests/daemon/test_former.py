@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wgpy.constants import REJECT_AFTER_TIME
 from wgpy.daemon import former
 from wgpy.daemon.former import FormerPeers
 from wgpy.device.changes import DeviceChange, PeerChange
@@ -36,10 +37,10 @@ def device(key: PrivateKey = OWN, peers: list[PublicKey] = PEERS) -> Device:
     return made
 
 
-def greeted(made: Device) -> dict[PublicKey, Endpoint]:
+def greeted(made: Device, now: float = 0.0) -> dict[PublicKey, Endpoint]:
     """Whom a device greets that is up from then on, and where."""
-    FormerPeers("wg0", made).restore(0.0)
-    sent = [*made.start(0.0).transmits, *made.handle_timeout(10.0).transmits]
+    FormerPeers("wg0", made, lambda: now).restore()
+    sent = [*made.start(now).transmits, *made.handle_timeout(now + 10.0).transmits]
     return {transmit.public_key: transmit.endpoint for transmit in sent if transmit.public_key}
 
 
@@ -47,11 +48,11 @@ def completed(peer: PublicKey, endpoint: Endpoint) -> Event:
     return Event(EventKind.HANDSHAKE_COMPLETED, peer, endpoint)
 
 
-def live(made: Device, *events: Event, at_once: bool = True) -> None:
+def live(made: Device, *events: Event, at_once: bool = True, now: float = 0.0) -> None:
     """A daemon's life in which these events happen; without `at_once` it is killed a little later, else stopped."""
 
     async def main() -> None:
-        kept = FormerPeers("wg0", made)
+        kept = FormerPeers("wg0", made, lambda: now)
         for event in events:
             kept.happened(event)
         if at_once:
@@ -73,16 +74,49 @@ def test_who_had_a_session_is_greeted_where_it_was(path: Path, stopped: bool) ->
     assert greeted(device(OTHER)) == {}
 
 
-def test_a_session_that_is_renewed_where_it_was_costs_no_writing(path: Path) -> None:
-    live(device(), completed(PEERS[0], HERE), at_once=False)
-    before = path.stat()
-    made = device()
-    kept = FormerPeers("wg0", made)
-    kept.restore(0.0)
-    for _ in range(1000):
+@pytest.mark.parametrize("stopped", [True, False])
+def test_who_has_no_session_any_more_is_not_greeted(path: Path, stopped: bool) -> None:
+    """An `up` long after `down`, or after a crash: peers may be gone, and another host may be where they were."""
+    moved = Event(EventKind.ENDPOINT_MOVED, PEERS[0], THERE)
+    live(device(), completed(PEERS[0], HERE), moved, at_once=stopped, now=1000.0)
+    before = path.read_bytes()
+    assert greeted(device(), 1000.0 + REJECT_AFTER_TIME - 1) == {PEERS[0]: THERE}
+    assert greeted(device(), 1000.0 + REJECT_AFTER_TIME) == {}
+    assert greeted(device(), 7 * 86400.0) == {}
+    assert greeted(device(), 10.0) == {}  # after a reboot, where /run outlives that
+    assert path.read_bytes() == before
+
+
+def test_a_session_that_is_renewed_is_young_again_and_one_that_is_not_is_left_out(path: Path) -> None:
+    live(device(), completed(PEERS[0], HERE), completed(PEERS[1], HERE))
+    now = 120.0
+
+    async def main() -> None:
+        nonlocal now
+        kept = FormerPeers("wg0", device(), lambda: now)
+        kept.restore()
         kept.happened(completed(PEERS[0], HERE))
-    kept.save()
-    assert path.stat() == before
+        now = 200.0
+        kept.save()
+
+    asyncio.run(main())
+    assert list(json.loads(path.read_text())["peers"]) == [PEERS[0].base64()]
+    assert list(greeted(device(), 299.0)) == [PEERS[0]]
+
+
+def test_many_events_cost_one_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    monkeypatch.setattr(former, "replace_own", lambda _, content: written.append(content))
+    live(device(), *(completed(PEERS[0], HERE) for _ in range(1000)), at_once=False)
+    assert len(written) == 1
+
+
+def test_an_interface_of_the_same_name_in_another_network_namespace_is_another(path: Path) -> None:
+    live(device(), completed(PEERS[0], HERE))
+    noted = json.loads(path.read_text())
+    assert noted["namespace"] == Path("/proc/self/ns/net").stat().st_ino
+    path.write_text(json.dumps(noted | {"namespace": noted["namespace"] + 1}))
+    assert greeted(device()) == {}
 
 
 def test_a_peer_that_was_removed_and_another_identity_are_forgotten(path: Path) -> None:
@@ -95,7 +129,9 @@ def test_a_peer_that_was_removed_and_another_identity_are_forgotten(path: Path) 
     assert list(greeted(device(OTHER))) == [PEERS[2]]
 
 
-@pytest.mark.parametrize("wrong", ["link", "readable", "open directory", "garbage", "a list", "no endpoint", "fifo"])
+@pytest.mark.parametrize(
+    "wrong", ["link", "readable", "open directory", "garbage", "a list", "no endpoint", "no time", "fifo"]
+)
 def test_a_file_that_is_not_to_be_trusted_is_not_used(path: Path, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     live(device(), completed(PEERS[0], HERE))
     text = path.read_text()
@@ -114,6 +150,8 @@ def test_a_file_that_is_not_to_be_trusted_is_not_used(path: Path, wrong: str, ca
             path.write_bytes(b"\xff{")
         case "a list":
             path.write_text("[]")
+        case "no time":
+            path.write_text(text.replace("0.0]", f"1{'0' * 400}]"))
         case "no endpoint":
             path.write_text(text.replace("192.0.2.1:1", "nowhere"))
     assert greeted(device()) == {}

@@ -29,7 +29,7 @@ def restart(
 ) -> None:
     """The gateway's process is another; with `up_first` its peers come after that, by `wg`."""
     gateway.device = Device(random=world.random.randbytes, wall_clock=lambda: world.wall_ns(gateway))
-    gateway.device.resume(gateway.public_key, {client.public_key: client.endpoint}, world.now)
+    gateway.device.resume(gateway.public_key, {client.public_key: (client.endpoint, world.now)})
     peer = PeerChange(
         public_key=client.public_key, endpoint=endpoint, allowed_ips=(AllowedIPChange(ip_network(client.inner)),)
     )
@@ -90,15 +90,15 @@ def test_the_configurations_endpoint_counts_more() -> None:
 def test_who_is_not_configured_or_only_later_or_under_another_key_is_not_greeted() -> None:
     world = World()
     client, gateway = world.pair()
-    device, at = gateway.device, {client.public_key: client.endpoint}
+    device, at = gateway.device, {client.public_key: (client.endpoint, world.now)}
     stranger = PrivateKey(b"s" * 32).public_key
-    device.resume(gateway.public_key, {stranger: client.endpoint}, world.now)
+    device.resume(gateway.public_key, {stranger: (client.endpoint, world.now)})
     device.start(world.now)
     assert device.next_timeout() is None
-    device.resume(stranger, at, world.now)
+    device.resume(stranger, at)
     device.start(world.now)
     assert device.next_timeout() is None
-    device.resume(gateway.public_key, at, world.now)
+    device.resume(gateway.public_key, at)
     device.start(world.now + REJECT_AFTER_TIME)
     assert device.next_timeout() is None
     device.start(world.now)
@@ -113,8 +113,7 @@ def test_a_peer_that_comes_by_itself_is_not_greeted_and_nobody_is_greeted_twice(
     gateway.device.stop()
     gateway.device.resume(
         gateway.public_key,
-        {PrivateKey(b"o" * 32).public_key: client.endpoint, client.public_key: client.endpoint},
-        world.now,
+        dict.fromkeys((PrivateKey(b"o" * 32).public_key, client.public_key), (client.endpoint, world.now)),
     )
     world.do(gateway, gateway.device.start(world.now))
     world.run(1)
@@ -135,7 +134,7 @@ def test_many_are_greeted_one_after_the_other() -> None:
     }
     change = DeviceChange(peers=tuple(PeerChange(public_key=key) for key in endpoints))
     gateway.device.configure(change, world.now)
-    gateway.device.resume(gateway.public_key, endpoints, world.now)
+    gateway.device.resume(gateway.public_key, {key: (place, world.now) for key, place in endpoints.items()})
     world.do(gateway, gateway.device.start(world.now))
     world.run(4)
     times = [seen.at for seen in world.eve]

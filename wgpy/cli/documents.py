@@ -54,7 +54,7 @@ FILES: Final = {
     "/etc/wireguard/NAME.conf": "The configuration of interface NAME: wgpy.conf(5).",
     f"{DIRECTORY}/NAME.sock": "The socket on which its daemon answers wg(8) and wgpy show.",
     "/run/wgpy/NAME.log": "What a daemon in the background has to say.",
-    "/run/wgpy/NAME.peers": "Where peers with sessions are: the next daemon of NAME begins a handshake with each.",
+    "/run/wgpy/NAME.peers": "Where peers with sessions are: within 3 minutes the next daemon of NAME greets each.",
     "/var/lib/wgpy/timestamp-floor": "The latest time put on a handshake.",
 }
 EXIT: Final = {

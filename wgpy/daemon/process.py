@@ -120,8 +120,8 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
     floor = TimestampFloor(tunnel.device)
     floor.restore()
     tunnel.on_unanswered = floor.handshake
-    former = FormerPeers(tunnel.name, tunnel.device)
-    former.restore(machine_clock())
+    former = FormerPeers(tunnel.name, tunnel.device, machine_clock)
+    former.restore()
     living = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` finds us while names are resolved

@@ -120,14 +120,15 @@ class Device:
 
     # Life.
 
-    def resume(self, owner: PublicKey, endpoints: Mapping[PublicKey, Endpoint], now: float) -> None:
-        """Tell which peers had sessions with the process before this one, under our key `owner`, and where they were.
+    def resume(self, owner: PublicKey, sessions: Mapping[PublicKey, tuple[Endpoint, float]]) -> None:
+        """Tell which peers had sessions with the process before this one, under our key `owner`.
 
-        To those peers the sessions look alive, and what they send is lost until they give up. So an initiation is sent
-        to each that is configured, paced, as soon as the interface is up. The endpoint counts only where the
-        configuration gives none: what it says, or its host name, may be newer.
+        `sessions` says where each peer was and when its last session began, in seconds as `now` counts them elsewhere.
+        To those peers a session looks alive for REJECT_AFTER_TIME, and what they send is lost until they give up. So an
+        initiation is sent to each of them that is configured, paced, as soon as the interface is up. The endpoint
+        counts only where the configuration gives none: what it says, or its host name, may be newer.
         """
-        self._greetings = Greetings(owner, endpoints, now)
+        self._greetings = Greetings(owner, sessions)
 
     def _greet(self, peer: Peer, now: float) -> None:
         if self._greetings is not None and self._interface.is_up:
