@@ -126,6 +126,38 @@ def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) 
         set_dns("wg0", SERVERS)
 
 
+def test_servers_that_change_are_set_by_the_tool_that_set_those_before(tools: Tools) -> None:
+    """resolvectl fails at first; once it works, what resolvconf was told would stay for ever beside it."""
+    tools.add("systemctl")
+    tools.add("resolvectl", "exit 1")
+    tools.add("resolvconf")
+    set_dns("wg0", SERVERS[:1])
+    tools.add("resolvectl")
+    set_dns("wg0", SERVERS[1:])
+    begun = len(tools.calls())
+    assert tools.calls()[-2:] == ["resolvconf -a wg0 -m 0 -x", "< nameserver fd00::53"]
+    unset_dns("wg0")
+    assert tools.calls()[begun:] == ["resolvconf -d wg0 -f"]
+
+
+def test_servers_that_change_are_set_by_another_tool_if_the_one_before_fails_and_its_own_go(tools: Tools) -> None:
+    tools.add("resolvconf")
+    set_dns("wg0", SERVERS[:1])
+    tools.add("resolvconf", "[ $1 = -d ]")
+    tools.add("systemctl")
+    tools.add("resolvectl")
+    begun = len(tools.calls())
+    set_dns("wg0", SERVERS[1:])
+    unset_dns("wg0")
+    assert [call for call in tools.calls()[begun:] if call[0] != "<" and not call.startswith("systemctl")] == [
+        "resolvconf -a wg0 -m 0 -x",
+        "resolvconf -d wg0 -f",
+        "resolvectl dns wg0 fd00::53",
+        "resolvectl domain wg0 ~.",
+        "resolvectl revert wg0",
+    ]
+
+
 def test_what_a_killed_daemon_set_by_the_second_tool_is_unset_though_the_first_one_fails(tools: Tools) -> None:
     tools.add("systemctl")
     tools.add("resolvectl", "echo 'No such device' >&2; exit 1")

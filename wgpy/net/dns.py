@@ -27,7 +27,8 @@ def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], 
     if not servers:
         return
     wrong = []
-    for tool in tools():
+    before = _set_by.get(interface)  # goes first, for what it set would stay beside what another tool sets
+    for tool in sorted(tools(), key=lambda tool: tool != before):
         try:
             _set(tool, interface, [str(server) for server in servers], search)
         except NetworkError as error:
