@@ -23,7 +23,7 @@ from tests.support.nobody import as_nobody, leave_chroot
 from wgpy.errors import NamespaceError
 from wgpy.net import doors
 from wgpy.net.netlink import Netlink
-from wgpy.tun.linux import LinuxTun
+from wgpy.tun.linux import LinuxTun, _why_not
 
 WGPY = (sys.executable, "-m", "wgpy")
 CLOSED = "user.max_user_namespaces is 0: sudo sysctl user.max_user_namespaces=10000"
@@ -172,6 +172,17 @@ def test_root_is_not_told_to_be_root(machine: Machine) -> None:
     assert "CAP_NET_ADMIN is there" in doors.told(doors.net_admin())
     machine.set({}, uid=1000, capabilities=0)
     assert doors.told(doors.net_admin()) == "CAP_NET_ADMIN is missing: run as root"
+
+
+def test_without_proc_a_refusal_is_a_refusal_still(machine: Machine) -> None:
+    """Looking for its cause must not raise, in its place, that /proc/self/status is missing."""
+    machine.set({}, uid=0, capabilities=0)
+    machine.monkeypatch.setattr(doors, "_STATUS", machine.directory / "missing")
+    machine.monkeypatch.setattr(doors, "_MOUNTS", machine.directory / "missing")
+    assert doors.has_net_admin() is None
+    assert "CAP_NET_ADMIN here cannot be known without /proc: mount it" in doors.told(doors.net_admin())
+    assert "is missing: modprobe tun" in _why_not("wg0", OSError(errno.ENOENT, "missing"))
+    assert "cannot be known without /proc" in _why_not("wg0", OSError(errno.EPERM, "refused"))
 
 
 @pytest.mark.root

@@ -70,16 +70,22 @@ def net_admin() -> Door:
     if os.geteuid() != 0:
         as_root = f"--user 0 {flag}", f"securityContext.runAsUser: 0, {field}"
         return Door("CAP_NET_ADMIN is missing", "run as root", *as_root)
-    if not has_net_admin():
+    held = has_net_admin()
+    if held is None:
+        return Door("whether root has CAP_NET_ADMIN here cannot be known without /proc", "mount it", flag, field)
+    if not held:
         return Door("root has no CAP_NET_ADMIN here", "give it back", flag, field)
     return Door(
         "CAP_NET_ADMIN is there: seccomp or a security module refuses it, or the network is of another namespace"
     )
 
 
-def has_net_admin() -> bool:
-    """Whether CAP_NET_ADMIN is in effect."""
-    lines = _STATUS.read_text().splitlines()
+def has_net_admin() -> bool | None:
+    """Whether CAP_NET_ADMIN is in effect; None where there is no /proc to tell."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
     return any(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1 for line in lines if line.startswith("CapEff:"))
 
 

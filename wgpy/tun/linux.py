@@ -383,7 +383,7 @@ def _mtu_of(name: str) -> int:
 
 def _why_not(name: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return doors.told(doors.tun(error.errno), *(() if doors.has_net_admin() else (doors.net_admin(),)))
+        return doors.told(doors.tun(error.errno), *((doors.net_admin(),) if doors.has_net_admin() is False else ()))
     if error.errno in (errno.EPERM, errno.EACCES):
         return f"{name} cannot be created: {doors.told(doors.net_admin(), *doors.tun_device())}"
     if error.errno == errno.EBUSY:
