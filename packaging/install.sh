@@ -66,6 +66,11 @@ install)
     build "$new"
     swap "$new"
     echo "installed $("$directory/bin/wgpy" --version) as $prefix/bin/wgpy; what works here: sudo wgpy doctor"
+    if [ "$directory" = "$prefix" ] && [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
+        ! setpriv --reuid 65534 --clear-groups "$directory/bin/wgpy" --version >/dev/null 2>&1; then
+        echo "warning: only root can run it: $(readlink -f "$library/bin/python") or $directory is closed to other users;" \
+            "give another Python, as in: make install PYTHON=/usr/bin/python3"
+    fi
     echo "interfaces that are up keep the version they began with, until: systemctl daemon-reload;" \
         "systemctl restart wgpy@NAME (or wgpy down NAME; wgpy up NAME)"
     ;;

@@ -73,7 +73,7 @@ def test_changes_too() -> None:
     [
         (lambda: peer(public_key=PRIVATE), "PeerConfig.public_key: expected a PublicKey or its base64, not a Priv"),
         (lambda: peer(public_key=None), "PeerConfig.public_key: expected a PublicKey or its base64, not None"),
-        (lambda: peer(public_key=PUBLIC, allowed_ips="10.0.0.0/8"), "allowed_ips: expected a tuple, each of it an"),
+        (lambda: peer(public_key=PUBLIC, allowed_ips="10.0.0.0/8"), "allowed_ips: expected a tuple, each item an"),
         (lambda: peer(public_key=PUBLIC, allowed_ips=(1,)), "allowed_ips: expected an ipaddress.ip_network or"),
         (
             lambda: peer(public_key=PUBLIC, allowed_ips=(ip_interface("10.0.0.1/8"),)),
@@ -83,9 +83,9 @@ def test_changes_too() -> None:
         (lambda: peer(public_key=PUBLIC, persistent_keepalive="25"), "keepalive: expected a whole number, not a str"),
         (lambda: wgpy.EndpointName(host="a", port="51820"), "EndpointName.port: expected a whole number"),  # type: ignore[arg-type]
         (lambda: interface(listen_port="51820"), "InterfaceConfig.listen_port: expected a whole number, not a str"),
-        (lambda: interface(dns="1.1.1.1"), "dns: expected a tuple, each of it a server's address, not a str by itself"),
+        (lambda: interface(dns="1.1.1.1"), "dns: expected a tuple, each item a server's address, not a str by itself"),
         (lambda: interface(post_up="echo"), "post_up: expected a tuple"),
-        (lambda: interface(peers=peer(public_key=PUBLIC)), "peers: expected a tuple, each of it a PeerConfig"),
+        (lambda: interface(peers=peer(public_key=PUBLIC)), "peers: expected a tuple, each item a PeerConfig"),
         (lambda: interface(peers=({},)), "peers: expected a PeerConfig, not a dict"),
         (lambda: interface(mtu="1420"), "mtu: expected a number of bytes or None"),
         (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.EndpointName(host="a", port=1)), "not an EndpointName"),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = sysconfig.get_path("purelib")
 
 
-def make(target: str, directory: Path, **changes: str) -> None:
+def make(target: str, directory: Path | str, prefix: str = "/opt", **changes: str) -> str:
     """Without the network: pip finds what it builds with in the tests' own environment, and installs wgpy alone."""
     offline = {
         "PYTHONPATH": PACKAGES,
@@ -25,8 +25,12 @@ def make(target: str, directory: Path, **changes: str) -> None:
         "PIP_NO_INDEX": "1",
         "PIP_NO_COMPILE": "1",
     }
-    command = ["make", target, f"DESTDIR={directory}", "PREFIX=/opt", f"PYTHON={sys.executable}"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **offline, **changes}, check=True, umask=0o077)
+    command = ["make", target, f"DESTDIR={directory}", f"PREFIX={prefix}", f"PYTHON={sys.executable}"]
+    environment = {**os.environ, **offline, **changes}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, umask=0o077, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
 
 
 def version(directory: Path) -> str:
@@ -76,6 +80,13 @@ def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
     make("uninstall", target)
     assert files(target) == {"opt/bin/stranger"}
     assert not list(target.glob("opt/lib/wgpy*"))
+
+
+@pytest.mark.root
+def test_what_only_root_can_run_is_said(tmp_path: Path) -> None:
+    """As where `python3` is one that root has in its own home directory."""
+    tmp_path.chmod(0o700)
+    assert "warning: only root can run it: " in make("install", "", str(tmp_path))
 
 
 def test_a_new_version_takes_the_place_of_the_old_only_when_all_of_it_is_there(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Field:
         if not self.many:
             return self._take_one(where, given)
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-            raise TypeError(f"{where}: expected a tuple, each of it {self.wanted}, not {_kind(given)} by itself")
+            raise TypeError(f"{where}: expected a tuple, each item {self.wanted}, not {_kind(given)} by itself")
         return tuple(self._take_one(where, each) for each in given)
 
     def _take_one(self, where: str, given: Any) -> Any:

@@ -176,6 +176,7 @@ def test_who_may_not_ask_is_told_so(served: Served) -> None:
     for words in (["show", served.name], ["showconf", served.name], ["set", served.name, "fwmark", "1"]):
         text = served.namespace.run(*command, *words, check=False)
         assert "Permission denied" in text
+        assert text.endswith(": run as root\n")
         assert text.count("\n") == 1
     assert f"Unable to access interface {served.name}: Permission denied" in served.namespace.run(
         *command, "show", check=False

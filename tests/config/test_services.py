@@ -120,6 +120,13 @@ def test_what_is_no_place(text: str) -> None:
         parse_place(text)
 
 
+def test_a_place_that_is_wrong_says_what_is_wanted_there() -> None:
+    with pytest.raises(ConfigError, match=r"^expected a port number, 0 to 65535, not '65536'$"):
+        parse_place("65536", host="127.0.0.1")
+    with pytest.raises(ConfigError, match=r"^expected \[HOST:\]PORT, not 'x'$"):
+        parse_place("x", host="127.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("text", "forward"),
     [

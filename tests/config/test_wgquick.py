@@ -231,6 +231,19 @@ def test_allowed_ips_are_plain_networks(written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[Interface]\nudp gso = off", "UdpGso"),
+        ("[Interface]\nTunOffload = off", "TunOffload"),
+        ("[Peer]\nPublicKey = {}\nName = laptop", "Name"),
+    ],
+)
+def test_a_key_that_belongs_in_a_comment_is_shown_there(text: str, key: str) -> None:
+    (problem,) = errors(text.format(ONE.base64()))
+    assert (problem.key, problem.message) == (key, f"is wgpy's own, and written as a comment: # {key} = ...")
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "ListenPort = 65536",

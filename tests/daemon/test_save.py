@@ -157,13 +157,14 @@ def test_nothing_is_lost_under_the_capabilities_of_the_unit(tmp_path: Path, repl
         host.wgpy("down")
 
 
-def test_save_of_an_interface_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_save_or_apply_of_an_interface_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
         host.wgpy("down")
-        said = host.wgpy("save", check=False)
-        assert said.count("\n") == 1, said
-        assert "No such device" in said
+        for command in ("save", "apply"):
+            said = host.wgpy(command, check=False)
+            assert said.count("\n") == 1, said
+            assert said.startswith(f"wgpy: {host.name}: No such device")
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def _clock(name: str) -> Iterator[Finding]:
         said = f"{behind:.0f} s behind what has already been: peers would refuse handshakes, so they are stamped later"
         yield Finding(name, "warn", said, "set the clock, or let NTP: timedatectl set-ntp true")
     else:
-        yield Finding(name, "ok", "it stands after all that has been")
+        yield Finding(name, "ok", "it is not behind the latest handshake that was sent")
 
 
 def _timestamps(name: str) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wgpy.cli.files import CONFIG_HELP, load, locate
@@ -183,19 +185,31 @@ def _apply(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.process import say
 
     name, file = load(arguments.config)
-    steps, error = uapi_client.apply(name, str(file))
-    for step in steps:
-        say(step)
-    if error:
-        raise ControlError(f"{name}: {error}")
+    with _naming(name):
+        steps, error = uapi_client.apply(name, str(file))
+        for step in steps:
+            say(step)
+        if error:
+            raise ControlError(error)
     return 0
 
 
 def _save(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.save import save
 
-    print(save(*locate(arguments.config)), file=sys.stderr)
+    name, path = locate(arguments.config)
+    with _naming(name):
+        print(save(name, path), file=sys.stderr)
     return 0
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Have an error of a running interface begin with its name, as that of `up` does."""
+    try:
+        yield
+    except ControlError as error:
+        raise ControlError(f"{name}: {error}") from error
 
 
 def _strip(arguments: argparse.Namespace) -> int:

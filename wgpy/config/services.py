@@ -78,8 +78,11 @@ class Services:
 def parse_place(text: str, *, host: str = "") -> Place:
     """HOST:PORT, [IPV6]:PORT, or PORT alone for `host`. Raises ConfigError."""
     match = _PLACE.fullmatch(text.strip())
-    if match is None or int(match[3]) > 0xFFFF:
-        raise ConfigError(f"expected HOST:PORT or [IPV6]:PORT, not {shown(text)}")
+    if match is None:
+        wanted = "[HOST:]PORT" if host else "HOST:PORT or [IPV6]:PORT"
+        raise ConfigError(f"expected {wanted}, not {shown(text)}")
+    if int(match[3]) > 0xFFFF:
+        raise ConfigError(f"expected a port number, 0 to 65535, not {shown(match[3])}")
     if match[1]:
         try:
             ip_address(match[1])

@@ -246,6 +246,7 @@ COMMENTS: Final = (
     Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
 )
 _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
+_IN_COMMENTS: Final = {name[2:].lower(): name for name in (NAME, *(key.name for key in COMMENTS))}
 # Keys of AmneziaWG, which disguises its messages.
 _AMNEZIA: Final = re.compile(r"jc|jmin|jmax|[sh][1-4]|i[1-5]|j[1-3]|itime|advancedsecurity")
 _IPV6_MTU: Final = 1280  # bytes; below, Linux takes IPv6 off an interface (RFC 8200 section 5)
@@ -429,6 +430,8 @@ class _Reader:
         """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
         if _AMNEZIA.fullmatch(_squeeze(written).lower()):
             self._amnezia.append((number, written))
+        elif own := _IN_COMMENTS.get(_squeeze(written).lower()):
+            self._error(number, own[2:], f"is wgpy's own, and written as a comment: {own} = ...")
         elif near := _nearest(_squeeze(written).lower(), KEYS):
             key = written if written.isascii() and written.isalpha() else ""
             self._error(number, key, f"unknown key; did you mean {KEYS[near].name}?")

@@ -101,4 +101,5 @@ def _exchange(name: str, request: str, timeout: float = TIMEOUT) -> str:
         except FileNotFoundError:
             raise ControlError(f"{os.strerror(errno.ENODEV)} ({socket_path(name)})") from None
         except OSError as error:
-            raise ControlError(f"{error.strerror or 'no answer'} ({socket_path(name)})") from error
+            remedy = ": run as root" if error.errno == errno.EACCES and os.geteuid() else ""
+            raise ControlError(f"{error.strerror or 'no answer'} ({socket_path(name)}){remedy}") from error
