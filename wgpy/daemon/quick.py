@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from wgpy.config.redact import redacted
 from wgpy.config.values import InterfaceConfig
 from wgpy.constants import OUTER_OVERHEAD
 from wgpy.daemon.leftovers import Leftovers
+from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError, WgpyError
@@ -241,11 +242,12 @@ class Quick:
 
     def _warn_of_loops(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> None:
         """Say which endpoints the kernel routes into the interface: what is sent there never leaves."""
-        networks = self._networks()
+        inside: AllowedIPs[bool] = AllowedIPs()
+        for network in self._networks():
+            inside.insert(network, True)
         for endpoint in endpoints:
-            host = ip_network(endpoint.host.partition("%")[0])
-            inside = any(host.supernet(new_prefix=length) in networks for length in range(host.prefixlen, -1, -1))
-            if inside and netlink.leads_into(endpoint.host, self.name, self._mark):
+            host = ip_address(endpoint.host.partition("%")[0])
+            if inside.lookup(host.packed) and netlink.leads_into(endpoint.host, self.name, self._mark):
                 self._say(
                     f"warning: {endpoint} is routed into {self.name} itself and cannot be reached: "
                     "for all traffic give AllowedIPs = 0.0.0.0/0, ::/0; else a route or a FwMark and a rule for it"
