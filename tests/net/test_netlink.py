@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import subprocess
-from ipaddress import ip_interface, ip_network
+import sys
+from ipaddress import IPv6Address, IPv6Network, ip_interface, ip_network
 from typing import Any
 
 import pyroute2  # noqa: F401  # imported here once, not in every child
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.netns import in_fresh_namespace
 from wgpy.errors import NetworkError
-from wgpy.net.netlink import Netlink
+from wgpy.net.netlink import Netlink, _Networks
 
 pytestmark = pytest.mark.root
 
@@ -96,6 +97,28 @@ def test_routes_are_what_ip_makes_of_them(table: int) -> None:
         ip(f"route delete {network} dev wg0 table {table}")
         ip(f"route add {network} dev wg0 table {table}")
     assert ours == shown()
+
+
+def test_what_covers_a_network_is_found_with_little_work_though_there_are_many() -> None:
+    """Each of an IPv6 network's 129 prefixes was made and looked for."""
+    count, first = 1000, int(IPv6Address("2001:db8::"))
+    own, calls = _Networks(), 0
+    for text in ("fd00::/16", "10.0.0.0/8", *(str(IPv6Address(first + number)) for number in range(count))):
+        own.add(ip_network(text))
+
+    def count_calls(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count_calls)
+    try:
+        found = [number for number in range(2 * count) if own.cover(IPv6Network((first + number, 128)))]
+    finally:
+        sys.setprofile(None)
+    assert found == list(range(count))
+    assert calls < 50 * 2 * count
+    covered = ["fd00::/16", "fd00:1::/64", "10.1.0.0/16", "10.0.0.0/8", "fd00::/15", "10.0.0.0/7", "fe00::/16", "::/0"]
+    assert [own.cover(ip_network(network)) for network in covered] == [True] * 4 + [False] * 4
 
 
 @in_fresh_namespace

@@ -57,6 +57,23 @@ class Barrier(NamedTuple):
         return f"unreachable default table {self.table} metric {_LAST_METRIC}"
 
 
+class _Networks:
+    """Kept by prefix length, so that a look-up takes a step for each length in use, and not for each of 129."""
+
+    def __init__(self) -> None:
+        self._bits: dict[tuple[int, int], set[int]] = {}  # by IP version and prefix length
+
+    def add(self, network: IPNetwork) -> None:
+        self._bits.setdefault((network.version, network.prefixlen), set()).add(_leading(network, network.prefixlen))
+
+    def cover(self, network: IPNetwork) -> bool:
+        """Whether all of `network` is in one of them."""
+        return any(
+            version == network.version and length <= network.prefixlen and _leading(network, length) in bits
+            for (version, length), bits in self._bits.items()
+        )
+
+
 class Netlink:
     """A netlink socket in the calling thread's network namespace. Every failed step raises NetworkError naming it."""
 
@@ -67,7 +84,7 @@ class Netlink:
         self._netlink_error: type[Exception] = NetlinkError
         with self._step("open a netlink socket"):
             self._ip: Any = IPRoute(strict_check=True)  # the kernel filters what it dumps
-        self._own_routes: dict[str, set[IPNetwork]] = {}
+        self._own_routes: dict[str, _Networks] = {}
 
     def close(self) -> None:
         self._ip.close()
@@ -211,13 +228,12 @@ class Netlink:
         """Whether a route through the interface leads to all of `network`: `ip route show dev NAME match NETWORK`."""
         if name not in self._own_routes:
             index = self.link_index(name)
-            self._own_routes[name] = {
-                _destination(route)
-                for family in _FAMILIES
-                for route in self._routes(family, oif=index, table=MAIN_TABLE)
-            }
-        own = self._own_routes[name]
-        return any(network.supernet(new_prefix=length) in own for length in range(network.prefixlen, -1, -1))
+            own = _Networks()
+            for family in _FAMILIES:
+                for route in self._routes(family, oif=index, table=MAIN_TABLE):
+                    own.add(_destination(route))
+            self._own_routes[name] = own
+        return self._own_routes[name].cover(network)
 
     def path_mtu(self, address: str) -> int | None:
         """The MTU towards a numeric address: its route's, else that of the device; None where no route leads there."""
@@ -344,6 +360,10 @@ class _Missing(NetworkError):
 
 def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _leading(network: IPNetwork, length: int) -> int:
+    return int(network.network_address) >> (network.max_prefixlen - length)
 
 
 def _destination(route: Any) -> IPNetwork:
