@@ -170,8 +170,8 @@ def test_update_only_and_the_removal_of_allowed_ips(interfaces: Interfaces) -> N
     assert allowed()[B] == "0.0.0.0/0 ::/0"
 
 
-@pytest.mark.parametrize("program", [("wg",), WGPY], ids=["wg", "wgpy"])
-def test_syncconf_keeps_the_sessions_of_those_who_stay(cable: Cable, program: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("tool", [("wg",), WGPY], ids=["wg", "wgpy"])
+def test_syncconf_keeps_the_sessions_of_those_who_stay(cable: Cable, tool: tuple[str, ...]) -> None:
     left, right = cable.left, cable.right
     theirs = WireguardGo(right, peer_section(left))
     cable.cleanup.callback(theirs.close)
@@ -189,7 +189,7 @@ def test_syncconf_keeps_the_sessions_of_those_who_stay(cable: Cable, program: tu
     for extra in (f"[Peer]\nPublicKey = {C}\nAllowedIPs = 10.77.0.0/16", ""):
         interface = f"[Interface]\nPrivateKey = {left.key.base64()}\nListenPort = {left.port}\n"
         path.write_text(f"{interface}{peer_section(right, endpoint=None)}\n{extra}\n")
-        left.namespace.run(*program, "syncconf", left.name, str(path))
+        left.namespace.run(*tool, "syncconf", left.name, str(path))
         assert len(ours.status()["peers"]) == 1 + bool(extra)
         left.namespace.run("ping", "-c", "1", "-W", "5", right.inner4)
         assert handshake() == before

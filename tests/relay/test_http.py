@@ -282,7 +282,7 @@ def test_a_body_waits_for_the_go_ahead_and_a_refusal_needs_none() -> None:
                 writer.write(b"body")
                 while sent and not told[0].endswith(b"\r\n\r\nbody"):  # noqa: ASYNC110 (told by the server)
                     await asyncio.sleep(0.01)
-                writer.close()
+                reset(writer)  # to end its side alone would leave the proxy waiting for the answer
 
     run(main)
 
