@@ -92,7 +92,9 @@ def ask(lab: Lab, url: str, *options: str) -> tuple[str, int]:
 
 def make_certificates(lab: Lab) -> None:
     """An authority, ca.pem, and by it api.pem for the name of the API alone."""
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    # From 3.13 on, Python asks an authority for its key usage.
+    kind = ("-x509", *key, "-days", "2", "-addext", "keyUsage=critical,digitalSignature,keyCertSign")
     by_it = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", f"subjectAltName=DNS:{HOST}")
     for name, subject, options in (("ca", "the cluster's authority", ()), ("api", HOST, by_it)):
         files = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={subject}")

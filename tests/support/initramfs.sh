@@ -13,7 +13,8 @@ mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run
 for program in busybox ip wg ping iperf3 ss; do
     path=$(command -v "$program")
     cp "$path" "$root/bin/"
-    for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do
+    # glibc opens libgcc_s when a thread is cancelled, as those of iperf3 are since 3.16.
+    for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*') $(ldconfig -p | grep -o '/[^ ]*/libgcc_s.so.1'); do
         mkdir -p "$root${library%/*}"
         cp -L "$library" "$root$library"
     done

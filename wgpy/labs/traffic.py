@@ -38,6 +38,8 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
             raise LabError("iperf3 does not listen")
         command = ("iperf3", "-c", address, "--json", *options)
         said = client.run(*command, check=False, timeout=60)
+        if "{" not in said:
+            raise LabError(f"iperf3: {said.strip() or 'no report'}")
         report: dict[str, Any] = json.loads(said[said.index("{") :])  # it may begin with a warning
         process.terminate()
         process.wait(10)
