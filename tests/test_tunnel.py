@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -306,3 +307,32 @@ def test_a_name_is_looked_up_again_for_as_long_as_its_peer_does_not_answer(
 
     assert virtual.run(main()) == [EventKind.HANDSHAKE_UNANSWERED, EventKind.HANDSHAKE_ABANDONED]
     assert lookups > 3600 / names.PATIENCE / 2
+
+
+def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
+    """So that whoever takes events slowly, or keeps them, does not pay for each packet of that peer."""
+    network = MemoryNetwork()
+
+    async def main() -> list[Event]:
+        clock = asyncio.get_running_loop().time
+        events, tun = list[Event](), MemoryTun()
+        to_right = EndpointName(host="192.0.2.2", port=51820)
+        right_config = replace(config(RIGHT, LEFT, "10.0.0.1/32"), listen_port=to_right.port)
+        right = Tunnel(
+            right_config, tun=MemoryTun(), udp=network.host("192.0.2.2"), clock=clock, on_event=events.append
+        )
+        left_config = config(LEFT, RIGHT, "10.0.0.2/32", to_right)
+        left = Tunnel(left_config, tun=tun, udp=network.host("192.0.2.1"), clock=clock)
+        async with right, left:
+            for port in range(1000, 1300):
+                left.configure(DeviceChange(listen_port=port))
+                tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2"))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(2)
+            (peer,) = right.status().peers
+            assert peer.endpoint == events[-1].endpoint
+        return [event for event in events if event.kind is EventKind.ENDPOINT_MOVED]
+
+    moves = virtual.run(main())
+    assert [move.endpoint.port for move in moves if move.endpoint][-1] == 1299
+    assert len(moves) == 4

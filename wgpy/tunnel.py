@@ -26,6 +26,7 @@ from wgpy.device.effects import DropReason, Effects, Event, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
+from wgpy.events import Events
 from wgpy.fields import expect
 from wgpy.keys import PublicKey
 from wgpy.net.forks import abandon_in_child
@@ -41,12 +42,6 @@ log = logging.getLogger("wgpy")
 READS_PER_WAKEUP: Final = 2
 # Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
 MAX_WAITING: Final = 256
-
-# What a refusal is likely to mean.
-_REFUSED: Final = {
-    DropReason.REPLAYED_INITIATION: "stamped earlier than the last one, as if its clock had been set back, or replayed",
-    DropReason.INITIATION_FLOOD: "more than 20 a second, as if several machines had its private key",
-}
 
 # Seconds by which the machine must have slept for the sessions to be forgotten, as the kernel forgets them.
 SUSPENDED_FROM: Final = 1.0
@@ -106,7 +101,8 @@ class Tunnel:
             await tunnel.wait_closed()
 
     `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
-    tunnel's: `wgpy up` sets them. `on_event` is called for each Event, `keylog` as by `Device`.
+    tunnel's: `wgpy up` sets them. `on_event` is called for each Event, but of a peer that moves with every packet for
+    the first move, and then for the last one of each second; `keylog` as by `Device`.
     `offloads` may forbid what the UDP port would use, as may `config`; whoever opens the TUN does the same there:
     `LinuxTun.open("wg0", offload=config.offloads.tun)`.
 
@@ -132,7 +128,7 @@ class Tunnel:
         self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog)
         self._tun = tun
         self._udp_host = udp
-        self._on_event = on_event
+        self._events = Events(lambda: self.name, on_event)
         self.on_unanswered: Callable[[], None] | None = None  # after each initiation without an answer, news or not
         self._offloads = offloads & config.offloads
         self._udp: Udp | None = None
@@ -255,6 +251,7 @@ class Tunnel:
             self._monitor.close()
             self._monitor = None
         self._names.close()
+        self._events.close()
         self.down()
         self._tun.close()
         if self._closed is not None and not self._closed.done():
@@ -355,13 +352,7 @@ class Tunnel:
             if self.on_unanswered is not None:
                 self.on_unanswered()
         for event in effects.events:
-            level, why = (logging.WARNING, f": {_REFUSED[event.reason]}") if event.reason else (logging.DEBUG, "")
-            log.log(level, "(%s) %s: %s %s%s", self.name, event.public_key.short(), event.kind, event.endpoint, why)
-            if self._on_event is not None:
-                try:
-                    self._on_event(event)
-                except Exception:
-                    log.exception("(%s) on_event failed", self.name)
+            self._events.happened(event)
 
     def _transmit(self, transmit: Transmit) -> None:
         if self._udp is None:

@@ -1,8 +1,7 @@
-"""Event and key logs: what they refuse to write to, what they do when nobody reads, and how often a peer may move."""
+"""Event and key logs: what they refuse to write to, and what they do when nobody reads."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -16,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.nobody import NOBODY
-from wgpy.daemon import events
 from wgpy.daemon.events import EventLog, KeyLog, Log, open_log
 from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
@@ -163,30 +161,3 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     log.write("fourth\n")
     assert path.read_text() == "first\nsecond\nfourth\n"
-
-
-def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "MOVE_INTERVAL", 0.05, raising=False)
-    path = tmp_path / "events"
-    other = PublicKey(b"o" * 32)
-
-    async def move() -> None:
-        log = EventLog("wg0", open_log(str(path)))
-        for port in range(1, 15_001):
-            log(moved(port), "")
-        log(moved(7, other), "")
-        log(Event(EventKind.HANDSHAKE_COMPLETED, PEER, None), "")
-        await asyncio.sleep(0.3)
-        log(moved(9), "")
-
-    asyncio.run(move())
-    told = [(line["event"], line["endpoint"]) for line in read(path)]
-    assert told == [
-        ("endpoint_moved", "192.0.2.1:1"),
-        ("endpoint_moved", "192.0.2.1:7"),
-        ("handshake_completed", None),
-        ("endpoint_moved", "192.0.2.1:15000"),
-        ("endpoint_moved", "192.0.2.1:9"),
-    ]

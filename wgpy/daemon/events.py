@@ -5,7 +5,6 @@ Both are written from the event loop, so nothing here waits: what cannot be writ
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import logging
@@ -23,13 +22,11 @@ from typing import Any, Final
 
 from wgpy.device.effects import Event, EventKind
 from wgpy.errors import ControlError
-from wgpy.keys import PublicKey
 
 log = logging.getLogger("wgpy")
 
 # What the protocol calls giving up is, to who watches, a peer that is lost: 90 s without an answer.
 _NAMES: Final = {EventKind.HANDSHAKE_ABANDONED: "peer_lost"}
-MOVE_INTERVAL: Final = 1.0  # seconds; a peer may send every packet from another address
 
 
 def open_log(path: str) -> Log:
@@ -116,9 +113,15 @@ class Log:
         if self._status is not None and stat.S_ISSOCK(self._status.st_mode):  # the journal's
             with socket.socket(fileno=os.dup(self._file)) as connection:
                 return connection.send(data, socket.MSG_DONTWAIT)
-        if os.get_blocking(self._file) and not select.select([], [self._file], [], 0)[1]:
+        if os.get_blocking(self._file) and not _takes_more(self._file):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return os.write(self._file, data)
+
+
+def _takes_more(file: int) -> bool:
+    poll = select.poll()  # select.select refuses descriptors from 1024 on
+    poll.register(file, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _open_again(fd: int) -> int:
@@ -158,35 +161,14 @@ _NO_FILE: Final = "expected a regular file, or - for standard output"
 
 
 class EventLog:
-    """Writes each event of an interface as one line of JSON.
-
-    Of a peer that moves again and again, the first move is told at once and then the last one of each second.
-    """
+    """Writes each event of an interface as one line of JSON."""
 
     def __init__(self, interface: str, file: Log) -> None:
         self._interface = interface
         self._file = file
-        self._moved: dict[PublicKey, tuple[Event, str] | None] = {}  # by peer that has just moved: its move since then
 
     def __call__(self, event: Event, name: str) -> None:
-        """`name` is what the configuration calls the peer. To be called in the event loop."""
-        if event.kind is EventKind.ENDPOINT_MOVED:
-            if event.public_key in self._moved:
-                self._moved[event.public_key] = event, name
-                return
-            self._wait_for_moves(event.public_key)
-        self._tell(event, name)
-
-    def _wait_for_moves(self, public_key: PublicKey) -> None:
-        self._moved[public_key] = None
-        asyncio.get_running_loop().call_later(MOVE_INTERVAL, self._tell_last_move, public_key)
-
-    def _tell_last_move(self, public_key: PublicKey) -> None:
-        if move := self._moved.pop(public_key):
-            self._wait_for_moves(public_key)
-            self._tell(*move)
-
-    def _tell(self, event: Event, name: str) -> None:
+        """`name` is what the configuration calls the peer."""
         if self._file.dropped:
             self._file.put(self._line("events_dropped", count=self._file.dropped))
         self._file.write(

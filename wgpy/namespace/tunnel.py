@@ -58,6 +58,7 @@ _IP_MTU: Final = 14  # linux/in.h and in6.h
 _IPV6_MTU: Final = 24
 _PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 _RESOLVER: Final = "wgpy.namespace.resolver"
+_MOST_EVENTS: Final = 10_000  # that wait in a queue of `events`
 _TURNS: Final = 3  # of the loop, in which sockets are closed, and what that sends leaves through the tunnel
 
 
@@ -85,6 +86,7 @@ class NamespaceTunnel(Tunnel):
         self._tun_fd = tun_fd
         self._helper = helper
         self._receiver = on_event
+        self.events_dropped = 0
         self._queues: WeakSet[asyncio.Queue[Event | None]] = WeakSet()
         self._sockets: WeakSet[Socket] = WeakSet()
         self._streams: WeakKeyDictionary[asyncio.StreamWriter, asyncio.StreamReader] = WeakKeyDictionary()
@@ -353,7 +355,10 @@ class NamespaceTunnel(Tunnel):
     # Peers.
 
     def events(self) -> AsyncIterator[Event]:
-        """Every Event from now on, until the tunnel is closed."""
+        """Every Event from now on, until the tunnel is closed, with moves as `on_event` is told of them.
+
+        At most 10,000 wait to be taken. Newer ones are then dropped, and counted in `events_dropped`.
+        """
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._queues.add(queue)
         if self._why_closed:
@@ -393,7 +398,10 @@ class NamespaceTunnel(Tunnel):
 
     def _tell(self, event: Event) -> None:
         for queue in self._queues:
-            queue.put_nowait(event)
+            if queue.qsize() < _MOST_EVENTS:
+                queue.put_nowait(event)
+            else:
+                self.events_dropped += 1
         if self._receiver is not None:
             self._receiver(event)
 
