@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -182,11 +183,11 @@ def test_owner_mode_and_access_list_stay(tmp_path: Path) -> None:
     assert os.getxattr(path, "system.posix_acl_access") == access
 
 
-@pytest.mark.parametrize("refused", ["fchown", "replace", "open"])
+@pytest.mark.parametrize("refused", ["fchown", "setxattr", "replace", "open"])
 def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    """Root without CAP_CHOWN; a file that is mounted over a name; a directory that cannot be written to."""
+    """Root without CAP_CHOWN; a file, with its list, mounted from elsewhere; a directory that cannot be written to."""
     path = tmp_path / "wg0.conf"
     path.write_text("a longer text before")
     inode, call = path.stat().st_ino, getattr(os, refused)
@@ -194,11 +195,13 @@ def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
     def refuse(*arguments: Any, **options: Any) -> Any:
         if refused == "open" and not arguments[1] & os.O_CREAT:
             return call(*arguments, **options)
-        raise OSError(errno.EBUSY if refused == "replace" else errno.EPERM, "refused")
+        raise OSError({"replace": errno.EBUSY, "setxattr": errno.ENOTSUP}.get(refused, errno.EPERM), "refused")
 
     monkeypatch.setattr(os, refused, refuse)
     if refused == "fchown":
         monkeypatch.setattr(files, "_copy_access", lambda old, new: os.fchown(new, 0, 7))
+    if refused == "setxattr":
+        monkeypatch.setattr(os, "getxattr", lambda *_: b"a list")
     replace_text(path, "after")
     assert path.read_text() == "after"
     assert path.stat().st_ino == inode
@@ -269,6 +272,26 @@ def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> N
         os.umask(before)
     assert owner_and_mode(tmp_path / "floor")[2] == 0o644
     assert owner_and_mode(tmp_path / "secret")[2] == 0o600
+
+
+def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error said that the file was as it had been, though the new text was there."""
+    path, sync = tmp_path / "wg0.conf", os.fsync
+    path.write_text("before")
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_text(path, "after")
+    assert path.read_text() == "after"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: written, but a power failure may bring the old text back: Input/output error"
+    ]
 
 
 def test_a_disk_that_fails_while_the_old_file_is_overwritten_loses_nothing(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -19,13 +20,15 @@ from typing import Final
 
 from wgpy.errors import ConfigError
 
+log = logging.getLogger("wgpy")
+
 _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take less
 _PATIENCE: Final = 30.0  # seconds to wait for a lock, which whoever may read a file can keep for ever
 _ACL: Final = "system.posix_acl_access"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO is refused, not waited for
-# A directory we may not write to, an owner we may not give a file to, a name on which a file is mounted.
-_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
+# A directory we may not write to, an owner or list we cannot give a file, a name on which a file is mounted.
+_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EOPNOTSUPP})
 
 
 def read(path: Path) -> tuple[str, os.stat_result]:
@@ -134,7 +137,7 @@ class HeldFile:
 
         Where that is refused (by a capability that is missing, a directory that may not be written to, a mount), the
         old file is written to in place. Raises ConfigError, and the file is as it was; if it is not, because the disk
-        failed at that, the error says so.
+        failed at that, the error says so. A directory that cannot be synced is logged.
         """
         content = text.encode("utf-8", errors="surrogateescape")
         try:
@@ -170,7 +173,10 @@ class HeldFile:
                 return
             if not _is_named(self._name, self._directory, file):
                 raise ConfigError(f"{self._path}: somebody else put another file there meanwhile; look at it")
-        os.fsync(self._directory)  # a name that outlives a power failure
+        try:
+            os.fsync(self._directory)  # a name that outlives a power failure
+        except OSError as error:  # no failure: whoever was told so would undo what goes with it
+            log.warning("%s: written, but a power failure may bring the old text back: %s", self._path, error.strerror)
 
     def _overwrite(self, content: bytes) -> None:
         file = _open_regular(self._name, os.O_WRONLY, self._directory)
