@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -106,6 +107,25 @@ def test_the_journals_socket_takes_lines_and_keeps_nobody_waiting_either(tmp_pat
     assert ours.recv(14) == b"a line\na line\n"
     ours.close()
     theirs.close()
+
+
+def test_a_pipe_takes_lines_and_keeps_nobody_waiting_whatever_its_number() -> None:
+    """A daemon with many sockets has descriptors of 1024 and more, which select(2) cannot ask about."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 1024)
+    try:
+        log = Log("a pipe", partial(os.fstat, high), lambda: fcntl.fcntl(high, fcntl.F_DUPFD_CLOEXEC, 1025))
+        for _ in range(20_000):
+            log.write("a line\n")
+        assert log.dropped > 0
+        assert os.read(reader, 14) == b"a line\na line\n"
+        os.close(log._file)
+    finally:
+        for descriptor in (reader, writer, high):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_file_is_opened_again_once_it_was_rotated_or_removed(tmp_path: Path) -> None:
