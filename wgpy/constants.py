@@ -41,6 +41,7 @@ UNDER_LOAD_STICKINESS: Final = 1.0
 MAX_PEERS: Final = 1 << 20
 MAX_STAGED_PACKETS: Final = 128
 DEFAULT_MTU: Final = 1420
+MIN_IPV6_MTU: Final = 1280  # bytes; below, Linux takes IPv6 off an interface (RFC 8200 section 5)
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 
 # One sendmsg with UDP_SEGMENT: UDP_MAX_SEGMENTS of the oldest kernels that know it, and bytes over IPv4.

@@ -129,6 +129,21 @@ def test_no_program_inherits_what_came_from_the_helper(server: Server) -> None:
     as_nobody(server.client, main)
 
 
+def test_a_short_path_leaves_the_tunnel_the_mtu_that_ipv6_needs(server: Server, cable: Cable) -> None:
+    """The datagrams are fragmented on their way then, as with `wgpy up`."""
+    server.client.run("ip", "route", "replace", f"{cable.right.outer}/32", "via", cable.right.outer, "mtu", "1300")
+
+    async def main() -> None:
+        async with wgpy.connect(server.config) as tunnel, asyncio.timeout(10):
+            assert tunnel.mtu == 1280
+            reader, writer = await tunnel.open_connection(server.address, PORT)
+            writer.write(b"take 5\nhello")
+            assert await reader.readexactly(1)
+            writer.close()
+
+    as_nobody(server.client, main)
+
+
 def test_datagrams(server: Server) -> None:
     class Client(asyncio.DatagramProtocol):
         def __init__(self) -> None:

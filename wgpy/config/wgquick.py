@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from wgpy.config.redact import shown
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
+from wgpy.constants import MIN_IPV6_MTU
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -249,7 +250,6 @@ _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
 _IN_COMMENTS: Final = {name[2:].lower(): name for name in (NAME, *(key.name for key in COMMENTS))}
 # Keys of AmneziaWG, which disguises its messages.
 _AMNEZIA: Final = re.compile(r"jc|jmin|jmax|[sh][1-4]|i[1-5]|j[1-3]|itime|advancedsecurity")
-_IPV6_MTU: Final = 1280  # bytes; below, Linux takes IPv6 off an interface (RFC 8200 section 5)
 _SECTIONS: Final[dict[str, Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
 
 
@@ -380,14 +380,14 @@ class _Reader:
                     self._error(block.lines[name][-1], name, f"{wrong}; expected {KEYS[name.lower()].expected}")
 
     def _judge_mtu(self) -> None:
-        mtu = self._interface.values.get("mtu") or _IPV6_MTU
-        if mtu >= _IPV6_MTU:
+        mtu = self._interface.values.get("mtu") or MIN_IPV6_MTU
+        if mtu >= MIN_IPV6_MTU:
             return
         number = self._interface.lines["MTU"][-1]
         if any(address.version == 6 for address in self._interface.values.get("addresses", ())):
-            self._error(number, "MTU", f"expected {_IPV6_MTU} at least, which IPv6 needs, or no IPv6 Address")
+            self._error(number, "MTU", f"expected {MIN_IPV6_MTU} at least, which IPv6 needs, or no IPv6 Address")
         elif any(network.version == 6 for block in self._peers for network in block.values.get("allowed_ips", ())):
-            self._warn(number, "MTU", f"is less than the {_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
+            self._warn(number, "MTU", f"is less than the {MIN_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
 
     def _warn_of_overlaps(self) -> None:
         """Two peers with one network: the longer prefix has it, or the later peer. /0 and its halves mean the rest."""

@@ -20,7 +20,7 @@ from typing import Final
 
 from wgpy.config.redact import redacted
 from wgpy.config.values import InterfaceConfig
-from wgpy.constants import OUTER_OVERHEAD
+from wgpy.constants import MIN_IPV6_MTU, OUTER_OVERHEAD
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.status import DeviceStatus
@@ -30,7 +30,6 @@ from wgpy.net import dns, firewall
 from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
 
 FALLBACK_MTU: Final = 1500
-IPV6_MTU: Final = 1280
 FIRST_TABLE: Final = 51820
 EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
@@ -177,7 +176,7 @@ class Quick:
         known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
         mtu = (min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU) - OUTER_OVERHEAD
         inside = (*self.config.addresses, *self._networks())
-        return max(mtu, IPV6_MTU) if any(address.version == 6 for address in inside) else mtu
+        return max(mtu, MIN_IPV6_MTU) if any(address.version == 6 for address in inside) else mtu
 
     def _add_address(self, netlink: Netlink, address: IPInterface) -> None:
         self._say(f"ip -{address.version} address add {address} dev {self.name}")
