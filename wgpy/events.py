@@ -14,6 +14,7 @@ log = logging.getLogger("wgpy")
 
 MOVE_INTERVAL: Final = 1.0  # seconds; a peer may send every packet from another address
 
+# What a refusal is likely to mean.
 _REFUSED: Final = {
     DropReason.REPLAYED_INITIATION: "stamped earlier than the last one, as if its clock had been set back, or replayed",
     DropReason.INITIATION_FLOOD: "more than 20 a second, as if several machines had its private key",

@@ -49,6 +49,16 @@ class Rig:
         assert self.connection is not None
         self.host.wake(self.connection)
 
+    def outlive(self) -> int:
+        """Let time pass, with a peer that says nothing, until the connection is closed; how many segments it sent."""
+        assert self.connection is not None
+        count = 0
+        while self.connection.state is not S.CLOSED:
+            count += len(self.sent())
+            self.now = self.host.next_timeout()
+            self.host.handle_timeout(self.now)
+        return count
+
 
 def reach(state: State) -> Rig:
     """A connection in this state, with nothing left to send."""
@@ -225,10 +235,7 @@ def test_a_peer_that_vanishes(state: State, seconds: float, number: int) -> None
     assert rig.connection is not None
     rig.connection.write(b"abc")
     rig.wake()
-    while rig.connection.state is not S.CLOSED:
-        rig.sent()
-        rig.now = rig.host.next_timeout()
-        rig.host.handle_timeout(rig.now)
+    rig.outlive()
     assert rig.connection.error is not None
     assert rig.connection.error.errno == number
     assert isinstance(rig.connection.error, TimeoutError)
@@ -241,10 +248,7 @@ def test_user_timeout_and_keepalive() -> None:
     rig.connection.patience.settings.user_timeout = 5.0
     rig.connection.write(b"abc")
     rig.wake()
-    while rig.connection.state is not S.CLOSED:
-        rig.sent()
-        rig.now = rig.host.next_timeout()
-        rig.host.handle_timeout(rig.now)
+    rig.outlive()
     assert rig.now == 5.0
     rig = reach(S.ESTABLISHED)
     assert rig.connection is not None
@@ -252,11 +256,7 @@ def test_user_timeout_and_keepalive() -> None:
     settings.keepalive, settings.keepalive_interval, settings.keepalive_count = 10.0, 2.0, 3
     rig.connection.patience.heard(0.0)
     rig.wake()
-    probes = 0
-    while rig.connection.state is not S.CLOSED:
-        probes += len(rig.sent())
-        rig.now = rig.host.next_timeout()
-        rig.host.handle_timeout(rig.now)
+    probes = rig.outlive()
     assert (probes, rig.now) == (3, 16.0)
 
 

@@ -201,7 +201,7 @@ class Host:
         return socket
 
     def close_udp(self, socket: udp.UdpSocket) -> None:
-        socket.is_closed = True
+        """Close a socket: what still comes to its port is refused."""
         self._sockets.pop((socket.address, socket.port), None)
 
     def send_udp(self, socket: udp.UdpSocket, payload: bytes, destination: udp.Address, now: float) -> None:

@@ -6,11 +6,13 @@ from enum import StrEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from wgpy.device.ip import IPV4_HEADER_SIZE as IPV4_HEADER_SIZE
+from wgpy.device.ip import IPV6_HEADER_SIZE as IPV6_HEADER_SIZE
 from wgpy.tun.checksum import complement, ones_sum
+from wgpy.tun.offload import TCP as TCP
+from wgpy.tun.offload import UDP as UDP
 
-IPV4_HEADER_SIZE: Final = 20
-IPV6_HEADER_SIZE: Final = 40
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, ICMPV6 = 1, 58
 _FRAGMENT_HEADER_SIZE: Final = 8
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _NO_NEXT, _DESTINATION = 0, 43, 44, 59, 60
 MAX_EXTENSIONS: Final = 8  # headers of IPv6: more than anybody sends

@@ -58,7 +58,7 @@ class UdpSocket:
     `address` is None for all of the host's.
     """
 
-    __slots__ = ("_held", "address", "error", "is_closed", "peer", "port", "received")
+    __slots__ = ("_held", "address", "error", "peer", "port", "received")
 
     def __init__(self, address: bytes | None, port: int) -> None:
         self.address = address
@@ -66,7 +66,6 @@ class UdpSocket:
         self.peer: Address | None = None  # where alone it sends to and receives from, if it is connected
         self.received: deque[Datagram] = deque()
         self.error: OSError | None = None
-        self.is_closed = False
         self._held = 0
 
     def arrive(self, datagram: Datagram) -> bool:

@@ -15,12 +15,12 @@ import numpy as np
 
 from wgpy.burst import Burst, Cuts, leading
 from wgpy.constants import TRANSPORT_HEADER_SIZE
+from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
 from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, PSH, TIMESTAMP_SIZE, Segment
 from wgpy.tun.checksum import MODULUS, Rows, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import U8
 
-_CE: Final = 3
 _FRAGMENTED: Final = 0x3FFF  # IPv4: an offset, or more fragments
 _LONGEST_PLAIN_ACK: Final = HEADER_SIZE + TIMESTAMP_SIZE  # with SACK blocks each tells something of its own
 _FIELDS: Final = 11
@@ -113,10 +113,10 @@ def _sort(
             or offset != run.offset
             or run.flags & ~PSH != ACK
             or flags & ~(PSH | FIN) != ACK
-            or (ecn == _CE) != run.marked
+            or (ecn == CE) != run.marked
             or (not size and (offset >> 2 > _LONGEST_PLAIN_ACK or acknowledgement == run.acknowledgement))
         ):
-            run = _Run(number, acknowledgement, offset, flags, window, ecn == _CE)
+            run = _Run(number, acknowledgement, offset, flags, window, ecn == CE)
             runs.append(run)
         run.flags |= flags
         run.acknowledgement, run.window = acknowledgement, window
@@ -164,4 +164,4 @@ def lone(packet: Packet) -> tuple[bytes, Segment] | Drop:
     key = packet.source + packet.destination + bytes(payload[:4])
     options = bytes(payload[HEADER_SIZE:end])
     data = bytes(payload[end:])
-    return key, Segment(number, acknowledgement, flags, window, options, data, 1, packet.ecn == _CE)
+    return key, Segment(number, acknowledgement, flags, window, options, data, 1, packet.ecn == CE)

@@ -118,7 +118,7 @@ class Congestion:
         self.threshold = max(self.threshold, saved.threshold)
         self._most, self._epoch = saved.most, None
 
-    def idle(self, segments: int = INITIAL_SEGMENTS) -> None:
+    def idle(self) -> None:
         """Nothing was under way for a timeout: what was learnt of the path is stale (RFC 5681, 4.1)."""
-        self.window = min(self.window, float(segments * self.segment))
+        self.window = min(self.window, float(INITIAL_SEGMENTS * self.segment))
         self._epoch = None

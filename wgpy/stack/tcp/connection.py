@@ -15,12 +15,13 @@ from errno import ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT
 from math import inf
 from typing import Final
 
+from wgpy.device.ip import ECT_0
 from wgpy.stack import ip
 from wgpy.stack.failures import failure
 from wgpy.stack.memory import Budget
 from wgpy.stack.tcp.framing import DEFAULT_MSS, MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
 from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, MASK, PSH, RST, SYN, Options, Segment
-from wgpy.stack.tcp.marks import ECT, Marks
+from wgpy.stack.tcp.marks import Marks
 from wgpy.stack.tcp.patience import Patience, Settings, retries
 from wgpy.stack.tcp.receiving import Receiver
 from wgpy.stack.tcp.sending import Leaving, Sender
@@ -323,7 +324,7 @@ class Connection:
         if (number is not None and not self._is_in_flight(number)) or mtu >= self.framing.mtu:
             return False
         self.framing.mtu = mtu
-        self.sender.shrink(self.framing.segment(mtu), now)
+        self.sender.shrink(self.framing.segment(self.framing.longest), now)
         return True
 
     def _is_in_flight(self, number: int) -> bool:
@@ -400,7 +401,7 @@ class Connection:
         self.patience.sent(now)
         sender.left(leaving, now)
         self.patience.persist_at = inf
-        ecn = ECT if self.marks.takes_part and payload and not is_repeated else 0
+        ecn = ECT_0 if self.marks.takes_part and payload and not is_repeated else 0
         return self._departure(start, flags, now, payload, ecn)
 
     def _departure(

@@ -91,9 +91,6 @@ class Options(NamedTuple):
         return bytes(out)
 
 
-NO_OPTIONS: Final = Options()
-
-
 class Segment(NamedTuple):
     """Neighbouring segments of one connection as one: the header of all, the window and options of the last.
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from wgpy.stack.tcp.header import ACK, CWR, ECE
 
-ECT: Final = 2  # in the IP header: the sender heeds marks
 _PLAIN_FROM: Final = 2  # the try with which a SYN does without: some paths drop those that ask (RFC 3168, 6.1.1.1)
 
 
