@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -17,6 +18,7 @@ from ipaddress import (
 )
 from typing import Final
 
+from wgpy.constants import MIN_IPV6_MTU, OUTER_OVERHEAD
 from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -177,3 +179,12 @@ _INTERFACE_FIELDS: Final = {
 def expect_config(given: object) -> None:
     """Raises TypeError for what is not an InterfaceConfig."""
     expect("config", given, InterfaceConfig, ", as wgpy.parse_config(text).config is")
+
+
+def tunnel_mtu(path_mtu: int, inside: Iterable[IPv4Interface | IPv6Interface | IPv4Network | IPv6Network]) -> int:
+    """What a tunnel's packets may have, in bytes, where `path_mtu` is the smallest MTU on the way to an endpoint.
+
+    With IPv6 `inside` it is 1280 at least (RFC 8200 section 5): longer datagrams are fragmented on their way.
+    """
+    mtu = path_mtu - OUTER_OVERHEAD
+    return max(mtu, MIN_IPV6_MTU) if any(address.version == 6 for address in inside) else mtu

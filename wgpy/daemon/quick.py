@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.config.redact import redacted
-from wgpy.config.values import InterfaceConfig
-from wgpy.constants import MIN_IPV6_MTU, OUTER_OVERHEAD
+from wgpy.config.values import InterfaceConfig, tunnel_mtu
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.status import DeviceStatus
@@ -169,14 +168,10 @@ class Quick:
         netlink.set_mtu(self.name, mtu)
 
     def _suitable_mtu(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:
-        """The smallest MTU on the way to an endpoint, or of the default route, less what the tunnel adds.
-
-        With IPv6 in the tunnel it is 1280 at least (RFC 8200 section 5): longer datagrams are fragmented on their way.
-        """
+        """By the smallest MTU on the way to an endpoint, or that of the default route."""
         known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
-        mtu = (min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU) - OUTER_OVERHEAD
-        inside = (*self.config.addresses, *self._networks())
-        return max(mtu, MIN_IPV6_MTU) if any(address.version == 6 for address in inside) else mtu
+        path_mtu = min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU
+        return tunnel_mtu(path_mtu, (*self.config.addresses, *self._networks()))
 
     def _add_address(self, netlink: Netlink, address: IPInterface) -> None:
         self._say(f"ip -{address.version} address add {address} dev {self.name}")

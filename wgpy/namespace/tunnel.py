@@ -36,8 +36,8 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from wgpy.config.values import InterfaceConfig, Offloads
-from wgpy.constants import DEFAULT_MTU, MIN_IPV6_MTU, OUTER_OVERHEAD, REJECT_AFTER_TIME
+from wgpy.config.values import InterfaceConfig, Offloads, tunnel_mtu
+from wgpy.constants import DEFAULT_MTU, REJECT_AFTER_TIME
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
@@ -422,10 +422,7 @@ def _silence(peer: PublicKey, endpoint: Endpoint | None, timeout: float) -> str:
 
 
 def _suitable_mtu(config: InterfaceConfig, endpoints: Iterable[Endpoint]) -> int:
-    """The smallest MTU on the way to an endpoint, as a connected socket knows it, less what the tunnel adds.
-
-    With IPv6 in the tunnel it is 1280 at least (RFC 8200 section 5): longer datagrams are fragmented on their way.
-    """
+    """By the smallest MTU on the way to an endpoint, as a connected socket knows it."""
     known = []
     for endpoint in endpoints:
         family = AF_INET6 if endpoint.is_ipv6 else AF_INET
@@ -433,6 +430,6 @@ def _suitable_mtu(config: InterfaceConfig, endpoints: Iterable[Endpoint]) -> int
         with suppress(OSError), Socket(family, SOCK_DGRAM) as sock:
             sock.connect((endpoint.host, endpoint.port, 0, endpoint.scope_id)[: 4 if endpoint.is_ipv6 else 2])
             known.append(sock.getsockopt(*option))
-    mtu = min(known) - OUTER_OVERHEAD if known else DEFAULT_MTU
-    inside = (*config.addresses, *(network for peer in config.peers for network in peer.allowed_ips))
-    return max(mtu, MIN_IPV6_MTU) if any(address.version == 6 for address in inside) else mtu
+    if not known:
+        return DEFAULT_MTU
+    return tunnel_mtu(min(known), (*config.addresses, *(net for peer in config.peers for net in peer.allowed_ips)))
