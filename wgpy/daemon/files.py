@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 import time
@@ -19,8 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.errors import ConfigError
-
-log = logging.getLogger("wgpy")
 
 _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the most there may be, take less
 _PATIENCE: Final = 30.0  # seconds to wait for a lock, which whoever may read a file can keep for ever
@@ -176,7 +173,10 @@ class HeldFile:
         try:
             os.fsync(self._directory)  # a name that outlives a power failure
         except OSError as error:  # no failure: whoever was told so would undo what goes with it
-            log.warning("%s: written, but a power failure may bring the old text back: %s", self._path, error.strerror)
+            import logging  # `wgpy show` loads this module, and does without
+
+            told = "%s: written, but a power failure may bring the old text back: %s"
+            logging.getLogger("wgpy").warning(told, self._path, error.strerror)
 
     def _overwrite(self, content: bytes) -> None:
         file = _open_regular(self._name, os.O_WRONLY, self._directory)
