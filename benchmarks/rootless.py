@@ -85,6 +85,6 @@ async def _send(config: wgpy.InterfaceConfig, address: str, size: int) -> float:
 
 
 if __name__ == "__main__":
-    configuration = wgpy.parse_config(sys.stdin.read()).config
+    configuration = wgpy.config.parse(sys.stdin.read()).config
     become_nobody()
     print(asyncio.run(_send(configuration, sys.argv[1], int(sys.argv[2]))))

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wgpy import Event, InterfaceConfig, LinuxTun, Tunnel, WgpyError, parse_config
+import wgpy
+from wgpy import Event, InterfaceConfig, LinuxTun, Tunnel, WgpyError
 
 
 async def main(name: str, config: InterfaceConfig, seconds: float) -> None:
@@ -45,8 +46,8 @@ if __name__ == "__main__":
     path = Path(sys.argv[1])
     seconds = float(sys.argv[2]) if sys.argv[2:] else 60.0
     try:
-        asyncio.run(main(path.stem, parse_config(path.read_text(), str(path)).config, seconds))
+        asyncio.run(main(path.stem, wgpy.config.read(path).config, seconds))
     except KeyboardInterrupt:
         print("closed")
     except WgpyError as error:
-        raise SystemExit(f"{path}: {error}") from error
+        raise SystemExit(f"{sys.argv[0]}: {error}") from error

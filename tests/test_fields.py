@@ -93,7 +93,7 @@ def test_changes_too() -> None:
         (lambda: device_change(peers=[peer(public_key=PUBLIC)]), "peers: expected a PeerChange, not a PeerConfig"),
         (lambda: device_change(listen_port="1"), "listen_port: expected a whole number or None"),
         (lambda: wgpy.PrivateKey(SECRET), "PrivateKey takes 32 bytes; PrivateKey.from_base64 reads text"),  # type: ignore[arg-type]
-        (lambda: wgpy.Tunnel("wg0.conf", tun=wgpy.MemoryTun()), "config: expected an InterfaceConfig, as wgpy.parse_c"),  # type: ignore[arg-type]
+        (lambda: wgpy.Tunnel("wg0.conf", tun=wgpy.MemoryTun()), "config: expected an InterfaceConfig, as wgpy.config"),  # type: ignore[arg-type]
         (lambda: wgpy.Tunnel(wgquick.parse(""), tun=wgpy.MemoryTun()), "not a WgQuickFile"),  # type: ignore[arg-type]
         (lambda: wgpy.Tunnel(interface(), tun=wgpy.MemoryTun()).configure(interface()), "expected a DeviceChange"),  # type: ignore[arg-type]
         (lambda: connected(wgquick.parse(f"[Interface]\nPrivateKey = {SECRET}")), "not a WgQuickFile"),

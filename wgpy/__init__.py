@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wgpy.config.values import Offloads as Offloads
     from wgpy.config.values import PeerConfig as PeerConfig
     from wgpy.config.wgquick import ConfigFileError as ConfigFileError
-    from wgpy.config.wgquick import parse
     from wgpy.device.changes import AllowedIPChange as AllowedIPChange
     from wgpy.device.changes import DeviceChange as DeviceChange
     from wgpy.device.changes import PeerChange as PeerChange
@@ -59,12 +58,10 @@ if TYPE_CHECKING:
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
 
-    parse_config = parse
-
 _HOMES = {
     "wgpy.burst": ("Burst", "Datagrams"),
     "wgpy.config.values": ("EndpointName", "InterfaceConfig", "Offloads", "PeerConfig"),
-    "wgpy.config.wgquick": ("ConfigFileError", "parse_config"),
+    "wgpy.config.wgquick": ("ConfigFileError",),
     "wgpy.device.changes": ("AllowedIPChange", "DeviceChange", "PeerChange"),
     "wgpy.device.device": ("Device",),
     "wgpy.device.effects": ("DropReason", "Effects", "Event", "EventKind", "Transmit"),
@@ -84,7 +81,6 @@ _HOMES = {
     "wgpy.tunnel": ("Tunnel",),
 }  # fmt: skip
 _MODULES = ("blocking", "config", "control", "virtual")
-_RENAMED = {"parse_config": "parse"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted((*_HOME_OF, *_MODULES))
@@ -95,7 +91,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"wgpy.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'wgpy' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME_OF[name]), _RENAMED.get(name, name))
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
     return value
 
 

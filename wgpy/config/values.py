@@ -178,7 +178,7 @@ _INTERFACE_FIELDS: Final = {
 
 def expect_config(given: object) -> None:
     """Raises TypeError for what is not an InterfaceConfig."""
-    expect("config", given, InterfaceConfig, ", as wgpy.parse_config(text).config is")
+    expect("config", given, InterfaceConfig, ", as wgpy.config.parse(text).config is")
 
 
 def tunnel_mtu(path_mtu: int, inside: Iterable[IPv4Interface | IPv6Interface | IPv4Network | IPv6Network]) -> int:

@@ -41,7 +41,7 @@ async def connect(
         async with wgpy.connect("wg0.conf") as tunnel:
             reader, writer = await tunnel.open_connection("10.0.0.2", 5432)
 
-    `config` is a wg-quick file's path, or `wgpy.parse_config(text).config`. Addresses, MTU and DNS apply inside; every
+    `config` is a wg-quick file's path, or `wgpy.config.parse(text).config`. Addresses, MTU and DNS apply inside; every
     packet of the namespace goes to the peer whose allowed IPs hold its destination, or is refused; hooks are not run,
     and neither privileges nor the host's routes are used. Raises ConfigError, NetworkError for an endpoint that does
     not resolve, SocketError for a port in use, and NamespaceError, which says what keeps namespaces from being made.
