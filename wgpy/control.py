@@ -1,4 +1,4 @@
-"""Running WireGuard interfaces from another program, whoever serves them: wgpy, wireguard-go or the kernel.
+"""Read and change running WireGuard interfaces, whether wgpy, wireguard-go or the kernel serves them.
 
 ::
 
@@ -8,8 +8,8 @@
         print(name, control.status(name).peers)
     control.configure("wg0", DeviceChange(peers=(PeerChange(public_key=key, remove=True),)))
 
-A daemon is asked over its userspace API socket in /var/run/wireguard, the kernel over generic netlink; where there is a
-socket, it counts. Calls block for a moment: from a coroutine, `await asyncio.to_thread(control.status, "wg0")`.
+A daemon is reached by its userspace API socket in /var/run/wireguard, the kernel by generic netlink; if an interface
+has a socket, the socket is used. Calls block briefly: in a coroutine, `await asyncio.to_thread(control.status, "wg0")`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MODULES: Final = Path("/sys/module")
 
 
 def interfaces() -> list[str]:
-    """The names of the WireGuard interfaces: those with a socket, and the kernel's of this network namespace.
+    """The names of all WireGuard interfaces: those with a socket, and the kernel's in this network namespace.
 
-    Raises ControlError when the kernel does not tell.
+    Raises ControlError if the kernel's cannot be listed.
     """
     names = set(uapi_client.interfaces())
     if _kernel_has_wireguard():
@@ -40,7 +40,7 @@ def interfaces() -> list[str]:
 
 
 def status(name: str) -> DeviceStatus:
-    """What an interface is, its secrets included. Raises ControlError: it is not there, or not yours to ask."""
+    """Read an interface's settings, keys and peers. Raises ControlError if it does not exist or you may not read it."""
     if _is_kernels(name):
         from wgpy.net import wireguard
 
@@ -49,10 +49,10 @@ def status(name: str) -> DeviceStatus:
 
 
 def configure(name: str, change: DeviceChange) -> None:
-    """Change an interface. A daemon does all of it or nothing, and so does the kernel up to some hundreds of peers.
+    """Change an interface. A daemon applies all of it or nothing; so does the kernel, up to some hundreds of peers.
 
-    Where an allowed IP is removed, its peer's list is read and set whole, which every server understands. Raises
-    ControlError, and ConfigError for a value out of range.
+    Removing an allowed IP reads the peer's list and sets the rest of it, which every implementation understands.
+    Raises ControlError, and ConfigError for a value out of range.
     """
     change.check(())
     if any(allowed.remove for peer in change.peers for allowed in peer.allowed_ips):
@@ -66,7 +66,7 @@ def configure(name: str, change: DeviceChange) -> None:
 
 
 def _is_kernels(name: str) -> bool:
-    """Whether there is such an interface, and nobody to ask about it but the kernel."""
+    """Whether the interface exists and no daemon serves it, so that it can only be the kernel's."""
     try:
         socket.if_nametoindex(name)
     except (OSError, ValueError):
@@ -75,5 +75,5 @@ def _is_kernels(name: str) -> bool:
 
 
 def _kernel_has_wireguard() -> bool:
-    """Built in or loaded. If not, pyroute2 need not be imported, which takes a third of a second."""
+    """Whether the module is built in or loaded. If not, we save importing pyroute2, a third of a second."""
     return (_MODULES / "wireguard").is_dir() or not _MODULES.is_dir()

@@ -255,7 +255,7 @@ def test_a_server_that_makes_no_sense_is_a_bad_gateway(answer: bytes) -> None:
         async with origin(answer, stays=False) as (port, _), proxied() as proxy:
             said = await ask(proxy, b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
             assert said.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
-            assert b"\r\n\r\nwgpy: the server's answer cannot be passed on" in said
+            assert b"\r\n\r\nwgpy: the server's response is invalid or incomplete" in said
 
     run(main)
 

@@ -1,1 +1,1 @@
-"""Other libraries' connections through a tunnel; each module needs the library that it is named for."""
+"""Adapters that let HTTP libraries connect through a tunnel; each module needs the library it is named after."""

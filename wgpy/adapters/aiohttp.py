@@ -12,9 +12,9 @@ from wgpy.namespace.tunnel import NamespaceTunnel
 
 
 async def tunnel_connector(tunnel: NamespaceTunnel, **options: Any) -> aiohttp.TCPConnector:
-    """A connector whose sockets are the tunnel's, and whose names the tunnel's DNS resolves.
+    """Make a connector whose connections go through the tunnel, and whose host names the tunnel's DNS resolves.
 
-    `options` are as TCPConnector's. Raises TunnelClosedError; requests raise aiohttp's own errors.
+    `options` are passed to aiohttp.TCPConnector. Raises TunnelClosedError; requests raise aiohttp's own errors.
     """
     make = await tunnel.socket_factory()
 
@@ -41,4 +41,4 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing to close."""

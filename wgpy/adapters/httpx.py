@@ -15,9 +15,10 @@ from wgpy.namespace.tunnel import NamespaceTunnel
 
 
 class TunnelTransport(httpx.AsyncBaseTransport):
-    """httpx's connections, pooled as httpx pools them, through a tunnel; names are resolved by its configuration's DNS.
+    """An httpx transport through a tunnel, with httpx's connection pooling; the tunnel's DNS resolves host names.
 
-    `verify` and `http2` are as httpx's. Raises httpx's own errors, ConnectError for a name that does not resolve.
+    `verify` and `http2` are those of httpx.AsyncClient. Requests raise httpx's own errors: ConnectError if a name does
+    not resolve.
     """
 
     def __init__(self, tunnel: NamespaceTunnel, *, verify: ssl.SSLContext | bool = True, http2: bool = False) -> None:
@@ -26,7 +27,7 @@ class TunnelTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """httpx's business."""
+        """Send one request, as httpx's own transport does."""
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         asked = httpcore.Request(
@@ -57,7 +58,7 @@ class _Body(httpx.AsyncByteStream):
 
 @contextmanager
 def _errors_of_httpx() -> Any:
-    """httpcore's errors as httpx's, which bear the same names."""
+    """Raise httpcore's errors as httpx's, which have the same names."""
     try:
         yield
     except Exception as error:
@@ -131,5 +132,5 @@ def _errors_of_httpcore(late: type[Exception], failed: type[Exception]) -> Any:
         yield
     except TimeoutError as error:
         raise late(str(error)) from error
-    except OSError as error:  # of which ssl.SSLError is one, too
+    except OSError as error:  # including ssl.SSLError
         raise failed(str(error)) from error

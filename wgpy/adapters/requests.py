@@ -14,20 +14,20 @@ from wgpy.blocking import BlockingTunnel
 
 
 class TunnelAdapter(requests.adapters.HTTPAdapter):
-    """requests' transport through a tunnel; mount it for "http://" and "https://"."""
+    """A transport adapter for requests: mount it for "http://" and "https://" to send those through the tunnel."""
 
     def __init__(self, tunnel: BlockingTunnel, **options: Any) -> None:
         self._tunnel = tunnel
         super().__init__(**options)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """requests' business."""
+        """Make the pool manager, as requests asks, with connections through the tunnel."""
         super().init_poolmanager(*arguments, **options)
         through_tunnel(self.poolmanager, self._tunnel)
 
 
 def through_tunnel(manager: urllib3.PoolManager, tunnel: BlockingTunnel) -> urllib3.PoolManager:
-    """Have a manager make its connections through a tunnel, whose DNS resolves their names; returns the manager."""
+    """Make a pool manager connect through the tunnel, whose DNS resolves host names. Returns the manager."""
 
     class Http(_Connection, HTTPConnection):
         pass
@@ -52,7 +52,7 @@ class _Connection:
     port: int
     timeout: Any
 
-    def _new_conn(self) -> socket.socket:  # the one thing that urllib3's own documentation has its users override
+    def _new_conn(self) -> socket.socket:  # urllib3 documents this method for overriding
         timeout = self.timeout if isinstance(self.timeout, int | float) else None
         try:
             return self.wgpy_tunnel.create_connection((self.host, self.port), timeout)

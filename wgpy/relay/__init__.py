@@ -1,1 +1,1 @@
-"""What lets other programs use a tunnel: forwards and proxies, between the host's network and a tunnel's."""
+"""Forwards and proxies between the host's network and a tunnel's, so that any program can use a tunnel."""

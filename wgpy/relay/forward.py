@@ -1,4 +1,4 @@
-"""Forwards as ssh's -L and -R: what comes to an address in one network goes to an address in the other."""
+"""Port forwards like ssh's -L and -R: traffic to an address in one network is passed to an address in the other."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descripto
 from wgpy.net.streams import Stream, reset
 from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
 
-IDLE_TIMEOUT: Final = 120.0  # seconds a UDP flow is kept without a datagram (RFC 4787, REQ-5)
-_FLOW_COST: Final = 2  # descriptors: its socket, or two while a name is looked up
-_MAX_WAITING: Final = 1 << 16  # bytes of a flow whose socket is being made
+IDLE_TIMEOUT: Final = 120.0  # seconds without a datagram after which a UDP flow ends (RFC 4787, REQ-5)
+_FLOW_COST: Final = 2  # file descriptors: its socket, or two while a name is looked up
+_MAX_WAITING: Final = 1 << 16  # bytes queued for a flow whose socket is being made
 
 
 @asynccontextmanager
 async def forwarded(network: Network, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Have a port of 127.0.0.1 lead to a host of the tunnel, for libraries that take nothing but an address.
+    """Forward a port of 127.0.0.1 to a host in the tunnel, for libraries that accept only an address.
 
     ::
 
         async with wgpy.forwarded(tunnel, "db.internal", 5432) as (host, port):
             connection = await asyncpg.connect(host=host, port=port, user="me", database="app")
 
-    The host is looked up for each connection, by the tunnel's DNS; a connection that cannot be made is reset. Until the
-    end of the block, every user of this machine can connect there, too. TLS goes through, by the name of the real host.
+    The tunnel's DNS looks the host up for each connection; a connection that cannot be made is reset. Until the block
+    ends, every user of this machine can connect to the port. For TLS, tell the library the real host's name to verify.
     """
-    admission = Admission(descriptors() // 4, f"{Place(host, port)}: {ULIMIT}")  # the other files are the program's
+    admission = Admission(descriptors() // 4, f"{Place(host, port)}: {ULIMIT}")  # the program needs the rest
     listener = await forward_streams(HostNetwork(), Place("127.0.0.1", 0), network, Place(host, port), admission)
     try:
         yield listener.sockets[0].getsockname()
@@ -41,7 +41,7 @@ async def forwarded(network: Network, host: str, port: int) -> AsyncIterator[tup
 async def forward_streams(
     listening: Network, at: Place, connecting: Network, to: Place, admission: Admission
 ) -> asyncio.Server:
-    """Forward TCP. Raises OSError if `at` cannot be bound; port 0 is any, which the server's sockets tell."""
+    """Forward TCP. Port 0 picks a free port (see the server's sockets). Raises OSError if `at` cannot be bound."""
 
     async def serving(stream: Stream, admitted: Admitted) -> None:
         try:
@@ -64,9 +64,9 @@ async def forward_datagrams(
     *,
     idle: float = IDLE_TIMEOUT,
 ) -> asyncio.DatagramTransport:
-    """Forward UDP: each sender has a socket of its own in the other network, and gets its answers.
+    """Forward UDP. Each sender gets a socket of its own in the other network, and the replies to it.
 
-    `idle` is how many seconds that socket is kept without a datagram.
+    The socket is closed after `idle` seconds without a datagram. Raises OSError if `at` cannot be bound.
     """
 
     async def open_flow(flow: _Flow) -> None:
@@ -101,7 +101,7 @@ class _Listener(asyncio.DatagramProtocol):
 
     def _new_flow(self, sender: Any) -> _Flow:
         def forget(_: object = None) -> None:
-            """Also where it has to make room: its sender's next datagram then begins another at once."""
+            """Also called to make room for others; the sender's next datagram then starts a new flow."""
             flow.close()
             flow.admitted.release()
             if self._flows.get(sender) is flow:
@@ -109,17 +109,17 @@ class _Listener(asyncio.DatagramProtocol):
 
         flow = _Flow(lambda answer: send_datagram(self.transport, answer, sender))
         flow.admitted = self._admission.admit(client_of(sender), _FLOW_COST, forget)
-        flow.lasting = asyncio.create_task(self._keep(flow))
-        flow.lasting.add_done_callback(forget)
+        flow.keeper = asyncio.create_task(self._keep(flow))
+        flow.keeper.add_done_callback(forget)
         self._flows[sender] = flow
         return flow
 
     async def _keep(self, flow: _Flow) -> None:
-        """Open a flow's socket, and wait until nothing has passed for long."""
+        """Open the flow's socket, and return when the flow has been idle for too long."""
         loop = asyncio.get_running_loop()
         try:
             await self._open_flow(flow)
-            while (left := flow.last + self._idle - loop.time()) > 0:  # noqa: ASYNC110 (each datagram moves it)
+            while (left := flow.last + self._idle - loop.time()) > 0:  # noqa: ASYNC110 (each datagram moves the deadline)
                 await asyncio.sleep(left)
         except (OSError, WgpyError) as error:
             log.warning("a datagram was not forwarded: %s", reason(error))
@@ -133,13 +133,13 @@ class _Flow(asyncio.DatagramProtocol):
     """One sender's socket in the other network."""
 
     admitted: Admitted
-    lasting: asyncio.Task[None]  # held here, or it might be collected
+    keeper: asyncio.Task[None]  # a reference, or the task might be garbage-collected
 
     def __init__(self, answer: Callable[[bytes], None]) -> None:
         self._answer = answer
         self._transport: Any = None
         self._waiting: list[bytes] = []
-        self._size = 0  # bytes that wait
+        self._size = 0  # bytes in `_waiting`
         self.last = asyncio.get_running_loop().time()
 
     def touch(self) -> None:
@@ -166,4 +166,4 @@ class _Flow(asyncio.DatagramProtocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-        self.lasting.cancel()
+        self.keeper.cancel()

@@ -1,7 +1,7 @@
-"""An HTTP proxy (RFC 9110, 9112): CONNECT, and requests for http:// addresses, one for each connection.
+"""An HTTP proxy (RFC 9110, 9112): CONNECT, and requests for http:// URLs, one request per connection.
 
-h11 reads and writes both sides of a plain request, so that what goes on is what was understood: one message, its body
-by its own length, and neither end's idea of where the next one begins. After CONNECT bytes pass as they are.
+h11 parses and rebuilds both sides of a plain request, so the server receives exactly the one message that was parsed
+here, and nothing that the two ends could split differently (request smuggling). After CONNECT, bytes pass unchanged.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from wgpy.net.admission import Admission, Admitted
 from wgpy.net.streams import Stream, end, reset, send
 from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, serve
 
-HEAD_TIMEOUT: Final = 20.0  # seconds for a request's head
-LINGER: Final = 5.0  # seconds in which a client that is still sending can read what it was answered
+HEAD_TIMEOUT: Final = 20.0  # seconds to wait for a request's head
+LINGER: Final = 5.0  # seconds a client that is still sending has to read our answer
 _MAX_HEAD: Final = 1 << 16  # bytes
-_CHUNK: Final = 1 << 16  # bytes read at once
-_BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_CHUNK: Final = 1 << 16  # bytes per read
+_BARE_NEWLINE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _HOP_BY_HOP: Final = {  # RFC 9110, 7.6.1
     b"connection", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate", b"keep-alive", b"te",
     b"trailer", b"transfer-encoding", b"upgrade",
@@ -37,18 +37,18 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class _Refused(Exception):
-    """A request that is not carried out: status, and a line for a person."""
+    """The request is refused: a status, and one line of text that explains it."""
 
 
 class _ClientGone(ConnectionError):
-    """There is nobody left to answer."""
+    """The client has disconnected, so there is no one to answer."""
 
     def __str__(self) -> str:
-        return "the client left"
+        return "the client disconnected"
 
 
 async def serve_http(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
-    """Serve on this host what `proxy` says, leading into `network`. Raises OSError if it cannot listen."""
+    """Run `proxy` on this host, connecting its clients to `network`. Raises OSError if it cannot listen."""
     credentials = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()) if proxy.username else b""
 
     async def serving(stream: Stream, admitted: Admitted) -> None:
@@ -77,13 +77,13 @@ async def _reach(network: Network, place: Place) -> Stream:
     try:
         return await connect(network, place.host, place.port)
     except TimeoutError:
-        raise _Refused(504, f"{place}: no answer in time") from None
+        raise _Refused(504, f"{place}: timed out") from None
     except (OSError, WgpyError) as error:
         raise _Refused(502, f"{place}: {reason(error)}") from error
 
 
 async def _linger(stream: Stream) -> None:
-    """End a connection so that the answer is read: what comes in yet would otherwise reset it (RFC 9112, 9.6)."""
+    """End the connection so that the client can read the answer: unread data would reset it (RFC 9112, 9.6)."""
     reader, writer = stream
     end(writer)
     with suppress(OSError):  # a timeout, too
@@ -109,10 +109,10 @@ class _Client:
     def __init__(self, stream: Stream) -> None:
         self._reader, self._writer = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
-        self._is_answered = False  # at least in part
+        self._is_answered = False  # true once part of the response was sent
 
     async def read_request(self) -> h11.Request | None:
-        """The request's head; None if the client leaves, or says nothing in time. Raises _Refused."""
+        """Read the request's head; None if the client disconnects or sends nothing in time. Raises _Refused."""
         head = b""
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
@@ -123,46 +123,46 @@ class _Client:
         except TimeoutError:
             if not head:
                 return None
-            raise _Refused(408, "the request did not come in time") from None
+            raise _Refused(408, "the request took too long to arrive") from None
         except h11.RemoteProtocolError as error:
             raise _Refused(error.error_status_hint, str(error)) from None
         if not isinstance(event, h11.Request):
             return None
         if not event.http_version.startswith(b"1."):
             raise _Refused(505, "this is an HTTP/1.1 proxy")
-        if _BARE.search(head.removesuffix(self.rest())):
-            raise _Refused(400, "lines end in CR LF; a CR or LF alone is not allowed")
+        if _BARE_NEWLINE.search(head.removesuffix(self.rest())):
+            raise _Refused(400, "lines must end in CR LF; a lone CR or LF is not allowed")
         return event
 
     def rest(self) -> bytes:
-        """What has come after the head."""
+        """The bytes received after the head."""
         return self._http.trailing_data[0]
 
     async def exchange(self, request: h11.Request, server: Stream, admitted: Admitted) -> None:
-        """Pass the request's body on, and the response back, however long they are."""
+        """Send the request to the server and its response to the client, of whatever length."""
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         uploading = asyncio.create_task(self._upload(http, request, server[1], admitted))
         answering = asyncio.create_task(self._answer_with(http, server, admitted))
         try:
             await asyncio.wait((uploading, answering), return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
-                uploading.result()  # which raises, for it goes on for as long as the client is there
+                uploading.result()  # raises: it only ends when the client has gone, or by an error
             await answering
         except _Refused:
             if not self._is_answered:
                 raise
-            reset(self._writer)  # or what was cut off would look whole
+            reset(self._writer)  # or a truncated response would look complete
             raise _ClientGone from None
         finally:
             for task in (uploading, answering):
                 task.cancel()
-            server[1].transport.abort()  # it has said all that is wanted of it
+            server[1].transport.abort()  # nothing more is expected from the server
             await asyncio.gather(uploading, answering, return_exceptions=True)
 
     async def _upload(
         self, http: h11.Connection, request: h11.Request, writer: asyncio.StreamWriter, admitted: Admitted
     ) -> None:
-        """Send the request, and wait until the client has gone: always raises, _ClientGone or _Refused."""
+        """Send the request, then wait for the client to disconnect. Always raises _ClientGone or _Refused."""
         event: h11.Event = request
         try:
             await send(writer, http.send(request) or b"")
@@ -174,25 +174,25 @@ class _Client:
             writer.transport.abort()
             raise _Refused(error.error_status_hint, str(error)) from None
         except OSError as error:
-            # The server takes no more, and may have said why; or it is the client that has gone.
-            log.debug("a request was cut short: %s", error)
+            # Either the server stopped reading, perhaps with a response that says why, or the client has gone.
+            log.debug("a request was interrupted: %s", error)
         with suppress(OSError):
             while await self._reader.read(_CHUNK):
                 pass
-            await asyncio.shield(self._writer.wait_closed())  # which a cancellation would end for `close`, too
+            await asyncio.shield(self._writer.wait_closed())  # unshielded, our cancellation would cancel `close`, too
         raise _ClientGone
 
     async def _answer_with(self, http: h11.Connection, server: Stream, admitted: Admitted) -> None:
-        """Pass the response on. Raises _Refused if there is none, or not all of it; _ClientGone."""
+        """Send the response to the client. Raises _Refused if it is missing or incomplete, and _ClientGone."""
         event: h11.Event | None = None
         while not isinstance(event, h11.EndOfMessage):
             try:
                 event = await _next(http, server[0])
                 if isinstance(event, h11.InformationalResponse) and self._http.their_http_version == b"1.0":
-                    continue  # HTTP/1.0 knows none (RFC 9110, 15.2)
+                    continue  # HTTP/1.0 has no 1xx responses (RFC 9110, 15.2)
                 data = self._http.send(self._to_client(event)) or b""
             except (h11.ProtocolError, OSError) as error:
-                raise _Refused(502, f"the server's answer cannot be passed on: {error}") from None
+                raise _Refused(502, f"the server's response is invalid or incomplete: {error}") from None
             admitted.touch()
             self._is_answered |= isinstance(event, h11.Response)
             try:
@@ -211,13 +211,13 @@ class _Client:
 
 
 def _without_trailers(event: h11.Event) -> h11.Event:
-    """Trailers may be dropped on the way (RFC 9110, 6.5.1), and would need the care that headers get."""
+    """Drop trailers, as a proxy may (RFC 9110, 6.5.1); passing them on would mean filtering them as headers are."""
     return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
 
 async def _next(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Event:
-    """The next part of the other end's message. Raises h11.RemoteProtocolError, also for an end, and OSError."""
-    await asyncio.sleep(0)  # a read may hold thousands of the smallest chunks
+    """Read the next part of a message. Raises OSError, and h11.RemoteProtocolError also if the connection ends."""
+    await asyncio.sleep(0)  # let others run: one read may hold thousands of tiny chunks
     while (event := http.next_event()) is h11.NEED_DATA:
         http.receive_data(await reader.read(_CHUNK))
     if not isinstance(event, h11.Event) or isinstance(event, h11.ConnectionClosed):
@@ -226,13 +226,13 @@ async def _next(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Event
 
 
 def _authorize(request: h11.Request, credentials: bytes) -> None:
-    """Raises _Refused unless the request has the proxy's name and password."""
+    """Raises _Refused unless the request carries the proxy's user name and password."""
     if not credentials:
         return
     given = [value for name, value in request.headers if name == b"proxy-authorization"]
     scheme, _, told = (given[0] if len(given) == 1 else b"").partition(b" ")
     if not hmac.compare_digest(told.strip(), credentials) or scheme.lower() != b"basic":
-        raise _Refused(407, "a name and a password are needed")
+        raise _Refused(407, "a user name and a password are required")
 
 
 def _authority(target: bytes) -> Place:
@@ -246,18 +246,18 @@ def _authority(target: bytes) -> Place:
 
 
 def _forwarded(request: h11.Request) -> tuple[Place, h11.Request]:
-    """Where a request goes, and what it is there (RFC 9112, 3.2). Raises _Refused."""
+    """The server a request is for, and the request to send there (RFC 9112, 3.2). Raises _Refused."""
     try:
         url = urlsplit(request.target.decode("ascii"))
         if url.scheme != "http" or not url.hostname:
-            raise _Refused(400, "expected CONNECT, or a request for an http:// address")
+            raise _Refused(400, "expected CONNECT, or a request for an http:// URL")
         place = Place(url.hostname, url.port or 80)
     except ValueError as error:
-        raise _Refused(400, f"no such address: {error}") from error
+        raise _Refused(400, f"invalid URL: {error}") from error
     lengths = {name for name, _ in request.headers} & {b"content-length", b"transfer-encoding"}
     if len(lengths) == 2 or (b"transfer-encoding" in lengths and request.http_version < b"1.1"):
-        # Servers differ in which of the two they believe: that is how a request is smuggled (RFC 9112, 6.1).
-        raise _Refused(400, "Content-Length and Transfer-Encoding exclude each other")
+        # Servers differ in which of the two they obey, which lets requests be smuggled (RFC 9112, 6.1).
+        raise _Refused(400, "Content-Length and Transfer-Encoding cannot be used together")
     path = url.path + (f"?{url.query}" if url.query else "")
     if not path.startswith("/"):
         path = "*" if request.method == b"OPTIONS" and not path else f"/{path}"
@@ -269,7 +269,7 @@ def _forwarded(request: h11.Request) -> tuple[Place, h11.Request]:
 
 
 def _end_to_end(event: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
-    """The fields for the other end, without those of this connection; the body's length always stays."""
+    """The headers to pass on: without hop-by-hop ones, but always with the body's length."""
     named = {
         word.strip().lower()
         for name, value in event.headers
@@ -279,7 +279,7 @@ def _end_to_end(event: h11.Request | h11.Response | h11.InformationalResponse) -
     dropped = _HOP_BY_HOP | named | {b"content-length"}
     kept = [(raw, value) for raw, value in event.headers.raw_items() if raw.lower() not in dropped]
     fields = dict(event.headers)
-    if b"transfer-encoding" in fields:  # h11 knows no other than chunked
+    if b"transfer-encoding" in fields:  # h11 supports only chunked
         return [*kept, (b"Transfer-Encoding", b"chunked")]
     if b"content-length" in fields:
         return [*kept, (b"Content-Length", fields[b"content-length"])]

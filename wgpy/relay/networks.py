@@ -1,4 +1,4 @@
-"""The two networks that a relay stands between, and bytes from one to the other."""
+"""The networks that a relay connects, and copying bytes from one to the other."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from wgpy.net.streams import Serving, Stream, attended, close, end, reset, send,
 
 log = logging.getLogger("wgpy.relay")
 
-CONNECT_TIMEOUT: Final = 30.0  # seconds for a name and a connection; less than what clients wait for an answer
-_CHUNK: Final = 1 << 18  # bytes read at once
-_STREAM_COST: Final = 3  # descriptors: its own, and where it leads to, or two while a name is looked up
-KEEPALIVE: Final = (  # a connection whose other end has vanished ends after three minutes
+CONNECT_TIMEOUT: Final = 30.0  # seconds to look up a name and connect; less than clients usually wait
+_CHUNK: Final = 1 << 18  # bytes per read
+_STREAM_COST: Final = 3  # file descriptors: its own, and its target's, or two while a name is looked up
+KEEPALIVE: Final = (  # a connection whose other end has vanished is closed after three minutes
     (SOL_SOCKET, SO_KEEPALIVE, 1),
     (IPPROTO_TCP, TCP_KEEPIDLE, 120),
     (IPPROTO_TCP, TCP_KEEPINTVL, 15),
     (IPPROTO_TCP, TCP_KEEPCNT, 4),
     (IPPROTO_TCP, TCP_USER_TIMEOUT, 180_000),
 )
-_MAX_QUEUED: Final = 1 << 18  # bytes of datagrams that wait for a socket to take them
+_MAX_QUEUED: Final = 1 << 18  # bytes of datagrams queued for a socket that cannot send yet
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
 
 class Network(Protocol):
-    """Where one may listen and connect: `NamespaceTunnel` and `HostNetwork` are two."""
+    """A network to listen and connect in, such as `NamespaceTunnel` or `HostNetwork`."""
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]: ...
 
@@ -60,7 +60,7 @@ class Network(Protocol):
 
 
 class HostNetwork:
-    """The network of this process, by its own resolver."""
+    """The network of this process, with the system's resolver."""
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]:
         return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=type))
@@ -87,7 +87,7 @@ class HostNetwork:
 async def serve(
     network: Network, host: str | None, port: int, serving: Serving, admission: Admission
 ) -> asyncio.Server:
-    """Listen; what goes wrong with one client ends that client's connection, and is logged."""
+    """Listen. An error while serving one client is logged and ends only that client's connection."""
 
     async def kept_alive(stream: Stream, admitted: Admitted) -> None:
         set_options(stream[1], KEEPALIVE)
@@ -101,28 +101,28 @@ async def serve(
 
 
 async def connect(network: Network, host: str, port: int) -> Stream:
-    """A connection within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
+    """Connect within CONNECT_TIMEOUT. Raises OSError and WgpyError."""
     async with asyncio.timeout(CONNECT_TIMEOUT):
         try:
             stream = await network.open_connection(host, port, limit=_CHUNK)
-        except ValueError as error:  # a name that no encoding of names takes, such as a..b, or one with a NUL
+        except ValueError as error:  # a name that cannot be encoded, such as a..b, or one with a NUL
             raise ResolveError(f"{host}: {error}") from error
     set_options(stream[1], KEEPALIVE)
     return stream
 
 
 def reason(error: BaseException) -> str:
-    """What kept a connection from being made, in the system's words where it has any."""
+    """Why a connection could not be made, in the system's words if there are any."""
     number = error.errno if isinstance(error, OSError) and not isinstance(error, WgpyError) else None
     if number and number > 0:
-        return os.strerror(number)  # asyncio's own words repeat the address
-    return getattr(error, "strerror", None) or str(error) or "no answer in time"
+        return os.strerror(number)  # asyncio's message would repeat the address
+    return getattr(error, "strerror", None) or str(error) or "timed out"
 
 
 async def join(one: Stream, other: Stream, admitted: Admitted) -> None:
-    """Pass bytes both ways until both sides have ended; the end of one direction is passed on alone.
+    """Copy bytes both ways until both sides have ended. When one side ends, only that direction is closed.
 
-    A connection that breaks breaks the other. Both are closed in the end.
+    If one connection breaks, the other is reset. Both are closed on return.
     """
     copying = [
         asyncio.create_task(_copy(one[0], other[1], admitted)),
@@ -142,7 +142,7 @@ async def join(one: Stream, other: Stream, admitted: Admitted) -> None:
 
 
 def send_datagram(transport: Any, data: bytes, address: Any = None) -> None:
-    """Send by a socket that may be closed, or full: then the datagram is lost, as they are."""
+    """Send a datagram; if the transport is closed or its queue is full, drop it, as UDP may."""
     if not transport.is_closing() and transport.get_write_buffer_size() < _MAX_QUEUED:
         transport.sendto(data, address)
 
@@ -154,25 +154,25 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admi
     end(writer)
 
 
-class _Seldom(logging.Filter):
-    """Lets ten lines of a kind through in a minute; what strangers cause must not fill a disk."""
+class _RateLimit(logging.Filter):
+    """Allows ten log lines of each kind per minute, so that strangers cannot fill the disk with them."""
 
     LINES: Final = 10
     SECONDS: Final = 60.0
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: dict[object, tuple[float, int]] = {}  # when the minute began, and lines since
+        self._kinds: dict[object, tuple[float, int]] = {}  # start of the minute, lines since
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind, now = record.msg, time.monotonic()
         began, lines = self._kinds.get(kind, (now, 0))
         if now >= began + self.SECONDS:
             if lines > self.LINES:
-                record.msg, record.args = f"{record.getMessage()} (and {lines - self.LINES} like it before)", ()
+                record.msg, record.args = f"{record.getMessage()} (and {lines - self.LINES} more like it)", ()
             began, lines = now, 0
         self._kinds[kind] = began, lines + 1
         return lines < self.LINES
 
 
-log.addFilter(_Seldom())
+log.addFilter(_RateLimit())

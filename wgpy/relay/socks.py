@@ -1,6 +1,6 @@
-"""A SOCKS5 proxy: RFC 1928 with CONNECT and UDP ASSOCIATE, RFC 1929 for a name and a password.
+"""A SOCKS5 proxy: RFC 1928 with CONNECT and UDP ASSOCIATE, RFC 1929 for user names and passwords.
 
-Names are resolved on the far side, by the tunnel's own name servers.
+The tunnel's own name servers resolve the names that clients ask for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wgpy.net.admission import Admission, Admitted, client_of
 from wgpy.net.streams import Stream, send
 from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
 
-GREETING_TIMEOUT: Final = 20.0  # seconds until a client has said what it wants
+GREETING_TIMEOUT: Final = 20.0  # seconds a client has to make its request
 _VERSION: Final = 5
 _NO_AUTHENTICATION, _PASSWORD, _NO_METHOD = 0, 2, 0xFF
 _CONNECT, _ASSOCIATE = 1, 3
@@ -34,17 +34,17 @@ _REPLIES: Final = {
     errno.EHOSTUNREACH: _NO_HOST,
     errno.ETIMEDOUT: _TIMED_OUT,
 }
-_MAX_NAMES: Final = 256  # that an association remembers
-_MAX_WAITING: Final = 64  # datagrams of a sender whose names or sockets are not there yet
-_SENDER_COST: Final = 4  # descriptors: a socket for each IP version, and two while a name is looked up
+_MAX_NAMES: Final = 256  # looked-up names that an association remembers
+_MAX_WAITING: Final = 64  # datagrams of one sender that wait for a name or a socket
+_SENDER_COST: Final = 4  # file descriptors: a socket for each IP version, and two while a name is looked up
 
 
 class _Refused(Exception):
-    """What a client asked for that is not to be had: its reply's code."""
+    """A client's request cannot be met: the code to reply with."""
 
 
 async def serve_socks(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
-    """Serve on this host what `proxy` says, leading into `network`. Raises OSError if it cannot listen."""
+    """Run `proxy` on this host, connecting its clients to `network`. Raises OSError if it cannot listen."""
 
     async def serving(stream: Stream, admitted: Admitted) -> None:
         client = _Client(proxy, network, stream, admitted)
@@ -86,7 +86,7 @@ class _Client:
         return known
 
     async def request(self) -> tuple[int, str, int]:
-        """The command, and the host and port it is about."""
+        """Read the command, and the host and port it names."""
         version, command, _, kind = await self._reader.readexactly(4)
         if version != _VERSION:
             raise _Refused(_FAILED)
@@ -116,7 +116,7 @@ class _Client:
         await join(self._stream, other, self._admitted)
 
     async def associate(self, port: int, admission: Admission) -> None:
-        """Datagrams, for as long as the connection lasts."""
+        """Relay datagrams for as long as the connection lasts."""
         own, client = self._writer.get_extra_info("sockname")[0], self._writer.get_extra_info("peername")[0]
         loop = asyncio.get_running_loop()
         make = partial(_Association, self._network, client, port, admission, self._admitted)
@@ -132,10 +132,10 @@ class _Client:
 
 
 class _Association(asyncio.DatagramProtocol):
-    """Datagrams of one client, to anywhere in the network, and the answers.
+    """Relays one client's datagrams to anywhere in the network, and the replies back.
 
-    A client that did not tell its port may send from several, and so may others on its host: each gets the answers to
-    its own datagrams, from sockets of its own, and nobody takes another's.
+    If the client did not name its port, datagrams from any port of its host are relayed. Each sender has its own
+    sockets and gets only the replies to its own datagrams.
     """
 
     def __init__(self, network: Network, client: str, port: int, admission: Admission, connection: Admitted) -> None:
@@ -180,20 +180,20 @@ class _Association(asyncio.DatagramProtocol):
 
 
 class _Names:
-    """Addresses of the names that an association's datagrams go to, each looked up once."""
+    """The addresses of names in an association's datagrams; each name is looked up once."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self._found: dict[str, str] = {}
 
     def known(self, host: str) -> str | None:
-        """The address, if it is one already, or known."""
+        """The host's address if it is numeric or was looked up before, else None."""
         with suppress(ValueError):
             return str(ip_address(host))
         return self._found.get(host)
 
     async def find(self, host: str) -> str:
-        """Look it up. Raises OSError and WgpyError."""
+        """Look up the address of a name, and remember it. Raises OSError and WgpyError."""
         infos = await self._network.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
         if len(self._found) >= _MAX_NAMES:
             self._found.clear()
@@ -202,7 +202,7 @@ class _Names:
 
 
 class _Sender:
-    """One sender's sockets in the network, one for each IP version, made when they are needed."""
+    """One sender's sockets in the network: one for each IP version, opened when first needed."""
 
     admitted: Admitted
 
@@ -215,7 +215,7 @@ class _Sender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, host: str, port: int, data: bytes) -> None:
-        """Send at once where name and socket are there; else when they are, unless too many wait."""
+        """Send now if the address is known and the socket open; else queue it, unless too many are waiting."""
         address = self._names.known(host)
         transport = self._sockets.get(ip_address(address).version) if address else None
         if address and transport:
@@ -227,16 +227,16 @@ class _Sender:
 
     async def _send_later(self, host: str, port: int, data: bytes) -> None:
         try:
-            async with self._opening:  # one after the other: one name, and one socket, at a time
+            async with self._opening:  # one lookup, and one new socket, at a time
                 address = self._names.known(host) or await self._names.find(host)
                 version = ip_address(address).version
                 if version not in self._sockets:
                     self._sockets[version] = await self._open(version)
             send_datagram(self._sockets[version], data, (address, port))
         except (OSError, WgpyError, ValueError) as error:
-            log.info("a datagram to %s: %s", Place(host, port), reason(error))
+            log.info("a datagram to %s was dropped: %s", Place(host, port), reason(error))
             for task in self._tasks - {asyncio.current_task()}:
-                task.cancel()  # or each might wait as long for the same name
+                task.cancel()  # or each of them might wait as long for the same name
 
     async def _open(self, version: int) -> asyncio.DatagramTransport:
         wildcard = "0.0.0.0" if version == 4 else "::"
@@ -264,7 +264,7 @@ class _Answers(asyncio.DatagramProtocol):
 
 
 def _parse(data: bytes) -> tuple[str, int, bytes] | None:
-    """Host, port and payload of a datagram (RFC 1928, 7). None for fragments, which need not be supported."""
+    """Host, port and payload of a datagram (RFC 1928, 7); None if it is malformed, or a fragment (optional there)."""
     if len(data) < 10 or data[2] != 0:
         return None
     kind = data[3]
