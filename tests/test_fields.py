@@ -56,6 +56,15 @@ def test_text_is_read_where_it_means_one_thing() -> None:
     assert hash(written)
 
 
+def test_the_ends_of_a_range_are_in_it() -> None:
+    wgpy.EndpointName(host="a", port=1)
+    wgpy.EndpointName(host="a", port=65535)
+    for mtu in (68, 1200, 65535, None):
+        assert interface(mtu=mtu, addresses=("10.0.0.2/24",)).mtu == mtu
+    assert interface(mtu=1280, addresses=("fd00::2/64",), fwmark=(1 << 32) - 1, listen_port=65535).mtu == 1280
+    assert interface(dns=("fe80::1%eth0",)).dns == ("fe80::1%eth0",)
+
+
 def test_changes_too() -> None:
     network = ip_network("10.0.0.0/8")
     read = peer_change(
@@ -80,14 +89,14 @@ def test_changes_too() -> None:
             "10.0.0.0/8, not an IPv4Interface",
         ),
         (lambda: peer(public_key=PUBLIC, endpoint=("192.0.2.1", 5)), "endpoint: expected an EndpointName or its text"),
-        (lambda: peer(public_key=PUBLIC, persistent_keepalive="25"), "keepalive: expected a whole number, not a str"),
-        (lambda: wgpy.EndpointName(host="a", port="51820"), "EndpointName.port: expected a whole number"),  # type: ignore[arg-type]
-        (lambda: interface(listen_port="51820"), "InterfaceConfig.listen_port: expected a whole number, not a str"),
-        (lambda: interface(dns="1.1.1.1"), "dns: expected a tuple, each item a server's address, not a str by itself"),
+        (lambda: peer(public_key=PUBLIC, persistent_keepalive="25"), "keepalive: expected a number of seconds, 0 to"),
+        (lambda: wgpy.EndpointName(host="a", port="51820"), "EndpointName.port: expected a port number"),  # type: ignore[arg-type]
+        (lambda: interface(listen_port="51820"), "InterfaceConfig.listen_port: expected a port number"),
+        (lambda: interface(dns="1.1.1.1"), "dns: expected a tuple, each item a name server's address"),
         (lambda: interface(post_up="echo"), "post_up: expected a tuple"),
         (lambda: interface(peers=peer(public_key=PUBLIC)), "peers: expected a tuple, each item a PeerConfig"),
         (lambda: interface(peers=({},)), "peers: expected a PeerConfig, not a dict"),
-        (lambda: interface(mtu="1420"), "mtu: expected a number of bytes or None"),
+        (lambda: interface(mtu="1420"), "mtu: expected a number of bytes, 68 to 65535, or None, not a str"),
         (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.EndpointName(host="a", port=1)), "not an EndpointName"),
         (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.Endpoint("1.2.3.4", "5")), "port: expected an int"),  # type: ignore[arg-type]
         (lambda: device_change(peers=[peer(public_key=PUBLIC)]), "peers: expected a PeerChange, not a PeerConfig"),
@@ -116,10 +125,19 @@ def test_what_is_something_else_is_a_type_error_that_says_what_is_wanted(make: C
         (lambda: peer_change(public_key=PUBLIC, endpoint="vpn.example.org:5"), "PeerChange.endpoint: not an endpoint"),
         (lambda: peer_change(public_key=PUBLIC, endpoint=wgpy.Endpoint("a.b", 5)), "'a.b' is not a numeric address"),
         (lambda: interface(private_key=SECRET[:-2]), "InterfaceConfig.private_key: a key is 44 base64 characters"),
+        (lambda: interface(mtu=3), "InterfaceConfig.mtu: expected a number of bytes, 68 to 65535, or None, not '3'"),
+        (lambda: interface(mtu=70000), "InterfaceConfig.mtu: expected a number of bytes, 68 to 65535"),
+        (lambda: interface(mtu=1200, addresses=("10.0.0.2/24", "fd00::2/64")), "mtu: expected 1280 at least"),
+        (lambda: interface(dns=("foo",)), "dns: expected a name server's address (a search domain goes"),
+        (lambda: interface(dns=["10.0.0.53", "10.0.0.53, example.org"]), "not '10.0.0.53, example.org'"),
+        (lambda: interface(listen_port=-1), "InterfaceConfig.listen_port: expected a port number, 0 to 65535"),
+        (lambda: interface(fwmark=1 << 32), "InterfaceConfig.fwmark: expected a number of 32 bits"),
+        (lambda: peer(public_key=PUBLIC, persistent_keepalive=65536), "persistent_keepalive: expected a num"),
+        (lambda: wgpy.EndpointName(host="a", port=0), "EndpointName.port: expected a port number, 1 to 65535, not '0'"),
         (lambda: connected(f"[Interface]\nPrivateKey = {SECRET}\n"), "expected a configuration file's path"),
     ],
 )  # fmt: skip
-def test_a_wrong_text_is_a_value_error_that_names_the_field(make: Callable[[], object], said: str) -> None:
+def test_a_wrong_value_is_a_value_error_that_names_the_field(make: Callable[[], object], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
         make()
     assert SECRET[:40] not in str(raised.value)
@@ -140,6 +158,7 @@ def connected(config: Any) -> None:
         lambda: peer(public_key=PUBLIC, allowed_ips=(SECRET,)),
         lambda: peer_change(public_key=PUBLIC, endpoint=SECRET),
         lambda: interface(addresses=(SECRET,)),
+        lambda: interface(dns=(SECRET,)),
     ],
 )
 def test_a_key_in_the_place_of_something_else_is_not_repeated(make: Callable[[], object]) -> None:

@@ -41,6 +41,8 @@ UNDER_LOAD_STICKINESS: Final = 1.0
 MAX_PEERS: Final = 1 << 20
 MAX_STAGED_PACKETS: Final = 128
 DEFAULT_MTU: Final = 1420
+MIN_MTU: Final = 68  # bytes; what Linux lets a TUN have, from here (RFC 791) to the longest IP packet
+MAX_MTU: Final = 65535
 MIN_IPV6_MTU: Final = 1280  # bytes; below, Linux takes IPv6 off an interface (RFC 8200 section 5)
 OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport message's own 32
 

@@ -14,13 +14,17 @@ from wgpy.errors import ConfigError, KeyFormatError
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field takes. `read` makes one of `kinds` of one of `readable`, and raises ValueError for a wrong text."""
+    """What a field takes. `read` makes one of `kinds` of one of `readable`, and raises ValueError for a wrong text.
+
+    `accepts` tells a good value of the right kind from a wrong one, as a port from 70000.
+    """
 
     kinds: tuple[type, ...]
     wanted: str
     read: Callable[[Any], Any] | None = None
     readable: tuple[type, ...] = (str,)
     many: bool = False  # a tuple of them
+    accepts: Callable[[Any], bool] | None = None
 
     def take(self, where: str, given: Any) -> Any:
         """The value, read if need be. Raises TypeError for what is something else, ConfigError or KeyFormatError."""
@@ -32,23 +36,32 @@ class Field:
 
     def _take_one(self, where: str, given: Any) -> Any:
         if isinstance(given, self.kinds):
-            return given
+            return self._accepted(where, given)
         if self.read is None or type(given) not in self.readable:
             raise TypeError(f"{where}: expected {self.wanted}, not {_kind(given)}")
         try:
-            return self.read(given)
+            value = self.read(given)
         except KeyFormatError as error:  # which does not repeat it
             raise KeyFormatError(f"{where}: {error}") from None
         except ValueError as error:
             from wgpy.config.redact import redacted  # a key may stand in the place of something else
 
             raise ConfigError(f"{where}: {redacted(str(error))}") from None
+        return self._accepted(where, value)
+
+    def _accepted(self, where: str, value: Any) -> Any:
+        if self.accepts and not self.accepts(value):
+            from wgpy.config.redact import shown
+
+            raise ConfigError(f"{where}: expected {self.wanted}, not {shown(str(value))}")
+        return value
 
     def fits(self, given: Any) -> bool:
         """Whether it is right as it is, as almost always: told in a fraction of a microsecond."""
         if self.many:
-            return type(given) is tuple and {*map(type, given)} <= {*self.kinds}
-        return type(given) in self.kinds
+            fitting = type(given) is tuple and {*map(type, given)} <= {*self.kinds}
+            return fitting and (self.accepts is None or all(map(self.accepts, given)))
+        return type(given) in self.kinds and (self.accepts is None or self.accepts(given))
 
 
 def take(value: object, fields: Mapping[str, Field]) -> None:

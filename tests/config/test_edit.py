@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -13,8 +14,9 @@ from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.config.wgquick import parse
 from wgpy.errors import ConfigError
-from wgpy.keys import PrivateKey, PublicKey
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
+OWN = PrivateKey(b"o" * 32)
 ALICE, BOB, CAROL = (PrivateKey(letter * 32).public_key for letter in (b"a", b"b", b"c"))
 FILE = f"""\
 # The office's gateway
@@ -126,6 +128,35 @@ def test_line_ends_stay_and_new_lines_get_the_same() -> None:
 def test_what_no_file_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot hold"):
         changed(with_peer(BOB, name=name))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"table": "a b"},
+            "cannot hold this: Table: expected auto, off, or a routing table's number or name, not 'a b'",
+        ),
+        (
+            {"private_key": OWN, "peers": (PeerConfig(public_key=BOB, preshared_key=PresharedKey(bytes(OWN))),)},
+            "cannot hold this: PresharedKey: is this interface's PrivateKey, which nobody else may have",
+        ),
+        ({"post_up": ("bell\a",)}, "cannot hold this: has a control character"),
+        (
+            {"post_up": ("echo", "two\nlines"), "post_down": ("three\nmore\nlines",)},
+            "a name, hook or search domain has",
+        ),
+        ({"pre_up": ("echo\nPostUp = reboot",)}, "a name, hook or search domain has characters"),
+    ],
+)
+def test_what_no_file_may_say_is_told_with_its_key(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^.*{re.escape(said)}[^\n]*$"):
+        changed(replace(parse(FILE).config, **values))  # type: ignore[arg-type]
+
+
+def test_an_mtu_that_ipv6_cannot_have_is_told_before_a_file_is_written() -> None:
+    with pytest.raises(ConfigError, match="mtu: expected 1280 at least, which IPv6 needs"):
+        changed(replace(parse(FILE).config, mtu=1000, addresses=(ip_interface("fd00::1/64"),)))
 
 
 def test_a_file_is_read_edited_and_written_with_its_comments_and_its_mode(tmp_path: Path) -> None:

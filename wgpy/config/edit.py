@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -20,13 +19,14 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 # What stands before a value, the value, and what comes after it; a hook and a name go on to the end of the line.
 _VALUE: Final = re.compile(r"([^=]*=[ \t]*)(.*?)([ \t]*(?:#.*)?)(\r?)")
 _REST: Final = re.compile(r"([^=]*=[ \t]*)(.*?)()(\r?)")
+_CHARACTERS: Final = "a name, hook or search domain has characters that a configuration file cannot hold"
 _DEFAULTS: Final = {field.name: field.default for kind in (InterfaceConfig, PeerConfig) for field in fields(kind)}
 
 
 def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
     """The file, changed to say `config`; new peers come last. `rewritten(file, file.config)` is the same text.
 
-    Raises ConfigError for a value that no file can hold, as a name of two lines.
+    Raises ConfigError for what no file can hold, as a name of two lines, or may say, as a peer with our private key.
     """
     text = _Text(file.lines)
     text.change(file.blocks[0], "Interface", file.config, config)
@@ -46,11 +46,14 @@ def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
     for public_key, peer in after.items():
         if public_key not in before:
             text.append(peer)
-    with suppress(ConfigFileError):
+    try:
         result = parse(str(text))
-        if _unordered(result.config) == _unordered(config):
-            return result
-    raise ConfigError("a name, hook or search domain has characters that a configuration file cannot hold")
+    except ConfigFileError as error:
+        told = "; ".join(": ".join(filter(None, (problem.key, problem.message))) for problem in error.problems)
+        raise ConfigError(f"a configuration file cannot hold this: {told}") from error
+    if _unordered(result.config) != _unordered(config):
+        raise ConfigError(_CHARACTERS)
+    return result
 
 
 def section_lines(file: WgQuickFile, public_key: PublicKey) -> list[int]:
@@ -146,14 +149,23 @@ class _Text:
 def _differences(
     section: str, before: InterfaceConfig | PeerConfig | None, after: InterfaceConfig | PeerConfig
 ) -> Iterator[tuple[str, bool, list[str]]]:
-    """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`."""
+    """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`.
+
+    Raises ConfigError for a line break within an item, after which a file would go on with a line of its own.
+    """
     if isinstance(after, PeerConfig) and (not isinstance(before, PeerConfig) or before.name != after.name):
-        yield NAME, True, [after.name] if after.name else []
+        yield NAME, True, _one_line([after.name] if after.name else [])
     for key in (*ROWS, *COMMENTS):
         if key.section == section:
             items = _items(key, after)
             if before is None or _items(key, before) != items:
-                yield key.name, key.form == "raw", items
+                yield key.name, key.form == "raw", _one_line(items)
+
+
+def _one_line(items: list[str]) -> list[str]:
+    if any("\n" in item for item in items):
+        raise ConfigError(_CHARACTERS)
+    return items
 
 
 def _items(key: Key, config: InterfaceConfig | PeerConfig) -> list[str]:

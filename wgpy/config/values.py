@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -18,7 +18,8 @@ from ipaddress import (
 )
 from typing import Final
 
-from wgpy.constants import MIN_IPV6_MTU, OUTER_OVERHEAD
+from wgpy.constants import MAX_MTU, MIN_IPV6_MTU, MIN_MTU, OUTER_OVERHEAD
+from wgpy.errors import ConfigError
 from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -26,6 +27,7 @@ _ENDPOINT: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+(?:%(?=[^]]{1,15}])[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
 )
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+MTU_FOR_IPV6: Final = f"{MIN_IPV6_MTU} at least, which IPv6 needs, or no IPv6 address"
 _REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 
 
@@ -99,8 +101,8 @@ NO_OFFLOADS: Final = Offloads(udp_gso=False, udp_gro=False, tun=False)
 class PeerConfig:
     """One peer. `persistent_keepalive` is in seconds, 0 is off.
 
-    Text in the place of a key, an endpoint or a network is read as in a file. Raises TypeError for anything else,
-    KeyFormatError and ConfigError for a text that is wrong; so does InterfaceConfig.
+    Text in the place of a key, an endpoint or a network is read as in a file. Raises KeyFormatError or ConfigError for
+    a wrong text and for a number out of range, TypeError for anything else; so does InterfaceConfig.
     """
 
     public_key: PublicKey
@@ -137,6 +139,8 @@ class InterfaceConfig:
 
     def __post_init__(self) -> None:
         take(self, _INTERFACE_FIELDS)
+        if self.mtu and self.mtu < MIN_IPV6_MTU and any(address.version == 6 for address in self.addresses):
+            raise ConfigError(f"InterfaceConfig.mtu: expected {MTU_FOR_IPV6}, not {self.mtu}")
 
     @property
     def offloads(self) -> Offloads:
@@ -146,28 +150,45 @@ class InterfaceConfig:
 
 _NOTHING: Final = type(None)
 _ADDRESSES: Final = (IPv4Address, IPv6Address)
-_WHOLE: Final = Field((int,), "a whole number")
+
+
+def _up_to(highest: int, *, lowest: int = 0) -> Callable[[int | None], bool]:
+    return lambda number: number is None or lowest <= number <= highest
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 _FLAG: Final = Field((bool,), "True or False")
 _TEXT: Final = Field((str,), "a string")
 _TEXTS: Final = Field((str,), "a string", many=True)
-_ENDPOINT_FIELDS: Final = {"host": Field((str,), "a string", str, _ADDRESSES), "port": _WHOLE}
+_ENDPOINT_FIELDS: Final = {
+    "host": Field((str,), "a string", str, _ADDRESSES),
+    "port": Field((int,), "a port number, 1 to 65535", accepts=_up_to(0xFFFF, lowest=1)),
+}
 _NETWORK: Final = "an ipaddress.ip_network or its text, as 10.0.0.0/8"
 _PEER_FIELDS: Final = {
     "public_key": Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64),
     "preshared_key": Field((PresharedKey, _NOTHING), "a PresharedKey or its base64", PresharedKey.from_base64),
     "endpoint": Field((EndpointName, _NOTHING), f"an EndpointName or its text, as {_REMOTE}", EndpointName.parse),
-    "persistent_keepalive": _WHOLE,
+    "persistent_keepalive": Field((int,), "a number of seconds, 0 to 65535", accepts=_up_to(0xFFFF)),
     "allowed_ips": Field((IPv4Network, IPv6Network), _NETWORK, ip_network, (str, *_ADDRESSES), many=True),
     "name": _TEXT,
 }
+_SERVER: Final = "a name server's address (a search domain goes into dns_search)"
 _LOCAL: Final = "an ipaddress.ip_interface or its text, as 10.0.0.2/24"
 _INTERFACE_FIELDS: Final = {
     "private_key": Field((PrivateKey, _NOTHING), "a PrivateKey or its base64", PrivateKey.from_base64),
-    "listen_port": _WHOLE,
-    "fwmark": _WHOLE,
+    "listen_port": Field((int,), "a port number, 0 to 65535", accepts=_up_to(0xFFFF)),
+    "fwmark": Field((int,), "a number of 32 bits", accepts=_up_to(0xFFFFFFFF)),
     "addresses": Field((IPv4Interface, IPv6Interface), _LOCAL, ip_interface, (str, *_ADDRESSES), many=True),
-    "mtu": Field((int, _NOTHING), "a number of bytes or None"),
-    "dns": Field((str,), "a server's address", str, _ADDRESSES, many=True),
+    "mtu": Field((int, _NOTHING), "a number of bytes, 68 to 65535, or None", accepts=_up_to(MAX_MTU, lowest=MIN_MTU)),
+    "dns": Field((str,), _SERVER, str, _ADDRESSES, many=True, accepts=_is_address),
     "dns_search": _TEXTS,
     "table": Field((int, str), '"auto", "off", or the number or name of a routing table'),
     **dict.fromkeys(("pre_up", "post_up", "pre_down", "post_down"), _TEXTS),

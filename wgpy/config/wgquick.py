@@ -15,8 +15,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Literal
 
 from wgpy.config.redact import shown
-from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
-from wgpy.constants import MIN_IPV6_MTU
+from wgpy.config.values import MTU_FOR_IPV6, EndpointName, InterfaceConfig, PeerConfig
+from wgpy.constants import MAX_MTU, MIN_IPV6_MTU, MIN_MTU
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -225,7 +225,7 @@ ROWS: Final = (
     Key("ListenPort", "Interface", "listen_port", _number(0, 0xFFFF), "a port number, 0 to 65535"),
     Key("FwMark", "Interface", "fwmark", _number(0, 0xFFFFFFFF, {"off": 0}, hexadecimal=True), _MARK),
     Key("Address", "Interface", "addresses", _address, _LOCAL, "words", own=True),
-    Key("MTU", "Interface", "mtu", _number(68, 0xFFFF), "a number of bytes, 68 to 65535", own=True),
+    Key("MTU", "Interface", "mtu", _number(MIN_MTU, MAX_MTU), "a number of bytes, 68 to 65535", own=True),
     Key("DNS", "Interface", "dns", _dns, "addresses of name servers, or search domains", "words", own=True),
     Key("Table", "Interface", "table", _table, "auto, off, or a routing table's number or name", own=True),
     _hook("PreUp", "pre_up"),
@@ -385,7 +385,7 @@ class _Reader:
             return
         number = self._interface.lines["MTU"][-1]
         if any(address.version == 6 for address in self._interface.values.get("addresses", ())):
-            self._error(number, "MTU", f"expected {MIN_IPV6_MTU} at least, which IPv6 needs, or no IPv6 Address")
+            self._error(number, "MTU", f"expected {MTU_FOR_IPV6}")
         elif any(network.version == 6 for block in self._peers for network in block.values.get("allowed_ips", ())):
             self._warn(number, "MTU", f"is less than the {MIN_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
 

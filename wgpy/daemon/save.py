@@ -64,9 +64,8 @@ def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
     now = with_status(config, status)
     with Netlink() as netlink:
         addresses = netlink.addresses(name, config.addresses)
-        now = replace(now, addresses=_in_order(config.addresses, addresses))
-        if now.mtu:
-            now = replace(now, mtu=netlink.link_mtu(name))
+        mtu = netlink.link_mtu(name) if now.mtu else None
+        now = replace(now, addresses=_in_order(config.addresses, addresses), mtu=mtu)
         if config.table == "auto" and not config.fwmark and netlink.has_default_route(name, status.fwmark):
             now = replace(now, fwmark=0)  # chosen by `up`, which will choose again
     return now
