@@ -73,7 +73,7 @@ def commands() -> str:
 def api() -> str:
     """The public names."""
     parts = ["# Python", "Everything below is what `import wgpy` has; each is loaded when it is first used."]
-    parts += [f"::: {wgpy._HOME_OF[name]}.{wgpy._RENAMED.get(name, name)}" for name in sorted(wgpy._HOME_OF)]
+    parts += [f"::: {wgpy._HOME_OF[name]}.{name}" for name in sorted(wgpy._HOME_OF)]
     parts += ["## Configuration files", "::: wgpy.config"]
     parts += ["## Interfaces that run already", "::: wgpy.control"]
     parts += ["## Without a loop", "::: wgpy.blocking", "## Virtual time", "::: wgpy.virtual"]
