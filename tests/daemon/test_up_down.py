@@ -184,15 +184,64 @@ def test_the_interface_being_deleted_ends_the_daemon_with_its_rules(host: Host) 
     assert f"{host.name}" in host.refused("down", host.name)
 
 
-def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path, number: signal.Signals) -> None:
     before = host.surroundings()
     host.write(f"PreUp = touch {tmp_path}/begun; sleep 1\nPostDown = touch {tmp_path}/undone")
     process = host.namespace.popen(*WGPY, "up", str(host.path), stderr=subprocess.PIPE)
     assert wait_for((tmp_path / "begun").exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) == 130
     assert (tmp_path / "undone").exists()
     assert host.surroundings() == before
+
+
+@pytest.mark.parametrize("endpoint", ["192.0.2.2:51820", "no-such-host.invalid:51820"])
+def test_what_a_killed_up_began_is_undone(host: Host, tmp_path: Path, endpoint: str) -> None:
+    """While it takes its steps, and while it looks up a name that is not there."""
+    before = host.surroundings()
+    host.write(f"PreUp = touch {tmp_path}/begun; sleep 1", f"AllowedIPs = 0.0.0.0/0\nEndpoint = {endpoint}")
+    process = host.namespace.popen(*WGPY, "up", str(host.path), stderr=subprocess.PIPE)
+    assert wait_for(
+        lambda: socket_path(host.name).exists() and ((tmp_path / "begun").exists() or "no-such" in endpoint)
+    )
+    process.kill()
+    assert wait_for(lambda: not socket_path(host.name).exists())
+    assert wait_for(lambda: host.surroundings() == before)
+    assert not log_path(host.name).exists()
+
+
+def test_nohup_is_heeded(host: Host, tmp_path: Path) -> None:
+    host.write(f"PreUp = touch {tmp_path}/begun; sleep 1")
+    process = host.namespace.popen("nohup", *WGPY, "up", str(host.path), stderr=subprocess.DEVNULL)
+    assert wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    assert host.name in host.wgpy("show")
+
+
+def test_down_says_that_it_waits_and_what_a_stopped_daemon_needs(host: Host) -> None:
+    host.write()
+    host.up()
+    pid = serving_pid(host.name)
+    os.kill(pid, signal.SIGSTOP)
+    process = host.namespace.popen(*WGPY, "down", host.name, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said == (
+        f"[#] wait for process {pid} to end, 60 s at most: it is stopped, and goes on after `kill -CONT {pid}`\n"
+    )
+    os.kill(pid, signal.SIGCONT)
+    assert process.wait(60) == 0
+    assert host.name not in host.namespace.run("ip", "-o", "link")
+
+
+def test_down_takes_a_descriptor_of_any_number(host: Host) -> None:
+    host.write()
+    host.up()
+    lines = "import os, sys\nfor _ in range(1100): os.dup(2)\nfrom wgpy.daemon.process import stop; stop(sys.argv[1])"
+    host.namespace.run("prlimit", "--nofile=2048:2048", WGPY[0], "-c", lines, host.name)
+    assert host.name not in host.namespace.run("ip", "-o", "link")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -45,6 +45,7 @@ from wgpy.tunnel import Tunnel, machine_clock
 log = logging.getLogger("wgpy")
 
 STOP_TIMEOUT: Final = 60  # seconds; hooks may take their time
+SILENCE: Final = 2  # seconds until it is said what is waited for
 
 
 def log_path(name: str) -> Path:
@@ -68,24 +69,27 @@ class Job:
     metrics: str = ""  # HOST:PORT for Prometheus
 
 
-def run(job: Job, *, ready: Callable[[str], None] = lambda _: None) -> int:
+def run(job: Job, *, ready: Callable[[str], None] = lambda _: None, waiting: socket.socket | None = None) -> int:
     """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr.
 
-    `ready` is told the interface's name once it is up.
+    `ready` is told the interface's name once it is up. Until then, the end of a command that holds the other end of
+    the socket `waiting` ends the daemon, too.
     """
     try:
-        return run_loop(partial(_serve, job, ready))
+        return run_loop(partial(_serve, job, ready, waiting))
     except (WgpyError, OSError) as error:
         print(redacted(f"wgpy: {job.name}: {error}"), file=sys.stderr)
         return 1
 
 
-async def _serve(job: Job, ready: Callable[[str], None]) -> int:
+async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket | None) -> int:
     loop = asyncio.get_running_loop()
     notifier = Notifier()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
+    if waiting is not None:
+        loop.add_reader(waiting, stopping.set)  # at its end of file
     record = EventLog(job.name, open_log(job.events)) if job.events else None
 
     def told(event: Event) -> None:
@@ -136,6 +140,8 @@ async def _serve(job: Job, ready: Callable[[str], None]) -> int:
             await asyncio.to_thread(quick.up, tunnel.endpoints())
         tunnel.follow_link()
         uapi.apply = Apply(tunnel, quick, steps)
+        if waiting is not None:
+            loop.remove_reader(waiting)
         if not stopping.is_set():
             ready(tunnel.name)
             notifier.say("READY=1")
@@ -197,21 +203,25 @@ def start_in_background(job: Job, *, keep_output: bool = False) -> int:
     """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status).
 
     From then on the child writes to its log file, or with `keep_output` to where its parent did.
-    Interrupted while it waits, the parent has the child undo what it did.
+    However the parent ends while it waits, the child undoes what it did. At SIGINT, SIGTERM and SIGHUP the parent waits
+    for that, and then raises KeyboardInterrupt.
     """
-    readable, writable = os.pipe()
+    ours, theirs = socket.socketpair()
     child = os.fork()
     if child:
-        os.close(writable)
+        theirs.close()
         try:
-            if os.read(readable, 1):
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+                    signal.signal(number, signal.default_int_handler)
+            if ours.recv(1):
                 return 0
         except KeyboardInterrupt:
             os.kill(child, signal.SIGTERM)
             os.waitpid(child, 0)
             raise
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or 1
-    os.close(readable)
+    ours.close()
     os.setsid()
     name = job.name
 
@@ -219,12 +229,12 @@ def start_in_background(job: Job, *, keep_output: bool = False) -> int:
         nonlocal name
         name = made  # where the job's has a %d in it
         _detach(None if keep_output else name)
-        os.write(writable, b"1")
-        os.close(writable)
+        with theirs:
+            theirs.send(b"1")
 
     status = 1
     try:
-        status = run(job, ready=ready)
+        status = run(job, ready=ready, waiting=theirs)
         if status == 0:
             log_path(name).unlink(missing_ok=True)
     except BaseException:
@@ -274,13 +284,26 @@ def stop(name: str) -> None:
     try:
         with _log_from_now(name) as log_file:
             signal.pidfd_send_signal(process, signal.SIGTERM)
-            if not select.select([process], [], [], STOP_TIMEOUT)[0]:
-                raise ControlError(
-                    f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM; {log_path(name)} may say why"
-                )
+            ended = select.poll()  # select.select refuses descriptors from 1024 on
+            ended.register(process, select.POLLIN)
+            if not ended.poll(SILENCE * 1000):
+                say(f"wait for process {pid} to end, {STOP_TIMEOUT} s at most{_hindrance(pid)}")
+                if not ended.poll((STOP_TIMEOUT - SILENCE) * 1000):
+                    raise ControlError(
+                        f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM{_hindrance(pid)}; "
+                        f"{log_path(name)} may say why"
+                    )
             sys.stderr.write(log_file.read())
     finally:
         os.close(process)
+
+
+def _hindrance(pid: int) -> str:
+    """What keeps a process from ending, and the remedy, where the process itself does not: proc_pid_stat(5)."""
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
+            return f": it is stopped, and goes on after `kill -CONT {pid}`"
+    return ""
 
 
 def _log_from_now(name: str) -> IO[str]:
