@@ -12,17 +12,18 @@ _LITERAL: Final = re.compile(
 
 
 class Endpoint(NamedTuple):
-    """A peer's UDP address and, once it has spoken, the local address it spoke to (the kernel's struct endpoint).
-
-    `host` is numeric and has no zone; `scope_id` is the interface index of an IPv6 link-local host, else 0. `source` is
-    the local address the last datagram came to (4 or 16 bytes; empty: the route decides) on interface `source_ifindex`.
-    """
+    """A peer's UDP address and, once it has spoken, the local address it spoke to (the kernel's struct endpoint)."""
 
     host: str
+    """A numeric IPv4 or IPv6 address without brackets or zone."""
     port: int
+    """The UDP port."""
     scope_id: int = 0
+    """The interface index of an IPv6 link-local host, else 0."""
     source: bytes = b""
+    """The local address that the last datagram came to, 4 or 16 bytes; empty to let the route decide."""
     source_ifindex: int = 0
+    """The index of the interface that it came in by; 0 to let the route decide."""
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
@@ -35,10 +36,12 @@ class Endpoint(NamedTuple):
 
     @property
     def is_ipv6(self) -> bool:
+        """Whether the host is an IPv6 address."""
         return ":" in self.host
 
     @property
     def address_bytes(self) -> bytes:
+        """The host as 4 or 16 bytes. Raises ValueError when it is not a numeric address."""
         host = self.host
         # A tenth of what ip_address takes; under a flood it is asked for twice a datagram.
         return IPv6Address(host).packed if ":" in host else bytes(map(int, host.split(".")))
@@ -53,6 +56,7 @@ class Endpoint(NamedTuple):
         return self._replace(source=b"", source_ifindex=0) if self.source or self.source_ifindex else self
 
     def same_remote(self, other: Endpoint) -> bool:
+        """Whether host, port and scope are the same, whatever the local address."""
         return self[:3] == other[:3]
 
     def __str__(self) -> str:

@@ -51,9 +51,11 @@ class _Key(bytes):
         return cls(key)
 
     def base64(self) -> str:
+        """The 44 characters that `wg` prints."""
         return base64.b64encode(self).decode()
 
     def is_zero(self) -> bool:
+        """Whether all 32 bytes are zero, which stands for no key."""
         return not any(self)
 
     def __repr__(self) -> str:
@@ -82,6 +84,7 @@ class PresharedKey(_Key):
 
     @classmethod
     def generate(cls) -> Self:
+        """A new random key, as `wgpy genpsk` makes one."""
         from secrets import token_bytes
 
         return cls(token_bytes(KEY_SIZE))
@@ -97,6 +100,7 @@ class PrivateKey(_Key):
 
     @classmethod
     def generate(cls) -> Self:
+        """A new random key, as `wgpy genkey` makes one."""
         from secrets import token_bytes
 
         return cls(token_bytes(KEY_SIZE))
@@ -110,4 +114,5 @@ class PrivateKey(_Key):
 
     @cached_property
     def public_key(self) -> PublicKey:
+        """The public half, by which peers know the holder of this key."""
         return PublicKey(self.x25519.public_key().public_bytes_raw())

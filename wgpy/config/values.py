@@ -36,7 +36,9 @@ class EndpointName:
     """Where a peer is to be found: a host name or a numeric address, IPv6 perhaps with `%scope`, and a UDP port."""
 
     host: str
+    """A host name, or a numeric address without brackets."""
     port: int
+    """The UDP port, 1 to 65535."""
 
     def __post_init__(self) -> None:
         take(self, _ENDPOINT_FIELDS)
@@ -74,15 +76,14 @@ class EndpointName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offloads:
-    """Which offloads of the kernel may be used. What may be is used where the kernel has it and gets it right.
-
-    `udp_gso`: one call sends several datagrams. `udp_gro`: one call receives several. `tun`: one read or write of the
-    TUN carries several packets.
-    """
+    """Which offloads of the kernel may be used. What may be is used where the kernel has it and gets it right."""
 
     udp_gso: bool = True
+    """One call sends several datagrams."""
     udp_gro: bool = True
+    """One call receives several datagrams."""
     tun: bool = True
+    """One read or write of the TUN carries several packets."""
 
     def __and__(self, other: Offloads) -> Offloads:
         """What both allow: every switch only ever switches off."""
@@ -99,18 +100,24 @@ NO_OFFLOADS: Final = Offloads(udp_gso=False, udp_gro=False, tun=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConfig:
-    """One peer. `persistent_keepalive` is in seconds, 0 is off.
+    """One peer.
 
     Text in the place of a key, an endpoint or a network is read as in a file. Raises KeyFormatError or ConfigError for
     a wrong text and for a number out of range, TypeError for anything else; so does InterfaceConfig.
     """
 
     public_key: PublicKey
+    """The peer's identity; each peer has another one."""
     preshared_key: PresharedKey | None = None
+    """A secret that both ends mix into the handshake besides their keys; None or all zero for none."""
     endpoint: EndpointName | None = None
+    """Where to find the peer; None for a peer that calls first."""
     persistent_keepalive: int = 0
+    """Seconds, 0 to 65535, between packets sent to keep a NAT's mapping open; 0 for none."""
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = ()
-    name: str = ""  # for people, from a comment `# Name = ...`
+    """The networks whose packets go to this peer, and the sources it may send from."""
+    name: str = ""
+    """For people: from a comment `# Name = ...`, and shown wherever the peer is."""
 
     def __post_init__(self) -> None:
         take(self, _PEER_FIELDS)
@@ -121,21 +128,37 @@ class InterfaceConfig:
     """One interface and its peers. Without any argument: no identity, any free port, no addresses, no peers."""
 
     private_key: PrivateKey | None = None
-    listen_port: int = 0  # 0: any free port
-    fwmark: int = 0  # 32 bits; 0: none
+    """The interface's identity; without one no handshake is possible."""
+    listen_port: int = 0
+    """The UDP port to listen on, 0 to 65535; 0 for any free one."""
+    fwmark: int = 0
+    """The firewall mark, 32 bits, of the datagrams that carry the tunnel; 0 for none."""
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
-    mtu: int | None = None  # bytes; None: chosen by the routes to the endpoints
-    dns: tuple[str, ...] = ()  # numeric addresses of servers
+    """The interface's own addresses, with their prefix lengths."""
+    mtu: int | None = None
+    """The largest inner packet in bytes, 68 to 65535; None to derive it from the routes to the endpoints."""
+    dns: tuple[str, ...] = ()
+    """Numeric addresses of name servers."""
     dns_search: tuple[str, ...] = ()
-    table: int | str = "auto"  # "auto", "off", or the number or name of a routing table
-    pre_up: tuple[str, ...] = ()  # commands for bash, in which %i is the interface's name
+    """Search domains."""
+    table: int | str = "auto"
+    """Where routes to the allowed IPs go: "auto", "off", or the number or name of a routing table."""
+    pre_up: tuple[str, ...] = ()
+    """Commands for bash, run before the interface is configured; in these and the next three `%i` is its name."""
     post_up: tuple[str, ...] = ()
+    """Commands run when the interface is up."""
     pre_down: tuple[str, ...] = ()
+    """Commands run before the interface is taken down."""
     post_down: tuple[str, ...] = ()
+    """Commands run when the interface is gone."""
     save_config: bool = False
-    udp_gso: bool = True  # False: `# UdpGso = off`
-    tun_offload: bool = True  # False: `# TunOffload = off`
+    """Whether `wgpy down` writes the state of the interface into its file."""
+    udp_gso: bool = True
+    """False for `# UdpGso = off`: every datagram is sent by itself."""
+    tun_offload: bool = True
+    """False for `# TunOffload = off`: every packet of the TUN is read and written by itself."""
     peers: tuple[PeerConfig, ...] = ()
+    """The peers, each with a public key of its own."""
 
     def __post_init__(self) -> None:
         take(self, _INTERFACE_FIELDS)

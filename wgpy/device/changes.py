@@ -22,7 +22,9 @@ class AllowedIPChange(NamedTuple):  # there may be a hundred thousand: it is mad
     """A prefix to give to the peer, taking it from whoever had it; or, with `remove`, to take from this peer."""
 
     network: IPv4Network | IPv6Network
+    """The prefix."""
     remove: bool = False
+    """Whether to take it from the peer instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,21 @@ class PeerChange:
     """One peer to add, update or remove. A peer that exists is updated in place: its session and counters stay."""
 
     public_key: PublicKey
+    """Which peer."""
     remove: bool = False
-    update_only: bool = False  # ignored when the peer does not exist
-    preshared_key: PresharedKey | None = None  # all zero: no preshared key from the next handshake on
+    """Whether to remove the peer."""
+    update_only: bool = False
+    """Whether to ignore this change when there is no such peer, instead of adding it."""
+    preshared_key: PresharedKey | None = None
+    """The key from the next handshake on; all zero for none."""
     endpoint: Endpoint | None = None
-    persistent_keepalive: int | None = None  # seconds, 0 to 65535; 0 is off
-    replace_allowed_ips: bool = False  # empty the list before `allowed_ips`
+    """Where to send from now on: a numeric address and a port."""
+    persistent_keepalive: int | None = None
+    """Seconds between keepalives, 0 to 65535; 0 for none."""
+    replace_allowed_ips: bool = False
+    """Whether to empty the peer's list before `allowed_ips` are added."""
     allowed_ips: tuple[AllowedIPChange, ...] = ()
+    """Prefixes to add or remove, in this order."""
 
     def __post_init__(self) -> None:
         take(self, _PEER_FIELDS)
@@ -50,11 +60,16 @@ class PeerChange:
 class DeviceChange:
     """One all-or-nothing change of a Device."""
 
-    private_key: PrivateKey | None = None  # all zero: forget the identity
-    listen_port: int | None = None  # 0: any free port
-    fwmark: int | None = None  # 32 bits; 0: none
-    replace_peers: bool = False  # remove every peer before `peers`
+    private_key: PrivateKey | None = None
+    """A new identity; all zero to forget the present one."""
+    listen_port: int | None = None
+    """A new UDP port, 0 to 65535; 0 for any free one."""
+    fwmark: int | None = None
+    """A new firewall mark, 32 bits; 0 for none."""
+    replace_peers: bool = False
+    """Whether to remove every peer before `peers` are added."""
     peers: tuple[PeerChange, ...] = ()
+    """Changes of peers, in this order."""
 
     def __post_init__(self) -> None:
         take(self, _DEVICE_FIELDS)

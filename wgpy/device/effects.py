@@ -15,77 +15,117 @@ class DropReason(StrEnum):
     """Why a datagram or a packet went no further; counted in `Device.status()`."""
 
     # Datagrams that were never authenticated, or belong to no peer.
-    MALFORMED = "malformed"  # no known type and length
+    MALFORMED = "malformed"
+    """A datagram that is none of WireGuard's messages by its type and length."""
     INVALID_MAC1 = "invalid_mac1"
-    UNDER_LOAD = "under_load"  # no valid cookie: answered with one
-    RATE_LIMITED = "rate_limited"  # handshakes: too many from one source
-    UNKNOWN_INDEX = "unknown_index"  # no handshake or session of ours
+    """A handshake message that was not made for our public key."""
+    UNDER_LOAD = "under_load"
+    """A handshake message without a valid cookie while we are under load: it was answered with a cookie."""
+    RATE_LIMITED = "rate_limited"
+    """Too many handshake messages from one source."""
+    UNKNOWN_INDEX = "unknown_index"
+    """A datagram for no handshake or session of ours, perhaps of one that has ended."""
     UNKNOWN_PEER = "unknown_peer"
-    NO_IDENTITY = "no_identity"  # no private key is set
+    """A handshake with a public key that is not a peer's."""
+    NO_IDENTITY = "no_identity"
+    """A handshake message while no private key is set."""
     INVALID_HANDSHAKE = "invalid_handshake"
+    """A handshake message that does not authenticate, for example because of another preshared key."""
     INVALID_COOKIE = "invalid_cookie"
+    """A cookie reply that does not decrypt, or that we did not ask for."""
     # Handshakes of a known peer.
-    REPLAYED_INITIATION = "replayed_initiation"  # not newer than the last; or the peer's clock was set back
-    INITIATION_FLOOD = "initiation_flood"  # more than 20 a second
+    REPLAYED_INITIATION = "replayed_initiation"
+    """A handshake not newer than the peer's last one: a replay, or the peer's clock was set back."""
+    INITIATION_FLOOD = "initiation_flood"
+    """A peer began more than 20 handshakes in a second."""
     # Transport data.
     EXPIRED_KEY = "expired_key"
+    """A packet under a session that is too old, or has carried too many packets."""
     INVALID_TAG = "invalid_tag"
+    """A packet that does not authenticate."""
     REPLAYED = "replayed"
-    INVALID_PACKET = "invalid_packet"  # not a whole IPv4 or IPv6 packet
+    """A packet that was received before, or is older than the replay window."""
+    INVALID_PACKET = "invalid_packet"
+    """What was inside is not a whole IPv4 or IPv6 packet."""
     DISALLOWED_SOURCE = "disallowed_source"
+    """The source address inside is not one of the peer's allowed IPs."""
     # Outbound packets.
     NOT_IP = "not_ip"
-    NO_PEER = "no_peer"  # no allowed IP covers the destination
+    """The interface was given something that is neither IPv4 nor IPv6."""
+    NO_PEER = "no_peer"
+    """No allowed IP covers the destination."""
     NO_ENDPOINT = "no_endpoint"
-    ROUTING_LOOP = "routing_loop"  # the peer's endpoint is routed into the tunnel, and to that peer
+    """The peer has no endpoint, so it must call first."""
+    ROUTING_LOOP = "routing_loop"
+    """The peer's endpoint is routed into the tunnel, and to that peer."""
     STAGED_OVERFLOW = "staged_overflow"
-    HANDSHAKE_ABANDONED = "handshake_abandoned"  # staged packets, after the last attempt
+    """Too many packets waited for a handshake; the oldest were dropped."""
+    HANDSHAKE_ABANDONED = "handshake_abandoned"
+    """The peer did not answer the last of 20 handshake attempts for which these packets waited."""
     INTERFACE_DOWN = "interface_down"
+    """The interface is down."""
     # Datagrams that were to be transmitted.
-    SEND_REFUSED = "send_refused"  # by the system: no route, or a firewall's rule
-    SOCKET_FULL = "socket_full"  # too many waited already
+    SEND_REFUSED = "send_refused"
+    """The system refused to send: there is no route, or a firewall forbids it."""
+    SOCKET_FULL = "socket_full"
+    """The socket was full, and too many datagrams waited already."""
 
 
 class Transmit(NamedTuple):
-    """Datagrams for one endpoint. `traffic_class` is the outer IPv4 TOS or IPv6 traffic class byte.
-
-    `datagrams` may lie in the buffer of the burst that was sent: send them, or copy them, before reading into it again.
-    """
+    """Datagrams for one endpoint."""
 
     datagrams: Datagrams
+    """They may lie in the buffer of the burst that was sent: send or copy them before reading into it again."""
     endpoint: Endpoint
+    """Where to, and from which local address."""
     traffic_class: int
-    public_key: PublicKey | None  # the peer; None for a cookie reply
+    """The IPv4 TOS byte, or the IPv6 traffic class, of the outer packets."""
+    public_key: PublicKey | None
+    """The peer; None for a cookie reply."""
 
 
 class EventKind(StrEnum):
     """What an Event tells."""
 
     HANDSHAKE_COMPLETED = "handshake_completed"
-    HANDSHAKE_UNANSWERED = "handshake_unanswered"  # the first initiation in a row, for five seconds; others follow
-    HANDSHAKE_ABANDONED = "handshake_abandoned"  # no answer to 20 initiations in a row
-    HANDSHAKE_REFUSED = "handshake_refused"  # authentic initiations of the peer: the event says why and from where
+    """There is a new session: the first, or the next about every two minutes while packets flow."""
+    HANDSHAKE_UNANSWERED = "handshake_unanswered"
+    """The first initiation in a row has had no answer for five seconds; others follow."""
+    HANDSHAKE_ABANDONED = "handshake_abandoned"
+    """20 initiations in a row have had no answer."""
+    HANDSHAKE_REFUSED = "handshake_refused"
+    """Initiations of the peer are authentic but refused: the event says why and where they came from."""
     ENDPOINT_MOVED = "endpoint_moved"
+    """The peer was heard from another address or port."""
     KEYS_ERASED = "keys_erased"
+    """Nine minutes have passed without a new session, and the keys of the old ones are gone."""
 
 
 class Event(NamedTuple):
     """A change of a peer's state. What goes on as before is not told again."""
 
     kind: EventKind
+    """What happened."""
     public_key: PublicKey
+    """To which peer."""
     endpoint: Endpoint | None
-    reason: DropReason | None = None  # of a refusal
+    """Where the peer is; of a refused handshake, where it came from."""
+    reason: DropReason | None = None
+    """Why a handshake was refused."""
 
 
 @dataclass(slots=True)
 class Effects:
-    """To be carried out in this order: transmit, deliver, tell."""
+    """What a Device asks for, to be carried out in this order: transmit, deliver, tell."""
 
     transmits: list[Transmit] = field(default_factory=list)
+    """Datagrams to send."""
     deliveries: list[Burst] = field(default_factory=list)
+    """Packets to write to the TUN."""
     events: list[Event] = field(default_factory=list)
-    unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)  # initiations, each time
+    """What has changed, to be told to whoever watches."""
+    unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)
+    """Peers, and where they were called, of each initiation that had no answer, whether that is news or not."""
 
     @property
     def concern_peers(self) -> bool:

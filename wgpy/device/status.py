@@ -12,18 +12,28 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
-    """One peer. Counters are bytes of UDP payload; `last_handshake_ns` is nanoseconds since 1970, 0 for never."""
+    """The configuration and the counters of one peer."""
 
     public_key: PublicKey
+    """The peer's identity."""
     preshared_key: PresharedKey | None = None
+    """The preshared key; None for none."""
     endpoint: Endpoint | None = None
+    """Where the peer was last heard from, or was configured to be."""
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The networks whose packets go to this peer."""
     last_handshake_ns: int = 0
+    """When the last handshake completed, in nanoseconds since 1970; 0 for never."""
     tx_bytes: int = 0
+    """Bytes of UDP payload sent to the peer, handshakes included."""
     rx_bytes: int = 0
+    """Bytes of UDP payload received from the peer and authenticated."""
     persistent_keepalive: int = 0
-    drops: Mapping[str, int] = field(default_factory=dict)  # by DropReason, packets
-    name: str = ""  # what the configuration calls it
+    """Seconds between keepalives; 0 for none."""
+    drops: Mapping[str, int] = field(default_factory=dict)
+    """How many packets were dropped, by the value of their DropReason."""
+    name: str = ""
+    """What the configuration calls the peer."""
 
     def without_counters(self) -> PeerStatus:
         """What was configured, and where the peer is; nothing of what else has happened since."""
@@ -33,14 +43,20 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
-    """The device and its peers, in the order they were added. `drops` counts what belongs to no peer."""
+    """The configuration and the counters of an interface."""
 
     private_key: PrivateKey | None = None
+    """The interface's identity. Its `repr` does not show it."""
     public_key: PublicKey | None = None
+    """The public half of the private key."""
     listen_port: int = 0
+    """The UDP port; 0 before one was chosen."""
     fwmark: int = 0
+    """The firewall mark of the datagrams that carry the tunnel; 0 for none."""
     peers: tuple[PeerStatus, ...] = ()
+    """The peers, in the order they were added."""
     drops: Mapping[str, int] = field(default_factory=dict)
+    """How many packets of no known peer were dropped, by the value of their DropReason."""
 
     def without_counters(self) -> DeviceStatus:
         """What was configured, and nothing of what has happened since."""
