@@ -120,15 +120,22 @@ class Pace:
 
 
 class Burst:
-    """Inner packets for or from one flow of slots: slot i starts at `i * stride`, its packet 16 bytes later.
+    """Inner packets in slots of one buffer: slot i starts at `i * stride`, and its packet 16 bytes later.
 
-    `view` is writable and ends after the last slot, whose room may be shorter than `stride`. `lengths[i]` is the
-    packet's length in bytes; 0 marks a slot without a packet (a keepalive, or one that was dropped). A slot leaves 16
-    bytes after the padded packet for the tag. All packets of an outbound burst have the same destination address and
-    the same ECN field, and all but the last the same length. `cuts` are those of a reader's buffer that begins with it.
+    A slot leaves 16 bytes after the padded packet for the tag. All packets of an outbound burst have the same
+    destination address and the same ECN field, and all but the last the same length.
     """
 
     __slots__ = ("cuts", "lengths", "stride", "view")
+
+    view: memoryview
+    """The slots, writable. It ends after the last slot, whose room may be shorter than `stride`."""
+    stride: int
+    """Bytes from one slot to the next."""
+    lengths: list[int]
+    """The length of each packet in bytes; 0 for a slot without one (a keepalive, or a packet that was dropped)."""
+    cuts: Cuts | None
+    """Views already cut from the reader's buffer that begins with this burst; None for a buffer of its own."""
 
     def __init__(self, view: memoryview, stride: int, lengths: list[int], cuts: Cuts | None = None) -> None:
         self.view = view
@@ -149,6 +156,7 @@ class Burst:
         return len(self.lengths)
 
     def packet(self, i: int) -> memoryview:
+        """The packet of slot `i`, without its padding."""
         start = i * self.stride + TRANSPORT_HEADER_SIZE
         return self.view[start : start + self.lengths[i]]
 
@@ -164,6 +172,7 @@ class Burst:
                 yield Burst(slot, len(slot), [length])
 
     def bodies(self) -> Bodies:
+        """The padded plaintext of each slot, and the same with room for its tag."""
         return bodies(self.view, self.stride, self.cuts)
 
     def copy(self) -> Burst:
@@ -172,12 +181,16 @@ class Burst:
 
 
 class Datagrams:
-    """UDP payloads end to end in `view`, each `segment_size` bytes long but the last, which may be shorter.
-
-    `cuts` are those of a reader's buffer that begins with them.
-    """
+    """UDP payloads end to end in one buffer, all of one size but the last, which may be shorter."""
 
     __slots__ = ("_bodies", "cuts", "segment_size", "view")
+
+    view: memoryview
+    """The payloads. Received ones are writable: they are opened in place."""
+    segment_size: int
+    """Bytes of each payload but the last."""
+    cuts: Cuts | None
+    """Views already cut from the reader's buffer that begins with these; None for a buffer of its own."""
 
     def __init__(self, view: memoryview, segment_size: int, cuts: Cuts | None = None) -> None:
         self.view = view

@@ -30,14 +30,16 @@ class WgpyError(Exception):
 
 
 class _SystemError(WgpyError, OSError):
-    """What the system refused. `errno` is that of the error it was raised from, None where there was none."""
+    """What the system refused."""
 
     @property
     def errno(self) -> int | None:  # type: ignore[override]
+        """The `errno` of the error it was raised from; None where there was none."""
         return getattr(self.__cause__, "errno", None)
 
     @property
     def strerror(self) -> str:  # type: ignore[override]
+        """The message."""
         return str(self)
 
 
@@ -82,6 +84,7 @@ class ResolveError(_SystemError, gaierror):
 
     @property
     def errno(self) -> int:  # type: ignore[override]
+        """A constant `socket.EAI_*`."""
         return self._errno
 
 

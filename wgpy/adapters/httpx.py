@@ -40,6 +40,7 @@ class TunnelTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
+        """Close its connections."""
         await self._pool.aclose()
 
 

@@ -35,9 +35,13 @@ class Problem:
     """Something wrong, or doubtful, in one line. `str()` is `file:line: key: message`."""
 
     filename: str
-    line: int  # counted from 1
-    key: str  # as the file spells it; empty when the line has none that may be shown
-    message: str  # says what was expected
+    """The file, as it was given to the parser; may be empty."""
+    line: int
+    """The line's number, from 1."""
+    key: str
+    """The key as the file spells it; empty when the line has none that may be shown."""
+    message: str
+    """What was expected."""
 
     def __str__(self) -> str:
         where = f"{self.filename}:{self.line}" if self.filename else f"line {self.line}"
@@ -45,7 +49,10 @@ class Problem:
 
 
 class ConfigFileError(ConfigError):
-    """A configuration file that cannot be used: all its `problems`, one line each in `str()`."""
+    """A configuration file that cannot be used: `str()` has a line for each problem."""
+
+    problems: tuple[Problem, ...]
+    """Everything that is wrong in the file."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -57,9 +64,13 @@ class WgQuickFile:
     """A file that was understood. `str()` is its text, unchanged: comments, order, spelling and line ends."""
 
     config: InterfaceConfig
+    """What the file says."""
     warnings: tuple[Problem, ...]
-    lines: tuple[str, ...] = field(repr=False)  # they hold the secrets
-    blocks: tuple[Block, ...] = field(repr=False)  # [Interface], all of them as one, then each [Peer]
+    """What is allowed, but probably not meant."""
+    lines: tuple[str, ...] = field(repr=False)
+    """The text without its line breaks; it holds the secrets, so `repr` leaves it out."""
+    blocks: tuple[Block, ...] = field(repr=False)
+    """Where each section is: [Interface], all of them as one, then each [Peer]."""
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

@@ -18,15 +18,19 @@ _EPHEMERAL: Final = 49152  # the first dynamic port of RFC 6335
 
 
 class MemoryNetwork:
-    """Hosts that reach each other by address. Belongs to one thread, the event loop's.
+    """Hosts that reach each other by address: `Tunnel(udp=network.host("192.0.2.1"))`.
 
-    `carries(source, destination, datagram)`, if set, is asked of each datagram whether it arrives: loss, and cut links.
-    `delay` is the seconds that every datagram takes.
+    It belongs to one thread, the event loop's.
     """
+
+    delay: float
+    """Seconds that every datagram takes."""
+    carries: Callable[[Endpoint, Endpoint, bytes], bool] | None
+    """Asked, if it is set, whether a datagram arrives, by its source, destination and bytes: for loss and cut links."""
 
     def __init__(self, *, delay: float = 0.0) -> None:
         self.delay = delay
-        self.carries: Callable[[Endpoint, Endpoint, bytes], bool] | None = None
+        self.carries = None
         self._ports: dict[tuple[str, int], MemoryUdp] = {}
         self._flying: deque[tuple[Endpoint, Endpoint, bytes, int]] = deque()
 
@@ -43,9 +47,11 @@ class MemoryNetwork:
         raise SocketError(f"port {port} of {udp.address} is in use in this network")
 
     def release(self, udp: MemoryUdp) -> None:
+        """Give a port back."""
         self._ports.pop((udp.address, udp.port), None)
 
     def send(self, source: Endpoint, destination: Endpoint, datagram: bytes, traffic_class: int) -> None:
+        """Carry a datagram to whoever has bound its destination `delay` seconds later; what nobody has is lost."""
         if self.carries is not None and not self.carries(source, destination, datagram):
             return
         self._flying.append((source, destination, datagram, traffic_class & 3))

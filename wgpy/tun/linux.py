@@ -67,20 +67,21 @@ log = logging.getLogger("wgpy.tun")
 
 
 class LinuxTun:
-    """A TUN interface, non-blocking. `mtu` is in bytes and the owner's to keep up to date, after each `link`.
+    """A TUN interface of the kernel's, non-blocking: made by `open` or `adopt`."""
 
-    `is_elsewhere`: whether `link` last found it in another network namespace than ours. The MTUs of routes it found
-    bound the padding as `mtu` does.
-
-    `drops` counts what was lost: "malformed" super-packets read; packets not written because the interface was "down",
-    the queue was "full", or the kernel "refused" them.
-    """
+    name: str
+    """The interface's name when it was opened."""
+    is_elsewhere: bool
+    """Whether `link` last found the interface in another network namespace than ours."""
+    drops: Counter[str]
+    """Packets lost: "malformed" super-packets that were read; packets not written because the interface was "down", its
+    queue "full", or the kernel "refused" them."""
 
     def __init__(self, fd: int, name: str, merging: frozenset[int], *, vnet_header: bool) -> None:
         """Use `open` or `adopt`."""
         self.name = name
         self.is_elsewhere = False
-        self.drops: Counter[str] = Counter()
+        self.drops = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
         self._merging = merging
@@ -99,6 +100,7 @@ class LinuxTun:
 
     @property
     def mtu(self) -> int:
+        """The largest packet in bytes; padding ends there. Set it to what `link` returns."""
         return self._mtu
 
     @mtu.setter
@@ -335,6 +337,7 @@ class LinuxTun:
             self._loop.call_soon(self._readable)
 
     def stop_reading(self) -> None:
+        """Call nobody any more; packets wait in the interface's queue."""
         if self._loop is not None:
             self._loop.remove_reader(self._fd)
             self._loop = self._callback = None

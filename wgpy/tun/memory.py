@@ -12,15 +12,22 @@ from wgpy.errors import TunError
 
 
 class MemoryTun:
-    """The tunnel's side has LinuxTun's methods; `inject` and `take` are the application's side.
+    """A TUN for `Tunnel` that needs no kernel: the application's side are `inject` and `take`.
 
-    Belongs to one thread, the event loop's. `on_arrival`, if set, is called after packets have come for `take`.
+    It belongs to one thread, the event loop's.
     """
+
+    name: str
+    """The interface's name, for logs."""
+    mtu: int
+    """The largest packet in bytes."""
+    on_arrival: Callable[[], None] | None
+    """Called, if it is set, after packets have come for `take`."""
 
     def __init__(self, name: str = "memory", mtu: int = DEFAULT_MTU) -> None:
         self.name = name
         self.mtu = mtu
-        self.on_arrival: Callable[[], None] | None = None
+        self.on_arrival = None
         self._outbound: deque[bytes] = deque()
         self._inbound: deque[bytes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,12 +72,14 @@ class MemoryTun:
         self._schedule()
 
     def stop_reading(self) -> None:
+        """Call nobody any more."""
         self._loop = self._callback = None
         if self._wakeup is not None:
             self._wakeup.cancel()
             self._wakeup = None
 
     def close(self) -> None:
+        """Stop reading, and refuse packets from now on."""
         self.stop_reading()
         self._closed = True
 
