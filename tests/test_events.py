@@ -1,9 +1,12 @@
-"""How often a tunnel tells that a peer has moved, in virtual time."""
+"""How a tunnel passes events on, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from wgpy import events as wgpy_events
 from wgpy import virtual
 from wgpy.device.effects import Event, EventKind
 from wgpy.endpoint import Endpoint
@@ -51,3 +54,25 @@ def test_after_the_end_nothing_is_told() -> None:
 
     virtual.run(main())
     assert told == [moved(1)]
+
+
+def test_a_subscriber_that_takes_no_events_keeps_some_of_them_and_the_rest_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wgpy_events, "MAX_QUEUED", 3)
+    told = [Event(EventKind.HANDSHAKE_COMPLETED, PEER, Endpoint("192.0.2.1", port)) for port in range(1, 6)]
+
+    async def main() -> None:
+        events = Events(lambda: "wg0", None)
+        slow = events.subscribe()
+        for event in told:
+            events.happened(event)
+        assert events.dropped == 2
+        assert [await anext(slow), await anext(slow)] == told[:2]
+        events.happened(told[4])
+        events.close()
+        assert [event async for event in slow] == [told[2], told[4]]
+        assert [event async for event in events.subscribe()] == []
+        assert events.dropped == 2
+
+    virtual.run(main())

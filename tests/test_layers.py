@@ -37,7 +37,7 @@ LAYERS = [
         "wgpy.config.uapi",
     ],
     ["wgpy.namespace.syscalls", "wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
-    ["wgpy.tunnel", "wgpy.events", "wgpy.virtual"],
+    ["wgpy.tunnel", "wgpy.datapath", "wgpy.events", "wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace", "wgpy.control"],
     ["wgpy.relay", "wgpy.blocking"],

@@ -14,19 +14,24 @@ from tests.support.packets import ipv4_packet
 from wgpy import virtual
 from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
+from wgpy.constants import REJECT_AFTER_TIME
+from wgpy.datapath import MAX_WAITING, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind, Transmit
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
+from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, SocketError, TunError, TunnelClosedError
 from wgpy.keys import PresharedKey, PrivateKey
 from wgpy.net import names, resolve
 from wgpy.net.memory import MemoryNetwork
 from wgpy.net.udp import SendResult, UdpSockets
 from wgpy.tun.memory import MemoryTun
-from wgpy.tunnel import MAX_WAITING, Tunnel, machine_clock
+from wgpy.tunnel import Tunnel
 
 LEFT, RIGHT = PrivateKey(b"l" * 32), PrivateKey(b"r" * 32)
 PSK = PresharedKey(b"p" * 32)
+# One after the other they make the peer a keepalive, and leave its configuration as it was.
+GREET = PeerChange(public_key=RIGHT.public_key, persistent_keepalive=25)
+QUIET = PeerChange(public_key=RIGHT.public_key, persistent_keepalive=0)
 
 
 class End:
@@ -210,8 +215,7 @@ def test_what_the_system_refuses_to_send_is_counted_as_dropped_and_not_as_sent()
         broadcast = EndpointName(host="255.255.255.255", port=9)  # not without SO_BROADCAST
         left = End(config(LEFT, RIGHT, "10.0.0.2/32", broadcast))
         async with left.tunnel:
-            greet = PeerChange(public_key=RIGHT.public_key, persistent_keepalive=25)
-            left.tunnel.configure(DeviceChange(peers=(greet,)))
+            left.tunnel.configure(DeviceChange(peers=(GREET,)))
             (peer,) = left.tunnel.status().peers
             assert peer.drops == {"send_refused": 1}
             assert peer.tx_bytes == 0
@@ -309,30 +313,93 @@ def test_a_name_is_looked_up_again_for_as_long_as_its_peer_does_not_answer(
     assert lookups > 3600 / names.PATIENCE / 2
 
 
+def virtual_ends(network: MemoryNetwork) -> tuple[Tunnel, Tunnel]:
+    """Left, at 192.0.2.1, knows where right is, at 192.0.2.2, and not the other way round. Their TUNs are in memory."""
+    clock = asyncio.get_running_loop().time
+    to_right = EndpointName(host="192.0.2.2", port=51820)
+    left_config = config(LEFT, RIGHT, "10.0.0.2/32", to_right)
+    right_config = replace(config(RIGHT, LEFT, "10.0.0.1/32"), listen_port=to_right.port)
+    left = Tunnel(left_config, tun=MemoryTun(), udp=network.host("192.0.2.1"), clock=clock)
+    right = Tunnel(right_config, tun=MemoryTun(), udp=network.host("192.0.2.2"), clock=clock)
+    return left, right
+
+
 def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
     """So that whoever takes events slowly, or keeps them, does not pay for each packet of that peer."""
-    network = MemoryNetwork()
 
     async def main() -> list[Event]:
-        clock = asyncio.get_running_loop().time
-        events, tun = list[Event](), MemoryTun()
-        to_right = EndpointName(host="192.0.2.2", port=51820)
-        right_config = replace(config(RIGHT, LEFT, "10.0.0.1/32"), listen_port=to_right.port)
-        right = Tunnel(
-            right_config, tun=MemoryTun(), udp=network.host("192.0.2.2"), clock=clock, on_event=events.append
-        )
-        left_config = config(LEFT, RIGHT, "10.0.0.2/32", to_right)
-        left = Tunnel(left_config, tun=tun, udp=network.host("192.0.2.1"), clock=clock)
-        async with right, left:
+        left, right = virtual_ends(MemoryNetwork())
+        async with left, right:
+            events = right.events()
+            await left.wait_for_handshake(RIGHT.public_key)
             for port in range(1000, 1300):
-                left.configure(DeviceChange(listen_port=port))
-                tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2"))
+                left.configure(DeviceChange(listen_port=port, peers=(GREET, QUIET)))
                 await asyncio.sleep(0.01)
             await asyncio.sleep(2)
             (peer,) = right.status().peers
-            assert peer.endpoint == events[-1].endpoint
-        return [event for event in events if event.kind is EventKind.ENDPOINT_MOVED]
+            assert peer.endpoint == Endpoint("192.0.2.1", 1299)
+        return [event async for event in events if event.kind is EventKind.ENDPOINT_MOVED]
 
     moves = virtual.run(main())
     assert [move.endpoint.port for move in moves if move.endpoint][-1] == 1299
     assert len(moves) == 4
+
+
+def test_waiting_for_a_handshake_begins_one_and_takes_as_long_as_it_does() -> None:
+    async def main() -> None:
+        left, right = virtual_ends(MemoryNetwork(delay=0.5))
+        async with left, right:
+            loop = asyncio.get_running_loop()
+            begin, called = loop.time(), asyncio.create_task(right.wait_for_handshake(LEFT.public_key))
+            await left.wait_for_handshake(RIGHT.public_key)
+            assert loop.time() - begin == pytest.approx(1.0, abs=1e-4)
+            await called  # confirmed by what the initiator sends first
+            assert loop.time() - begin == pytest.approx(1.5, abs=1e-4)
+            await left.wait_for_handshake(RIGHT.public_key.base64())  # type: ignore[arg-type]
+            assert loop.time() - begin == pytest.approx(1.5, abs=1e-4)
+            assert left.status().peers[0].persistent_keepalive == 0
+            await asyncio.sleep(180)
+            await left.wait_for_handshake(RIGHT.public_key)  # the session is too old by now
+            assert loop.time() - begin == pytest.approx(182.5, abs=1e-3)
+
+    virtual.run(main())
+
+
+def test_waiting_for_a_peer_that_does_not_answer_ends() -> None:
+    async def main() -> None:
+        network = MemoryNetwork()
+        network.carries = lambda *_: False
+        left, right = virtual_ends(network)
+        with pytest.raises(TunnelClosedError, match="not been started"):
+            await left.wait_for_handshake(RIGHT.public_key)
+        async with left, right:
+            with pytest.raises(HandshakeTimeout, match=r"192\.0\.2\.2:51820 has not answered for 100 s"):
+                await left.wait_for_handshake(RIGHT.public_key, timeout=100)
+            with pytest.raises(HandshakeTimeout, match="it has no Endpoint, so it must begin"):
+                await right.wait_for_handshake(LEFT.public_key, timeout=1)
+            with pytest.raises(ConfigError, match="not a peer"):
+                await left.wait_for_handshake(LEFT.public_key)
+            waiting = asyncio.create_task(left.wait_for_handshake(RIGHT.public_key))
+            await asyncio.sleep(1)
+        with pytest.raises(TunnelClosedError):
+            await waiting
+        with pytest.raises(TunnelClosedError):
+            await left.wait_for_handshake(RIGHT.public_key)
+        assert [event async for event in left.events()] == []
+
+    virtual.run(main())
+
+
+def test_events_come_to_each_that_asks_until_the_end() -> None:
+    async def main() -> None:
+        left, right = virtual_ends(MemoryNetwork())
+        async with left, right:
+            first, second = left.events(), left.events()
+            await left.wait_for_handshake(RIGHT.public_key)
+            assert (await anext(first)).kind is EventKind.HANDSHAKE_COMPLETED
+            await asyncio.sleep(3 * REJECT_AFTER_TIME + 1)
+        kinds = [EventKind.HANDSHAKE_COMPLETED, EventKind.KEYS_ERASED]
+        assert [event.kind async for event in first] == kinds[1:]
+        assert [event.kind async for event in second] == kinds
+
+    virtual.run(main())

@@ -167,7 +167,7 @@ class BlockingTunnel:
         return self._call(self._tunnel.getaddrinfo(host, port, **hints))
 
     def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:
-        """As NamespaceTunnel.wait_for_handshake; `timeout` in seconds."""
+        """As Tunnel.wait_for_handshake; `timeout` in seconds."""
         self._call(self._tunnel.wait_for_handshake(peer, timeout))
 
     def status(self) -> DeviceStatus:

@@ -12,83 +12,34 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 
-from wgpy.burst import Burst, Datagrams
+from wgpy.burst import Datagrams
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
+from wgpy.constants import REJECT_AFTER_TIME
+from wgpy.datapath import MAX_WAITING, READS_PER_WAKEUP, SUSPENDED_FROM, Tun, Udp, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
-from wgpy.device.effects import DropReason, Effects, Event, Transmit
+from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, SocketError, TunError, WgpyError
+from wgpy.errors import ConfigError, HandshakeTimeout, SocketError, TunError, TunnelClosedError, WgpyError
 from wgpy.events import Events
-from wgpy.fields import expect
+from wgpy.fields import Field, expect
 from wgpy.keys import PublicKey
-from wgpy.net.forks import abandon_in_child
+from wgpy.net.forks import FORKED, abandon_in_child
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
 from wgpy.net.resolve import resolved_change
-from wgpy.net.udp import Received, SendResult, UdpSockets
+from wgpy.net.udp import UdpSockets
 
 log = logging.getLogger("wgpy")
 
-# Bursts taken from one side before the other side and the timers get their turn: some 0.3 ms each. With 8, a ping under
-# load took half as long again, and no more went through.
-READS_PER_WAKEUP: Final = 2
-# Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
-MAX_WAITING: Final = 256
-
-# Seconds by which the machine must have slept for the sessions to be forgotten, as the kernel forgets them.
-SUSPENDED_FROM: Final = 1.0
-
-
-class Tun(Protocol):
-    """What a tunnel needs of a TUN: `LinuxTun` and `MemoryTun` are two."""
-
-    name: str
-    mtu: int
-
-    def read(self) -> Burst | None: ...
-    def write(self, burst: Burst) -> None: ...
-    @property
-    def is_elsewhere(self) -> bool: ...
-    def link(self) -> tuple[bool, int] | None: ...
-    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None: ...
-    def stop_reading(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Udp(Protocol):
-    """What a tunnel needs of an open UDP port: `UdpSockets` and `MemoryUdp` are two."""
-
-    port: int
-
-    @property
-    def sockets(self) -> Sequence[socket.socket]: ...
-    def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], bool]) -> None: ...
-    def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None: ...
-    def receive(self, sock: Any) -> Received | None: ...
-    def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult: ...
-    def socket_for(self, endpoint: Endpoint) -> socket.socket | None: ...
-    def set_fwmark(self, mark: int) -> None: ...
-    def forget_refusals(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class UdpHost(Protocol):
-    """Where a tunnel opens its UDP port: the machine, which is `UdpSockets` itself, or a `MemoryHost`."""
-
-    def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> Udp: ...
-
-
-def machine_clock() -> float:
-    """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+_PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 
 
 class Tunnel:
@@ -124,8 +75,8 @@ class Tunnel:
         expect_config(config)
         self.config = config
         self._clock = clock
-        wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
-        self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog)
+        self._wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
+        self.device = Device(random=os.urandom, wall_clock=self._wall_clock, keylog=keylog)
         self._tun = tun
         self._udp_host = udp
         self._events = Events(lambda: self.name, on_event)
@@ -141,6 +92,7 @@ class Tunnel:
         self._suspended = clock() - self._clock_awake()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._why_closed = ""
         abandon_in_child(self)
 
     @property
@@ -247,6 +199,7 @@ class Tunnel:
 
     def close(self) -> None:
         """Stop carrying packets; sessions and keys are gone afterwards. Closing twice is harmless."""
+        self._why_closed = self._why_closed or "the tunnel is closed"
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
@@ -259,6 +212,7 @@ class Tunnel:
 
     def abandon(self) -> None:
         """In a fork's child: carry nothing any more. The parent goes on."""
+        self._why_closed = FORKED
         udp, self._udp, self._monitor = self._udp, None, None
         self._waiting.clear()
         if udp is not None:
@@ -268,6 +222,52 @@ class Tunnel:
         """Wait until the tunnel is closed. Raises TunError when that was because its interface went away."""
         assert self._closed is not None, "start the tunnel first"
         await asyncio.shield(self._closed)
+
+    def check_open(self) -> None:
+        """Raises TunnelClosedError before the tunnel is started, once it is closed, and in a fork's child."""
+        if self._closed is None or self._why_closed:
+            raise TunnelClosedError(self._why_closed or "the tunnel has not been started")
+
+    # Events.
+
+    def events(self) -> AsyncIterator[Event]:
+        """Every Event from now on, until the tunnel is closed; of the moves of a peer, those that `on_event` is told.
+
+        At most 10,000 wait to be taken. Newer ones are then dropped, and counted in `events_dropped`.
+        """
+        return self._events.subscribe()
+
+    @property
+    def events_dropped(self) -> int:
+        """How many events found no room in the queues of `events()`."""
+        return self._events.dropped
+
+    async def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:  # noqa: ASYNC109
+        """Wait until there is a session with the peer, `timeout` seconds at most, and begin one if there is none.
+
+        A peer without an endpoint has to begin itself.
+        Raises ConfigError for a key that is no peer's, HandshakeTimeout, TunnelClosedError.
+        """
+        peer = _PEER.take("peer", peer)
+        self.check_open()
+        events = self.events()
+        known = next((status for status in self.status().peers if status.public_key == peer), None)
+        if known is None:
+            raise ConfigError(f"{peer.short()} is not a peer of this tunnel")
+        if self._wall_clock() - known.last_handshake_ns < REJECT_AFTER_TIME * 1e9:
+            return
+        if known.endpoint is not None and not known.persistent_keepalive:
+            for keepalive in (1, 0):  # when turned on, a keepalive is sent at once, and needs a session
+                change = PeerChange(public_key=peer, update_only=True, persistent_keepalive=keepalive)
+                self.configure(DeviceChange(peers=(change,)))
+        try:
+            async with asyncio.timeout(timeout):
+                async for event in events:
+                    if event.kind is EventKind.HANDSHAKE_COMPLETED and event.public_key == peer:
+                        return
+        except TimeoutError:
+            raise HandshakeTimeout(_silence(peer, known.endpoint, timeout)) from None
+        raise TunnelClosedError("the tunnel was closed")
 
     # Data.
 
@@ -489,3 +489,10 @@ def _labels(config: InterfaceConfig) -> dict[PublicKey, str]:
 
 def _endpoint_names(config: InterfaceConfig) -> dict[PublicKey, EndpointName]:
     return {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
+
+
+def _silence(peer: PublicKey, endpoint: Endpoint | None, timeout: float) -> str:
+    if endpoint is None:
+        return f"{peer.short()} has not called for {timeout:g} s: it has no Endpoint, so it must begin"
+    hint = "check the Endpoint, both public keys, and that UDP passes"
+    return f"{peer.short()} at {endpoint} has not answered for {timeout:g} s: {hint}"

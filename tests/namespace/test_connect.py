@@ -19,9 +19,7 @@ from tests.namespace.conftest import PORT, Server
 from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import capture, wait_for
 from wgpy.device.changes import DeviceChange, PeerChange
-from wgpy.device.effects import Event, EventKind
-from wgpy.endpoint import Endpoint
-from wgpy.namespace import tunnel as namespace_tunnel
+from wgpy.device.effects import EventKind
 
 pytestmark = pytest.mark.root
 
@@ -203,27 +201,6 @@ def test_peers_come_and_go_while_it_runs(server: Server) -> None:
             assert (event.kind, event.public_key) == (EventKind.HANDSHAKE_COMPLETED, peer.public_key)
             tunnel.configure(DeviceChange(peers=(PeerChange(public_key=peer.public_key, remove=True),)))
             await refused(tunnel)
-
-    as_nobody(server.client, main)
-
-
-def test_a_program_that_takes_no_events_keeps_some_of_them_and_the_rest_are_counted(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(namespace_tunnel, "_MOST_EVENTS", 3, raising=False)
-
-    async def main() -> None:
-        async with wgpy.connect(server.config) as tunnel:
-            key = tunnel.config.peers[0].public_key
-            events = tunnel.events()
-            told = [Event(EventKind.ENDPOINT_MOVED, key, Endpoint("192.0.2.1", port)) for port in range(1, 6)]
-            for event in told:
-                tunnel._tell(event)
-            assert tunnel.events_dropped == 2
-            assert [await anext(events), await anext(events)] == told[:2]
-            tunnel._tell(told[4])
-        assert [event async for event in events] == [told[2], told[4]]
-        assert tunnel.events_dropped == 2
 
     as_nobody(server.client, main)
 

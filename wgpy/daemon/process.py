@@ -36,11 +36,12 @@ from wgpy.daemon.save import save_or_keep
 from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import is_served, serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
+from wgpy.datapath import machine_clock
 from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
 from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.tun.linux import LinuxTun
-from wgpy.tunnel import Tunnel, machine_clock
+from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 

@@ -10,8 +10,7 @@ import asyncio
 import os
 import ssl
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from ipaddress import ip_address
@@ -37,15 +36,11 @@ from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from wgpy.config.values import InterfaceConfig, Offloads, tunnel_mtu
-from wgpy.constants import DEFAULT_MTU, REJECT_AFTER_TIME
-from wgpy.device.changes import DeviceChange, PeerChange
-from wgpy.device.effects import Event, EventKind
+from wgpy.constants import DEFAULT_MTU
+from wgpy.device.effects import Event
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
-from wgpy.fields import Field
-from wgpy.keys import PublicKey
+from wgpy.errors import TunnelClosedError
 from wgpy.namespace.client import Helper, SocketFactory, isolated
-from wgpy.net.forks import FORKED
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
@@ -56,9 +51,7 @@ P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
 _IP_MTU: Final = 14  # linux/in.h and in6.h
 _IPV6_MTU: Final = 24
-_PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 _RESOLVER: Final = "wgpy.namespace.resolver"
-_MOST_EVENTS: Final = 10_000  # that wait in a queue of `events`
 _TURNS: Final = 3  # of the loop, in which sockets are closed, and what that sends leaves through the tunnel
 
 
@@ -81,19 +74,15 @@ class NamespaceTunnel(Tunnel):
     ) -> None:
         """Use `connect`. `namespaces` are file descriptors of the network and, perhaps, the user namespace."""
         tun = LinuxTun.adopt(tun_fd, offload=offloads.tun)
-        super().__init__(config, tun=tun, on_event=self._tell, offloads=offloads)
+        super().__init__(config, tun=tun, on_event=on_event, offloads=offloads)
         self.namespaces = tuple(namespaces)
         self._tun_fd = tun_fd
         self._helper = helper
-        self._receiver = on_event
-        self.events_dropped = 0
-        self._queues: WeakSet[asyncio.Queue[Event | None]] = WeakSet()
         self._sockets: WeakSet[Socket] = WeakSet()
         self._streams: WeakKeyDictionary[asyncio.StreamWriter, asyncio.StreamReader] = WeakKeyDictionary()
         self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
         self._servers: WeakSet[asyncio.AbstractServer] = WeakSet()
         self._factories: list[SocketFactory] = []
-        self._why_closed = ""
         self._ending: asyncio.Future[None] | None = None
         helper.on_end = self._fail
 
@@ -128,7 +117,6 @@ class NamespaceTunnel(Tunnel):
         """Close what was opened through the tunnel, the tunnel, and the namespace. Closing twice is harmless."""
         if self._why_closed:
             return
-        self._why_closed = "the tunnel is closed"
         self._end_connections()
         last_of_tun = os.dup(self._tun_fd)
         super().close()
@@ -137,23 +125,11 @@ class NamespaceTunnel(Tunnel):
         self._helper.close()
         for fd in self.namespaces:
             os.close(fd)
-        for queue in self._queues:
-            queue.put_nowait(None)
         # With its last descriptor the interface goes, for which the kernel takes some 20 ms.
         self._ending = self._loop.run_in_executor(None, os.close, last_of_tun)
 
-    def abandon(self) -> None:
-        """In a fork's child: it is closed here. The parent goes on."""
-        super().abandon()
-        self._why_closed = FORKED
-
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tunnel stays in its process: give another one the configuration, or a socket of the tunnel")
-
-    def check_open(self) -> None:
-        """Raises TunnelClosedError once it is closed, and in a fork's child."""
-        if self._why_closed:
-            raise TunnelClosedError(self._why_closed)
 
     def _end_connections(self) -> None:
         error = TunnelClosedError("the tunnel was closed while this connection was open")
@@ -352,59 +328,6 @@ class NamespaceTunnel(Tunnel):
         arguments = f"{self.namespaces!r}, {resolv_conf!r}, {command!r}"
         return await asyncio.create_subprocess_exec(*isolated("enter", arguments), pass_fds=self.namespaces, **options)
 
-    # Peers.
-
-    def events(self) -> AsyncIterator[Event]:
-        """Every Event from now on, until the tunnel is closed, with moves as `on_event` is told of them.
-
-        At most 10,000 wait to be taken. Newer ones are then dropped, and counted in `events_dropped`.
-        """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._queues.add(queue)
-        if self._why_closed:
-            queue.put_nowait(None)
-
-        async def each() -> AsyncIterator[Event]:
-            while (event := await queue.get()) is not None:
-                yield event
-
-        return each()
-
-    async def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:  # noqa: ASYNC109
-        """Wait until there is a session with the peer, `timeout` seconds at the most, and begin one if there is none.
-
-        Raises ConfigError for a peer there is not, HandshakeTimeout, TunnelClosedError.
-        """
-        peer = _PEER.take("peer", peer)
-        self.check_open()
-        events = self.events()
-        known = next((status for status in self.status().peers if status.public_key == peer), None)
-        if known is None:
-            raise ConfigError(f"{peer.short()} is not a peer of this tunnel")
-        if time.time_ns() - known.last_handshake_ns < REJECT_AFTER_TIME * 1e9:
-            return
-        if known.endpoint is not None and not known.persistent_keepalive:
-            for keepalive in (1, 0):  # turned on it is sent at once, which takes a session
-                change = PeerChange(public_key=peer, update_only=True, persistent_keepalive=keepalive)
-                self.configure(DeviceChange(peers=(change,)))
-        try:
-            async with asyncio.timeout(timeout):
-                async for event in events:
-                    if event.kind is EventKind.HANDSHAKE_COMPLETED and event.public_key == peer:
-                        return
-        except TimeoutError:
-            raise HandshakeTimeout(_silence(peer, known.endpoint, timeout)) from None
-        raise TunnelClosedError("the tunnel was closed")
-
-    def _tell(self, event: Event) -> None:
-        for queue in self._queues:
-            if queue.qsize() < _MOST_EVENTS:
-                queue.put_nowait(event)
-            else:
-                self.events_dropped += 1
-        if self._receiver is not None:
-            self._receiver(event)
-
 
 def _is_numeric(host: str) -> bool:
     try:
@@ -412,13 +335,6 @@ def _is_numeric(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _silence(peer: PublicKey, endpoint: Endpoint | None, timeout: float) -> str:
-    if endpoint is None:
-        return f"{peer.short()} has not called for {timeout:g} s: it has no Endpoint, so it must begin"
-    hint = "check the Endpoint, both public keys, and that UDP passes"
-    return f"{peer.short()} at {endpoint} has not answered for {timeout:g} s: {hint}"
 
 
 def _suitable_mtu(config: InterfaceConfig, endpoints: Iterable[Endpoint]) -> int:
