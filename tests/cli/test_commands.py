@@ -162,7 +162,7 @@ def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | N
 def test_a_file_without_an_end_is_one_line() -> None:
     done = wgpy("check", "/dev/zero")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "wgpy: /dev/zero: expected a configuration, not more than 256 MiB\n"
+    assert done.stderr == "wgpy: /dev/zero: too large for a configuration: more than 256 MiB\n"
 
 
 @pytest.mark.parametrize("verb", ["up", "run", "down", "show", "check", "genkey", "genpsk", "pubkey"])

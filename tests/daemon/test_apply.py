@@ -233,7 +233,7 @@ def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
     assert "mtu 1300" in said
     assert "10.88.0.1/24" in said
     assert "cannot add route 172.16.0.0/12" in said.splitlines()[-1]
-    assert "going on" not in said
+    assert "continuing" not in said
     assert surroundings(cable) == before
     edit(ours, "Table = nosuchtable")
     assert "'nosuchtable' has no number" in apply(ours, check=False)
@@ -250,7 +250,7 @@ def test_a_default_route_that_cannot_be_added_is_taken_back(cable: Cable) -> Non
     edit(ours, "FwMark = 77\nMTU = 1300\nAddress = 10.88.0.1/24", "0.0.0.0/0, ")
     said = apply(ours, check=False)
     assert "cannot add route 0.0.0.0/0" in said.splitlines()[-1]
-    assert "going on" not in said
+    assert "continuing" not in said
     assert surroundings(cable) == before
 
 

@@ -82,7 +82,7 @@ def test_a_reader_who_stalls_keeps_nobody_waiting(tmp_path: Path, opened: str) -
     subprocess.run([sys.executable, "-c", program], timeout=30, check=True, **streams)  # type: ignore[call-overload]
     os.close(writable)
     with open(readable) as pipe:
-        lines = [line for line in pipe.read().splitlines() if "takes no lines" not in line]
+        lines = [line for line in pipe.read().splitlines() if "cannot be written to" not in line]
     assert set(lines) == {"a line"}
     assert len(lines) + int(told.read_text()) == 20_000
 
@@ -163,8 +163,8 @@ def test_what_was_dropped_is_said_in_its_place(tmp_path: Path, caplog: pytest.Lo
     assert not (tmp_path / "elsewhere").exists()
     said = [record.getMessage() for record in caplog.records]
     assert said == [
-        f"{path} takes no lines; they are dropped until it does",
-        f"{path} takes lines again; 4 were dropped",
+        f"{path} cannot be written to; lines are dropped until it can",
+        f"{path} can be written to again; 4 lines were dropped",
     ]
 
 

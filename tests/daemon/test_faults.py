@@ -180,10 +180,10 @@ def test_what_a_killed_daemon_left_is_cleared_away_and_nothing_else(host: Host, 
     assert wait_for(lambda: host.name not in host.namespace.run("ip", "-o", "link"))
     assert "lookup 51820" in host.namespace.run("ip", "rule")
     if verb == "up":
-        assert "what a killed daemon left" in host.up()
+        assert "clean up after a killed daemon" in host.up()
         assert host.namespace.run("ip", "rule").count("lookup 51820") == 1
     said = host.wgpy("down", host.name)
-    assert ("what a killed daemon left" in said) is (verb == "down")
+    assert ("clean up after a killed daemon" in said) is (verb == "down")
     assert host.surroundings() == before
     assert not log_path(host.name).exists()
     assert "no daemon serves" in host.refused("down", host.name)
@@ -194,7 +194,7 @@ def test_a_socket_that_a_killed_daemon_left_is_cleared_away(host: Host) -> None:
     host.up()
     os.kill(serving_pid(host.name), signal.SIGKILL)
     assert wait_for(lambda: host.name not in host.namespace.run("ip", "-o", "link"))
-    assert host.wgpy("down", host.name) == f"[#] remove what a killed daemon left: {socket_path(host.name)}\n"
+    assert host.wgpy("down", host.name) == f"[#] clean up after a killed daemon: {socket_path(host.name)}\n"
     assert not socket_path(host.name).exists()
     assert "no daemon serves" in host.refused("down", host.name)
 

@@ -67,7 +67,7 @@ def test_a_new_file_that_is_swapped_for_a_link_gives_nothing_away(
             fresh.symlink_to(secret)
 
     at_the_sync(monkeypatch, swap)
-    with pytest.raises(ConfigError, match="somebody else put another file there"):
+    with pytest.raises(ConfigError, match="another program replaced it at the same time"):
         replace_text(path, "after")
     assert owner_and_mode(secret) == (0, 0, 0o600)
     assert secret.read_text() == ""
@@ -227,7 +227,7 @@ def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, m
     monkeypatch.setattr(files, "_PATIENCE", 0.0)
     with path.open() as anybody:
         fcntl.flock(anybody, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another process keeps it locked"), changing(path):
+        with pytest.raises(ConfigError, match="another process holds a lock on it"), changing(path):
             pass
 
 
@@ -290,7 +290,7 @@ def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(
     replace_text(path, "after")
     assert path.read_text() == "after"
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: written, but a power failure may bring the old text back: Input/output error"
+        f"{path}: written, but the old text may come back after a power failure: Input/output error"
     ]
 
 
@@ -311,8 +311,8 @@ def test_a_disk_that_fails_while_the_old_file_is_overwritten_loses_nothing(
 
     monkeypatch.setattr(os, "replace", refuse)
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ConfigError, match="written in part only: Input/output error; the whole text is beside it"):
+    with pytest.raises(ConfigError, match="only partly written: Input/output error; the complete text is in"):
         replace_text(path, "after")
-    (whole,) = tmp_path.glob("wg0.conf.whole-*")
+    (whole,) = tmp_path.glob("wg0.conf.complete-*")
     assert whole.read_text() == "after"
     assert owner_and_mode(whole)[2] & 0o077 == path.stat().st_mode & 0o077

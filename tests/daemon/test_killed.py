@@ -84,7 +84,7 @@ def test_what_was_left_is_cleared_away_before_names_are_looked_up(cable: Cable) 
     ours.path.write_text(text.replace(f"Endpoint = {cable.right.outer}", "Endpoint = no-such-host.invalid"))
     run = cable.left.namespace.run
     said = run("env", "WG_ENDPOINT_RESOLUTION_RETRIES=0", *WGPY, "up", str(ours.path), check=False)
-    assert said.index("what a killed daemon left: unreachable default") < said.index("no-such-host.invalid")
+    assert said.index("clean up after a killed daemon: unreachable default") < said.index("no-such-host.invalid")
     assert "51820" not in run("ip", "rule")
     assert run("ip", "route", "show", "table", "51820", check=False).count("unreachable") == 0
 

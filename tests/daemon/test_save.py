@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_written_does_not_keep_the_interface_up(tmp_path: 
         host = Host(namespace, tmp_path, "SaveConfig = true")
         host.path.unlink()
         said = host.wgpy("down")
-        assert "No such file or directory; what it was is in" in said
+        assert "No such file or directory; saved to" in said
         assert host.name not in host.run("ip", "-o", "link")
         (kept,) = tmp_path.iterdir()
         assert str(kept) in said
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
             f"ls -A {full}",
         ]
         said = host.run("bash", "-ec", "; ".join(steps)).splitlines()
-        assert said[-3].endswith("not written, it is as it was: No space left on device")
+        assert said[-3].endswith("cannot be written, and is unchanged: No space left on device")
         assert said[-2:] == sorted(["filler", host.path.name])
         host.wgpy("down")
 

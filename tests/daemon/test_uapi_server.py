@@ -155,7 +155,7 @@ def test_a_group_that_root_chose_may_write_beside_the_socket_and_no_other_user(i
         interface.namespace.run("ip", "link", "delete", name)
         directory.chmod(0o777)
         said = interface.namespace.run("sh", "-c", '"$@" 2>&1; true', "sh", *WGPY, "--foreground", name)
-        assert f"others may write in {directory}: chown root {directory}; chmod 755 {directory}" in said
+        assert f"other users may write in {directory}: chown root {directory}; chmod 755 {directory}" in said
     finally:
         directory.chmod(before)
 

@@ -229,7 +229,7 @@ def test_down_says_that_it_waits_and_what_a_stopped_daemon_needs(host: Host) -> 
     assert process.stderr is not None
     said = process.stderr.readline()
     assert said == (
-        f"[#] wait for process {pid} to end, 60 s at most: it is stopped, and goes on after `kill -CONT {pid}`\n"
+        f"[#] wait for process {pid} to end, 60 s at most: it is suspended; resume it with `kill -CONT {pid}`\n"
     )
     os.kill(pid, signal.SIGCONT)
     assert process.wait(60) == 0
@@ -328,7 +328,7 @@ def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
     host.path.chmod(0)
     said = host.namespace.run(*powerless, *WGPY, "apply", str(host.path), check=False)
     assert said == (
-        f"wgpy: {host.path}: Permission denied: here, as in wgpy@.service, root lacks CAP_DAC_OVERRIDE: "
+        f"wgpy: {host.path}: Permission denied: root lacks CAP_DAC_OVERRIDE here, as in wgpy@.service: "
         f"chown root {host.path}; chmod 600 {host.path}\n"
     )
     host.path.chmod(0o600)

@@ -43,7 +43,7 @@ def test_a_change_between_two_looks_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_without_a_watch_one_looks_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_WITHOUT", 0.01)
+    monkeypatch.setattr(watch, "_POLL_INTERVAL", 0.01)
 
     async def main() -> None:
         with FileWatch(tmp_path / "missing") as watched:

@@ -13,7 +13,7 @@ from wgpy.tunnel import Tunnel
 
 
 class Apply:
-    """Takes the texts of files, one after the other. `steps` is where `quick` and this note each step taken."""
+    """Applies the text of a configuration file, one at a time. Each step taken is appended to `steps`."""
 
     def __init__(self, tunnel: Tunnel, quick: Quick, steps: list[str]) -> None:
         self._tunnel = tunnel
@@ -22,7 +22,7 @@ class Apply:
         self._lock = asyncio.Lock()
 
     async def __call__(self, text: str) -> tuple[list[str], str]:
-        """Returns the steps taken and, if one failed, why; then all is as it was, and the steps back are among them."""
+        """Return the steps taken and the error, if one failed; then the steps that undid the others are included."""
         async with self._lock:
             self._steps.clear()
             try:
@@ -33,20 +33,20 @@ class Apply:
 
     async def _apply(self, text: str) -> None:
         config = wgquick.parse(text).config
-        routes(config, ())  # refuses a table that is not there before anything is done
+        routes(config, ())  # raises for an unknown table before anything is changed
         before, status = self._quick.config, self._tunnel.status()
-        await self._tunnel.reconfigure(config)  # all of it or nothing
+        await self._tunnel.reconfigure(config)  # all or nothing
         if self._tunnel.status().without_counters() != status.without_counters():
             self._steps.append(f"wg syncconf {self._tunnel.name}")
         try:
             await asyncio.to_thread(self._quick.apply, config, self._tunnel.endpoints(), status)
         except WgpyError as error:
-            self._steps.append(f"{error}; going back")
+            self._steps.append(f"{error}; undoing")
             await self._go_back(before, status)
             raise
 
     async def _go_back(self, config: InterfaceConfig, status: DeviceStatus) -> None:
-        """Take back what was done; what cannot be is said. Peers that had gone come back without their sessions."""
+        """Undo what was done, and report what cannot be undone. Peers that were removed come back without sessions."""
         try:
             try:
                 await asyncio.to_thread(self._quick.go_back, config, self._tunnel.status())
@@ -54,4 +54,4 @@ class Apply:
                 await self._tunnel.reconfigure(config)
                 self._tunnel.configure(wg.restoring(status, self._tunnel.status()))
         except WgpyError as error:
-            self._steps.append(f"{error}; going on")
+            self._steps.append(f"{error}; continuing")

@@ -1,6 +1,7 @@
-"""What happens to peers, one JSON object a line; and the key log that lets Wireshark read a capture.
+"""The event log, one JSON object a line, and the key log that lets Wireshark decrypt a capture.
 
-Both are written from the event loop, so nothing here waits: what cannot be written at once is dropped and counted.
+Both are written from the event loop, so nothing here blocks: a line that cannot be written at once is dropped, and
+counted.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from wgpy.errors import ControlError
 
 log = logging.getLogger("wgpy")
 
-# What the protocol calls giving up is, to who watches, a peer that is lost: 90 s without an answer.
+# To whoever reads the log, giving up on a handshake means that the peer is lost: 90 s without an answer.
 _NAMES: Final = {EventKind.HANDSHAKE_ABANDONED: "peer_lost"}
 
 
 def open_log(path: str) -> Log:
-    """A file to append to, made if missing, that is ours and closed to others; "-" is standard output.
+    """Open a log file for appending, and create it if it is missing; "-" is standard output.
 
-    Raises ControlError for anything else: a link, a FIFO, a device, a file that another user owns or may read.
+    The file must be a regular file of ours that nobody else may read or write, and no symbolic link; else ControlError.
     """
     if path == "-":
-        output = os.dup(1)  # which stays what it is when the daemon leaves its terminal
+        output = os.dup(1)  # a copy, because the daemon redirects descriptor 1 when it leaves the terminal
         opened = Log("standard output", partial(os.fstat, output), partial(_open_again, output))
     else:
         absolute = Path(path).absolute()
@@ -48,14 +49,15 @@ def open_log(path: str) -> Log:
 
 
 def standard_error() -> Log:
-    """Standard error, whatever it is at the time, for logging's handler."""
+    """Standard error, wherever it leads at the time, as a stream for a logging handler."""
     return Log("standard error", partial(os.fstat, 2), partial(_open_again, 2))
 
 
 class Log:
-    """Lines for a file. A reader who stalls, a full disk or a file that is gone costs lines, and never any time.
+    """A log file that never blocks: when a reader stalls, the disk is full or the file is gone, lines are dropped.
 
-    `named` tells what is under its name now, and `opening` opens that: so a file is opened again once it was rotated.
+    `named` returns the status of the file that has the name now, and `opening` opens it: when the two differ from the
+    open file, the log has been rotated, and is opened again.
     """
 
     def __init__(self, name: str, named: Callable[[], os.stat_result], opening: Callable[[], int]) -> None:
@@ -65,21 +67,21 @@ class Log:
         self._opening = opening
         self._file = -1
         self._status: os.stat_result | None = None
-        self._rest = b""  # of a line that was written in part
+        self._rest = b""  # of a line that was partly written
 
     def write(self, line: str) -> None:
-        """Write a line with its end, or count it as dropped."""
+        """Write a line, which includes its newline, or count it as dropped."""
         if self.put(line):
             if dropped := self.dropped:
                 self.dropped = 0
-                log.warning("%s takes lines again; %d were dropped", self._name, dropped)
+                log.warning("%s can be written to again; %d lines were dropped", self._name, dropped)
         else:
             self.dropped += 1
             if self.dropped == 1:
-                log.warning("%s takes no lines; they are dropped until it does", self._name)
+                log.warning("%s cannot be written to; lines are dropped until it can", self._name)
 
     def put(self, line: str) -> bool:
-        """Write a line; whether that could be done."""
+        """Write a line. Returns whether that worked."""
         try:
             self._follow()
             self._rest = self._rest[self._write(self._rest) :] if self._rest else b""
@@ -92,10 +94,10 @@ class Log:
         return True
 
     def flush(self) -> None:
-        """For logging's handler: nothing is kept back."""
+        """Do nothing, because nothing is buffered; logging handlers call this."""
 
     def open(self) -> None:
-        """Open the file that has the name now. Raises OSError."""
+        """Open the file that has the name now, in place of the old one. Raises OSError."""
         fresh = self._opening()
         if self._file >= 0:
             os.close(self._file)
@@ -110,7 +112,7 @@ class Log:
             self.open()
 
     def _write(self, data: bytes) -> int:
-        if self._status is not None and stat.S_ISSOCK(self._status.st_mode):  # the journal's
+        if self._status is not None and stat.S_ISSOCK(self._status.st_mode):  # systemd's journal
             with socket.socket(fileno=os.dup(self._file)) as connection:
                 return connection.send(data, socket.MSG_DONTWAIT)
         if os.get_blocking(self._file) and not _takes_more(self._file):
@@ -119,15 +121,18 @@ class Log:
 
 
 def _takes_more(file: int) -> bool:
-    poll = select.poll()  # select.select refuses descriptors from 1024 on
+    poll = select.poll()  # select.select fails for descriptors of 1024 and more
     poll.register(file, select.POLLOUT)
     return bool(poll.poll(0))
 
 
 def _open_again(fd: int) -> int:
-    """What a descriptor leads to, without making others wait in vain who share it: O_NONBLOCK is of the open file."""
+    """Open what a descriptor leads to again, non-blocking.
+
+    O_NONBLOCK belongs to the open file, which other processes may share: setting it there would make their writes fail.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    if stat.S_ISREG(os.fstat(fd).st_mode):  # nobody waits for one, and whoever else writes there shares its offset
+    if stat.S_ISREG(os.fstat(fd).st_mode):  # never blocks, and a copy shares the offset with other writers
         return os.dup(fd)
     try:
         return os.open(f"/proc/self/fd/{fd}", flags)
@@ -140,7 +145,7 @@ def _open_private(path: Path) -> int:
     try:
         file = os.open(path, flags, 0o600)
     except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ELOOP):  # a FIFO that nobody reads; a link
+        if error.errno in (errno.ENXIO, errno.ELOOP):  # a FIFO without a reader; a symbolic link
             raise OSError(error.errno, _NO_FILE) from None
         raise
     status = os.fstat(file)
@@ -148,9 +153,9 @@ def _open_private(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         wrong = _NO_FILE
     elif status.st_uid != os.geteuid() or status.st_nlink != 1:
-        wrong = "belongs to another user, or has another name; expected a file of our own"
+        wrong = "it belongs to another user, or has a second hard link; expected a file that only we use"
     elif status.st_mode & 0o077:
-        wrong = f"others may read or write it: chmod 600 {path}"
+        wrong = f"other users may read or write it: chmod 600 {path}"
     if wrong:
         os.close(file)
         raise OSError(errno.EPERM, wrong)
@@ -161,14 +166,14 @@ _NO_FILE: Final = "expected a regular file, or - for standard output"
 
 
 class EventLog:
-    """Writes each event of an interface as one line of JSON."""
+    """Writes each event of an interface as a line of JSON."""
 
     def __init__(self, interface: str, file: Log) -> None:
         self._interface = interface
         self._file = file
 
     def __call__(self, event: Event, name: str) -> None:
-        """`name` is what the configuration calls the peer."""
+        """Log an event; `name` is the peer's name in the configuration."""
         if self._file.dropped:
             self._file.put(self._line("events_dropped", count=self._file.dropped))
         self._file.write(
@@ -189,7 +194,7 @@ class EventLog:
 class KeyLog:
     """Writes the keys of each handshake in the format of Wireshark's "WireGuard key log file".
 
-    Whoever has this file can read all traffic of its sessions, past and to come.
+    Anyone who has this file can decrypt all traffic of the sessions in it.
     """
 
     def __init__(self, file: Log) -> None:

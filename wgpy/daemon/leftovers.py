@@ -1,8 +1,8 @@
-"""What outlives a daemon that was killed outright: policy rules, a default route's barrier, a firewall's rules, DNS.
+"""Cleaning up after a daemon that was killed: policy rules, the barrier route, firewall rules and DNS.
 
-The interface, its addresses and the routes through it go with the process. The rest is noted in a file below /run,
-which forgets with the machine, so that the next daemon of that name or `wgpy down` clears it away, and nothing that is
-somebody else's. Until then the barrier holds: what went through the tunnel goes nowhere.
+The interface, its addresses and the routes through it vanish with the process. The daemon records everything else that
+it sets in a file below /run, which does not survive a reboot. From it, the next daemon of that name, or `wgpy down`,
+removes exactly what was left. Until then the barrier stands: traffic meant for the tunnel does not leak elsewhere.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from wgpy.net.netlink import Barrier, Netlink, Rule
 RUN_DIRECTORY: Final = Path("/run/wgpy")
 NAMESPACE: Final = Path("/proc/self/ns/net")
 
-Entry = Rule | Barrier | int | str  # a policy rule; a route; an IP version, for its firewall's rules; "dns"
+Entry = Rule | Barrier | int | str  # a policy rule, a barrier route, the IP version of firewall rules, or "dns"
 
 
 class Leftovers:
-    """What the daemon of the interface `name` has set and not undone, in its network namespace."""
+    """Records what the daemon of the interface `name` has set, until it is undone, in its network namespace."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -33,12 +33,12 @@ class Leftovers:
         self._entries: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
-        """Note what is being set."""
+        """Record something that is about to be set, or was just set."""
         self._entries.append(entry)
         self._write()
 
     def undo(self, entry: Entry) -> None:
-        """Unset what was noted. Raises NetworkError; it is no longer noted then either."""
+        """Undo an entry and delete its record, which is deleted even if this fails. Raises NetworkError."""
         with suppress(ValueError):
             self._entries.remove(entry)
         self._write()
@@ -54,15 +54,15 @@ class Leftovers:
             dns.unset_dns(self._name)
 
     def clear(self, say: Callable[[str], None]) -> bool:
-        """Undo what a daemon left that is gone; whether there was anything. Says what cannot be undone."""
+        """Undo what a killed daemon left, and report each step by `say`. Returns whether there was anything."""
         self._entries = self._read()
         left = self._entries[::-1]
         for entry in left:
-            say(f"remove what a killed daemon left: {_described(entry, self._name)}")
+            say(f"clean up after a killed daemon: {_described(entry, self._name)}")
             try:
                 self.undo(entry)
             except NetworkError as error:
-                say(f"{error}; going on")
+                say(f"{error}; continuing")
         return bool(left)
 
     def _read(self) -> list[Entry]:
@@ -75,7 +75,7 @@ class Leftovers:
             return []
 
     def _write(self) -> None:
-        with suppress(OSError):  # where nothing can be noted, nothing is lost but this
+        with suppress(OSError):  # without the record, only the cleanup after a kill is lost
             if not self._entries:
                 self._path.unlink(missing_ok=True)
                 return

@@ -1,4 +1,4 @@
-"""The event loop of a process that is wgpy's own: uvloop where it is installed, and few garbage collections."""
+"""The event loop of wgpy's own processes: uvloop if it is installed, and fewer garbage collections."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-# A burst is some hundred views of its packets: Python's 700 would have it look for cycles, of which there are none,
-# at almost every burst, a fifth of the time.
+# A burst allocates some hundred memoryviews. With Python's default threshold of 700, garbage would be collected at
+# almost every burst and take a fifth of the time, without ever finding a cycle.
 GARBAGE_THRESHOLD: Final = 50_000
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run a coroutine function to its end, in a loop of its own, and return its exit status."""
+    """Run a coroutine function in a new event loop until it ends, and return its exit status."""
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     try:

@@ -1,6 +1,7 @@
-"""Prometheus metrics of one interface, under the names of the common WireGuard exporter.
+"""Prometheus metrics of one interface, with the metric names of the common WireGuard exporter.
 
-prometheus-client writes the text; its own HTTP server holds as many connections as come, for as long as they stay.
+prometheus-client formats the text. Its own HTTP server is not used, because it limits neither the number of connections
+nor how long they last.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from wgpy.net.streams import Stream, attended, close, send
 log = logging.getLogger("wgpy")
 
 MAX_CONNECTIONS: Final = 8
-TIMEOUT: Final = 10.0  # seconds for a connection, from its first byte to its last
-_CHUNK: Final = 1 << 12  # bytes read at once
+TIMEOUT: Final = 10.0  # seconds a connection may last
+_CHUNK: Final = 1 << 12  # bytes per read
 
 
 class Metrics:
-    """Serves http://ADDRESS:PORT/metrics from the event loop; the text is written in a thread.
+    """Serves http://HOST:PORT/metrics from the event loop; a thread formats the text.
 
-    `address` is HOST:PORT; an IPv6 host stands in brackets.
+    `address` is HOST:PORT, or [IPV6]:PORT. Raises ControlError if it is neither.
     """
 
     def __init__(self, interface: str, address: str, status: Callable[[], DeviceStatus]) -> None:
@@ -39,11 +40,11 @@ class Metrics:
         self._port = int(port)
         self._status = status
         self._admission = Admission(MAX_CONNECTIONS, f"({interface}) --metrics has {MAX_CONNECTIONS} connections")
-        self._writing = asyncio.Lock()  # one text at a time
+        self._writing = asyncio.Lock()  # formats one text at a time
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Raises ControlError when the address cannot be had, or prometheus-client is missing."""
+        """Listen. Raises ControlError if the address cannot be bound, or prometheus-client is not installed."""
         try:
             import prometheus_client
             import prometheus_client.core
@@ -95,7 +96,7 @@ class Metrics:
                     text = await asyncio.to_thread(gzip.compress, text, 1)
                     headers.append(("Content-Encoding", "gzip"))
         else:
-            status, text = 405, b"GET is what metrics answer to\n"
+            status, text = 405, b"use GET or HEAD\n"
             headers.append(("Allow", "GET, HEAD"))
         headers.append(("Content-Length", str(len(text))))
         await send(writer, http.send(h11.Response(status_code=status, headers=headers)))
@@ -127,7 +128,7 @@ class Metrics:
 
 
 class _Collected:
-    """What prometheus-client takes for a registry."""
+    """Acts as the registry that prometheus-client reads from."""
 
     def __init__(self, families: list[Any]) -> None:
         self._families = families

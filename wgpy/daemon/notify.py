@@ -1,6 +1,6 @@
-"""Telling systemd how the daemon is: ready, alive, stopping. The protocol is sd_notify(3) and sd_watchdog_enabled(3).
+"""Telling systemd that the daemon is ready, alive or stopping, by sd_notify(3) and sd_watchdog_enabled(3).
 
-Only who is asked by the environment does it; the request is taken out of the environment, lest a hook answers it too.
+Does nothing unless the environment asks for it. The variables are then removed, so that no hook notifies systemd, too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from contextlib import suppress
 
 
 class Notifier:
-    """Says one-line states to whoever started this process and asked for them; otherwise does nothing."""
+    """Sends one-line states to the service manager, if it asked for them."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self._path = environment.pop("NOTIFY_SOCKET", "")
         interval = environment.pop("WATCHDOG_USEC", "")
         pid = environment.pop("WATCHDOG_PID", "")
         asked = interval.isdecimal() and pid in ("", str(os.getpid()))
-        self.watchdog_interval = int(interval) / 1e6 if asked else 0.0  # seconds; 0: nobody watches
+        self.watchdog_interval = int(interval) / 1e6 if asked else 0.0  # seconds; 0 if there is no watchdog
 
     def say(self, state: str) -> None:
-        """Send a state, such as READY=1. Whoever does not listen misses it: it is no error of the daemon."""
+        """Send a state, such as READY=1. If nobody receives it, that is ignored."""
         if not self._path.startswith(("/", "@")):
             return
         address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
@@ -32,7 +32,7 @@ class Notifier:
             sender.sendto(state.encode(), address)
 
     async def keep_alive(self) -> None:
-        """Say that the event loop still turns, twice in every interval of the watchdog; for ever, if one watches."""
+        """Tell the watchdog twice per interval that the event loop runs. Returns at once if there is no watchdog."""
         while self._path and self.watchdog_interval:
             self.say("WATCHDOG=1")
             await asyncio.sleep(self.watchdog_interval / 2)

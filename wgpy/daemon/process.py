@@ -1,7 +1,6 @@
-"""One interface's process: from a configuration file to a running tunnel, and back to nothing.
+"""The daemon of one interface: starting it in the foreground or background, running it, and stopping it.
 
-`run` serves in the foreground. `start_in_background` forks first, and returns only when the child is ready, with the
-child's exit status if it is not.
+`run` serves in the foreground. `start_in_background` forks, and returns once the child is ready or has failed.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.files import own_directory
-from wgpy.daemon.former import FormerPeers
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.save import save_or_keep
+from wgpy.daemon.sessions import SessionFile
 from wgpy.daemon.timestamp import TimestampFloor
 from wgpy.daemon.uapi_client import is_served, serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
@@ -45,12 +44,12 @@ from wgpy.tunnel import Tunnel
 
 log = logging.getLogger("wgpy")
 
-STOP_TIMEOUT: Final = 60  # seconds; hooks may take their time
-SILENCE: Final = 2  # seconds until it is said what is waited for
+STOP_TIMEOUT: Final = 60  # seconds; hooks may be slow
+SILENCE: Final = 2  # seconds before `stop` says what it is waiting for
 
 
 def log_path(name: str) -> Path:
-    """Where a daemon in the background writes what it would have printed."""
+    """The file that gets the output of a daemon in the background."""
     return RUN_DIRECTORY / f"{name}.log"
 
 
@@ -60,21 +59,21 @@ class Job:
 
     name: str
     config: InterfaceConfig
-    path: Path | None = None  # of the file that says so
-    quick: bool = True  # addresses, routes, DNS and hooks, as wg-quick; else the interface alone, as wireguard-go
+    path: Path | None = None  # of the configuration file
+    quick: bool = True  # addresses, routes, DNS and hooks, like wg-quick; else only the interface, like wireguard-go
     offloads: Offloads = ALL_OFFLOADS
     tun_fd: int | None = None  # already attached to the interface
     uapi_fd: int | None = None  # already listening on its socket
-    events: str = ""  # a file for events, one JSON object a line; "-" is standard output
+    events: str = ""  # a file for events, one JSON object a line; "-" is standard output; "" is none
     keylog: str = ""  # a file for the keys of every handshake
     metrics: str = ""  # HOST:PORT for Prometheus
 
 
 def run(job: Job, *, ready: Callable[[str], None] = lambda _: None, waiting: socket.socket | None = None) -> int:
-    """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; says errors on stderr.
+    """Serve until SIGTERM, SIGINT or the end of the interface. Returns an exit status; prints errors to stderr.
 
-    `ready` is told the interface's name once it is up. Until then, the end of a command that holds the other end of
-    the socket `waiting` ends the daemon, too.
+    `ready` is called with the interface's name once it is up. `waiting` is a socket to the command that waits for that:
+    until then, if the command ends, so does the daemon.
     """
     try:
         return run_loop(partial(_serve, job, ready, waiting))
@@ -90,19 +89,19 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     if waiting is not None:
-        loop.add_reader(waiting, stopping.set)  # at its end of file
+        loop.add_reader(waiting, stopping.set)  # readable at end of file, when the command has ended
     record = EventLog(job.name, open_log(job.events)) if job.events else None
 
-    def told(event: Event) -> None:
+    def handle(event: Event) -> None:
         floor.handshake()
-        former.happened(event)
+        sessions.happened(event)
         if record is not None:
             record(event, tunnel.name_of(event.public_key))
 
     tunnel = Tunnel(
         job.config,
         tun=_open_tun(job),
-        on_event=told,
+        on_event=handle,
         keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
         offloads=job.offloads,
     )
@@ -110,14 +109,14 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
     uapi = UapiServer(tunnel, listener=job.uapi_fd)
     steps: list[str] = []
 
-    def take_note(step: str) -> None:
+    def record_step(step: str) -> None:
         steps.append(step)
         say(step)
 
     quick = Quick(
         tunnel.name,
         job.config,
-        say=take_note,
+        say=record_step,
         set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
         close_interface=lambda: _in_loop(loop, tunnel.close),
         save=lambda: save_or_keep(tunnel.name, job.path, quick.config) if job.path else None,
@@ -125,13 +124,13 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
     floor = TimestampFloor(tunnel.device)
     floor.restore()
     tunnel.on_unanswered = floor.handshake
-    former = FormerPeers(tunnel.name, tunnel.device, machine_clock)
-    former.restore()
-    living = loop.create_task(notifier.keep_alive())
+    sessions = SessionFile(tunnel.name, tunnel.device, machine_clock)
+    sessions.restore()
+    watchdog = loop.create_task(notifier.keep_alive())
     try:
-        await uapi.start()  # first, so that `wgpy down` finds us while names are resolved
+        await uapi.start()  # first, so that `wgpy down` works while names are still being resolved
         if job.quick:
-            await asyncio.to_thread(quick.clear_left)
+            await asyncio.to_thread(quick.clear_leftovers)
         await _first_of(stopping.wait(), tunnel.start(up=job.quick))
         if stopping.is_set():
             return 0
@@ -151,17 +150,17 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
         except TunError as error:
             if job.quick:
                 raise
-            log.info("(%s) %s", tunnel.name, error)  # `ip link delete` is how wg-quick takes a bare interface down
+            log.info("(%s) %s", tunnel.name, error)  # wg-quick takes a bare interface down by `ip link delete`
     finally:
         notifier.say("STOPPING=1")
         floor.save()
-        former.save()
+        sessions.save()
         if metrics:
             metrics.close()
         await asyncio.to_thread(quick.down)
-        await uapi.close()  # PreDown may still ask
+        await uapi.close()  # last, because PreDown may still use it
         tunnel.close()
-        living.cancel()
+        watchdog.cancel()
     return 0
 
 
@@ -171,13 +170,13 @@ def _open_tun(job: Job) -> LinuxTun:
         return LinuxTun.adopt(job.tun_fd, offload=offload)
     if job.name in (existing for _, existing in socket.if_nameindex()):
         raise TunError(
-            f"interface {job.name} already exists: `wgpy down {job.name}` if wgpy serves it, or choose another"
+            f"interface {job.name} already exists: `wgpy down {job.name}` if wgpy serves it, or choose another name"
         )
     return LinuxTun.open(job.name, offload=offload)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for one of them; raises what it raised."""
+    """Wait until one of them is done, and raise what it raised."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
@@ -186,26 +185,26 @@ async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Have the loop's thread make a call, from the thread that takes wg-quick's steps, and wait for it."""
+    """Make a call in the loop's thread and wait for it, from the thread in which `Quick` runs."""
 
-    async def made() -> None:
+    async def run_it() -> None:
         call()
 
-    asyncio.run_coroutine_threadsafe(made(), loop).result()
+    asyncio.run_coroutine_threadsafe(run_it(), loop).result()
 
 
 def say(step: str) -> None:
-    """Show a step as wg-quick does, to whoever still listens."""
+    """Print a step as wg-quick does, and ignore it if nobody reads standard error any more."""
     with suppress(OSError):
         print(f"[#] {step}", file=sys.stderr, flush=True)
 
 
 def start_in_background(job: Job, *, keep_output: bool = False) -> int:
-    """Fork, and return in the parent once the child is up (0) or has failed and undone all (its exit status).
+    """Fork, and return in the parent: 0 once the child is up, or its exit status if it failed and undid everything.
 
-    From then on the child writes to its log file, or with `keep_output` to where its parent did.
-    However the parent ends while it waits, the child undoes what it did. At SIGINT, SIGTERM and SIGHUP the parent waits
-    for that, and then raises KeyboardInterrupt.
+    Once up, the child writes to its log file, or with `keep_output` to its parent's standard error. If the parent ends
+    before that, however it does, the child undoes what it did. On SIGINT, SIGTERM and SIGHUP the parent waits for that,
+    and then raises KeyboardInterrupt.
     """
     ours, theirs = socket.socketpair()
     child = os.fork()
@@ -228,7 +227,7 @@ def start_in_background(job: Job, *, keep_output: bool = False) -> int:
 
     def ready(made: str) -> None:
         nonlocal name
-        name = made  # where the job's has a %d in it
+        name = made  # the kernel's choice if the job's name has a %d in it
         _detach(None if keep_output else name)
         with theirs:
             theirs.send(b"1")
@@ -247,7 +246,7 @@ def start_in_background(job: Job, *, keep_output: bool = False) -> int:
 
 
 def _detach(name: str | None) -> None:
-    """From the terminal: its input, and its output to the log file of `name`, which only its owner may read."""
+    """Detach from the terminal. Output goes to the log file of `name`, mode 0600; None leaves it as it is."""
     descriptors = [os.open(os.devnull, os.O_RDONLY)]
     if name is not None:
         path = log_path(name)
@@ -263,17 +262,17 @@ def _detach(name: str | None) -> None:
 
 
 def stop(name: str) -> None:
-    """End the daemon that serves `name` and show what it undoes; or clear away what a killed one left.
+    """Stop the daemon that serves `name`, and show the steps it undoes; or clean up after one that was killed.
 
-    Raises ControlError when there is neither.
+    Raises ControlError if there is neither.
     """
     try:
         pid = serving_pid(name)
     except ControlError as error:
-        if is_served(name):  # and not ours to ask
+        if is_served(name):  # but we may not connect to it
             raise
         if stale := socket_path(name).exists():
-            say(f"remove what a killed daemon left: {socket_path(name)}")
+            say(f"clean up after a killed daemon: {socket_path(name)}")
         if Leftovers(name).clear(say) or stale:
             for path in (socket_path(name), log_path(name)):
                 path.unlink(missing_ok=True)
@@ -285,7 +284,7 @@ def stop(name: str) -> None:
     try:
         with _log_from_now(name) as log_file:
             signal.pidfd_send_signal(process, signal.SIGTERM)
-            ended = select.poll()  # select.select refuses descriptors from 1024 on
+            ended = select.poll()  # select.select fails for descriptors of 1024 and more
             ended.register(process, select.POLLIN)
             if not ended.poll(SILENCE * 1000):
                 say(f"wait for process {pid} to end, {STOP_TIMEOUT} s at most{_hindrance(pid)}")
@@ -300,15 +299,15 @@ def stop(name: str) -> None:
 
 
 def _hindrance(pid: int) -> str:
-    """What keeps a process from ending, and the remedy, where the process itself does not: proc_pid_stat(5)."""
+    """Why a process does not end although it was told to, if its state says so (proc_pid_stat(5)), and the remedy."""
     with suppress(OSError):
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
-            return f": it is stopped, and goes on after `kill -CONT {pid}`"
+            return f": it is suspended; resume it with `kill -CONT {pid}`"
     return ""
 
 
 def _log_from_now(name: str) -> IO[str]:
-    """What the daemon will have logged by the time this is read, also when it has removed its log by then."""
+    """The daemon's log file, open at its end, so that what is logged from now on can be read even if it is deleted."""
     try:
         log_file = log_path(name).open(errors="replace")
     except OSError:

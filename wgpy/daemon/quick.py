@@ -1,8 +1,8 @@
-"""What the host must know about an interface: addresses, MTU, routes, rules, DNS and hooks, as wg-quick(8) sets them.
+"""Configures the host for an interface: addresses, MTU, routes, rules, DNS and hooks, as wg-quick(8) does.
 
-Each step notes what undoes it before the next begins, so that `down`, a failed `up` and a signal all leave the same
-nothing behind: the steps undone in reverse. Everything here blocks; it runs in a thread beside the event loop, because
-a hook may well talk to the daemon that is running it.
+Each step records how to undo it before the next one begins. So `down`, a failed `up` and a signal all undo the steps in
+reverse and leave nothing behind. Everything here blocks, so it runs in a thread beside the event loop: a hook may well
+talk to the daemon that runs it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
 
 
 class Quick:
-    """One interface's surroundings. `say` prints a step; `set_fwmark` marks the daemon's own datagrams."""
+    """The host's configuration for one interface.
+
+    `say` reports a step; `set_fwmark` sets the mark of the daemon's own datagrams; `save` is for SaveConfig.
+    """
 
     def __init__(
         self,
@@ -56,18 +59,18 @@ class Quick:
         self._save = save
         self._left = Leftovers(name)
         self._begun = self._is_up = False
-        self._mtu_before: int | None = None  # the last `apply`, in bytes
-        self._dns: tuple[str, ...] = ()  # what is set
+        self._mtu_before: int | None = None  # bytes, before the last `apply`
+        self._dns: tuple[str, ...] = ()  # servers and search domains that are set
         self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
 
-    def clear_left(self) -> None:
-        """Undo what a killed daemon of this name left, which keeps names from being looked up: before all else."""
+    def clear_leftovers(self) -> None:
+        """Undo what a killed daemon of this name left. Call this first, because that may block DNS lookups."""
         self._left.clear(self._say)
 
     def up(self, endpoints: Iterable[Endpoint]) -> None:
-        """Take every step; the MTU is chosen by the routes to `endpoints`.
+        """Configure the host; unless the configuration sets an MTU, it is chosen by the routes to `endpoints`.
 
-        Raises NetworkError for the step that failed; call `down` then too.
+        Raises NetworkError for the step that failed; call `down` then, too.
         """
         endpoints = list(endpoints)
         self._begun = True
@@ -90,12 +93,12 @@ class Quick:
         self._run_hooks("PostUp", self.config.post_up)
 
     def apply(self, config: InterfaceConfig, endpoints: Iterable[Endpoint], status: DeviceStatus) -> None:
-        """Bring all this in line with an edited configuration; what is as it should be is not touched.
+        """Change the host's configuration to that of an edited file, and only where it differs.
 
-        `status` is the device's before: routes of its allowed IPs go unless they are still wanted. Other routes stay,
-        as do addresses that no configuration named. Hooks are not run; the new ones count from now on.
-        Where `up` was not called, because wg-quick did its work, DNS and default routes are wg-quick's and stay.
-        Raises NetworkError for the step that failed; those before it stay until `go_back`.
+        `status` is the device's before the change: routes to its allowed IPs are removed if they are no longer wanted.
+        Other routes stay, and so do addresses that are in neither configuration. Hooks are not run; the new ones take
+        effect from now on. If `up` was not called, because wg-quick did its work, DNS and default routes stay as well.
+        Raises NetworkError for the step that failed; the steps before it stay until `go_back`.
         """
         endpoints = list(endpoints)
         before, self.config = self.config, config
@@ -106,7 +109,7 @@ class Quick:
         with Netlink() as netlink:
             present = self._mtu_before = netlink.link_mtu(self.name)
             mtu = config.mtu or (before.mtu and self._suitable_mtu(netlink, endpoints)) or present
-            if mtu > present:  # first, for below 1280 bytes there are no IPv6 addresses
+            if mtu > present:  # before the addresses: below 1280 bytes IPv6 addresses cannot be set
                 self._set_mtu(netlink, mtu)
             self._apply_addresses(netlink, before)
             if mtu < present:
@@ -117,17 +120,17 @@ class Quick:
             self._warn_of_loops(netlink, endpoints)
 
     def go_back(self, config: InterfaceConfig, status: DeviceStatus) -> None:
-        """Take back what an `apply` that failed has done: `config` was before it, `status` is the device's now.
+        """Undo an `apply` that failed: `config` is the one before it, and `status` the device's now.
 
-        Raises NetworkError for a step that failed, too.
+        Raises NetworkError for a step that cannot be undone.
         """
         self.apply(replace(config, mtu=self._mtu_before), (), status)
         self.config = config
 
     def down(self) -> None:
-        """Undo, in reverse, whatever `up` and `apply` came to do, and save if the configuration says so.
+        """Undo what `up` and `apply` did, in reverse, and save the configuration first if SaveConfig is true.
 
-        A step that cannot be undone is said, and does not keep the others from being undone.
+        A step that cannot be undone is reported, and the others are undone nevertheless.
         """
         if self._is_up:
             self._run_hooks("PreDown", self.config.pre_down, forgiving=True)
@@ -144,22 +147,22 @@ class Quick:
     def _run_hooks(self, key: str, commands: Iterable[str], *, forgiving: bool = False) -> None:
         for command in commands:
             command = command.replace("%i", self.name)
-            shown = redacted(command)  # what is said ends up in a log
+            shown = redacted(command)  # steps end up in a log
             self._say(shown)
             bash = ["bash", "-c", command]
             status = subprocess.run(bash, stdin=subprocess.DEVNULL, check=False, umask=dns.UMASK).returncode
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with status {status}"
             if status and not forgiving:
                 raise NetworkError(f"{key} {how}: {shown}")
             if status:
-                self._say(f"{key} {how}; going on")
+                self._say(f"{key} {how}; continuing")
 
     def _forgiving(self, said: str, step: Callable[[], None]) -> None:
         self._say(said)
         try:
             step()
         except WgpyError as error:
-            self._say(f"{error}; going on")
+            self._say(f"{error}; continuing")
 
     # MTU, addresses and DNS.
 
@@ -168,7 +171,7 @@ class Quick:
         netlink.set_mtu(self.name, mtu)
 
     def _suitable_mtu(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:
-        """By the smallest MTU on the way to an endpoint, or that of the default route."""
+        """The tunnel's MTU by the smallest path MTU to an endpoint, or else by that of the default route."""
         known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
         path_mtu = min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU
         return tunnel_mtu(path_mtu, (*self.config.addresses, *self._networks()))
@@ -213,7 +216,7 @@ class Quick:
         config = self.config
         old, wanted = routes(before if self._begun else config, carried), routes(config, self._networks())
         stays = set(wanted)
-        if self._defaults and config.fwmark not in (0, self._mark):  # the rules name the mark
+        if self._defaults and config.fwmark not in (0, self._mark):  # default routes need new rules for a new mark
             stays = {(network, table) for network, table in wanted if table is not None}
         tables = {table for _, table in (*old, *wanted) if table is not None}
         present = {table: netlink.routes(self.name, table) for table in tables}
@@ -235,7 +238,7 @@ class Quick:
             self._set_fwmark(mark)
 
     def _warn_of_loops(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> None:
-        """Say which endpoints the kernel routes into the interface: what is sent there never leaves."""
+        """Warn of endpoints that the kernel routes into the interface itself: datagrams to them never leave."""
         inside: AllowedIPs[bool] = AllowedIPs()
         for network in self._networks():
             inside.insert(network, True)
@@ -243,8 +246,8 @@ class Quick:
             host = ip_address(endpoint.host.partition("%")[0])
             if inside.lookup(host.packed) and netlink.leads_into(endpoint.host, self.name, self._mark):
                 self._say(
-                    f"warning: {endpoint} is routed into {self.name} itself and cannot be reached: "
-                    "for all traffic give AllowedIPs = 0.0.0.0/0, ::/0; else a route or a FwMark and a rule for it"
+                    f"warning: {endpoint} is routed into {self.name} itself, so it cannot be reached: for all traffic "
+                    "use AllowedIPs = 0.0.0.0/0, ::/0; otherwise add a route to it, or set FwMark and add a rule"
                 )
 
     def _add_route(self, netlink: Netlink, network: IPNetwork, table: int) -> None:
@@ -263,16 +266,16 @@ class Quick:
             self._delete_route(netlink, network, self._mark)
 
     def _add_default_route(self, netlink: Netlink, network: IPNetwork) -> None:
-        """All through the tunnel but the tunnel's own datagrams, which bear the mark (wg-quick's add_default)."""
+        """Route everything through the tunnel except its own, marked datagrams (wg-quick's add_default)."""
         version = network.version
         if version in self._defaults or not self._begun:
             return
-        self._mark = self.config.fwmark or self._mark or netlink.unused_table(FIRST_TABLE)  # one for IPv4 and IPv6
+        self._mark = self.config.fwmark or self._mark or netlink.unused_table(FIRST_TABLE)  # the same for IPv4 and IPv6
         self._set_fwmark(self._mark)
         self._add_route(netlink, network, self._mark)
-        undo = self._defaults[version] = ExitStack()  # from here on there is a route to delete
+        undo = self._defaults[version] = ExitStack()  # from here on `_delete_default_route` has a route to delete
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        barrier = netlink.add_barrier(family, self._mark)  # for when the interface is gone, and its route with it
+        barrier = netlink.add_barrier(family, self._mark)  # takes over when the interface, and so its route, is gone
         self._left.add(barrier)
         self._say(f"ip -{version} route add {barrier}")
         undo.callback(self._forgiving, f"ip -{version} route delete {barrier}", partial(self._left.undo, barrier))
@@ -285,7 +288,7 @@ class Quick:
             self._say(f"ip -{version} rule add {rule}")
             undo.callback(self._forgiving, f"ip -{version} rule delete {rule}", partial(self._left.undo, rule))
         if why_not := firewall.why_not():
-            self._say(f"IPv{version} packets from outside to its addresses are not dropped: {why_not}")
+            self._say(f"no firewall rules against spoofed IPv{version} packets: {why_not}")
         else:
             rules = firewall.rules(self.name, version)
             self._left.add(version)
@@ -300,7 +303,7 @@ class Quick:
             firewall.replace(self.name, version, self.config.addresses, self._mark)
 
     def _validate_marks(self) -> None:
-        """Have reverse path filtering heed the mark. Containers often may not set this; most need not."""
+        """Let reverse path filtering consider the mark. Containers often cannot set this, and most need not."""
         try:
             if SRC_VALID_MARK.read_text().strip() == "1":
                 return
@@ -309,14 +312,15 @@ class Quick:
         except OSError as error:
             self._say(
                 f"net.ipv4.conf.all.src_valid_mark cannot be set here ({error.strerror}): "
-                "set it to 1 on the host if answers are dropped"
+                "set it to 1 on the host if replies are dropped"
             )
 
 
 def routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tuple[IPNetwork, int | None]]:
-    """Where wg-quick routes these networks, longest prefix first: each and its table, None for one by policy.
+    """The routes that wg-quick sets for these networks, longest prefix first: each network with its table's number.
 
-    Raises NetworkError for a table whose name has no number.
+    The table is None for a default route, which gets a table of its own and policy rules. Raises NetworkError for a
+    table name that the system does not know.
     """
     if config.table == "off":
         return []

@@ -1,6 +1,6 @@
-"""`wgpy save` and SaveConfig: what an interface has become goes into its file, as wg-quick(8) saves it.
+"""`wgpy save` and SaveConfig: writing the state of a running interface to its file, as wg-quick(8) does.
 
-Unlike wg-quick's, the file keeps its comments, the peers' names, the host names of endpoints, and its own order.
+Unlike with wg-quick, the file keeps its comments, its order, the peers' names and the host names of endpoints.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _Item = TypeVar("_Item")
 
 
 def save(name: str, path: Path) -> str:
-    """Make the file say what the running interface `name` is: keys, peers, port, mark, addresses and MTU.
+    """Write the keys, peers, port, mark, addresses and MTU of the running interface `name` to its file.
 
-    Returns a line that says what changed. Raises ConfigError, ControlError and NetworkError, and the file is as it was.
+    Returns a line that says what changed. Raises ConfigError, ControlError or NetworkError if nothing was saved.
     """
     with changing(path) as held:
         file = wgquick.parse(held.read()[0], str(path))
@@ -39,9 +39,10 @@ def save(name: str, path: Path) -> str:
 
 
 def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
-    """The same for an interface that is about to go: what cannot be saved is kept in a file of its own.
+    """Save an interface that is about to be deleted; if its file cannot be written, write a new one and name it.
 
-    `config` is what it was brought up by, for there may be no file any more. Raises ConfigError, which names the file.
+    `config` is the configuration it was brought up with, because the file may be gone. Raises ConfigError if the file
+    could not be written: its message says where the new one is.
     """
     try:
         save(name, path)
@@ -54,12 +55,12 @@ def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
                     pass
             except OSError:
                 continue
-            raise ConfigError(f"{error}; what it was is in {kept}") from error
+            raise ConfigError(f"{error}; saved to {kept} instead") from error
         raise
 
 
 def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
-    """What a configuration would have to say of the running interface."""
+    """The configuration that describes the running interface."""
     status = uapi_client.read(name)
     now = with_status(config, status)
     with Netlink() as netlink:
@@ -67,7 +68,7 @@ def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
         mtu = netlink.link_mtu(name) if now.mtu else None
         now = replace(now, addresses=_in_order(config.addresses, addresses), mtu=mtu)
         if config.table == "auto" and not config.fwmark and netlink.has_default_route(name, status.fwmark):
-            now = replace(now, fwmark=0)  # chosen by `up`, which will choose again
+            now = replace(now, fwmark=0)  # `up` chose the mark, and will choose one again
     return now
 
 
@@ -84,7 +85,7 @@ def _difference(before: InterfaceConfig, after: InterfaceConfig) -> str:
 
 
 def with_status(config: InterfaceConfig, status: DeviceStatus) -> InterfaceConfig:
-    """The configuration, brought in line with what a device is. What no device knows stays: names, DNS, hooks."""
+    """Update a configuration from a device's status; what no device knows stays: names, DNS, hooks."""
     before = {peer.public_key: peer for peer in config.peers}
     return replace(
         config,
@@ -107,7 +108,7 @@ def _peer(before: PeerConfig | None, now: PeerStatus) -> PeerConfig:
 
 
 def _endpoint(before: EndpointName | None, now: PeerStatus) -> EndpointName | None:
-    """A host name stays, wherever it led; an address is the one the peer was last heard from."""
+    """A host name stays; a numeric address becomes the one the peer was last heard from."""
     if now.endpoint is None:
         return before
     if before and (before.is_host_name or (before.host.partition("%")[0], before.port) == now.endpoint[:2]):
@@ -117,6 +118,6 @@ def _endpoint(before: EndpointName | None, now: PeerStatus) -> EndpointName | No
 
 
 def _in_order(before: Iterable[_Item], now: Iterable[_Item]) -> tuple[_Item, ...]:
-    """What there is now, in the order it had."""
+    """The items of `now`: first those of `before`, in that order, then the new ones."""
     rest = dict.fromkeys(now)
     return (*(item for item in before if item in rest), *(item for item in rest if item not in set(before)))

@@ -1,7 +1,7 @@
-"""The latest time this machine has put on an initiation, kept over restarts.
+"""Keeping the latest timestamp of a handshake initiation across restarts.
 
-Peers refuse an initiation that is not newer than the last one they saw. A machine without a battery behind its clock
-may start in the past, and would be locked out until its clock has caught up.
+Peers refuse an initiation whose timestamp is not newer than the last one they saw. A machine without a battery-backed
+clock may boot with a time in the past, and its peers would refuse it until the clock has caught up.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ log = logging.getLogger("wgpy")
 
 FLOOR_FILE: Final = Path("/var/lib/wgpy/timestamp-floor")
 SAVE_AFTER: Final = 5.0  # seconds
-# What may not have been saved: an initiation is told of when it is answered, or not for five seconds and a little.
+# seconds of timestamps that may not have been saved: an initiation is reported once answered, or after some 5 s.
 MARGIN: Final = 2 * SAVE_AFTER + 1.0
 
 
 class TimestampFloor:
-    """Keeps one device's floor in a file that all interfaces of the machine share, and that only rises."""
+    """Keeps the lowest timestamp a device may send in a file that all interfaces share. It only ever rises."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -32,22 +32,22 @@ class TimestampFloor:
         self._saving: asyncio.TimerHandle | None = None
 
     def restore(self) -> None:
-        """Have the device stamp later than this machine ever did; a missing or spoilt file changes nothing.
+        """Make the device's timestamps later than all that this machine has sent; ignore a missing or invalid file.
 
-        A clock that is behind gets a margin for what was not saved any more. One that is not is later than that by
-        itself, and with the margin a daemon killed and started again would stamp the same twice.
+        If the clock is behind the file, a margin is added for timestamps that were not saved. If it is not, no margin
+        is needed, and with one, a daemon that is killed and restarted would send the same timestamp twice.
         """
         if floor := _read():
             margin = int(MARGIN * 1e9) if time.time_ns() <= floor else 0
             self._device.timestamp_floor = self._saved = floor + margin
 
     def handshake(self) -> None:
-        """After word of a handshake: save soon, once for many."""
+        """Call this after a handshake, or an initiation without an answer: schedules a save, unless one is."""
         if self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER, self.save)
 
     def save(self) -> None:
-        """Raise what the file says to the device's floor, if something was stamped since the last time."""
+        """Write the device's latest timestamp to the file, if it is later than what the file has."""
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
@@ -55,10 +55,10 @@ class TimestampFloor:
         if floor <= max(self._saved, _read()):
             return
         try:
-            replace_own(FLOOR_FILE, f"{floor}\n".encode(), 0o644)  # `wgpy doctor` reads it, as anybody
+            replace_own(FLOOR_FILE, f"{floor}\n".encode(), 0o644)  # `wgpy doctor` reads it as any user
             self._saved = floor
         except OSError as error:
-            log.debug("cannot keep the latest timestamp: %s", error)
+            log.debug("cannot save the latest timestamp: %s", error)
 
 
 def _read() -> int:

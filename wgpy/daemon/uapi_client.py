@@ -1,4 +1,4 @@
-"""Talking to a running interface, whoever serves it: the client's side of the userspace API socket."""
+"""The client's side of the userspace API socket: reading and changing an interface that a daemon serves."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from wgpy.errors import ControlError
 
 DIRECTORY: Final = Path("/var/run/wireguard")
 TIMEOUT: Final = 10.0  # seconds to wait for a daemon's answer
-APPLY_TIMEOUT: Final = 60.0  # names and DNS tools take their time
+APPLY_TIMEOUT: Final = 60.0  # seconds; looking up names and setting DNS can be slow
 IFNAMSIZ: Final = 16
-_SET_ANSWER: Final = re.compile(r"errno=-?([0-9]{1,9})\n\n")  # the kernel's sign, and some daemons' own
+_SET_ANSWER: Final = re.compile(r"errno=-?([0-9]{1,9})\n\n")  # negative as the kernel's; some daemons answer positive
 
 
 def socket_path(name: str) -> Path:
@@ -27,47 +27,48 @@ def socket_path(name: str) -> Path:
 
 
 def interfaces() -> list[str]:
-    """The names of all interfaces with a socket that somebody serves, or that is not ours to ask."""
+    """The names of all interfaces with a socket that a daemon serves, or to which we may not connect."""
     return sorted(path.stem for path in DIRECTORY.glob("*.sock") if is_served(path.stem))
 
 
 def is_served(name: str) -> bool:
-    """Whether somebody serves a socket of that name, or it is not ours to ask."""
+    """Whether a daemon serves a socket of that name, or we may not connect to find out."""
     return _connect_error(socket_path(name)) in (0, errno.EACCES)
 
 
 def read(name: str) -> DeviceStatus:
-    """Ask for the status. Raises ControlError when no daemon answers as it should."""
+    """Read the status of an interface. Raises ControlError if no daemon answers, or the answer is invalid."""
     answer = _exchange(name, "get=1\n\n")
     try:
         return parse_status(answer, socket.if_nametoindex)
     except UapiError as error:
-        raise ControlError(f"an answer that is not UAPI: {error}") from error
+        raise ControlError(f"invalid answer from the daemon: {error}") from error
 
 
 def write(name: str, change: DeviceChange) -> None:
-    """Apply a change. Raises ControlError with the text of the errno that the interface answers."""
+    """Change an interface. Raises ControlError with the text of the errno that the daemon answers."""
     answer = _exchange(name, format_set(change))
     if (match := _SET_ANSWER.fullmatch(answer)) is None:
-        raise ControlError("an answer that is not UAPI")
+        raise ControlError("invalid answer from the daemon")
     if code := int(match[1]):
         raise ControlError(os.strerror(code))
 
 
 def apply(name: str, text: str) -> tuple[list[str], str]:
-    """Have a daemon of ours become what a file's text says. Returns the steps taken and, if one failed, why.
+    """Have wgpy's daemon apply a file's text. Returns the steps taken, and the error of the one that failed or "".
 
-    Raises ControlError when none answers, or one that is not ours.
+    Raises ControlError if no daemon answers, or one that is not wgpy's.
     """
     answer = _exchange(name, format_apply(text), APPLY_TIMEOUT)
     try:
         return parse_applied(answer)
     except UapiError:
-        raise ControlError(f"not served by wgpy: wg syncconf {name} <(wgpy strip {name}) changes its peers") from None
+        remedy = f"wg syncconf {name} <(wgpy strip {name})"
+        raise ControlError(f"not served by wgpy; this changes its peers: {remedy}") from None
 
 
 def serving_pid(name: str) -> int:
-    """The process that serves the interface `name`. Raises ControlError when none answers."""
+    """The id of the process that serves the interface `name`. Raises ControlError if there is none."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(socket_path(name)))

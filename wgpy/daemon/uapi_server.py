@@ -1,8 +1,8 @@
-"""The userspace API socket that `wg` and `wgpy show` talk to: /var/run/wireguard/NAME.sock (wireguard.com/xplatform).
+"""The server of the userspace API socket, /var/run/wireguard/NAME.sock, for `wg` and `wgpy` (wireguard.com/xplatform).
 
-Any number of requests per connection, each `get=1` or `set=1` with its lines, ended by an empty line; `apply=1`, for a
-whole wg-quick file, is our own. `wg` first connects and closes without a byte, to see whether somebody answers; that is
-no error.
+A connection carries any number of requests, each `get=1` or `set=1` with its lines, ended by an empty line; `apply=1`,
+with a whole wg-quick file, is wgpy's own. `wg` first connects and closes again without sending anything, to see whether
+a daemon is there; that is not an error.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from wgpy.tunnel import Tunnel
 log = logging.getLogger("wgpy")
 
 MAX_LINE: Final = 1 << 16
-MAX_REQUEST: Final = 1 << 28  # bytes of all lines together, as for a file
-MAX_CONNECTIONS: Final = 64  # a program may stay connected for as long as it likes, until others need the room
+MAX_REQUEST: Final = 1 << 28  # bytes of all lines together, the same limit as for a file
+MAX_CONNECTIONS: Final = 64  # for one more, an unused or the longest idle one is closed
 
 
 class UapiServer:
     """Serves one tunnel. Only root may connect: the socket's mode is 0700, as wireguard-go's.
 
-    `listener` is a file descriptor that already listens on the socket, from whoever started us.
+    `listener` is a file descriptor, inherited from our parent, that already listens on the socket.
     """
 
     def __init__(self, tunnel: Tunnel, *, listener: int | None = None) -> None:
         self._tunnel = tunnel
         self._path = socket_path(tunnel.name)
-        self.apply: Callable[[str], Awaitable[tuple[list[str], str]]] | None = None  # once the interface is up
+        self.apply: Callable[[str], Awaitable[tuple[list[str], str]]] | None = None  # set once the interface is up
         self._listener = listener
         self._own: int | None = None  # the socket file's inode
         self._server: asyncio.Server | None = None
@@ -49,7 +49,7 @@ class UapiServer:
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        """Listen, replacing a stale socket. Raises ControlError when a daemon answers on it, or it cannot be made."""
+        """Listen, replacing a stale socket. Raises ControlError if a daemon answers on it, or it cannot be created."""
         path = self._path
         connected = attended(self._serve, self._admission, 1, log)
         try:
@@ -59,7 +59,7 @@ class UapiServer:
                 self._own = _inode(path)
                 return
             with own_directory(path.parent, shared=True):
-                pass  # nobody may put a socket in the place of ours but a group that root trusts with that
+                pass  # checks that no other user can replace our socket, except a group that root allowed to
             if path.exists() and answers(path):
                 raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
             path.unlink(missing_ok=True)
@@ -72,11 +72,11 @@ class UapiServer:
         except ControlError:
             raise
         except OSError as error:
-            raise ControlError(f"cannot make {path}: {error.strerror}") from error
+            raise ControlError(f"cannot create {path}: {error.strerror}") from error
 
     async def wait_removed(self) -> None:
-        """Wait until somebody deletes the socket file or puts another in its place: a way to end the daemon."""
-        if self._own is None:  # an inherited socket, whose file is out of sight
+        """Wait until the socket file is deleted or replaced, which is one way to end the daemon."""
+        if self._own is None:  # an inherited socket whose file we cannot see
             await asyncio.get_running_loop().create_future()
         with FileWatch(self._path) as watch:
             while _inode(self._path) == self._own:
@@ -105,7 +105,7 @@ class UapiServer:
     async def _answer(self, request: list[str], code: int) -> str:
         match request[0]:
             case "get=1":
-                # wg takes a get's error only as a positive number, and a set's only as a negative one.
+                # wg understands the errno of a get only if positive, and that of a set only if negative.
                 code = code or (errno.EINVAL if len(request) > 1 else 0)
                 return f"errno={code}\n\n" if code else format_status(self._tunnel.status())
             case _ if code:
@@ -118,7 +118,7 @@ class UapiServer:
 
     async def _apply(self, lines: list[str]) -> str:
         if self.apply is None:
-            return format_applied([], "it is still being brought up")
+            return format_applied([], "the interface is still being brought up")
         try:
             return format_applied(*await self.apply(parse_apply(lines)))
         except UapiError as error:
@@ -145,10 +145,10 @@ def _inode(path: Path) -> int | None:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[list[str], int]:
-    """The lines up to the empty one, none at the end; and an errno if they are no request.
+    """Read the lines of a request up to the empty one. Returns them and an errno, 0 if they are valid.
 
-    EIO for a line above the limit, as wireguard-go, and for more than MAX_REQUEST of them; EPROTO for an end in the
-    middle, because half a request is none.
+    There are no lines if the connection has ended. The errno is EIO for a line longer than MAX_LINE, as wireguard-go's,
+    or more than MAX_REQUEST bytes, and EPROTO if the connection ends in the middle of the request.
     """
     lines: list[str] = []
     code, cut, size = 0, "", 0

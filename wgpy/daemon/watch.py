@@ -1,4 +1,4 @@
-"""Word of a file's end, by inotify(7), of which Python has nothing."""
+"""Noticing that a file was deleted or replaced, by inotify(7), for which Python has no module."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-_IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x4, 0x400, 0x800  # linux/inotify.h; ATTRIB: it has a link less
-_WITHOUT: Final = 1.0  # seconds; fs.inotify.max_user_instances is 128, or less
+_IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = (
+    0x4,
+    0x400,
+    0x800,
+)  # linux/inotify.h; ATTRIB: a change of the link count
+_POLL_INTERVAL: Final = 1.0  # seconds, without inotify: fs.inotify.max_user_instances may be 128 or less
 _libc: Final = ctypes.CDLL(None)
 
 
 class FileWatch:
-    """Tells that a file went, was replaced or was changed in its attributes.
+    """Watches a file for deletion, replacement and changed attributes.
 
-    Its directory is not watched: what comes and goes beside it would wake us.
+    The directory is not watched, because changes to other files in it would wake us.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,9 +30,9 @@ class FileWatch:
         self._watches = self._fd >= 0 and _libc.inotify_add_watch(self._fd, os.fsencode(path), events) >= 0
 
     async def changed(self) -> None:
-        """Wait for a change since the last one told; for a while, if this user may have no more watches."""
+        """Wait for the next change; if this user may have no more watches, wait for a second instead."""
         if not self._watches:
-            await asyncio.sleep(_WITHOUT)
+            await asyncio.sleep(_POLL_INTERVAL)
             return
         loop = asyncio.get_running_loop()
         happened = asyncio.Event()

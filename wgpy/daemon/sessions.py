@@ -1,10 +1,10 @@
-"""Where peers were while they had sessions with a daemon that has ended, for the next one to greet them.
+"""A file of the peers that have sessions, so that the next daemon can start a handshake with each of them.
 
-To a peer, its session with the old daemon looks alive: it sends on, and gives up only after 15 s without an answer. So
-the next daemon begins a handshake with each (`Device.resume`). A file below /run holds the endpoints: it outlives a
-crash, an upgrade and `down` with `up`, which is how many restart, and goes with a reboot. Beside each endpoint is the
-time at which the session began, because the file may be days old when it is read: a peer without a session is not
-greeted. The file tells where peers are and nothing else that is secret, and only its owner may read it.
+When a daemon ends, its peers still believe in their sessions: they go on sending, and notice only after 15 s without an
+answer. So the next daemon starts a handshake with each of them (`Device.resume`). The file is below /run: it survives a
+crash, an upgrade, and `down` followed by `up`, but not a reboot. It stores when each session began, because the file
+may be days old when it is read, and a peer whose session has expired needs no handshake. It holds the peers' public
+keys and endpoints but no secret keys, and only its owner may read it.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from wgpy.keys import PublicKey
 log = logging.getLogger("wgpy")
 
 SAVE_AFTER: Final = 1.0  # seconds
-COST: Final = 100  # times as long as the last save took is waited before the next
+COST: Final = 100  # a save is delayed by this many times what the last one took, so that saving takes at most 1%
 
 
-class FormerPeers:
-    """Keeps the endpoints of one device's peers that have sessions, in a file of its interface's name.
+class SessionFile:
+    """Keeps the endpoints of one device's peers with sessions in /run/wgpy/NAME.peers, NAME being the interface.
 
-    `clock` tells seconds that go on while no daemon runs, whatever is done to the wall clock.
+    `clock` returns seconds that also pass while no daemon runs, unaffected by changes to the wall clock.
     """
 
     def __init__(self, name: str, device: Device, clock: Callable[[], float]) -> None:
         self._path = RUN_DIRECTORY / f"{name}.peers"
         self._device = device
         self._clock = clock
-        self._owner: PublicKey | None = None  # our public key, under which the sessions are
-        self._sessions: dict[PublicKey, tuple[Endpoint, float]] = {}  # where, and when it began
+        self._owner: PublicKey | None = None  # our public key in these sessions
+        self._sessions: dict[PublicKey, tuple[Endpoint, float]] = {}  # endpoint, and when the session began
         self._saving: asyncio.TimerHandle | None = None
         self._took = 0.0
 
     def restore(self) -> None:
-        """Have the device greet those of before; a missing, spoilt or unsafe file changes nothing.
+        """Have the device start handshakes with the peers in the file.
 
-        Nor does the file of an interface that has the same name in another network namespace.
+        A file that is missing, invalid or unsafe is ignored, as is that of an interface with the same name in another
+        network namespace.
         """
         try:
             noted = json.loads(read_own(self._path))
@@ -63,13 +64,13 @@ class FormerPeers:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, KeyFormatError) as error:
-            log.warning("%s is not used: %s", self._path, error)
+            log.warning("ignoring %s: %s", self._path, error)
             return
         self._owner, self._sessions = owner, sessions
         self._device.resume(owner, sessions)
 
     def happened(self, event: Event) -> None:
-        """After each event of the device: save soon if a peer's session began or ended, or its endpoint moved."""
+        """Call this with every event of the device: schedules a save if a session began, ended or moved."""
         if self._owner != self._device.public_key:
             self._owner = self._device.public_key
             self._sessions.clear()
@@ -85,7 +86,7 @@ class FormerPeers:
             self._saving = asyncio.get_running_loop().call_later(delay, self.save)
 
     def save(self) -> None:
-        """Write the file now, if anything is to be saved, with those alone that the next daemon would greet."""
+        """Write the file now if anything has changed, with the sessions that the next daemon would resume."""
         if self._saving is None or self._owner is None:
             return
         self._saving.cancel()
@@ -103,5 +104,5 @@ class FormerPeers:
             noted = {"namespace": namespace, "public_key": self._owner.base64(), "peers": peers}
             replace_own(self._path, json.dumps(noted).encode())
         except OSError as error:
-            log.debug("cannot keep where peers are: %s", error)
+            log.debug("cannot save sessions: %s", error)
         self._took = time.monotonic() - started

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from wgpy.constants import REJECT_AFTER_TIME
-from wgpy.daemon import former
-from wgpy.daemon.former import FormerPeers
+from wgpy.daemon import sessions
+from wgpy.daemon.sessions import SessionFile
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Event, EventKind
@@ -25,8 +25,8 @@ HERE, THERE = Endpoint("192.0.2.1", 1, source=b"\1\2\3\4"), Endpoint("fe80::1", 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(former, "RUN_DIRECTORY", tmp_path)
-    monkeypatch.setattr(former, "SAVE_AFTER", 0.01)
+    monkeypatch.setattr(sessions, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(sessions, "SAVE_AFTER", 0.01)
     tmp_path.chmod(0o755)
     return tmp_path / "wg0.peers"
 
@@ -39,7 +39,7 @@ def device(key: PrivateKey = OWN, peers: list[PublicKey] = PEERS) -> Device:
 
 def greeted(made: Device, now: float = 0.0) -> dict[PublicKey, Endpoint]:
     """Whom a device greets that is up from then on, and where."""
-    FormerPeers("wg0", made, lambda: now).restore()
+    SessionFile("wg0", made, lambda: now).restore()
     sent = [*made.start(now).transmits, *made.handle_timeout(now + 10.0).transmits]
     return {transmit.public_key: transmit.endpoint for transmit in sent if transmit.public_key}
 
@@ -52,7 +52,7 @@ def live(made: Device, *events: Event, at_once: bool = True, now: float = 0.0) -
     """A daemon's life in which these events happen; without `at_once` it is killed a little later, else stopped."""
 
     async def main() -> None:
-        kept = FormerPeers("wg0", made, lambda: now)
+        kept = SessionFile("wg0", made, lambda: now)
         for event in events:
             kept.happened(event)
         if at_once:
@@ -93,7 +93,7 @@ def test_a_session_that_is_renewed_is_young_again_and_one_that_is_not_is_left_ou
 
     async def main() -> None:
         nonlocal now
-        kept = FormerPeers("wg0", device(), lambda: now)
+        kept = SessionFile("wg0", device(), lambda: now)
         kept.restore()
         kept.happened(completed(PEERS[0], HERE))
         now = 200.0
@@ -106,7 +106,7 @@ def test_a_session_that_is_renewed_is_young_again_and_one_that_is_not_is_left_ou
 
 def test_many_events_cost_one_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    monkeypatch.setattr(former, "replace_own", lambda _, content: written.append(content))
+    monkeypatch.setattr(sessions, "replace_own", lambda _, content: written.append(content))
     live(device(), *(completed(PEERS[0], HERE) for _ in range(1000)), at_once=False)
     assert len(written) == 1
 
@@ -155,4 +155,4 @@ def test_a_file_that_is_not_to_be_trusted_is_not_used(path: Path, wrong: str, ca
         case "no endpoint":
             path.write_text(text.replace("192.0.2.1:1", "nowhere"))
     assert greeted(device()) == {}
-    assert f"{path} is not used" in caplog.text
+    assert f"ignoring {path}: " in caplog.text
