@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from benchmarks.goals import WGPY
 from benchmarks.plan import Plan
-from wgpy.burst import Burst, Cuts, Datagrams
+from wgpy.burst import Burst, Datagrams, ViewCache
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
@@ -65,7 +65,7 @@ class Stages:
         self._super_packet = memoryview(bytearray(_packet(b"p" * MSS * SEGMENTS)))
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
-        self._slots = Cuts(memoryview(bytearray(SLOTS_SIZE)))
+        self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
         keypair = next(iter(self.sender._peers.values())).current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -92,7 +92,7 @@ class Stages:
 
     def sealed(self) -> Datagrams:
         (transmit,) = self.sender.send(self.cut(), 1.0).transmits
-        transmit.datagrams.cuts = self._slots
+        transmit.datagrams.cache = self._slots
         return transmit.datagrams
 
     def opened(self, datagrams: Datagrams) -> Burst:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgpy.burst import _MAX_CUTS, _MAX_MADE, Burst, Cuts, Datagrams, bodies, padded_length
+from wgpy.burst import _MAX_MADE, _MAX_VIEWS, Burst, Datagrams, ViewCache, bodies, padded_length
 
 
 def kernel_padding(length: int, mtu: int) -> int:
@@ -82,13 +82,13 @@ def test_an_empty_datagram_is_no_datagram() -> None:
 
 def test_a_reader_remembers_no_more_however_many_sizes_it_is_sent() -> None:
     buffer = memoryview(bytearray(1 << 17))
-    cuts = Cuts(buffer)
+    cache = ViewCache(buffer)
     for stride in range(32, 2000):
-        cuts.full_slots(stride, min(1024, len(buffer) // stride))
-        assert sum(len(known.sealed) for known in cuts._bodies.values()) <= _MAX_CUTS
-        assert cuts.recall(lambda buffer, stride: buffer[:stride], stride).nbytes == stride
-        assert len(cuts._made) <= _MAX_MADE
-    known = cuts.full_slots(1999, 3)
-    assert known is cuts.full_slots(1999, 2)
-    assert cuts.recall(bodies, 1999) is cuts.recall(bodies, 1999)
+        cache.full_slots(stride, min(1024, len(buffer) // stride))
+        assert sum(len(known.sealed) for known in cache._bodies.values()) <= _MAX_VIEWS
+        assert cache.recall(lambda buffer, stride: buffer[:stride], stride).nbytes == stride
+        assert len(cache._made) <= _MAX_MADE
+    known = cache.full_slots(1999, 3)
+    assert known is cache.full_slots(1999, 2)
+    assert cache.recall(bodies, 1999) is cache.recall(bodies, 1999)
     assert [len(body) for body in known.sealed[:3]] == [1999 - 16] * 3

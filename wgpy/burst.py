@@ -2,7 +2,8 @@
 
 A transport datagram is its inner packet with 16 bytes before and 16 after (paper, 5.4.6), so the same buffer serves
 as both: what the TUN reader lays into a `Burst` is sealed where it lies and leaves as `Datagrams`, and the way back.
-To cut a view costs a tenth of what it costs to seal a packet, so readers, whose buffers stay, remember their `Cuts`.
+Slicing a memoryview costs a tenth of what sealing a packet costs, so a reader, whose buffer stays the same, keeps the
+slices in a `ViewCache`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-# Slots, at 400 bytes each, and what was made of others: whoever sends ever other sizes only empties these memories.
-_MAX_CUTS: Final = 4096
+# A ViewCache holds at most so many slots, at 400 bytes each, and other objects: ever new sizes only empty it.
+_MAX_VIEWS: Final = 4096
 _MAX_MADE: Final = 64
 
 T = TypeVar("T")
@@ -26,8 +27,8 @@ class Bodies(NamedTuple):
     sealed: list[memoryview]
 
 
-def leading(values: Sequence[int]) -> int:
-    """How many of the first are the same as the first: mostly all."""
+def run_length(values: Sequence[int]) -> int:
+    """How many values at the beginning are equal: nearly always all of them."""
     if values.count(values[0]) == len(values):
         return len(values)
     return next(i for i, value in enumerate(values) if value != values[0])
@@ -49,14 +50,14 @@ def padded_length(length: int, mtus: Sequence[int]) -> int:
     return length - tail + padded_length(tail, mtus[-1:])
 
 
-def bodies(view: memoryview, stride: int, cuts: Cuts | None = None) -> Bodies:
+def bodies(view: memoryview, stride: int, cache: ViewCache | None = None) -> Bodies:
     """The bodies of all slots, of which the last may be shorter."""
     full, total = len(view) // stride, len(view)
     if total <= stride:
         return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
     found = Bodies([], [])
-    if cuts is not None:
-        plaintexts, sealed = cuts.full_slots(stride, full)
+    if cache is not None:
+        plaintexts, sealed = cache.full_slots(stride, full)
         found = Bodies(plaintexts[:full], sealed[:full])
     for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
@@ -65,28 +66,28 @@ def bodies(view: memoryview, stride: int, cuts: Cuts | None = None) -> Bodies:
     return found
 
 
-class Cuts:
-    """A reader's buffer, and what was cut from it for the shapes that come again and again."""
+class ViewCache:
+    """A reader's buffer, and the views of it that were made for the shapes that come again and again."""
 
     def __init__(self, buffer: memoryview) -> None:
         self.buffer = buffer
         self._bodies: dict[int, Bodies] = {}
-        self._bodies_cut = 0
+        self._bodies_held = 0
         self._made: dict[tuple[Callable[..., Any], tuple[int, ...]], Any] = {}
 
     def full_slots(self, stride: int, count: int) -> Bodies:
         """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
         known = self._bodies.get(stride)
         if known is None or len(known.sealed) < count:
-            if self._bodies_cut + count > _MAX_CUTS:
+            if self._bodies_held + count > _MAX_VIEWS:
                 self._bodies.clear()
-                self._bodies_cut = 0
-            self._bodies_cut += count
+                self._bodies_held = 0
+            self._bodies_held += count
             known = self._bodies[stride] = bodies(self.buffer[: count * stride], stride)
         return known
 
     def recall(self, make: Callable[..., T], *shape: int) -> T:
-        """`make(buffer, *shape)`: something that looks into the buffer, as good for what will lie there later."""
+        """`make(buffer, *shape)`, made once: a view of the buffer, which is as good for whatever lies there later."""
         made: T | None = self._made.get((make, shape))
         if made is None:
             if len(self._made) >= _MAX_MADE:
@@ -95,11 +96,11 @@ class Cuts:
         return made
 
 
-class Pace:
-    """Whether a reader should look for more before it hands over what it has read.
+class ReadAhead:
+    """Whether a reader should read again before it hands over what it has read.
 
-    Many that come together are cheaper handled together; one that comes alone would wait for a look that finds nothing.
-    Who brought many before it ran dry will again.
+    Packets that come together are cheaper to handle together, but a lone packet would have to wait for a read that
+    finds nothing. So the reader looks for more only if it found more than one packet before it last ran dry.
     """
 
     __slots__ = ("_count", "_is_busy")
@@ -109,12 +110,12 @@ class Pace:
         self._is_busy = True
 
     def looks_for_more(self) -> bool:
-        """Asked after each read."""
+        """Ask this after each read that brought something."""
         self._count += 1
         return self._is_busy or self._count > 1
 
     def ran_dry(self) -> None:
-        """A read found nothing."""
+        """Tell that a read found nothing."""
         self._is_busy = self._count > 1
         self._count = 0
 
@@ -126,7 +127,7 @@ class Burst:
     destination address and the same ECN field, and all but the last the same length.
     """
 
-    __slots__ = ("cuts", "lengths", "stride", "view")
+    __slots__ = ("cache", "lengths", "stride", "view")
 
     view: memoryview
     """The slots, writable. It ends after the last slot, whose room may be shorter than `stride`."""
@@ -134,14 +135,14 @@ class Burst:
     """Bytes from one slot to the next."""
     lengths: list[int]
     """The length of each packet in bytes; 0 for a slot without one (a keepalive, or a packet that was dropped)."""
-    cuts: Cuts | None
+    cache: ViewCache | None
     """Views already cut from the reader's buffer that begins with this burst; None for a buffer of its own."""
 
-    def __init__(self, view: memoryview, stride: int, lengths: list[int], cuts: Cuts | None = None) -> None:
+    def __init__(self, view: memoryview, stride: int, lengths: list[int], cache: ViewCache | None = None) -> None:
         self.view = view
         self.stride = stride
         self.lengths = lengths
-        self.cuts = cuts
+        self.cache = cache
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
@@ -173,7 +174,7 @@ class Burst:
 
     def bodies(self) -> Bodies:
         """The padded plaintext of each slot, and the same with room for its tag."""
-        return bodies(self.view, self.stride, self.cuts)
+        return bodies(self.view, self.stride, self.cache)
 
     def copy(self) -> Burst:
         """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
@@ -183,19 +184,19 @@ class Burst:
 class Datagrams:
     """UDP payloads end to end in one buffer, all of one size but the last, which may be shorter."""
 
-    __slots__ = ("_bodies", "cuts", "segment_size", "view")
+    __slots__ = ("_bodies", "cache", "segment_size", "view")
 
     view: memoryview
     """The payloads. Received ones are writable: they are opened in place."""
     segment_size: int
     """Bytes of each payload but the last."""
-    cuts: Cuts | None
+    cache: ViewCache | None
     """Views already cut from the reader's buffer that begins with these; None for a buffer of its own."""
 
-    def __init__(self, view: memoryview, segment_size: int, cuts: Cuts | None = None) -> None:
+    def __init__(self, view: memoryview, segment_size: int, cache: ViewCache | None = None) -> None:
         self.view = view
         self.segment_size = segment_size
-        self.cuts = cuts
+        self.cache = cache
         self._bodies: Bodies | None = None
 
     @classmethod
@@ -213,5 +214,5 @@ class Datagrams:
     def bodies(self) -> Bodies:
         """The bodies, were they transport datagrams. Cut once, however often: each run of them under one key asks."""
         if self._bodies is None:
-            self._bodies = bodies(self.view, self.segment_size, self.cuts)
+            self._bodies = bodies(self.view, self.segment_size, self.cache)
         return self._bodies

@@ -181,7 +181,7 @@ class Tunnel:
             self._udp.forget_refusals()
         try:
             link = self._tun.link()
-            if self._monitor and self._monitor.listen_elsewhere(wanted=self._tun.is_elsewhere):
+            if self._monitor and self._monitor.listen_in_other_namespace(wanted=self._tun.is_in_other_namespace):
                 link = self._tun.link()  # it may have changed before we listened
         except TunError as error:
             self._fail(error)
@@ -296,7 +296,7 @@ class Tunnel:
                     break
                 datagrams, source, ecn, under_load = received
                 effects = self.device.receive(datagrams, source, now, ecn, under_load=under_load)
-                was_worth_it = was_worth_it or effects.concern_peers
+                was_worth_it = was_worth_it or effects.involves_peers
                 self._carry_out(effects)
                 if self._udp is not udp:  # an event's receiver has closed us, or changed the port
                     return True

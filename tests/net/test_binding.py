@@ -21,7 +21,7 @@ from wgpy.errors import SocketError
 from wgpy.net import binding
 from wgpy.net import queues as queues_module
 from wgpy.net.binding import BUFFER_SIZE
-from wgpy.net.queues import MAX_ACQUAINTANCES, QUEUES
+from wgpy.net.queues import MAX_KNOWN_HOSTS, QUEUES
 from wgpy.net.udp import SORT_EVERY, SendResult, UdpSockets
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -105,10 +105,10 @@ def test_what_comes_is_sorted_by_kind_and_by_where_peers_were_met(
         assert queues(sender) == OF_STRANGERS
         asyncio.run(meet(INITIATION, near.replace("::1", "::9:1")))
         assert queues(sender) == OF_PEERS
-        others = [f"127.1.{i >> 8}.{i & 255}" for i in range(2 * MAX_ACQUAINTANCES)]
+        others = [f"127.1.{i >> 8}.{i & 255}" for i in range(2 * MAX_KNOWN_HOSTS)]
         if family == socket.AF_INET6:
-            others = [f"fd00:0:0:{i:x}::1" for i in range(2 * MAX_ACQUAINTANCES)]
-        asyncio.run(meet(TRANSPORT, *others[1:MAX_ACQUAINTANCES]))
+            others = [f"fd00:0:0:{i:x}::1" for i in range(2 * MAX_KNOWN_HOSTS)]
+        asyncio.run(meet(TRANSPORT, *others[1:MAX_KNOWN_HOSTS]))
         assert queues(sender) == OF_PEERS, "there is room for so many"
         asyncio.run(meet(TRANSPORT, others[0]))
         assert queues(sender) == OF_STRANGERS, "all have to be met again"
@@ -165,7 +165,7 @@ def test_the_longest_filter_fits_the_least_memory_for_options(family: socket.Add
     if limit.exists():  # it is a namespace's own
         limit.write_text("20480")
     port = UdpSockets.open()
-    hosts = [(0xFFFF_FFFF - i).to_bytes(4, "big") for i in range(MAX_ACQUAINTANCES)]
+    hosts = [(0xFFFF_FFFF - i).to_bytes(4, "big") for i in range(MAX_KNOWN_HOSTS)]
     if family == socket.AF_INET6:
         hosts = [host + host for host in hosts]
     queues_module.sort(next(sock for sock in port.sockets if sock.family == family), hosts)

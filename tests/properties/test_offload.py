@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from tests.tun.test_offload import MTUS, V4, V6, burst_of, outcome, slots, super_header
-from wgpy.burst import Burst, Cuts, padded_length
+from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.tun.merging import merge
 from wgpy.tun.offload import VnetHeader, split
 
@@ -48,7 +48,7 @@ bulk_flags = st.sampled_from([ACK, ACK | PSH])
 
 
 # What a reader has: one buffer, which holds what was there before, and remembers how that was cut.
-reader = Cuts(memoryview(bytearray(1 << 20)))
+reader = ViewCache(memoryview(bytearray(1 << 20)))
 
 
 @settings(deadline=None)

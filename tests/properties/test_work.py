@@ -15,7 +15,7 @@ import pytest
 from tests.support.reference import ACK, PSH, tcp_packet, udp_packet
 from tests.support.world import Host, World
 from tests.tun.test_offload import OPTIONS, V4, V6, burst_of, super_header
-from wgpy.burst import Cuts, Datagrams
+from wgpy.burst import Datagrams, ViewCache
 from wgpy.device import ip, keypair
 from wgpy.endpoint import Endpoint
 from wgpy.tun.linux import LinuxTun
@@ -51,13 +51,13 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = self.laid = 0
-        recall = Cuts.recall
+        recall = ViewCache.recall
 
-        def counted(cuts: Cuts, make: Callable[..., Any], *shape: int) -> Any:
+        def counted(cache: ViewCache, make: Callable[..., Any], *shape: int) -> Any:
             self.laid += shape[2]  # at, stride, count
-            return recall(cuts, make, *shape)
+            return recall(cache, make, *shape)
 
-        monkeypatch.setattr(Cuts, "recall", counted)
+        monkeypatch.setattr(ViewCache, "recall", counted)
         for module in (keypair, ip):
             headers = module._headers
 
@@ -166,9 +166,9 @@ def test_splitting_takes_so_much_for_each_segment(v6: bool, udp: bool, work: Wor
     calls = set()
     for count, size in ((2, 1), (40, 1), (900, 1), (900, 48), (900, 49)):
         (packet,) = in_turns("nothing", 1, 1, count * size, v6=v6, udp=udp)
-        cuts = Cuts(memoryview(bytearray(SLOTS_SIZE)))
+        cache = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
         with work:
-            burst = split(super_header(packet, size), memoryview(packet), cuts, (1420,))
+            burst = split(super_header(packet, size), memoryview(packet), cache, (1420,))
         assert burst is not None
         assert len(burst) == count
         assert work.laid <= 2 * count

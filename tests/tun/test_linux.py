@@ -37,7 +37,7 @@ from wgpy.tun.offload import (
     PLAIN,
     VNET_HEADER_SIZE,
     VnetHeader,
-    kinship,
+    burst_key,
 )
 
 
@@ -180,7 +180,7 @@ def test_however_packets_are_read_together_they_are_the_same(sent: list[list[byt
     for burst in iter(kernel.tun.read, None):
         packets = list(map(bytes, burst.packets()))
         seen += packets
-        assert len({kinship(memoryview(packet)) for packet in packets}) == 1
+        assert len({burst_key(memoryview(packet)) for packet in packets}) == 1
         assert len(set(burst.lengths[:-1])) <= 1
         assert burst.lengths[-1] <= burst.lengths[0]
     assert seen == expected

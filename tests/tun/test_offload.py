@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import reference
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
-from wgpy.burst import Burst, Cuts, padded_length
+from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.tun.checksum import Rows, checksum, pseudo_header_sum
 from wgpy.tun.merging import IoVector, merge, packets_in
 from wgpy.tun.offload import (
@@ -37,8 +37,8 @@ PAYLOAD = bytes(range(256)) * 20
 Make = Callable[..., bytes]
 
 
-def slots() -> Cuts:
-    return Cuts(memoryview(bytearray(b"\xaa") * SLOTS_SIZE))
+def slots() -> ViewCache:
+    return ViewCache(memoryview(bytearray(b"\xaa") * SLOTS_SIZE))
 
 
 def burst_of(*packets: bytes, stride: int | None = None) -> Burst:
@@ -210,7 +210,7 @@ GOOD = super_header(TCP4, 1000)
     ],
 )
 def test_what_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
-    room = Cuts(memoryview(bytearray(64 * 1024)))
+    room = ViewCache(memoryview(bytearray(64 * 1024)))
     assert split(header, memoryview(packet), room, MTUS) is None
 
 

@@ -245,7 +245,7 @@ class Device:
             else:
                 self._drops[DropReason.MALFORMED] += 1
         if any(lengths):
-            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cuts))
+            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
         return effects
 
     def _receive_data(

@@ -128,6 +128,6 @@ class Effects:
     """Peers, and where they were called, of each initiation that had no answer, whether that is news or not."""
 
     @property
-    def concern_peers(self) -> bool:
-        """Whether there is more than cookie replies, which anybody can have."""
+    def involves_peers(self) -> bool:
+        """Whether a peer proved itself, unless by a keepalive: cookie replies, which anybody can get, do not count."""
         return bool(self.deliveries or self.events or any(transmit.public_key for transmit in self.transmits))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from wgpy.burst import Bodies, Burst, Datagrams, leading
+from wgpy.burst import Bodies, Burst, Datagrams, run_length
 from wgpy.constants import (
     MESSAGE_TRANSPORT,
     REJECT_AFTER_MESSAGES,
@@ -116,7 +116,7 @@ class Keypair:
             return _counter(view, at)
         count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, MAX_RUN)
         fields = _headers(stride, count).unpack_from(view, at)
-        return fields[1::2][: leading(fields[::2])]
+        return fields[1::2][: run_length(fields[::2])]
 
     def open(self, counters: tuple[int, ...], bodies: Bodies) -> list[int]:
         """Open sealed bodies where they lie: the bytes of each plaintext, -1 where the tag is invalid.

@@ -34,7 +34,7 @@ class Monitor:
         self._rest: asyncio.TimerHandle | None = None
         self._listen()
 
-    def listen_elsewhere(self, *, wanted: bool) -> bool:
+    def listen_in_other_namespace(self, *, wanted: bool) -> bool:
         """Hear of the namespaces, too, that links went to from here; whether that is new.
 
         A socket in such a namespace would keep it from going away.

@@ -31,7 +31,7 @@ from wgpy.constants import (
 QUEUES: Final = 4
 _OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
 
-MAX_ACQUAINTANCES: Final = 256  # hosts that the filter compares, within half a microsecond and what any kernel takes
+MAX_KNOWN_HOSTS: Final = 256  # hosts that the filter compares, within half a microsecond and what any kernel takes
 CROWD: Final = 180.0  # seconds: who meets so many within the life of a session has more peers than the filter can know
 
 SO_ATTACH_FILTER: Final = 26  # Linux constants that the socket module of Python 3.11 lacks
@@ -57,8 +57,8 @@ _INITIATION, _RESPONSE, _COOKIE_REPLY, _TRANSPORT = (
 _Step = tuple[int, int, int, int]
 
 
-class Acquaintances:
-    """Where the peers of a family were met, of whose sockets `sock` is one.
+class KnownHosts:
+    """The hosts from which peers are known to send to the sockets of one family, of which `sock` is one.
 
     Hosts are IPv4 addresses, or the /64 of IPv6 addresses, in 4 or 8 bytes.
     """
@@ -74,7 +74,7 @@ class Acquaintances:
 
     def meet(self, host: bytes, now: float) -> bool:
         """Remember a host from now on (seconds); whether there were too many, and all others are to be met again."""
-        is_full = len(self._hosts) >= MAX_ACQUAINTANCES
+        is_full = len(self._hosts) >= MAX_KNOWN_HOSTS
         if is_full:
             self._are_all = now - self._since > CROWD
             self._since = now
@@ -88,7 +88,7 @@ class Acquaintances:
 
 
 def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True) -> None:
-    """Sort what comes for the family of `sock` by whether it is from one of `hosts`, MAX_ACQUAINTANCES at most.
+    """Sort what comes for the family of `sock` by whether it is from one of `hosts`, MAX_KNOWN_HOSTS at most.
 
     If they are not all the hosts of peers, data is taken for a peer's wherever it comes from. Raises OSError.
     """

@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from wgpy.burst import Cuts, Datagrams, Pace
+from wgpy.burst import Datagrams, ReadAhead, ViewCache
 from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.constants import INITIATION_SIZE, MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_COOKIE_REPLY, RESPONSE_SIZE
 from wgpy.device.load import LoadMeter
@@ -30,7 +30,7 @@ from wgpy.errors import SocketError
 from wgpy.net import kernel
 from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
 from wgpy.net.doors import net_admin, told
-from wgpy.net.queues import Acquaintances
+from wgpy.net.queues import KnownHosts
 from wgpy.net.turns import SLICE, Turns
 
 UDP_SEGMENT: Final = 103  # Linux constants that the socket module of Python 3.11 lacks
@@ -120,7 +120,7 @@ class _Port:
         self.is_dry = False
         self.calls = 0
         self.count = 0  # datagrams read since it was last asked
-        self.acquaintances: Acquaintances | None = None
+        self.known_hosts: KnownHosts | None = None
         self.is_to_sort = False
         self.sorted_at = 0.0
         self.max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
@@ -128,8 +128,8 @@ class _Port:
         self.refused: dict[str, int] = {}  # host -> the smallest segment above its route's MTU
         self.refused_until = 0.0
         self.buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
-        self.cuts = Cuts(self.buffer)
-        self.pace = Pace()
+        self.cache = ViewCache(self.buffer)
+        self.read_ahead = ReadAhead()
         self.held: _Read | None = None
         self.last_key: tuple[Any, list[_ControlMessage]] | None = None
         self.last_seen = Endpoint("", 0), 0, 0
@@ -212,7 +212,7 @@ class UdpSockets:
         for port in self._by_family.values():
             port.takes_data = True
             if len(sockets) > len(self._by_family):
-                port.acquaintances = Acquaintances(port.socket)
+                port.known_hosts = KnownHosts(port.socket)
         for sock, port in self._ports.items():
             set_options(sock, BUFFER_SIZE if port.takes_data else QUEUE_SIZE, gro=offloads.udp_gro)
 
@@ -274,7 +274,7 @@ class UdpSockets:
         data_waits = port.turns_of_data != turns.data
         port.turns_of_data = turns.data
         if port.takes_data:
-            has_handshakes = port.acquaintances is None  # too: it is the only socket of its family
+            has_handshakes = port.known_hosts is None  # too: it is the only socket of its family
             waiting, capacity = port.waiting() if has_handshakes else (0.0, 1.0)
             self._is_loaded = self._load.is_present(waiting, capacity, began)
             turns.data += readable(port.socket)
@@ -316,7 +316,7 @@ class UdpSockets:
         port = self._ports[sock]
         read, port.held = port.held or self._read(port, 0), None
         if read is None:
-            port.pace.ran_dry()
+            port.read_ahead.ran_dry()
             port.is_dry = True
             return None
         start, end, key = read
@@ -329,9 +329,9 @@ class UdpSockets:
             at_once = start + MAX_HANDSHAKES * size
             if end > at_once:
                 port.held, end = _Read(at_once, end, key), at_once
-        elif port.pace.looks_for_more():
+        elif port.read_ahead.looks_for_more():
             end = self._gather(port, read, size, is_merged=merged_size > 0)
-        datagrams = Datagrams(port.buffer[start:end], size, None if start else port.cuts)
+        datagrams = Datagrams(port.buffer[start:end], size, None if start else port.cache)
         port.count += len(datagrams)
         return Received(datagrams, source, ecn, self._is_loaded)
 
@@ -435,10 +435,10 @@ class UdpSockets:
 
     def _meet(self, port: _Port, host: bytes) -> None:
         """A peer is at `host`: what it sends is not to wait among what strangers do."""
-        if port.acquaintances is None or host in port.acquaintances:
+        if port.known_hosts is None or host in port.known_hosts:
             return
         now = time.monotonic()
-        if port.acquaintances.meet(host, now):
+        if port.known_hosts.meet(host, now):
             self._routes.clear()
         if self._loop is not None and not port.is_to_sort:
             port.is_to_sort = True
@@ -446,10 +446,10 @@ class UdpSockets:
 
     def _sort(self, port: _Port) -> None:
         port.is_to_sort = False
-        if port.acquaintances is not None and self._loop is not None:  # otherwise the socket may be closed
+        if port.known_hosts is not None and self._loop is not None:  # otherwise the socket may be closed
             port.sorted_at = time.monotonic()
             with suppress(OSError):  # no memory for the filter: the last one stays
-                port.acquaintances.sort()
+                port.known_hosts.sort()
 
 
 _SENT: Final = SendResult()

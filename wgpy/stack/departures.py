@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from wgpy.burst import Burst, Cuts, padded_length
+from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP
 from wgpy.tun.checksum import checksum, pseudo_header_sum
@@ -40,7 +40,7 @@ class Slots:
 
     def __init__(self, mtu: int) -> None:
         self.mtu = mtu
-        self._cuts = Cuts(memoryview(bytearray(max(_SLOTS, mtu + TRANSPORT_OVERHEAD))))
+        self._cache = ViewCache(memoryview(bytearray(max(_SLOTS, mtu + TRANSPORT_OVERHEAD))))
         # As many as one send with UDP_SEGMENT takes.
         self.most = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // (padded_length(mtu, (mtu,)) + TRANSPORT_OVERHEAD)))
 
@@ -53,7 +53,7 @@ class Slots:
         l4, addresses = (IPV4_HEADER_SIZE, slice(12, 20)) if version == 4 else (IPV6_HEADER_SIZE, slice(8, 40))
         pieces = -(-len(payload) // size)
         shape = Segments(version, TCP, l4, len(start), size, pieces, addresses)
-        burst = lay(shape, start, payload, self._cuts, (self.mtu,))
+        burst = lay(shape, start, payload, self._cache, (self.mtu,))
         assert burst is not None, "more than `most` segments"
         return burst
 
@@ -61,9 +61,9 @@ class Slots:
         """One burst of `most` packets at most, of one destination and ECN field, all but the last of one length."""
         lengths = [len(packet) for packet in packets]
         stride = padded_length(lengths[0], (self.mtu,)) + TRANSPORT_OVERHEAD
-        buffer, at = self._cuts.buffer, TRANSPORT_HEADER_SIZE
+        buffer, at = self._cache.buffer, TRANSPORT_HEADER_SIZE
         for packet in packets:
             buffer[at : at + len(packet)] = packet
             at += stride
         end = (len(packets) - 1) * stride + padded_length(lengths[-1], (self.mtu,)) + TRANSPORT_OVERHEAD
-        return Burst(buffer[:end], stride, lengths, self._cuts)
+        return Burst(buffer[:end], stride, lengths, self._cache)

@@ -1,6 +1,6 @@
 """Where the header fields and payloads of many packets lie: arrays over the buffer they lie in.
 
-To make one costs as much as to compute with it, so whoever reads into the same buffer again has its `Cuts` recall them.
+Making one costs as much as computing with it, so a reader, whose buffer stays the same, keeps them in its `ViewCache`.
 """
 
 from __future__ import annotations

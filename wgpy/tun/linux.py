@@ -18,7 +18,7 @@ from fcntl import ioctl
 from itertools import islice
 from typing import Final, Self
 
-from wgpy.burst import Burst, Cuts, Pace
+from wgpy.burst import Burst, ReadAhead, ViewCache
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.net import doors, kernel, rtnetlink
@@ -42,8 +42,8 @@ from wgpy.tun.offload import (
     SLOTS_SIZE,
     VNET_HEADER_SIZE,
     VnetHeader,
+    burst_key,
     join,
-    kinship,
     shortest,
     split,
 )
@@ -71,7 +71,7 @@ class LinuxTun:
 
     name: str
     """The interface's name when it was opened."""
-    is_elsewhere: bool
+    is_in_other_namespace: bool
     """Whether `link` last found the interface in another network namespace than ours."""
     drops: Counter[str]
     """Packets lost: "malformed" super-packets that were read; packets not written because the interface was "down", its
@@ -80,16 +80,16 @@ class LinuxTun:
     def __init__(self, fd: int, name: str, merging: frozenset[int], *, vnet_header: bool) -> None:
         """Use `open` or `adopt`."""
         self.name = name
-        self.is_elsewhere = False
+        self.is_in_other_namespace = False
         self.drops = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
-        self._cuts = Cuts(self._buffer)  # lone packets stay where they were read
-        self._slots = Cuts(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
-        self._pace = Pace()
+        self._cache = ViewCache(self._buffer)  # lone packets stay where they were read
+        self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
+        self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
@@ -176,15 +176,15 @@ class LinuxTun:
         while True:
             read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
             if read is None:
-                self._pace.ran_dry()
+                self._read_ahead.ran_dry()
                 return None
             header, packet = read
             is_lone = header.gso_type == GSO_NONE
-            burst = split(header, packet, self._cuts if is_lone else self._slots, self._mtus)
+            burst = split(header, packet, self._cache if is_lone else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            if self._pace.looks_for_more() and is_lone and self._merging:
+            if self._read_ahead.looks_for_more() and is_lone and self._merging:
                 burst = self._gather(header, burst)
             return burst
 
@@ -208,19 +208,19 @@ class LinuxTun:
         The one that does not is held for the next read.
         """
         stride, length, lengths = first.stride, first.lengths[0], list[int]()
-        least, kin = shortest(header), kinship(first.packet(0))
-        for start in range(stride, min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride), stride) if kin else ():
+        least, key = shortest(header), burst_key(first.packet(0))
+        for start in range(stride, min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride), stride) if key else ():
             read = self._read_at(start + TRANSPORT_HEADER_SIZE)
             if read is None:
                 break
             following, packet = read
-            if following != header or not least <= len(packet) <= length or kinship(packet) != kin:
+            if following != header or not least <= len(packet) <= length or burst_key(packet) != key:
                 self._held = read
                 break
             lengths.append(len(packet))
             if len(packet) < length:
                 break
-        return join(first, header, self._cuts, lengths, self._mtus) if lengths else first
+        return join(first, header, self._cache, lengths, self._mtus) if lengths else first
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, in as few writes as it can be merged into.
@@ -289,8 +289,9 @@ class LinuxTun:
             raise self._gone(error) from error
         with self._namespace() as namespace:
             try:
-                self.is_elsewhere = namespace is not None and not is_ours(namespace)
-                beside = open_socket(namespace, *_CONTROL) if namespace is not None and self.is_elsewhere else None
+                other = None if namespace is None or is_ours(namespace) else namespace
+                self.is_in_other_namespace = other is not None
+                beside = None if other is None else open_socket(other, *_CONTROL)
             except OSError:
                 return None
         # Not to be kept open: the namespace would live as long.

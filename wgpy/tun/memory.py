@@ -58,7 +58,7 @@ class MemoryTun:
             self.on_arrival()
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_in_other_namespace(self) -> bool:
         """It is in no network namespace."""
         return False
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from wgpy.burst import Burst, Cuts, leading
+from wgpy.burst import Burst, ViewCache, run_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.tun.checksum import MODULUS, Rows, complement, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import U8, Column, Layout
@@ -59,7 +59,7 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     lengths = burst.lengths
     if len(lengths) == 1 or not kinds:
         return [[PLAIN, packet] for packet in burst.packets()]
-    cuts = burst.cuts or Cuts(burst.view)
+    cache = burst.cache or ViewCache(burst.view)
     writes: list[IoVector] = []
     i, count = 0, len(lengths)
     # How many packets arrays may still be laid over to no avail. Without a limit, a peer whose packets look alike at a
@@ -67,7 +67,7 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     credit = count + 2 * _FEW
     while i < count:
         run, alike = 0, 1
-        lead = _Lead.of(burst, cuts, i) if i + 1 < count and lengths[i + 1] else None
+        lead = _Lead.of(burst, cache, i) if i + 1 < count and lengths[i + 1] else None
         if lead is not None and lead.kind in kinds:
             most = min(count - i, lead.limit())
             window = min(most, credit if credit > 2 * _FEW else _FEW)
@@ -88,7 +88,7 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
 class _Lead(NamedTuple):
     """The first packet of a possible run: `kind` of super-packet, offsets of transport header and payload."""
 
-    cuts: Cuts
+    cache: ViewCache
     kind: int
     version: int
     protocol: int
@@ -97,7 +97,7 @@ class _Lead(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, burst: Burst, cuts: Cuts, i: int) -> Self | None:
+    def of(cls, burst: Burst, cache: ViewCache, i: int) -> Self | None:
         """Judge packet i; None if no run can begin with it. A glance at the next packet spares most the closer look."""
         view, stride, length, following = burst.view, burst.stride, burst.lengths[i], burst.lengths[i + 1]
         at = i * stride + TRANSPORT_HEADER_SIZE
@@ -131,7 +131,7 @@ class _Lead(NamedTuple):
             sequence, *others = _tcp_fields(view, at + l4 + 4)
             if _tcp_fields(view, then + l4 + 4) != ((sequence + size) & 0xFFFFFFFF, *others):
                 return None
-        return cls(cuts, kind, version, protocol, l4, end, size)
+        return cls(cache, kind, version, protocol, l4, end, size)
 
     def limit(self) -> int:
         """How many packets one super-packet may hold."""
@@ -148,7 +148,7 @@ class _Lead(NamedTuple):
             return self._short_run(burst, i, window)
         length, end = burst.lengths[i], self.end
         lengths = burst.lengths[i : i + window]
-        equal = leading(lengths)
+        equal = run_length(lengths)
         tail = lengths[equal] if equal < len(lengths) and end < lengths[equal] < length else 0
         at = i * burst.stride + TRANSPORT_HEADER_SIZE
         if tail and not self._states(burst.view, at + equal * burst.stride, tail):
@@ -218,7 +218,7 @@ class _Lead(NamedTuple):
         There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
         """
         l4, check, count = self.l4, self.l4 + CHECK_AT[self.protocol], equal + (tail > 0)
-        layout = self.cuts.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
+        layout = self.cache.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
         fixed = _fixed(self.version, self.protocol, l4, self.end)
         differs = layout.headers ^ layout.headers[0]
         differs &= fixed.all
@@ -235,7 +235,7 @@ class _Lead(NamedTuple):
             if not burst.view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
                 identification = u16.unpack_from(burst.view, at + 4)[0]
                 alike = min(alike, _clear((layout.ids - layout.steps - identification) & 0xFFFF))
-            headers = self.cuts.recall(Rows, at, burst.stride, count, 20)
+            headers = self.cache.recall(Rows, at, burst.stride, count, 20)
             alike = min(alike, _clear(headers.beyond(0)))
         return alike
 
@@ -244,7 +244,7 @@ class _Lead(NamedTuple):
         l4, stride = self.l4, burst.stride
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
-        rows = self.cuts.recall(Rows, at + first, stride, count, length - first)
+        rows = self.cache.recall(Rows, at + first, stride, count, length - first)
         good = _clear(rows.beyond(-(self.protocol + length - l4)))
         if tail and good == count:
             start = at + count * stride

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from wgpy.burst import Burst, Cuts, padded_length
+from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, complement, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import U8, Column, Layout
@@ -69,7 +69,7 @@ class VnetHeader(NamedTuple):
 PLAIN: Final = VnetHeader().pack()
 
 
-def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
+def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     """Lay what one TUN read gave into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
@@ -85,7 +85,7 @@ def split(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[in
     return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus)
 
 
-def lay(segments: Segments, start: Packet, payload: Packet, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
+def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     """Lay segments into `slots` as `split` does: `start` is the headers of them all, `payload` the bytes they share.
 
     None if there are more than the slots hold. The start's lengths, checksums and IPv4 identification are the first's.
@@ -145,7 +145,7 @@ def store_lengths(packet: bytearray | memoryview, at: int, version: int, protoco
         u16.pack_into(packet, at + l4 + 4, length - l4)
 
 
-def _plain(header: VnetHeader, packet: memoryview, slots: Cuts, mtus: Sequence[int]) -> Burst | None:
+def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     length, buffer = len(packet), slots.buffer
     stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
     if length < shortest(header) or stride > len(buffer):
@@ -161,8 +161,8 @@ def shortest(header: VnetHeader) -> int:
     return header.csum_start + header.csum_offset + 2 if header.flags & NEEDS_CSUM else 1
 
 
-def kinship(packet: memoryview) -> bytes:
-    """What lone packets share if they may go as one burst: version, traffic class, destination. Empty: not IP."""
+def burst_key(packet: memoryview) -> bytes:
+    """Lone packets may share a burst if this is equal: version, traffic class, destination. Empty if it is not IP."""
     length = len(packet)
     if length >= 20 and packet[0] >> 4 == 4:
         return bytes(packet[:2]) + packet[16:20]
@@ -171,8 +171,8 @@ def kinship(packet: memoryview) -> bytes:
     return b""
 
 
-def join(first: Burst, header: VnetHeader, slots: Cuts, lengths: list[int], mtus: Sequence[int]) -> Burst:
-    """One burst of the lone packet `first` and those of its kin that were read into the slots after it.
+def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int], mtus: Sequence[int]) -> Burst:
+    """One burst of the lone packet `first` and those with the same burst key that were read into the slots after it.
 
     All were read under one header, and all but the last are as long as the first. Checksums are completed.
     """

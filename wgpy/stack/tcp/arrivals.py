@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from wgpy.burst import Burst, Cuts, leading
+from wgpy.burst import Burst, ViewCache, run_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
@@ -52,7 +52,7 @@ class Arrivals(NamedTuple):
 def gather(burst: Burst, addresses: Container[bytes]) -> Arrivals:
     """Sort the packets of a burst that go to `addresses`."""
     lengths = burst.lengths
-    count = leading(lengths)
+    count = run_length(lengths)
     length = lengths[0]
     first = burst.view[TRANSPORT_HEADER_SIZE] if length else 0
     l4 = IPV4_HEADER_SIZE if first == 0x45 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
@@ -69,12 +69,12 @@ def _sort(
     burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
 ) -> dict[bytes, list[_Run]]:
     view, stride, at = burst.view, burst.stride, TRANSPORT_HEADER_SIZE
-    cuts = burst.cuts or Cuts(view)
+    cache = burst.cache or ViewCache(view)
     from_addresses = 12 if l4 == IPV4_HEADER_SIZE else 8
-    rows = cuts.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
+    rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
     wrong = rows.beyond(-(TCP + length - l4)) != 0
     if l4 == IPV4_HEADER_SIZE:
-        wrong |= cuts.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).beyond(0) != 0
+        wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).beyond(0) != 0
     bad = set(np.flatnonzero(wrong).tolist()) if wrong.any() else ()
     fields = iter(_fields(l4, stride, count).unpack_from(view, at))
     ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
