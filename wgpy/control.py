@@ -29,7 +29,7 @@ _MODULES: Final = Path("/sys/module")
 def interfaces() -> list[str]:
     """The names of all WireGuard interfaces: those with a socket, and the kernel's in this network namespace.
 
-    Raises ControlError if the kernel's cannot be listed.
+    Raises ControlError if they cannot be listed.
     """
     names = set(uapi_client.interfaces())
     if _kernel_has_wireguard():

@@ -85,6 +85,25 @@ def test_an_mtu_below_1280_is_an_error_with_ipv6_addresses(said: Said) -> None:
     assert ":4: MTU: is less than the 1280" in text
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("AllowedIPs = 10.0.0.0/8 10.1.0.0/16, fd00::/8", "'10.0.0.0/8 10.1.0.0/16'"),
+        ("Endpoint = 192.0.2.2 :  x", "'192.0.2.2 :  x'"),
+        ("PersistentKeepalive = 2 5 s", "'2 5 s'"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_it_is_written(said: Said, line: str, shown: str) -> None:
+    assert f", not {shown}\n" in said(peer=line)[1]
+
+
+def test_white_space_within_a_value_of_wg_is_nothing(said: Said) -> None:
+    passes, text = said(
+        peer="AllowedIPs = 10.0 .0.0/ 8 , fd00: :/8\nEndpoint = 192.0.2.2 : 5\nPersistentKeepalive = 2 5"
+    )
+    assert passes, text
+
+
 def test_keys_of_amneziawg_are_one_line_that_names_them_and_it(said: Said) -> None:
     passes, text = said(AMNEZIA)
     assert not passes

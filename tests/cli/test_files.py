@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.nobody import NOBODY
+from wgpy.cli import main
 from wgpy.cli.files import load
+from wgpy.daemon import files
 from wgpy.errors import ConfigError
+from wgpy.keys import PrivateKey
 
 
 @pytest.mark.root
@@ -22,14 +27,84 @@ def test_hooks_are_judged_by_the_file_they_were_read_from(tmp_path: Path, monkey
     os.chown(theirs, NOBODY, NOBODY)
     ours.touch(mode=0o600)
     link.symlink_to(theirs)
-    opened = Path.open
+    opened = os.open
 
-    def open_then_swap(path: Path, *arguments: Any) -> Any:
-        file = opened(path, *arguments)
-        link.unlink()
-        link.symlink_to(ours)
+    def open_then_swap(path: Any, *arguments: Any, **options: Any) -> int:
+        file = opened(path, *arguments, **options)
+        if path == link:
+            link.unlink()
+            link.symlink_to(ours)
         return file
 
-    monkeypatch.setattr(Path, "open", open_then_swap)
+    monkeypatch.setattr(os, "open", open_then_swap)
     with pytest.raises(ConfigError, match="has hooks, and others than root may write it"):
         load(str(link))
+
+
+COMMANDS = (
+    ("check", "{}"),
+    ("up", "{}"),
+    ("strip", "{}"),
+    ("client", "--config", "{}", "list"),
+    ("exec", "{}", "true"),
+    ("proxy", "wg0.conf", "--socks", "1080", "--auth", "{}"),
+    ("setconf", "wg0", "{}"),
+    ("set", "wg0", "private-key", "{}"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_fifo_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wg0.conf").write_text(f"[Interface]\nPrivateKey = {PrivateKey(bytes(32)).base64()}\n")
+    os.mkfifo(fifo := tmp_path / "fifo.conf")
+    assert main([word.format(fifo) for word in command]) == 1
+    said = capsys.readouterr()
+    assert not said.out
+    assert str(fifo) in said.err.splitlines()[-1]
+    assert "FIFO" in said.err or "not a regular file" in said.err
+
+
+@pytest.mark.parametrize(
+    "shell", ["cat wg0.conf | {}/dev/stdin", "{}<(sleep 0.1; cat wg0.conf)", "{}/dev/stdin <wg0.conf"]
+)
+def test_pipes_of_the_shell_are_files(tmp_path: Path, shell: str) -> None:
+    lines = "".join(f"# {number}\n" for number in range(30_000))  # more than a pipe takes
+    (tmp_path / "wg0.conf").write_text(f"[Interface]\n{lines}ListenPort = 7\nPrivateKey = nonsense\n")
+    check = f"{sys.executable} -m wgpy check "
+    done = subprocess.run(
+        ["bash", "-c", shell.format(check)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ":30003: PrivateKey: expected" in done.stdout, done
+    assert done.returncode == 1
+
+
+def test_a_device_with_nothing_in_it_is_an_empty_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "/dev/null"]) == 0
+    assert "/dev/null: ok" in capsys.readouterr().out
+
+
+def test_a_pipe_that_stays_silent_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SILENCE", 0.01)
+    readable, writable = os.pipe()
+    os.write(writable, b"[Interface]\n")
+    with pytest.raises(ConfigError, match=f"/dev/fd/{readable}: no data from this pipe for 0 s"):
+        files.read(Path(f"/dev/fd/{readable}"))
+    os.close(readable)
+    os.close(writable)
+
+
+@pytest.mark.parametrize("section", ["[Socks5]\nBindAddress = 127.0.0.1:1080", "[http]\nBindAddress = 1\nPort = 2"])
+@pytest.mark.parametrize("verb", ["up", "run", "strip"])
+def test_a_file_of_wireproxys_leads_to_the_command_that_serves_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, section: str
+) -> None:
+    path = tmp_path / "wg0.conf"
+    path.touch(mode=0o600)
+    path.write_text(f"[Interface]\nPrivateKey = {PrivateKey(bytes(32)).base64()}\n\n{section}\n")
+    assert main([verb, str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"wgpy: {path}: is one of wireproxy's files: `wgpy proxy {path}` serves it, without root\n"
+    )

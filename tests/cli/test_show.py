@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
+from tests.support.nobody import NOBODY
+from wgpy.cli import main
 from wgpy.cli.show import as_json, as_text
+from wgpy.daemon import uapi_client
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey
@@ -113,3 +118,22 @@ def test_json_has_no_secrets() -> None:
     assert plain["peers"][0]["latest_handshake"] == 1.5
     assert OWN.base64() not in repr(plain)
     assert PresharedKey(b"p" * 32).base64() not in repr(plain)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("words", [[], ["interfaces"], ["all", "dump"], ["--json"]])
+def test_whoever_may_not_see_which_interfaces_there_are_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """As by `wg show`, with status 1; where there is no directory yet there are no interfaces."""
+    directory = tmp_path / "wireguard"
+    monkeypatch.setattr(uapi_client, "DIRECTORY", directory)
+    assert main(["show", *words]) == 0
+    directory.mkdir(mode=0o700)
+    os.seteuid(NOBODY)
+    try:
+        assert main(["show", *words]) == 1
+    finally:
+        os.seteuid(0)
+    expected = f"wgpy: Unable to list interfaces: {directory}: Permission denied: run as root\n"
+    assert capsys.readouterr().err == expected

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from tests.support.nobody import NOBODY
-from wgpy.daemon import files
+from wgpy.daemon import files, leftovers
 from wgpy.daemon.files import changing, new_file, own_directory, replace_own, replace_text
+from wgpy.daemon.leftovers import Leftovers
 from wgpy.errors import ConfigError
+from wgpy.net import firewall
 
 root = pytest.mark.root
 
@@ -272,6 +274,52 @@ def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> N
         os.umask(before)
     assert owner_and_mode(tmp_path / "floor")[2] == 0o644
     assert owner_and_mode(tmp_path / "secret")[2] == 0o600
+
+
+@pytest.mark.parametrize("mask", [0o077, 0])
+def test_a_new_directory_of_ours_may_be_read_by_all_whatever_our_own_mask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with own_directory(tmp_path / "run" / "wireguard"):
+            pass
+    finally:
+        os.umask(before)
+    assert owner_and_mode(tmp_path / "run" / "wireguard")[2] == 0o755
+    (tmp_path / "run" / "wireguard").chmod(0o700)  # by whoever looks after this machine
+    with own_directory(tmp_path / "run" / "wireguard"):
+        pass
+    assert owner_and_mode(tmp_path / "run" / "wireguard")[2] == 0o700
+
+
+def _become_a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _become_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+@root
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda path: os.chown(path, NOBODY, NOBODY), lambda path: path.chmod(0o644), _become_a_link, _become_a_fifo],
+    ids=["theirs", "read by others", "a link", "a FIFO"],
+)
+def test_notes_of_a_killed_daemon_are_read_from_a_file_of_our_own_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(leftovers, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(firewall, "remove", lambda name, version: None)
+    tmp_path.chmod(0o755)
+    for is_spoilt in (False, True):
+        Leftovers("wg0").add(4)
+        if is_spoilt:
+            spoil(tmp_path / "wg0.left")
+        said: list[str] = []
+        assert Leftovers("wg0").clear(said.append) is not is_spoilt
+        assert bool(said) is not is_spoilt
 
 
 def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(

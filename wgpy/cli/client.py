@@ -184,7 +184,7 @@ def _qr_code(text: str, *, show: bool) -> bytes:
 
 def _apply(interface: str, file: WgQuickFile) -> bool:
     """Have the interface, if it runs, become what the file now says."""
-    if interface not in uapi_client.interfaces():
+    if not uapi_client.is_served(interface):
         return False
     _, error = uapi_client.apply(interface, str(file))
     if error:

@@ -49,7 +49,14 @@ def checked(path: Path, text: str, status: os.stat_result) -> wgquick.WgQuickFil
     """
     if status.st_mode & 0o007 and path.resolve().parent.stat().st_mode & 0o007:
         print(f"Warning: `{path}' is world accessible: chmod 600 {path}", file=sys.stderr)
-    file = wgquick.parse(text, str(path))
+    try:
+        file = wgquick.parse(text, str(path))
+    except wgquick.ConfigFileError:
+        if services.is_wireproxys(text):
+            raise ConfigError(
+                f"{path}: is one of wireproxy's files: `wgpy proxy {path}` serves it, without root"
+            ) from None
+        raise
     for problem in file.warnings:
         print(f"{problem} (warning)", file=sys.stderr)
     hooks = file.config.pre_up + file.config.post_up + file.config.pre_down + file.config.post_down

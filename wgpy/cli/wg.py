@@ -199,13 +199,12 @@ def _key_in(word: str, path: str, kind: type[_Secret]) -> _Secret:
     else:
         raise ConfigError(f"{word}: expected a file, not the key: everybody can see a command line (/dev/stdin is one)")
     try:
-        with open(path, "rb") as file:
-            text = file.read(1024).decode("ascii", errors="replace").rstrip()
+        text = read_text(Path(path)).rstrip()
         return kind.from_base64(text) if text else kind(bytes(KEY_SIZE))
-    except OSError as error:
-        raise ConfigError(f"{word}: {path}: {error.strerror}") from error
     except KeyFormatError:
         raise ConfigError(f"{word}: {path}: Key is not the correct length or format") from None
+    except ConfigError as error:
+        raise ConfigError(f"{word}: {error}") from error
 
 
 def as_file(status: DeviceStatus) -> str:

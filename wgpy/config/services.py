@@ -123,6 +123,14 @@ _OPTIONAL: Final = {"username", "password"}
 _QUOTES: Final = 'is this a comment, or part of it? Put the value in quotes, and a comment on a line of its own: "..."'
 
 
+def is_wireproxys(text: str) -> bool:
+    """Whether a file has any of wireproxy's sections, right or wrong, or its WGConfig."""
+    try:
+        return split(text)[1] != Services()
+    except ConfigFileError:
+        return True
+
+
 def split(text: str, filename: str = "") -> tuple[str, Services]:
     """A file's text without wireproxy's sections, and what those say. Raises ConfigFileError with every problem."""
     services = Services()

@@ -204,12 +204,16 @@ class Key:
     doubt: Callable[[Any], str] = lambda value: ""  # a warning about a good value
 
     def items(self, value: str) -> list[str]:
-        """The texts to parse. White space within is nothing to `wg`, and nothing at all is no MTU to wg-quick."""
+        """The texts to read, as they are written. Nothing at all is no MTU to wg-quick."""
         if self.form == "words":
             return value.replace(",", " ").split()
         if self.form == "raw" or self.own:
             return [value] if value else []
-        return [_squeeze(value)] if self.form == "one" else _squeeze(value).split(",") if value else []
+        return [value] if self.form == "one" else [item.strip(_WHITE) for item in value.split(",")] if value else []
+
+    def read(self, item: str) -> Any:
+        """The value of one of them, in which white space is nothing to `wg`. Raises ValueError."""
+        return self.parse(item if self.form == "raw" or self.own else _squeeze(item))
 
     def not_this(self, item: str, value: str = "") -> str:
         """The end of a message about a wrong item of a value."""
@@ -457,7 +461,7 @@ class _Reader:
         values = []
         for item in key.items(value):
             try:
-                values.append(key.parse(item))
+                values.append(key.read(item))
             except ValueError:
                 self._error(number, key.name, f"expected {key.expected}{key.not_this(item, value)}")
             else:

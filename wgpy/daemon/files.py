@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import stat
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from wgpy.errors import ConfigError
 
 _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the maximum, take less
 _PATIENCE: Final = 30.0  # seconds to wait for a lock: whoever may read the file could hold it for ever
+_SILENCE: Final = 60.0  # seconds to wait for more data from a pipe
+_PIECE: Final = 1 << 20  # bytes per read
 _ACL: Final = "system.posix_acl_access"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking, so that opening a FIFO cannot hang
@@ -31,13 +34,22 @@ _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUS
 def read(path: Path) -> tuple[str, os.stat_result]:
     """Read a file: its text, and the status of that same open file. Raises ConfigError.
 
-    Bytes that are not UTF-8 become surrogates; a byte order mark is removed.
+    A pipe from the shell (`<(...)`, /dev/stdin) is read to its end unless it is silent for a minute; a FIFO is refused,
+    because its writer may never come. Bytes that are not UTF-8 become surrogates; a byte order mark is removed.
     """
     if "\n" in str(path):  # the error must not repeat a private key
         raise ConfigError("expected a configuration file's path, not its contents")
     try:
-        with path.open("rb") as file:
-            return _decoded(path, file.read(_LONGEST + 1)), os.fstat(file.fileno())
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISFIFO(status.st_mode) and not os.readlink(f"/proc/self/fd/{file}").startswith("pipe:"):
+                raise OSError(errno.EINVAL, "expected a file, or a pipe such as `<(...)` or /dev/stdin, not a FIFO")
+            if stat.S_ISBLK(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            return _decoded(path, _content(file)), status
+        finally:
+            os.close(file)
     except OSError as error:
         raise _cannot(path, error) from error
 
@@ -214,29 +226,46 @@ def new_file(path: Path, content: bytes) -> Iterator[None]:
 def own_directory(path: Path, *, shared: bool = False) -> Iterator[int]:
     """Open a directory for the daemons' own files, and create it if it is missing. Yields its descriptor.
 
-    In a `shared` directory the group may write, because root chose that group. Raises OSError: PermissionError if other
+    A new directory is readable by everybody, whatever the umask is, so that anybody can list the interfaces. In a
+    `shared` directory the group may write, because root chose that group. Raises OSError: PermissionError if other
     users may write in it.
     """
-    path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o755)
+        is_new = True
+    except FileExistsError:
+        is_new = False
     directory = os.open(path, _DIRECTORY)
     try:
         status = os.fstat(directory)
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & (0o002 if shared else 0o022):
             raise PermissionError(errno.EPERM, f"other users may write in {path}: chown root {path}; chmod 755 {path}")
+        if is_new:
+            os.fchmod(directory, 0o755)
         yield directory
     finally:
         os.close(directory)
 
 
-def read_own(path: Path) -> bytes:
-    """Read what `replace_own` wrote. Raises OSError: PermissionError if another user owns or may read the file."""
+def open_own(path: Path) -> int:
+    """Open a file that a daemon of ours wrote for us alone, for reading. Returns the descriptor.
+
+    Raises OSError: PermissionError if another user owns or may read the file.
+    """
     with own_directory(path.parent) as directory:
         file = _open_regular(path.name, os.O_RDONLY, directory)
-    with open(file, "rb") as opened:
-        status = os.fstat(file)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            raise PermissionError(errno.EPERM, "another user owns it, or may read it", str(path))
-        return opened.read(_LONGEST)
+    status = os.fstat(file)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        os.close(file)
+        raise PermissionError(errno.EPERM, "another user owns it, or may read it", str(path))
+    return file
+
+
+def read_own(path: Path) -> bytes:
+    """Read what `replace_own` wrote. Raises OSError as `open_own` does."""
+    with open(open_own(path), "rb") as file:
+        return file.read(_LONGEST)
 
 
 def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -307,6 +336,21 @@ def _write(file: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(file, rest) :]
+
+
+def _content(file: int) -> bytes:
+    """Read to the end, or until it is too long. Raises OSError, also if a pipe stays silent."""
+    content = bytearray()
+    readable = select.poll()
+    readable.register(file, select.POLLIN)
+    patience = None if os.isatty(file) else _SILENCE * 1000  # somebody types
+    while len(content) <= _LONGEST:
+        if not readable.poll(patience):
+            raise OSError(errno.ETIMEDOUT, f"no data from this pipe for {_SILENCE:.0f} s")
+        if not (piece := os.read(file, _PIECE)):
+            break
+        content += piece
+    return bytes(content)
 
 
 def _decoded(path: Path, data: bytes) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from wgpy.daemon.files import replace_own
+from wgpy.daemon.files import read_own, replace_own
 from wgpy.errors import NetworkError
 from wgpy.net import dns, firewall
 from wgpy.net.netlink import Barrier, Netlink, Rule
@@ -67,7 +67,7 @@ class Leftovers:
 
     def _read(self) -> list[Entry]:
         try:
-            noted = json.loads(self._path.read_text())
+            noted = json.loads(read_own(self._path))
             if noted["namespace"] != NAMESPACE.stat().st_ino:
                 return []
             return [_entry(noted_entry) for noted_entry in noted["entries"]]

@@ -24,7 +24,7 @@ from wgpy.config.redact import redacted
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
-from wgpy.daemon.files import own_directory
+from wgpy.daemon.files import open_own, own_directory
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
@@ -309,7 +309,7 @@ def _hindrance(pid: int) -> str:
 def _log_from_now(name: str) -> IO[str]:
     """The daemon's log file, open at its end, so that what is logged from now on can be read even if it is deleted."""
     try:
-        log_file = log_path(name).open(errors="replace")
+        log_file = open(open_own(log_path(name)), errors="replace")  # noqa: SIM115
     except OSError:
         return io.StringIO()
     log_file.seek(0, os.SEEK_END)

@@ -27,8 +27,19 @@ def socket_path(name: str) -> Path:
 
 
 def interfaces() -> list[str]:
-    """The names of all interfaces with a socket that a daemon serves, or to which we may not connect."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.sock") if is_served(path.stem))
+    """The names of all interfaces with a socket that a daemon serves, or to which we may not connect.
+
+    Raises ControlError if the sockets cannot be listed.
+    """
+    try:
+        files = os.listdir(DIRECTORY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        remedy = ": run as root" if os.geteuid() else ""
+        raise ControlError(f"Unable to list interfaces: {DIRECTORY}: {error.strerror}{remedy}") from error
+    names = (name.removesuffix(".sock") for name in files if name.endswith(".sock"))
+    return sorted(name for name in names if is_served(name))
 
 
 def is_served(name: str) -> bool:
