@@ -366,6 +366,16 @@ def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
     assert log_path(host.name).stat().st_mode & 0o777 == 0o600
 
 
+def test_the_log_is_appended_to_so_that_logrotates_copytruncate_leaves_no_hole(host: Host) -> None:
+    host.write()
+    host.up()
+    pid = serving_pid(host.name)
+    for descriptor in (1, 2):
+        said = re.search(r"^flags:\s+(\d+)$", Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text(), re.MULTILINE)
+        assert said is not None
+        assert int(said[1], 8) & os.O_APPEND
+
+
 def test_show_counts_what_was_dropped_and_stock_wg_reads_on(host: Host) -> None:
     host.write("ListenPort = 5558")
     host.up()
