@@ -18,7 +18,8 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-# From the bottom up; a module belongs to the row with the longest prefix of its name.
+# From the bottom up. A module belongs to the row with the longest prefix of its name. It may import from the rows below
+# and from its own package, but not from another package in the same row.
 LAYERS = [
     ["wgpy.constants", "wgpy.errors", "wgpy.config.redact"],
     ["wgpy.keys", "wgpy.burst", "wgpy.endpoint", "wgpy.fields"],
@@ -36,17 +37,22 @@ LAYERS = [
         "wgpy.config.services",
         "wgpy.config.uapi",
     ],
-    ["wgpy.namespace.syscalls", "wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
-    ["wgpy.tunnel", "wgpy.datapath", "wgpy.events", "wgpy.virtual"],
+    ["wgpy.system"],
+    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.datapath", "wgpy.events"],
+    ["wgpy.tunnel"],
+    ["wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.namespace", "wgpy.control"],
-    ["wgpy.relay", "wgpy.blocking"],
+    ["wgpy.relay"],
+    ["wgpy.blocking"],
     ["wgpy.adapters"],
     ["wgpy.labs"],
     ["wgpy.cli"],
-    ["wgpy", "wgpy.config", "wgpy.tun"],  # the public names, and packages that hold nothing themselves
+    ["wgpy.config", "wgpy.tun"],  # packages that hold nothing themselves
+    ["wgpy"],  # the public names
 ]
-PURE = next(i for i, row in enumerate(LAYERS) if "wgpy.net" in row)  # below: no clock, randomness or I/O
+PURE = next(i for i, row in enumerate(LAYERS) if "wgpy.system" in row)  # below: no clock, randomness or I/O
 IMPURE = {
     "asyncio", "fcntl", "io", "logging", "multiprocessing", "os", "pathlib", "pyroute2", "random", "secrets", "select",
     "selectors", "signal", "socket", "subprocess", "sys", "threading", "time", "uvloop",
@@ -64,6 +70,11 @@ def layer(module: str) -> int:
         if module == prefix or module.startswith(prefix + ".")
     ]
     return max(candidates)[1]
+
+
+def package(module: str) -> str:
+    """The part of wgpy that a module belongs to: `wgpy.net` for `wgpy.net.udp`."""
+    return ".".join(module.split(".")[:2])
 
 
 def imports(source: str) -> Iterator[str]:
@@ -90,6 +101,8 @@ def breaches(module: str, source: str) -> list[str]:
         if imported.split(".")[0] == "wgpy":
             if layer(imported) > height:
                 found.append(f"{module} imports {imported}, which stands above it")
+            elif layer(imported) == height and package(imported) != package(module):
+                found.append(f"{module} imports {imported}, which stands beside it")
         elif height < PURE and imported.split(".")[0] in IMPURE and (module, imported) not in EXCEPTIONS:
             found.append(f"{module} is pure and imports {imported}")
     return found
@@ -113,6 +126,10 @@ def test_a_module_keeps_to_its_layer(module: str) -> None:
         ("wgpy.config.wgquick", "import socket"),
         ("wgpy.tunnel", "from wgpy.daemon import quick"),
         ("wgpy.tun.offload", "from wgpy.tun import linux"),
+        ("wgpy.tun.linux", "from wgpy.net.udp import UdpSockets"),
+        ("wgpy.net.udp", "from wgpy.tun.attach import attach"),
+        ("wgpy.system.refusals", "from wgpy.tun import attach"),
+        ("wgpy.net.netlink", "from wgpy.daemon import firewall"),
         ("wgpy.tun.offload", "from wgpy.device.ip import parse"),
     ],
 )

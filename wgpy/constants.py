@@ -50,5 +50,7 @@ OUTER_OVERHEAD: Final = 80  # bytes: IPv6 and UDP headers, and a transport messa
 MAX_SEGMENTS: Final = 64
 MAX_DATAGRAM: Final = 65507
 
+TUN_PATH: Final = "/dev/net/tun"
+
 # Outer traffic class of initiations and responses: AF41 (kernel messages.h).
 HANDSHAKE_TRAFFIC_CLASS: Final = 0x88

@@ -31,11 +31,11 @@ from wgpy.errors import ConfigError, HandshakeTimeout, SocketError, TunError, Tu
 from wgpy.events import Events
 from wgpy.fields import Field, expect
 from wgpy.keys import PublicKey
-from wgpy.net.forks import FORKED, abandon_in_child
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
 from wgpy.net.resolve import resolved_change
 from wgpy.net.udp import UdpSockets
+from wgpy.system.forks import FORKED, abandon_in_child
 
 log = logging.getLogger("wgpy")
 

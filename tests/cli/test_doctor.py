@@ -14,8 +14,9 @@ from tests.support.netns import Namespace
 from tests.support.nobody import as_nobody
 from tests.support.peers import WGPY
 from wgpy.cli import doctor, main
-from wgpy.daemon import timestamp, uapi_client
-from wgpy.net import dns, kernel, queues
+from wgpy.daemon import dns, timestamp, uapi_client
+from wgpy.net import queues
+from wgpy.system import kernel
 
 
 def found(said: str) -> dict[str, dict[str, str]]:

@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 from tests.support.nobody import NOBODY
-from wgpy.daemon import files, leftovers
+from wgpy.daemon import files, firewall, leftovers
 from wgpy.daemon.files import changing, new_file, own_directory, replace_own, replace_text
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.errors import ConfigError
-from wgpy.net import firewall
 
 root = pytest.mark.root
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.netns import Namespace
-from wgpy.namespace.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, setns, unshare
+from wgpy.system.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, setns, unshare
 
 NOBODY: Final = 65534
 ROOT: Final = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ from tests.support.netns import Namespace, in_fresh_namespace
 from tests.tun.test_offload import V4, V6, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from wgpy.burst import padded_length
 from wgpy.errors import TunError
-from wgpy.net import doors
+from wgpy.system import refusals
 from wgpy.tun import attach
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import IoVector
@@ -342,7 +342,7 @@ def test_a_bad_name_is_refused(name: str) -> None:
 
 def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attach, "TUN_PATH", "/dev/net/no-such-tun")
-    monkeypatch.setattr(doors, "in_container", lambda: False)
+    monkeypatch.setattr(refusals, "in_container", lambda: False)
     with pytest.raises(TunError, match="modprobe tun"):
         LinuxTun.open()
 

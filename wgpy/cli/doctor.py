@@ -27,7 +27,7 @@ from typing import Any, Final, Literal
 import wgpy
 from wgpy.daemon import uapi_client
 from wgpy.errors import NamespaceError, NetworkError, SocketError, TunError
-from wgpy.net import doors
+from wgpy.system import refusals
 
 _DEVICES: Final = Path("/sys/class/net")
 _SYSCTL: Final = Path("/proc/sys/net")
@@ -73,7 +73,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Every finding, in the order of what rests on what. Never raises."""
-    for remembered in (_found, _shut_door):
+    for remembered in (_found, _why_not_without_root):
         remembered.cache_clear()
     for probe in PROBES:
         yield from _found(probe)
@@ -108,26 +108,26 @@ def _packages(name: str) -> Iterator[Finding]:
 
 
 def _privilege(name: str) -> Iterator[Finding]:
-    held = doors.has_net_admin()
+    held = refusals.has_net_admin()
     if held:
         yield Finding(name, "ok", "CAP_NET_ADMIN is there")
     elif held is None:
         yield Finding(name, "ok", "not known, without /proc; what is said of tun and netlink tells")
     else:
-        said = f"the host's interfaces cannot be made or configured: {doors.told(doors.net_admin())}"
+        said = f"the host's interfaces cannot be made or configured: {refusals.explain(refusals.net_admin())}"
         yield Finding(name, _unless_without_root(), said)
 
 
 def _without_root(name: str) -> Iterator[Finding]:
     """What `wgpy.connect`, exec, proxy, forward and stdio need."""
-    if shut := _shut_door():
-        yield Finding(name, "warn", f"no tunnels in namespaces of their own: {shut}")
+    if reason := _why_not_without_root():
+        yield Finding(name, "warn", f"no tunnels in namespaces of their own: {reason}")
     else:
         yield Finding(name, "ok", "tunnels in namespaces of their own: wgpy exec, proxy, forward, stdio, wgpy.connect")
 
 
 @cache
-def _shut_door() -> str:
+def _why_not_without_root() -> str:
     """Why a tunnel may not have a network namespace of its own; empty if it may."""
     from wgpy.namespace.client import Helper, HelperProcess
 
@@ -153,14 +153,14 @@ def _as_root(remedy: str) -> str:
 
 def _unless_without_root() -> Literal["warn", "fail"]:
     """How bad it is that the host's network is closed to us."""
-    return "fail" if _shut_door() else "warn"
+    return "fail" if _why_not_without_root() else "warn"
 
 
 def _tun(name: str) -> Iterator[Finding]:
     """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
-    from wgpy.net import kernel
+    from wgpy.constants import TUN_PATH
     from wgpy.net.netlink import Netlink
-    from wgpy.tun.attach import TUN_PATH
+    from wgpy.system import kernel
     from wgpy.tun.linux import LinuxTun
     from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4
 
@@ -251,9 +251,9 @@ def _udp(name: str) -> Iterator[Finding]:
 
 def _udp_offload(name: str) -> Iterator[Finding]:
     """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
-    from wgpy.net import kernel
     from wgpy.net.binding import UDP_GRO
     from wgpy.net.udp import UDP_SEGMENT
+    from wgpy.system import kernel
 
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
@@ -332,7 +332,7 @@ def _timestamps(name: str) -> Iterator[Finding]:
 
 def _firewall(name: str) -> Iterator[Finding]:
     """nft, and only where it is missing or fails iptables."""
-    from wgpy.net import firewall
+    from wgpy.daemon import firewall
 
     tool, wrong = firewall.find_tool()
     if tool:
@@ -343,7 +343,7 @@ def _firewall(name: str) -> Iterator[Finding]:
 
 
 def _DNS(name: str) -> Iterator[Finding]:
-    from wgpy.net import dns
+    from wgpy.daemon import dns
 
     if tools := dns.tools():
         yield Finding(name, "ok", f"{tools[0]} sets it")

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from wgpy.daemon import dns, firewall
 from wgpy.daemon.files import read_own, replace_own
 from wgpy.errors import NetworkError
-from wgpy.net import dns, firewall
 from wgpy.net.netlink import Barrier, Netlink, Rule
 
 RUN_DIRECTORY: Final = Path("/run/wgpy")

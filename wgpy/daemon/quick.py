@@ -20,12 +20,12 @@ from typing import Final
 
 from wgpy.config.redact import redacted
 from wgpy.config.values import InterfaceConfig, tunnel_mtu
+from wgpy.daemon import dns, firewall
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError, WgpyError
-from wgpy.net import dns, firewall
 from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
 
 FALLBACK_MTU: Final = 1500

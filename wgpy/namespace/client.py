@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from wgpy.errors import NamespaceError, TunnelClosedError
 from wgpy.namespace.helper import MAX_MESSAGE
-from wgpy.net.doors import why_not
-from wgpy.net.forks import FORKED, abandon_in_child
+from wgpy.system.forks import FORKED, abandon_in_child
+from wgpy.system.refusals import explain_step
 
 # -I and -S: nothing of the environment, the working directory or site-packages is imported, and it starts in 40 ms.
 _PROGRAM: Final = "import sys; sys.path.append({root!r}); from wgpy.namespace.{module} import main; main({arguments})"
@@ -139,7 +139,7 @@ class Helper:
         elif answer["step"] == "socket":
             waiting.set_exception(OSError(answer["errno"], os.strerror(answer["errno"])))
         else:
-            waiting.set_exception(NamespaceError(why_not(answer["step"], answer["errno"])))
+            waiting.set_exception(NamespaceError(explain_step(answer["step"], answer["errno"])))
 
     def _finish(self, error: NamespaceError) -> None:
         if self._ended is not None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from wgpy.namespace.syscalls import (
+from wgpy.system.syscalls import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -46,9 +46,9 @@ def main(namespaces: Sequence[int], resolv_conf: str, command: Sequence[str]) ->
         mount("none", "/", flags=MS_REC | MS_PRIVATE)
         _resolve_by(resolv_conf)
     except OSError as error:
-        from wgpy.net.doors import why_not
+        from wgpy.system.refusals import explain_step
 
-        _end(_NOT_ENTERED, why_not("mount", error.errno or 0))
+        _end(_NOT_ENTERED, explain_step("mount", error.errno or 0))
     try:
         os.execvp(command[0], list(command))
     except FileNotFoundError:

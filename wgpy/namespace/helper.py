@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from wgpy.namespace.syscalls import CLONE_NEWNET, CLONE_NEWUSER, unshare
-from wgpy.net import rtnetlink
+from wgpy.system import rtnetlink
+from wgpy.system.syscalls import CLONE_NEWNET, CLONE_NEWUSER, unshare
 from wgpy.tun.attach import attach, super_packet_limit
 
 MAX_MESSAGE: Final = 65536  # bytes of a request or an answer

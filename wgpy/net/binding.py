@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from wgpy.errors import SocketError
-from wgpy.net.kernel import release, version
 from wgpy.net.queues import QUEUES, sort, take_only_own
+from wgpy.system.kernel import release, version
 
 # Linux constants that the socket module of Python 3.11 lacks.
 IP_PKTINFO: Final = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from wgpy.errors import NetworkError
-from wgpy.net.doors import ipv6_is_off, net_admin, told
+from wgpy.system.refusals import explain, ipv6_is_off, net_admin
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -335,8 +335,8 @@ class Netlink:
         except (OSError, self._netlink_error) as error:
             number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
             raised = _Missing if number == errno.ENOENT else NetworkError
-            doors = (net_admin(),) if number == errno.EPERM else ipv6_is_off(ipv6) if ipv6 else ()
-            raise raised(f"cannot {step}: {os.strerror(number)}{f' ({told(*doors)})' if doors else ''}") from error
+            causes = (net_admin(),) if number == errno.EPERM else ipv6_is_off(ipv6) if ipv6 else ()
+            raise raised(f"cannot {step}: {os.strerror(number)}{f' ({explain(*causes)})' if causes else ''}") from error
 
 
 def table_number(name: str) -> int:

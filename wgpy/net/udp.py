@@ -27,11 +27,11 @@ from wgpy.constants import INITIATION_SIZE, MAX_DATAGRAM, MAX_SEGMENTS, MESSAGE_
 from wgpy.device.load import LoadMeter
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
-from wgpy.net import kernel
 from wgpy.net.binding import BUFFER_SIZE, IP_PKTINFO, QUEUE_SIZE, UDP_GRO, bind_port, set_options
-from wgpy.net.doors import net_admin, told
 from wgpy.net.queues import KnownHosts
 from wgpy.net.turns import SLICE, Turns
+from wgpy.system import kernel
+from wgpy.system.refusals import explain, net_admin
 
 UDP_SEGMENT: Final = 103  # Linux constants that the socket module of Python 3.11 lacks
 SO_MEMINFO: Final = 55
@@ -246,7 +246,7 @@ class UdpSockets:
             try:
                 port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _U32.pack(mark))
             except PermissionError as error:
-                raise SocketError(f"cannot set fwmark: {told(net_admin())}, or leave FwMark out") from error
+                raise SocketError(f"cannot set fwmark: {explain(net_admin())}, or leave FwMark out") from error
             except OSError as error:
                 raise SocketError(f"cannot set fwmark {mark}: {error.strerror}") from error
         self.forget_refusals()

@@ -20,8 +20,8 @@ from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError, NetworkError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
-from wgpy.net.doors import net_admin, told
 from wgpy.net.netlink import Netlink
+from wgpy.system.refusals import explain, net_admin
 
 _KIND: Final = "wireguard"
 _GET_DEVICE, _SET_DEVICE = 0, 1
@@ -87,7 +87,7 @@ def _opened(name: str) -> Iterator[Any]:
             yield opened
     except (NetlinkError, OSError) as error:
         number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
-        remedy = f" ({told(net_admin())})" if number == errno.EPERM else ""
+        remedy = f" ({explain(net_admin())})" if number == errno.EPERM else ""
         raise ControlError(f"{os.strerror(number)}{remedy}") from error
 
 

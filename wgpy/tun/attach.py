@@ -10,9 +10,8 @@ from fcntl import ioctl
 from struct import Struct
 from typing import Final
 
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD, TUN_PATH
 
-TUN_PATH: Final = "/dev/net/tun"
 IFF_TUN: Final = 0x0001
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000

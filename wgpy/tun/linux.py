@@ -21,9 +21,9 @@ from typing import Final, Self
 from wgpy.burst import Burst, ReadAhead, ViewCache
 from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
-from wgpy.net import doors, kernel, rtnetlink
-from wgpy.net.elsewhere import is_ours, open_socket
-from wgpy.net.forks import abandon_in_child
+from wgpy.system import kernel, refusals, rtnetlink
+from wgpy.system.forks import abandon_in_child
+from wgpy.system.netns import is_ours, open_socket
 from wgpy.tun.attach import (
     IFF_NO_PI,
     IFF_TUN,
@@ -387,9 +387,11 @@ def _mtu_of(name: str) -> int:
 
 def _why_not(name: str, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return doors.told(doors.tun(error.errno), *((doors.net_admin(),) if doors.has_net_admin() is False else ()))
+        return refusals.explain(
+            refusals.tun(error.errno), *((refusals.net_admin(),) if refusals.has_net_admin() is False else ())
+        )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return f"{name} cannot be created: {doors.told(doors.net_admin(), *doors.tun_device())}"
+        return f"{name} cannot be created: {refusals.explain(refusals.net_admin(), *refusals.tun_device())}"
     if error.errno == errno.EBUSY:
         return f"{name} is in use by another program: stop that one, or choose another name"
     if error.errno == errno.EINVAL:

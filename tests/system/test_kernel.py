@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, Offloads
-from wgpy.net import kernel
+from wgpy.system import kernel
 
 
 @pytest.mark.parametrize(

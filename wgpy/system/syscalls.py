@@ -1,4 +1,4 @@
-"""unshare(2), setns(2), mount(2) and prctl(2), by libc: Python 3.11 has none of them."""
+"""unshare(2), setns(2), mount(2) and prctl(2) through libc, because Python 3.11 has none of them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces of these kinds for new ones. Raises OSError, as all of these do."""
+    """Move into new namespaces of the kinds in `flags`. Raises OSError."""
     _check(_libc.unshare(flags))
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace that `fd` is."""
+    """Move the calling thread into the namespace that `fd` refers to. Raises OSError."""
     _check(_libc.setns(fd, kind))
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0) -> None:
+    """Mount `source` on `target`. Raises OSError."""
     _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None))
 
 
 def unmount(target: str) -> None:
-    """Take a mount out of sight; what was bound from it stays."""
+    """Detach a mount; what was bind-mounted from it stays. Raises OSError."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH))
 
 
 def die_with_parent(number: int) -> None:
-    """Be sent this signal when the thread that started this process ends."""
+    """Have the kernel send this process signal `number` when the thread that started it ends. Raises OSError."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0))
 
 

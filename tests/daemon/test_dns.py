@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tools import Tools
+from wgpy.daemon import dns
+from wgpy.daemon.dns import set_dns, unset_dns
 from wgpy.errors import NetworkError
-from wgpy.net import dns
-from wgpy.net.dns import set_dns, unset_dns
 
 SERVERS = [ip_address("10.0.0.53"), ip_address("fd00::53")]
 

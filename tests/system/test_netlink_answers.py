@@ -11,7 +11,7 @@ from struct import pack
 
 import pytest
 
-from wgpy.net import rtnetlink
+from wgpy.system import rtnetlink
 
 ROUTE, DONE, ERROR = 24, 3, 2
 BODY = pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)

@@ -1,4 +1,4 @@
-"""Which door is shut: each refusal that can be had here is had, the others are told from their errno and sysctls."""
+"""Why the kernel refuses: each refusal that can be provoked here is, the others are made from errno and sysctls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.namespace.conftest import server as server
 from tests.support.netns import Namespace
 from tests.support.nobody import as_nobody, leave_chroot
 from wgpy.errors import NamespaceError
-from wgpy.net import doors
 from wgpy.net.netlink import Netlink
+from wgpy.system import refusals
 from wgpy.tun.linux import LinuxTun, _why_not
 
 WGPY = (sys.executable, "-m", "wgpy")
@@ -83,7 +83,7 @@ def test_with_root_it_is_the_same_and_no_user_namespace(server: Server) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """One without any of what closes doors, and nobody's privileges."""
+    """A machine on which nothing is switched off, for a user without privileges."""
     made = Machine(tmp_path, monkeypatch)
     made.set(sysctls={}, uid=1000, capabilities=0)
     return made
@@ -102,8 +102,8 @@ class Machine:
         (self.directory / "status").write_text(f"Name:\tx\nCapEff:\t{capabilities:016x}\n")
         (self.directory / "mounts").write_text(f"x / {'overlay' if container else 'ext4'} rw 0 0\n")
         for name in ("SYSCTL", "STATUS", "MOUNTS"):
-            self.monkeypatch.setattr(doors, f"_{name}", self.directory / {"SYSCTL": "sys"}.get(name, name.lower()))
-        self.monkeypatch.setattr(doors, "_MARKS", ())
+            self.monkeypatch.setattr(refusals, f"_{name}", self.directory / {"SYSCTL": "sys"}.get(name, name.lower()))
+        self.monkeypatch.setattr(refusals, "_MARKS", ())
         self.monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         self.monkeypatch.setattr(os, "geteuid", lambda: uid)
 
@@ -142,45 +142,45 @@ class Machine:
 )  # fmt: skip
 def test_what_is_said(machine: Machine, step: str, number: int, sysctls: dict[str, int], said: str) -> None:
     machine.set(sysctls, uid=1000, capabilities=0)
-    assert said in doors.why_not(step, number)
-    assert "\n" not in doors.why_not(step, number)
+    assert said in refusals.explain_step(step, number)
+    assert "\n" not in refusals.explain_step(step, number)
 
 
 def test_in_a_container_all_is_named_at_once_for_docker_and_for_kubernetes(machine: Machine) -> None:
     machine.set({}, uid=0, capabilities=0, container=True)
     missing = str(machine.directory / "tun")
-    machine.monkeypatch.setattr(doors, "TUN_PATH", missing)
-    assert doors.why_not("user namespace", errno.EPERM) == (
+    machine.monkeypatch.setattr(refusals, "TUN_PATH", missing)
+    assert refusals.explain_step("user namespace", errno.EPERM) == (
         f"a user namespace is refused (Operation not permitted), and {missing} is missing: "
         "docker run --security-opt seccomp=unconfined --device /dev/net/tun; "
         "in a Kubernetes pod securityContext.seccompProfile.type: Unconfined, "
         "a hostPath volume of /dev/net/tun of type CharDevice"
     )
     machine.set({"user.max_user_namespaces": 0}, uid=0, capabilities=0, container=True)
-    said = doors.why_not("user namespace", errno.ENOSPC)
+    said = refusals.explain_step("user namespace", errno.ENOSPC)
     assert "sudo sysctl user.max_user_namespaces=10000; docker run --device /dev/net/tun; in a Kube" in said
 
 
 def test_root_is_not_told_to_be_root(machine: Machine) -> None:
     for container in (False, True):
         machine.set({}, uid=0, capabilities=0, container=container)
-        said = [doors.why_not(step, number) for step in ("TUN", "user namespace") for number in range(1, 134)]
-        said.append(doors.told(doors.net_admin()))
+        said = [refusals.explain_step(step, number) for step in ("TUN", "user namespace") for number in range(1, 134)]
+        said.append(refusals.explain(refusals.net_admin()))
         assert not [each for each in said if "as root" in each]
     assert "--cap-add NET_ADMIN; in a Kubernetes pod securityContext.capabilities.add: [NET_ADMIN]" in said[-1]
     machine.set({}, uid=0, capabilities=1 << 12)
-    assert "CAP_NET_ADMIN is there" in doors.told(doors.net_admin())
+    assert "CAP_NET_ADMIN is there" in refusals.explain(refusals.net_admin())
     machine.set({}, uid=1000, capabilities=0)
-    assert doors.told(doors.net_admin()) == "CAP_NET_ADMIN is missing: run as root"
+    assert refusals.explain(refusals.net_admin()) == "CAP_NET_ADMIN is missing: run as root"
 
 
 def test_without_proc_a_refusal_is_a_refusal_still(machine: Machine) -> None:
     """Looking for its cause must not raise, in its place, that /proc/self/status is missing."""
     machine.set({}, uid=0, capabilities=0)
-    machine.monkeypatch.setattr(doors, "_STATUS", machine.directory / "missing")
-    machine.monkeypatch.setattr(doors, "_MOUNTS", machine.directory / "missing")
-    assert doors.has_net_admin() is None
-    assert "CAP_NET_ADMIN here cannot be known without /proc: mount it" in doors.told(doors.net_admin())
+    machine.monkeypatch.setattr(refusals, "_STATUS", machine.directory / "missing")
+    machine.monkeypatch.setattr(refusals, "_MOUNTS", machine.directory / "missing")
+    assert refusals.has_net_admin() is None
+    assert "CAP_NET_ADMIN here cannot be known without /proc: mount it" in refusals.explain(refusals.net_admin())
     assert "is missing: modprobe tun" in _why_not("wg0", OSError(errno.ENOENT, "missing"))
     assert "cannot be known without /proc" in _why_not("wg0", OSError(errno.EPERM, "refused"))
 

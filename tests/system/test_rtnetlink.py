@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.support.netns import in_fresh_namespace
-from wgpy.net import rtnetlink
+from wgpy.system import rtnetlink
 
 pytestmark = pytest.mark.root
 
