@@ -10,8 +10,10 @@ import socket
 import pytest
 
 from wgpy import errors
+from wgpy.config.services import Place
+from wgpy.net.streams import listening_reason, reason
 from wgpy.net.udp import UdpSockets
-from wgpy.relay.networks import reason
+from wgpy.relay.networks import failure
 from wgpy.tun.linux import LinuxTun
 
 
@@ -65,3 +67,25 @@ def test_what_is_no_tun_is_told_as_such_and_stays_open() -> None:
         os.fstat(fd)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.ResolveError("nosuch.name: no server answered"), "nosuch.name:80: no server answered"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('nosuch.name', 80)"),
+            "nosuch.name:80: Connection refused",
+        ),
+        (TimeoutError(), "nosuch.name:80: timed out"),
+    ],
+)
+def test_a_connection_that_fails_is_told_with_its_place_once(error: OSError, said: str) -> None:
+    assert failure(Place("nosuch.name", 80), error) == said
+
+
+def test_a_listener_that_fails_is_told_in_the_systems_words_whatever_asyncio_says() -> None:
+    told = "Cannot assign requested address; give an address of this host, such as 127.0.0.1"
+    assert listening_reason(OSError(errno.EADDRNOTAVAIL, "error while attempting to bind on ...")) == told
+    assert listening_reason(OSError("could not bind on any address out of [('192.0.2.1', 9999)]")) == told
+    assert listening_reason(PermissionError(errno.EACCES, "x")).endswith("; choose a port above 1023, or run as root")

@@ -226,6 +226,43 @@ def test_a_misspelt_command_is_answered_shortly(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--verison"], "wgpy: error: there is no option --verison; did you mean --version?"),
+        (["-x", "show"], "wgpy: error: there is no option -x; `wgpy -h` lists them"),
+        (["-f"], "wgpy: error: -f: expected the name of an interface, and nothing else"),
+        (["show", "wg0", "--jsno"], "wgpy show: error: there is no option --jsno; did you mean --json?"),
+        (["exec", "--wiat=3", "x.conf", "true"], "wgpy exec: error: there is no option --wiat; did you mean --wait?"),
+        (["client", "list", "--confg", "x"], "wgpy client: error: the following arguments are required: --config"),
+        (["client", "list", "--config", "x", "--jsn"], "wgpy client: error: there is no option --jsn; did you mean --"),
+        (["up", "a", "b"], "wgpy up: error: unrecognized arguments: b"),
+    ],
+)
+def test_a_misspelt_option_is_told_with_the_one_that_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", ""], "'' cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces"),
+        (["-f", "a/b"], "'a/b' cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces"),
+        (["check", ""], "expected a file, not an empty name or this directory"),
+        (["setconf", "wg0", ""], "expected a file, not an empty name or this directory"),
+    ],
+)
+def test_an_empty_word_is_told_in_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"wgpy: {said}\n"
+
+
+@pytest.mark.parametrize(
     ("words", "command", "wait"),
     [
         ("wg0.conf curl -sI URL", "curl -sI URL", None),

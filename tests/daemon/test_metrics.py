@@ -11,6 +11,7 @@ import pytest
 from wgpy.daemon import metrics
 from wgpy.daemon.metrics import Metrics
 from wgpy.device.status import DeviceStatus
+from wgpy.errors import ControlError
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -85,3 +86,23 @@ def test_a_connection_has_its_time_also_one_that_does_not_read(
         writer.close()
 
     run(main, drops=100_000 if request_ == GET else 1)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("198.51.100.7:9999", "Cannot assign requested address; give an address of this host, such as 127.0.0.1"),
+        ("127.0.0.1:{}", "Address already in use; choose another port, or stop the program that listens there"),
+        ("no-such-name.invalid:80", ""),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_once_with_a_remedy(address: str, said: str) -> None:
+    async def main(port: int, _: Metrics) -> None:
+        where = address.format(port)
+        with pytest.raises(ControlError) as raised:
+            await Metrics("wg0", where, DeviceStatus).start()
+        assert str(raised.value).startswith(f"--metrics {where}: {said}")
+        assert str(raised.value).count(where) == 1
+        assert "None" not in str(raised.value)
+
+    run(main)

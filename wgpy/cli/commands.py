@@ -45,19 +45,25 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments. `[-f] INTERFACE`, wireguard-go's command line, is `serve` without the word."""
     if _is_interface(argv):
         argv = ["serve", *argv]
-    elif argv and not argv[0].startswith("-") and argv[0] not in _KNOWN:
-        _build(())[0].error(_no_command(argv))
     top, verbs = _build([module for module, names in MODULES.items() if argv and argv[0] in names] or MODULES)
-    if argv and argv[0] in _SPARSE:
-        verb: argparse.ArgumentParser = verbs.choices[argv[0]]
-        return verb.parse_intermixed_args(argv[1:])
-    if argv and argv[0] == "exec":
-        argv, program = _program_apart(verbs.choices["exec"], argv)
-        if program:
-            arguments = top.parse_args([*argv, "--", program[0]])
-            arguments.command = program
-            return arguments
-    return top.parse_args(argv or ["--help"])
+    if not argv or argv[0] not in _KNOWN:
+        if argv and not any(option.startswith(argv[0]) for option in top._option_string_actions):
+            top.error(_no_option(argv, top) if argv[0].startswith("-") else _no_command(argv))
+        return top.parse_args(argv or ["--help"])
+    verb: argparse.ArgumentParser = verbs.choices[argv[0]]
+    program: list[str] = []
+    if argv[0] == "exec":
+        argv, program = _program_apart(verb, argv)
+    words = [*argv, "--", program[0]] if program else argv
+    if argv[0] in _SPARSE:
+        arguments, rest = verb.parse_known_intermixed_args(words[1:])
+    else:
+        arguments, rest = top.parse_known_args(words)
+    if rest:
+        verb.error(_no_option(rest, verb))
+    if program:
+        arguments.command = program
+    return arguments
 
 
 def _is_interface(argv: list[str]) -> bool:
@@ -72,11 +78,22 @@ def _is_interface(argv: list[str]) -> bool:
     return words[0] not in _KNOWN and not _similar(words[0])
 
 
-def _similar(word: str) -> str:
-    """The command that a word was probably meant to be; empty if there is none."""
+def _similar(word: str, known: Iterable[str] = _KNOWN) -> str:
+    """The command, or other known word, that a word was probably meant to be; empty if there is none."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(word, _KNOWN)), "")
+    return next(iter(get_close_matches(word, list(known))), "")
+
+
+def _no_option(rest: list[str], verb: argparse.ArgumentParser) -> str:
+    """What is wrong with words that `verb` does not know."""
+    if not rest[0].startswith("-"):
+        return f"unrecognized arguments: {' '.join(rest)}"
+    option = rest[0].partition("=")[0]
+    if option in _FOREGROUND:
+        return f"{option}: expected the name of an interface, and nothing else"
+    similar = _similar(option, verb._option_string_actions)
+    return f"there is no option {option}; {f'did you mean {similar}?' if similar else f'`{verb.prog} -h` lists them'}"
 
 
 def _no_command(argv: list[str]) -> str:

@@ -223,11 +223,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     from wgpy.config.values import InterfaceConfig
     from wgpy.daemon.events import standard_error
     from wgpy.daemon.process import Job, run, start_in_background
+    from wgpy.tun.linux import check_name
 
     levels = {"verbose": logging.DEBUG, "debug": logging.DEBUG, "silent": logging.CRITICAL}
     wanted = os.environ.get("LOG_LEVEL", "")
     level = levels.get(wanted, logging.ERROR)
     logging.basicConfig(stream=standard_error(), level=level, format="%(levelname)s: %(message)s")
+    check_name(arguments.interface)
     job = Job(
         arguments.interface,
         InterfaceConfig(),

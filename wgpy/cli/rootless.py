@@ -189,7 +189,7 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
     async def main() -> int:
         async with _connected(config, arguments) as tunnel:
-            from wgpy.relay.networks import KEEPALIVE, reason
+            from wgpy.relay.networks import KEEPALIVE, failure
 
             try:
                 sock = await tunnel.connected_socket(*target)
@@ -198,7 +198,7 @@ def _stdio(arguments: argparse.Namespace) -> int:
             except WgpyError:
                 raise
             except OSError as error:
-                raise NetworkError(f"{target}: {reason(error)}") from error
+                raise NetworkError(failure(target, error)) from error
             sock.setblocking(True)
             loop = asyncio.get_running_loop()
             ended = asyncio.Event()
@@ -290,9 +290,9 @@ def _listening(place: Place) -> Iterator[None]:
     except WgpyError:
         raise
     except OSError as error:
-        from wgpy.relay.networks import reason
+        from wgpy.net.streams import listening_reason
 
-        raise NetworkError(f"cannot listen on {place}: {reason(error)}") from error
+        raise NetworkError(f"cannot listen on {place}: {listening_reason(error)}") from error
 
 
 def _bound(listener: Any) -> Place:

@@ -39,6 +39,8 @@ def read(path: Path) -> tuple[str, os.stat_result]:
     """
     if "\n" in str(path):  # the error must not repeat a private key
         raise ConfigError("expected a configuration file's path, not its contents")
+    if path == Path():  # an empty name
+        raise ConfigError("expected a file, not an empty name or this directory")
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:

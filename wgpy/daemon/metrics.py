@@ -17,7 +17,7 @@ from typing import Any, Final
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import ControlError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
-from wgpy.net.streams import Stream, attended, close, send
+from wgpy.net.streams import Stream, attended, close, listening_reason, send
 
 log = logging.getLogger("wgpy")
 
@@ -60,7 +60,7 @@ class Metrics:
             host = self._host.strip("[]")
             self._server = await asyncio.start_server(connected, host, self._port, backlog=BACKLOG)
         except OSError as error:
-            raise ControlError(f"--metrics {self._host}:{self._port}: {error.strerror}") from error
+            raise ControlError(f"--metrics {self._host}:{self._port}: {listening_reason(error)}") from error
 
     def close(self) -> None:
         if self._server is not None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from socket import SO_LINGER, SOL_SOCKET
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
+from socket import EAI_NONAME, SO_LINGER, SOL_SOCKET
+from typing import Final
 
 from wgpy.errors import WgpyError
 from wgpy.net.admission import Admission, Admitted, client_of
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_REMEDIES: Final = {
+    EADDRNOTAVAIL: "; give an address of this host, such as 127.0.0.1",
+    EADDRINUSE: "; choose another port, or stop the program that listens there (`ss -ltnp` names it)",
+    EACCES: "; choose a port above 1023, or run as root",
+    EAI_NONAME: "; give an address of this host, such as 127.0.0.1",
+}
 Serving = Callable[[Stream, Admitted], Awaitable[None]]
 
 
@@ -85,3 +94,17 @@ def end(writer: asyncio.StreamWriter) -> None:
     if not writer.is_closing():
         with suppress(OSError):
             writer.write_eof()
+
+
+def reason(error: BaseException) -> str:
+    """Why a connection could not be made, in the system's words if there are any."""
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, WgpyError) else None
+    if number and number > 0:
+        return os.strerror(number)  # asyncio's message would repeat the address
+    return getattr(error, "strerror", None) or str(error) or "timed out"
+
+
+def listening_reason(error: OSError) -> str:
+    """Why a listener could not be made, and what to do about it."""
+    number = error.errno or EADDRNOTAVAIL  # of which asyncio tells, since Python 3.12, without its number
+    return f"{os.strerror(number) if number > 0 else error.strerror}{_REMEDIES.get(number, '')}"

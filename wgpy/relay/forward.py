@@ -10,8 +10,8 @@ from typing import Any, Final
 from wgpy.config.services import Place
 from wgpy.errors import WgpyError
 from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descriptors
-from wgpy.net.streams import Stream, reset
-from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
+from wgpy.net.streams import Stream, reason, reset
+from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, send_datagram, serve
 
 IDLE_TIMEOUT: Final = 120.0  # seconds without a datagram after which a UDP flow ends (RFC 4787, REQ-5)
 _FLOW_COST: Final = 2  # file descriptors: its socket, or two while a name is looked up
@@ -47,7 +47,7 @@ async def forward_streams(
         try:
             other = await connect(connecting, to.host, to.port)
         except (OSError, WgpyError) as error:
-            log.warning("%s: %s", to, reason(error))
+            log.warning("%s", failure(to, error))
             reset(stream[1])
             return
         await join(stream, other, admitted)

@@ -21,7 +21,7 @@ from wgpy.config.services import Place, Proxy, parse_place
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.net.admission import Admission, Admitted
 from wgpy.net.streams import Stream, end, reset, send
-from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, serve
+from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, serve
 
 HEAD_TIMEOUT: Final = 20.0  # seconds to wait for a request's head
 LINGER: Final = 5.0  # seconds a client that is still sending has to read our answer
@@ -79,7 +79,7 @@ async def _reach(network: Network, place: Place) -> Stream:
     except TimeoutError:
         raise _Refused(504, f"{place}: timed out") from None
     except (OSError, WgpyError) as error:
-        raise _Refused(502, f"{place}: {reason(error)}") from error
+        raise _Refused(502, failure(place, error)) from error
 
 
 async def _linger(stream: Stream) -> None:

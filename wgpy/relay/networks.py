@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from socket import (
@@ -18,9 +17,10 @@ from socket import (
 )
 from typing import Any, Final, Protocol, TypeVar
 
+from wgpy.config.services import Place
 from wgpy.errors import ResolveError, WgpyError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
-from wgpy.net.streams import Serving, Stream, attended, close, end, reset, send, set_options
+from wgpy.net.streams import Serving, Stream, attended, close, end, reason, reset, send, set_options
 
 log = logging.getLogger("wgpy.relay")
 
@@ -111,12 +111,9 @@ async def connect(network: Network, host: str, port: int) -> Stream:
     return stream
 
 
-def reason(error: BaseException) -> str:
-    """Why a connection could not be made, in the system's words if there are any."""
-    number = error.errno if isinstance(error, OSError) and not isinstance(error, WgpyError) else None
-    if number and number > 0:
-        return os.strerror(number)  # asyncio's message would repeat the address
-    return getattr(error, "strerror", None) or str(error) or "timed out"
+def failure(place: Place, error: BaseException) -> str:
+    """A place, and why no connection to it could be made. The host's name stands there once."""
+    return f"{place}: {reason(error).removeprefix(f'{place.host}: ')}"
 
 
 async def join(one: Stream, other: Stream, admitted: Admitted) -> None:

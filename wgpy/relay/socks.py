@@ -20,7 +20,7 @@ from wgpy.config.services import Place, Proxy
 from wgpy.errors import WgpyError
 from wgpy.net.admission import Admission, Admitted, client_of
 from wgpy.net.streams import Stream, send
-from wgpy.relay.networks import HostNetwork, Network, connect, join, log, reason, send_datagram, serve
+from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, send_datagram, serve
 
 GREETING_TIMEOUT: Final = 20.0  # seconds a client has to make its request
 _VERSION: Final = 5
@@ -105,7 +105,7 @@ class _Client:
         try:
             other = await connect(self._network, host, port)
         except (OSError, WgpyError) as error:
-            log.info("%s: %s", Place(host, port), reason(error))
+            log.info("%s", failure(Place(host, port), error))
             raise _Refused(_reply_code(error)) from error
         bound = other[1].get_extra_info("sockname")
         try:
@@ -234,7 +234,7 @@ class _Sender:
                     self._sockets[version] = await self._open(version)
             send_datagram(self._sockets[version], data, (address, port))
         except (OSError, WgpyError, ValueError) as error:
-            log.info("a datagram to %s was dropped: %s", Place(host, port), reason(error))
+            log.info("a datagram was dropped: %s", failure(Place(host, port), error))
             for task in self._tasks - {asyncio.current_task()}:
                 task.cancel()  # or each of them might wait as long for the same name
 

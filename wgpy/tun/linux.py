@@ -121,9 +121,7 @@ class LinuxTun:
         Without `offload` each packet is read and written by itself. Raises TunError, with a remedy.
         """
         offload = offload and kernel.permitted().tun
-        encoded = name.encode()
-        if not 0 < len(encoded) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
-            raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
+        check_name(name)
         try:
             fd = attach(name, offload=offload)
         except OSError as error:
@@ -383,6 +381,12 @@ def _mtu_of(name: str) -> int:
         except OSError:
             return DEFAULT_MTU
     return int(ifreq_int.unpack(answer)[1])
+
+
+def check_name(name: str) -> None:
+    """Raise TunError for what Linux takes for no interface's name (dev_valid_name)."""
+    if not 0 < len(name.encode()) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
+        raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
 
 
 def _why_not(name: str, error: OSError) -> str:
