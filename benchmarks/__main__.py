@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="the results as JSON on standard output")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: results as --json wrote them")
     parser.add_argument("--write", action="store_true", help=f"write {report.DOCUMENT} in any case")
-    parser.add_argument("--check", action="store_true", help="exit with 3 when a goal that must be reached is missed")
+    parser.add_argument("--check", action="store_true", help="exit with status 3 if a minimum is missed")
     parser.add_argument("--minutes", type=float, default=10, help="of TCP for endurance (default 10)")
     return parser
 

@@ -1,4 +1,4 @@
-"""What is measured, in which unit, and what is to be reached: the rows of docs/performance.md."""
+"""What is measured, in which unit, and the goals: the rows of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Measure(NamedTuple):
     title: str
     unit: str
     more_is_better: bool = True
-    name: str = ""  # that `python -m benchmarks` makes it by, if it is not that of the measure
+    name: str = ""  # what `python -m benchmarks` calls it, if not by the measure's key
 
 
 MEASURES: Final = {
@@ -28,7 +28,7 @@ MEASURES: Final = {
     "tcp_both": Measure("TCP, both directions at once", "Mbit/s"),
     "tcp_inner6": Measure("TCP, IPv6 inner", "Mbit/s"),
     "tcp_outer6": Measure("TCP, IPv6 outer", "Mbit/s"),
-    "udp": Measure("UDP, 1,300 bytes one by one, without loss", "Mbit/s"),
+    "udp": Measure("UDP, single datagrams of 1,300 bytes, without loss", "Mbit/s"),
     "udp_gso": Measure("UDP with GSO, without loss", "Mbit/s"),
     "ping_idle": Measure("ping, idle, 5 a second", "ms", False),
     "ping_often": Measure("ping, idle, 1,000 a second", "ms", False),
@@ -55,26 +55,29 @@ MEASURES: Final = {
     "wakeups": Measure("idle tunnel: CPU wakeups", "/s", False, "idle"),
     "import": Measure("`import wgpy`", "ms", False, "starting"),
     "show": Measure("`wgpy show`", "ms", False, "starting"),
-    "up": Measure("up to the first byte through", "s", False, "starting"),
+    "up": Measure("from `wgpy up` to the first byte", "s", False, "starting"),
 }
 
 
 class Verdict(Enum):
-    AIM = "aim"
-    MUST = "must"
+    TARGET = "target reached"
+    MINIMUM = "minimum reached"
     MISSED = "**missed**"
     UNKNOWN = "not measured"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """wgpy's median, or its ratio to a rival's in the same round, and what it must and aims to be."""
+    """A minimum and a target for wgpy's median, or for its ratio to a rival in the same round.
+
+    For a measure of which less is better, "minimum" is the most that is acceptable.
+    """
 
     measure: str
-    must: float | None
-    aim: float
+    minimum: float | None
+    target: float
     rival: str | None = None
-    rival_measure: str | None = None  # where it is another one
+    rival_measure: str | None = None  # where it differs from `measure`
 
     @property
     def title(self) -> str:
@@ -94,7 +97,7 @@ class Goal:
         reached = self.reached(results)
         if reached is None:
             return Verdict.UNKNOWN
-        for goal, verdict in ((self.aim, Verdict.AIM), (self.must, Verdict.MUST)):
+        for goal, verdict in ((self.target, Verdict.TARGET), (self.minimum, Verdict.MINIMUM)):
             if goal is None:
                 continue
             if reached >= goal if MEASURES[self.measure].more_is_better else reached <= goal:
@@ -102,7 +105,7 @@ class Goal:
         return Verdict.MISSED
 
     def tell(self, value: float) -> str:
-        """The value as the table shows it: a ratio with an x, or in the measure's unit."""
+        """The value as the table shows it: a ratio followed by x, or a value with its unit."""
         return f"{value:.2f} x" if self.rival else f"{figure(value)} {MEASURES[self.measure].unit}"
 
 
@@ -139,7 +142,7 @@ GOALS: Final = (
 
 
 def figure(value: float) -> str:
-    """Three digits that count, thousands apart."""
+    """Three significant digits, with commas between thousands."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -15,22 +15,28 @@ DOCUMENT: Final = Path("docs/performance.md")
 _INTRODUCTION: Final = """\
 # How fast wgpy is
 
-Written by `make bench`. Everything was measured in one run on one machine, the programs taking turns. Both ends of a
-tunnel run the same program, in two network namespaces joined by a veth cable, so they and the load share the machine's
-cores. Ratios are the median of the ratios of each round. "Must" and "aim" are what this project has set itself.
+`make bench` writes this page. Everything was measured in one run on one machine, and the programs took turns. Both ends
+of a tunnel run the same program, in two network namespaces joined by a veth pair, so both ends and the load generator
+share the machine's cores. A ratio is the median of the ratios of all rounds. This project has set itself the minimum
+and the target.
 """
 _THROUGHPUT: Final = ("tcp", "tcp8", "tcp_both", "tcp_inner6", "tcp_outer6", "udp", "udp_gso")
 _LINE_CHARTS: Final = {
-    "sizes": ("Throughput by packet size: UDP one by one, without loss", "bytes of UDP payload", "Mbit/s", False),
+    "sizes": ("Throughput by packet size: single UDP datagrams, without loss", "bytes of UDP payload", "Mbit/s", False),
     "latency_idle": (
         "Latency of a ping, idle, less is better",
-        "percent of pings at most so long",
+        "percent of pings that took no longer",
         "ms",
         True,
     ),
-    "latency_load": ("Latency of a ping, under TCP, less is better", "percent of pings at most so long", "ms", True),
+    "latency_load": (
+        "Latency of a ping, under TCP, less is better",
+        "percent of pings that took no longer",
+        "ms",
+        True,
+    ),
     "peers_memory": ("Resident memory by number of peers", "peers", "MiB", True),
-    "peers_configure": ("Time to add so many peers", "peers", "s", True),
+    "peers_configure": ("Time to add peers", "peers", "s", True),
 }
 
 
@@ -56,22 +62,22 @@ def about(results: Results) -> str:
 
 
 def goals_table(results: Results) -> str:
-    """A row for each goal: what was reached, what must and what should be."""
+    """A row for each goal: the result, the minimum, the target, and which of them was reached."""
     rows = [
         (
             goal.title,
             goal.tell(reached) if (reached := goal.reached(results)) is not None else "",
-            goal.tell(goal.must) if goal.must is not None else "",
-            goal.tell(goal.aim),
+            goal.tell(goal.minimum) if goal.minimum is not None else "",
+            goal.tell(goal.target),
             goal.verdict(results).value,
         )
         for goal in GOALS
     ]
-    return _table(("measure", "reached", "must", "aim", "verdict"), rows)
+    return _table(("measure", "result", "minimum", "target", "verdict"), rows)
 
 
 def figures(results: Results) -> str:
-    """A row for each measure: the median of each program, and in parentheses the least and the most."""
+    """A row for each measure: the median of each program, and the least and the most in parentheses."""
     programs = _programs(results)
     rows = []
     for measure, (title, unit, *_) in MEASURES.items():
@@ -101,13 +107,13 @@ def summary(results: Results) -> str:
 def _outcome(goal: Goal, results: Results) -> str:
     reached = goal.reached(results)
     assert reached is not None
-    must = "" if goal.must is None else f"must {goal.tell(goal.must)}, "
+    minimum = "" if goal.minimum is None else f"minimum {goal.tell(goal.minimum)}, "
     verdict = goal.verdict(results).value.strip("*")
-    return f"{goal.tell(reached):>14}  {must}aim {goal.tell(goal.aim)}: {verdict}"
+    return f"{goal.tell(reached):>14}  {minimum}target {goal.tell(goal.target)}: {verdict}"
 
 
 def draw(results: Results) -> Iterator[tuple[str, str]]:
-    """Each chart that there are results for, by name."""
+    """Each chart for which there are results, by name."""
     programs = _programs(results)
     colours = charts.palette(programs)
     rows = {MEASURES[measure].title: _bars(results, measure, programs) for measure in _THROUGHPUT}
@@ -136,7 +142,7 @@ def _bars(results: Results, measure: str, programs: Iterable[str]) -> list[chart
 
 
 def _programs(results: Results) -> list[str]:
-    """All that were measured, in the order in which they first were; wgpy first."""
+    """All programs that were measured, in the order of their first measurement, but wgpy first."""
     found = {program: None for by_program in results.samples.values() for program in by_program}
     return [WGPY, *(program for program in found if program != WGPY)]
 
@@ -150,7 +156,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown, its columns aligned, so that it can be read in a terminal, too."""
+    """A Markdown table with aligned columns, so that it is readable in a terminal too."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])

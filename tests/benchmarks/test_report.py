@@ -41,14 +41,14 @@ def test_a_ratio_is_the_median_of_the_rounds_that_both_took_part_in() -> None:
 @pytest.mark.parametrize(
     ("goal", "verdict"),
     [
-        (Goal("tcp", 1.0, 2.0, GO), Verdict.AIM),
-        (Goal("tcp", 2.0, 2.1, GO), Verdict.MUST),
+        (Goal("tcp", 1.0, 2.0, GO), Verdict.TARGET),
+        (Goal("tcp", 2.0, 2.1, GO), Verdict.MINIMUM),
         (Goal("tcp", 2.1, 3.0, GO), Verdict.MISSED),
         (Goal("tcp", None, 3.0, GO), Verdict.MISSED),
-        (Goal("ping_idle", 2.5, 2.0, GO), Verdict.AIM),
-        (Goal("ping_idle", 2.5, 1.9, GO), Verdict.MUST),
+        (Goal("ping_idle", 2.5, 2.0, GO), Verdict.TARGET),
+        (Goal("ping_idle", 2.5, 1.9, GO), Verdict.MINIMUM),
         (Goal("ping_idle", 1.9, 1.0, GO), Verdict.MISSED),
-        (Goal("wakeups", 0.0, 0.0), Verdict.AIM),
+        (Goal("wakeups", 0.0, 0.0), Verdict.TARGET),
         (Goal("show", 1.0, 1.0), Verdict.UNKNOWN),
     ],
 )
@@ -80,7 +80,7 @@ def test_results_survive_json() -> None:
 def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) -> None:
     report.write(results(), tmp_path / "performance.md")
     lines = [re.sub(" +", " ", line) for line in (tmp_path / "performance.md").read_text().splitlines()]
-    assert "| TCP, one flow, against wireguard-go | 2.00 x | 0.60 x | 1.00 x | aim |" in lines
+    assert "| TCP, one flow, against wireguard-go | 2.00 x | 0.60 x | 1.00 x | target reached |" in lines
     assert "| ping, idle, 5 a second, against wireguard-go | 2.00 x | 1.25 x | 0.70 x | **missed** |" in lines
     assert "| UDP with GSO, without loss, against wireguard-go | | 0.60 x | 1.00 x | not measured |" in lines
     assert "| TCP, one flow | Mbit/s | 200 (100 to 300) | 100 (100 to 100) | 50.0 |" in lines

@@ -29,20 +29,21 @@ RECORD: Final = Path("docs/interop.md")
 _MODULES: Final = "tests/interop"
 _FOLLOWED: Final = "tests/daemon/test_serve.py::test_20_it_follows_its_interface_into_another_namespace"
 _INTRODUCTION: Final = """\
-# Who wgpy was tested against
+# Implementations that wgpy was tested against
 
-Written by `make interop`. wgpy stands on one side, and on the other the Linux kernel's own WireGuard, wireguard-go
-(Debian's and the current one), boringtun, gotatun, or wgpy; those that were installed. The numbered scenarios are
-those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. The scenarios called "wire" send datagrams to the
-port of each program and judge that program alone. What concerns our end alone, under the stock `wg` or a flood, is in
-wgpy's column. [What the scenarios expect](reference/scenarios.md) tells what each stands for, and
-[Test another WireGuard](how-to/interop.md) how to run them on a program of yours.
+`make interop` writes this page. wgpy runs on one side, and on the other the Linux kernel's WireGuard, wireguard-go
+(Debian's and the current one), boringtun, gotatun, or wgpy itself: those that were installed. The numbered scenarios
+are those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. The scenarios called "wire"
+send single datagrams to a program's port and judge that program alone. wgpy's column has the results of scenarios that
+involve wgpy alone, for example under the stock `wg` or under a flood. [What the scenarios
+expect](reference/scenarios.md) describes each of them, and [Test another WireGuard](how-to/interop.md) says how to run
+them on your own program.
 """
 _OF_ANOTHER: Final = """\
 # What {name} did in wgpy's interop scenarios
 
-`{command}` was the program under test. Each column names the program on the other side; the last is {name} alone,
-judged by what it does on the wire and by its configuration.
+The program under test was `{command}`. Each column names the program on the other side. The last column has the results
+of scenarios that judge {name} alone, on the wire or by its configuration.
 """
 
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.interop",
         description="Run interop scenarios, on wgpy or on another WireGuard. Needs root.",
-        epilog="Exit status: 0 if all passed, 1 if one failed, 2 for a wrong use. How to: docs/how-to/interop.md",
+        epilog="Exit status: 0 if all passed, 1 if one failed, 2 if it could not begin. How to: docs/how-to/interop.md",
     )
     parser.add_argument("--program", metavar="NAME=COMMAND", help="test this program, started as COMMAND -f INTERFACE")
     parser.add_argument("--against", metavar="PROGRAMS", help=f"on the other side, of {', '.join(KINDS)}, with commas")

@@ -1,4 +1,4 @@
-"""What became of each scenario: a table in Markdown, and JSON."""
+"""The result of each scenario, as a table in Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from tests.interop.programs import KINDS, version
 from tests.support.peers import Userspace
 from wgpy import __version__
 
-PASSED, SKIPPED, ENDED, FAILS = WORDS = ("pass", "skipped", "it ended", "**FAIL**")  # the last that applies is said
+PASSED, SKIPPED, ENDED, FAILS = WORDS = (
+    "pass",
+    "skipped",
+    "it ended",
+    "**FAIL**",
+)  # if several apply, the last is shown
 CANNOT = "cannot"
 _JSON = {PASSED: "pass", SKIPPED: "skipped", ENDED: "fail", FAILS: "fail", CANNOT: "cannot"}
 
 
 @dataclass
 class Outcome:
-    """One test's: a scenario with one set of parameters, against one program."""
+    """The result of one test: a scenario with one set of parameters, against one program."""
 
     scenario: str
     program: str
@@ -35,12 +40,12 @@ class Outcome:
 
 
 class Results:
-    """A pytest plugin: what became of each test."""
+    """A pytest plugin that collects the result of each test."""
 
     def __init__(self, kit: Kit) -> None:
         self.kit = kit
         self.outcomes: dict[str, Outcome] = {}  # by the test's id
-        self.exits: dict[str, set[int]] = {}  # by program: statuses of those that ended by themselves
+        self.exits: dict[str, set[int]] = {}  # by program: the exit statuses of daemons that ended by themselves
         self.began = datetime.now(UTC)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -74,13 +79,13 @@ class Results:
             outcome.word = PASSED
 
     def pytest_runtest_logfinish(self) -> None:
-        """A test is over, and its namespaces are gone with everything that it did not close."""
+        """A test is over: its namespaces are gone, so end every daemon that it did not close."""
         for daemon in tuple(Userspace.started):
             daemon.close()
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """Why it failed: the error's own words, and what was added to them."""
+    """Why it failed: the text of the error, and the sections that were added to it."""
     crash = getattr(report.longrepr, "reprcrash", None)
     said = [(crash.message if crash is not None else report.longreprtext).removeprefix("AssertionError: ")]
     said += [f"{title}: {text}" for title, text, _ in getattr(report.longrepr, "sections", ())]
@@ -88,7 +93,7 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def table(results: Results) -> str:
-    """The record, in Markdown: a row for each scenario, how often it passed, and nothing where it does not apply."""
+    """The record in Markdown: a row for each scenario, with how often it passed; empty where it does not apply."""
     outcomes = list(results.outcomes.values())
     known = [*KINDS, *(name for name in (results.kit.name,) if name not in KINDS)]
     programs = [program for program in known if any(outcome.program == program for outcome in outcomes)]
@@ -99,12 +104,15 @@ def table(results: Results) -> str:
         cells = (_cell([outcome.word for outcome in found if outcome.program == program]) for program in programs)
         lines.append(f"| {name.replace('_', ' ')} |" + "".join(f" {cell} |" for cell in cells))
     if reasons := sorted({outcome.reason for outcome in outcomes if outcome.word == CANNOT}):
-        lines += ["", f"Where it says cannot, that is declared, and was not run: {'; '.join(reasons)}."]
+        lines += [
+            "",
+            f'"cannot": the program is declared not to support this, so it was not run: {"; ".join(reasons)}.',
+        ]
     exits = [f"{version(program)} with status {_list(codes)}" for program, codes in results.exits.items() if codes]
     if exits:
         lines += [
             "",
-            f"Where it says it ended, a program had exited when the test failed: {'; '.join(exits)}.",
+            f'"it ended": a program had exited by itself when the scenario failed: {"; ".join(exits)}.',
         ]
     return "\n".join(lines)
 
@@ -120,7 +128,7 @@ def failures(results: Results) -> str:
 
 
 def as_json(results: Results) -> str:
-    """The same for programs."""
+    """The record as JSON, for other programs to read."""
     outcomes = list(results.outcomes.values())
     words = [_JSON.get(outcome.word, "fail") for outcome in outcomes]
     kit = results.kit

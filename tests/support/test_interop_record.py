@@ -48,7 +48,7 @@ def test_who_ended_by_itself_is_told_from_who_failed(results: Results) -> None:
     assert table(results).splitlines()[2:] == [
         "| ping | **FAIL** | **FAIL** | it ended |",
         "",
-        "Where it says it ended, a program had exited when the test failed: gotatun 1.0 with status 3.",
+        '"it ended": a program had exited by itself when the scenario failed: gotatun 1.0 with status 3.',
     ]
 
 
