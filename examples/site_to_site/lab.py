@@ -87,7 +87,7 @@ def run(lab: Lab) -> None:
     said = lab.wgpy("paris", "check", str(lab.file("overlap.conf"))).replace(f"{lab.directory}/", "")
     lab.show(said)
     text = said.partition(" (warning)")[0].rpartition("AllowedIPs: ")[2]
-    lab.check("the overlap is named", text.startswith("10.2.2.0/24 lies within 10.2.0.0/16"), text)
+    lab.check("the overlap is named", text.startswith("10.2.2.0/24 is part of 10.2.0.0/16"), text)
 
 
 def segment_size(lab: Lab) -> int:

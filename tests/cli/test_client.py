@@ -132,8 +132,8 @@ def test_addresses_of_pools_that_overlap_differ(gateway: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "address", "says"),
     [
-        (PublicKey(b"c" * 32), "10.8.0.9/32", "carol: new has its key"),
-        (PublicKey(b"n" * 32), "10.8.0.2/32", "carol: new has 10.8.0.2/32"),
+        (PublicKey(b"c" * 32), "10.8.0.9/32", "carol: new now has its key"),
+        (PublicKey(b"n" * 32), "10.8.0.2/32", "carol: new now has 10.8.0.2/32"),
     ],
 )
 def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: PublicKey, address: str, says: str) -> None:
@@ -158,7 +158,7 @@ def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: Publi
         (("add", "x", "--full", "--route", "10.0.0.0/8"), 2, "--full leaves nothing"),
         (("add", "x", "--endpoint", "bad host"), 1, "Endpoint: expected"),
         (("add", "x", "--output", "/nowhere/x.conf"), 1, "No such file or directory; nothing was changed"),
-        (("remove", "x"), 1, "no client of that name"),
+        (("remove", "x"), 1, "no client has that name"),
         (("list", "x"), 2, "list takes no name"),
     ],
 )

@@ -74,9 +74,9 @@ def test_disable_and_enable_are_each_others_undoing(names: list[str]) -> None:
         assert name not in [peer.name for peer in off.config.peers]
         assert [client.peer.name for client in clients.clients(off) if not client.enabled] == [name]
         assert str(enable(off, name)) == str(file)
-        with pytest.raises(ConfigError, match="disabled already"):
+        with pytest.raises(ConfigError, match="already disabled"):
             disable(off, name)
-    with pytest.raises(ConfigError, match="enabled already"):
+    with pytest.raises(ConfigError, match="already enabled"):
         enable(file, names[0])
 
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_added_or_found_is_said() -> None:
     ):
         with pytest.raises(ConfigError, match=match):
             add(file, name, key(number), PSK)
-    with pytest.raises(ConfigError, match="no client of that name; there are alice"):
+    with pytest.raises(ConfigError, match="no client has that name; there are alice"):
         remove(file, "bob")
     with pytest.raises(ConfigError, match="no pool of addresses"):
         add(parse("[Interface]\nAddress = 10.8.0.1\n"), "a", key(1), PSK)

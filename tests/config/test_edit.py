@@ -139,7 +139,7 @@ def test_what_no_file_can_hold_is_refused(name: str) -> None:
         ),
         (
             {"private_key": OWN, "peers": (PeerConfig(public_key=BOB, preshared_key=PresharedKey(bytes(OWN))),)},
-            "cannot hold this: PresharedKey: is this interface's PrivateKey, which nobody else may have",
+            "cannot hold this: PresharedKey: is this interface's PrivateKey, which must stay secret",
         ),
         ({"post_up": ("bell\a",)}, "cannot hold this: has a control character"),
         (
@@ -155,7 +155,7 @@ def test_what_no_file_may_say_is_told_with_its_key(values: dict[str, object], sa
 
 
 def test_an_mtu_that_ipv6_cannot_have_is_told_before_a_file_is_written() -> None:
-    with pytest.raises(ConfigError, match="mtu: expected 1280 at least, which IPv6 needs"):
+    with pytest.raises(ConfigError, match="mtu: expected at least 1280, because IPv6 needs that"):
         changed(replace(parse(FILE).config, mtu=1000, addresses=(ip_interface("fd00::1/64"),)))
 
 

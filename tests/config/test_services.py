@@ -89,8 +89,8 @@ def test_a_file_without_such_sections_stays_as_it_is() -> None:
     ("text", "said"),
     [
         ("[Socks5]\n", "f:1: [Socks5]: bindaddress is missing"),
-        ("[http]\nBindAdress = 1\n", "f:2: BindAdress: [http] knows bindaddress, password, username"),
-        ("[http]\nsecret words\n", "f:2: [http] knows bindaddress, password, username"),
+        ("[http]\nBindAdress = 1\n", "f:2: BindAdress: expected one of bindaddress, password, username in [http]"),
+        ("[http]\nsecret words\n", "f:2: expected one of bindaddress, password, username in [http]"),
         ("\n[STDIOTunnel]\nTarget = nowhere\n", "f:2: [STDIOTunnel]: expected HOST:PORT or [IPV6]:PORT, not 'nowhere'"),
     ],
 )
@@ -169,10 +169,10 @@ def test_a_password_is_all_of_its_line(line: str, password: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("Username = me\nPassword = secret # or more", "f:4: Password: is this a comment, or part of it?"),
-        ("Username = me\nPassword = #secret", "f:4: Password: is this a comment, or part of it?"),
-        ("Password = secret", "f:1: [http]: a user name and a password go together; the user name is missing"),
-        ("Username = me", "f:1: [http]: a user name and a password go together; the password is missing"),
+        ("Username = me\nPassword = secret # or more", "f:4: Password: unclear whether the # or ; starts a comment"),
+        ("Username = me\nPassword = #secret", "f:4: Password: unclear whether the # or ; starts a comment"),
+        ("Password = secret", "f:1: [http]: the user name is missing; a password needs one"),
+        ("Username = me", "f:1: [http]: the password is missing; a user name needs one"),
         ("Username =\nPassword =", "f:1: [http]: the user name and the password are empty"),
         (f"Username = me\nPassword = {'x' * 256}", "at most 255 bytes"),
     ],

@@ -273,7 +273,7 @@ def test_closed_streams_do_not_matter(host: Host) -> None:
 
 def test_up_says_the_warnings_of_the_file(host: Host) -> None:
     host.write("", "AllowedIPs = 10.9.0.2/16\nEndpoint = 192.0.2.2:51820")
-    assert "AllowedIPs: 10.9.0.2/16 has bits beyond its mask" in host.up()
+    assert "AllowedIPs: 10.9.0.2/16 has host bits set" in host.up()
 
 
 def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:

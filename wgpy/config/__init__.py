@@ -1,4 +1,4 @@
-"""Configuration files: read, edited as a person would, and written back with every comment.
+"""Read, edit and write wg-quick files, keeping their comments and layout.
 
 ::
 
@@ -9,8 +9,8 @@
     print(file.config.peers, file.warnings)
     config.write("wg0.conf", config.rewritten(file, replace(file.config, listen_port=51820)))
 
-A file is text and the values that it says. It is changed by values: the lines that say something else then are changed,
-all others stay to the byte. `str(file)` is its text, and `parse` reads one that is in no file.
+A `WgQuickFile` has the file's text and the configuration it describes. `rewritten` changes the configuration: only the
+lines that differ are edited, and all others stay the same to the byte. `str(file)` is the text; `parse` reads a string.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
 
 
 def read(path: str | os.PathLike[str]) -> WgQuickFile:
-    """Read a wg-quick file. Raises ConfigFileError with every problem in it, ConfigError if it cannot be read."""
+    """Read a wg-quick file. Raises ConfigFileError with every problem in it, or ConfigError if it cannot be read."""
     return parse(read_text(Path(path)), str(path))
 
 
 def write(path: str | os.PathLike[str], file: WgQuickFile) -> None:
-    """Put the file's text there, all of it or nothing, with the owner and mode of what was there; a new one is private.
+    """Write the file's text atomically. An existing file keeps its owner and mode; a new one has mode 0600.
 
-    Raises ConfigError.
+    Raises ConfigError if it cannot be written.
     """
     replace_text(Path(path), str(file))

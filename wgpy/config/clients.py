@@ -1,6 +1,6 @@
-"""The clients of a gateway, as peers in its own wg-quick file: addresses from a pool, and files for the clients.
+"""Manages the clients of a gateway: peers in its wg-quick file, addresses from a pool, and the clients' own files.
 
-A client that is disabled is a section of the file in comments, each line behind `#!`; it keeps its address.
+A disabled client is a [Peer] section that is commented out, each line with `#!` before it. It keeps its address.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Interface | IPv6Interface
 
 EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-KEEPALIVE: Final = 25  # seconds: below the patience of NATs
-_OFF: Final = "#!"
+KEEPALIVE: Final = 25  # seconds; shorter than the time after which NATs forget a flow
+_DISABLED: Final = "#!"
 _ENDPOINT: Final = re.compile(r"\s*#\s*Endpoint\s*=\s*(\S+)\s*", re.IGNORECASE)
-_NAME: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")  # the client's file is to be NAME.conf, and NAME an interface
+_NAME: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")  # a valid interface name, because the client's file is NAME.conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +36,30 @@ class Client:
 
 
 def clients(file: WgQuickFile) -> list[Client]:
-    """Every peer in the file, those in comments last."""
+    """All clients in the file: every peer, then the disabled ones."""
     return [*map(Client, file.config.peers), *(Client(peer, enabled=False) for peer in _disabled(file))]
 
 
 def add(
     file: WgQuickFile, name: str, key: PrivateKey, psk: PresharedKey, pool: Sequence[Network] = ()
 ) -> tuple[WgQuickFile, tuple[Address, ...]]:
-    """The file with a new client, and the client's addresses: the first free one of each network of the pool.
+    """Add a client. Returns the new file, and the client's addresses: the first free one of each network in `pool`.
 
-    The pool is where the interface's own addresses are, unless it is given. Raises ConfigError: a name that is no
-    interface's name or is taken, a key that is there already, a pool without a free address.
+    Without a pool, the networks of the interface's own addresses are used. Raises ConfigError if the name is not a
+    valid interface name or is taken, the key is in use, or a network has no free address.
     """
     if not _NAME.fullmatch(name) or not name.strip("."):
         raise ConfigError(
-            f"{name!r}: expected a name of at most 15 letters, digits and _=+.-, for its file is NAME.conf"
+            f"{name!r}: expected a name of at most 15 letters, digits and _=+.-, which will name its interface"
         )
     present = clients(file)
     if any(client.peer.name == name for client in present):
-        raise ConfigError(f"{name}: there is a client of that name already")
+        raise ConfigError(f"{name}: a client of that name exists already")
     if any(client.peer.public_key == key.public_key for client in present):
-        raise ConfigError(f"{name}: a peer has that key already")
+        raise ConfigError(f"{name}: another peer has that key already")
     pool = pool or [address.network for address in file.config.addresses if address.network.num_addresses > 1]
     if not pool:
-        raise ConfigError("no pool of addresses: give --pool NETWORK, or [Interface] an Address with room beside it")
+        raise ConfigError("no pool of addresses: give --pool NETWORK, or [Interface] an Address in a network with room")
     taken = [network for client in present for network in client.peer.allowed_ips if network.prefixlen]
     addresses: tuple[Address, ...] = ()
     for network in pool:
@@ -74,7 +74,7 @@ def add(
 
 
 def remove(file: WgQuickFile, name: str) -> WgQuickFile:
-    """The file without a client, enabled or not. Raises ConfigError when there is none of that name."""
+    """Remove a client, enabled or not. Raises ConfigError if there is none of that name."""
     client = _find(file, name)
     if not client.enabled:
         file = enable(file, name)
@@ -82,27 +82,27 @@ def remove(file: WgQuickFile, name: str) -> WgQuickFile:
 
 
 def disable(file: WgQuickFile, name: str) -> WgQuickFile:
-    """The file with a client's section in comments. Raises ConfigError."""
+    """Comment out a client's section. Raises ConfigError if there is no such client, or it is disabled already."""
     if not _find(file, name).enabled:
-        raise ConfigError(f"{name} is disabled already")
+        raise ConfigError(f"{name}: already disabled")
     lines = list(file.lines)
     (key,) = (peer.public_key for peer in file.config.peers if peer.name == name)
     for number in section_lines(file, key):
-        lines[number - 1] = f"{_OFF} {lines[number - 1]}"
+        lines[number - 1] = f"{_DISABLED} {lines[number - 1]}"
     return parse("\n".join(lines))
 
 
 def enable(file: WgQuickFile, name: str) -> WgQuickFile:
-    """The file with a client's section out of comments. Raises ConfigError, also if its place was taken meanwhile."""
+    """Restore a disabled client's section. Raises ConfigError, also if another peer has its key or address by now."""
     client = _find(file, name)
     if client.enabled:
-        raise ConfigError(f"{name} is enabled already")
+        raise ConfigError(f"{name}: already enabled")
     for other in file.config.peers:
         if other.public_key == client.peer.public_key:
-            raise ConfigError(f"{name}: {other.name or 'another peer'} has its key")
+            raise ConfigError(f"{name}: {other.name or 'another peer'} now has its key")
         if both := set(other.allowed_ips) & set(client.peer.allowed_ips):
             raise ConfigError(
-                f"{name}: {other.name or 'another peer'} has {', '.join(map(str, sorted(both, key=str)))}"
+                f"{name}: {other.name or 'another peer'} now has {', '.join(map(str, sorted(both, key=str)))}"
             )
     lines = list(file.lines)
     for first, last in _runs(lines):
@@ -121,12 +121,12 @@ def client_file(
     networks: Sequence[Network],
     dns: Sequence[str] = (),
 ) -> WgQuickFile:
-    """What the client needs: the gateway as its only peer, reached at `endpoint`, leading to `networks`.
+    """Make the client's own file, with the gateway as its only peer: at `endpoint`, and with `networks` behind it.
 
-    Raises ConfigError for a gateway without a key.
+    Raises ConfigError if the gateway's configuration has no private key.
     """
     if gateway.private_key is None:
-        raise ConfigError("the gateway's file has no PrivateKey, from which the client's is to know its public key")
+        raise ConfigError("the gateway's file has no PrivateKey, so its public key is not known")
     peer = PeerConfig(
         public_key=gateway.private_key.public_key,
         preshared_key=psk,
@@ -139,7 +139,7 @@ def client_file(
 
 
 def endpoint_comment(file: WgQuickFile) -> str:
-    """Where the gateway is to be found, from a comment above the first peer; empty without one."""
+    """The gateway's public endpoint, from a comment `# Endpoint = ...` above the first peer; empty if there is none."""
     end = min((block.headers[0] for block in file.blocks[1:]), default=len(file.lines) + 1)
     matches = filter(None, map(_ENDPOINT.fullmatch, file.lines[: end - 1]))
     return next((match[1] for match in matches), "")
@@ -151,13 +151,15 @@ def _find(file: WgQuickFile, name: str) -> Client:
         case [client]:
             return client
         case [_, _, *_]:
-            raise ConfigError(f"{name}: several clients have that name; rename one in the file")
+            raise ConfigError(f"{name}: several clients have that name; rename all but one in the file")
     names = ", ".join(client.peer.name for client in present if client.peer.name)
-    raise ConfigError(f"{name}: there is no client of that name{f'; there are {names}' if names else ''}")
+    raise ConfigError(
+        f"{name}: no client has that name; {f'there are {names}' if names else 'there are no named clients'}"
+    )
 
 
 def _free(network: Network, own: Iterable[Address], taken: Iterable[Network]) -> Address:
-    """The first address of a network that nobody has. Its first, and IPv4's last, are nobody's."""
+    """The first free address of a network. The network's first address, and in IPv4 the last, are never given out."""
     others = [other for other in (*(ip_network(address.ip) for address in own), *taken)
               if other.version == network.version]  # fmt: skip
     spans = sorted((int(other.network_address), int(other.broadcast_address)) for other in others)
@@ -180,10 +182,10 @@ def _disabled(file: WgQuickFile) -> list[PeerConfig]:
 
 
 def _runs(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """Where the sections in comments are: the index of each one's first line, and that after its last."""
+    """The sections that are commented out: the index of each one's first line, and that after its last line."""
     runs: list[tuple[int, int]] = []
     for index, line in enumerate(lines):
-        if not line.startswith(_OFF):
+        if not line.startswith(_DISABLED):
             continue
         begins = _on(line).lstrip().startswith("[")
         if not begins and runs and runs[-1][1] == index:
@@ -194,4 +196,4 @@ def _runs(lines: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _on(line: str) -> str:
-    return line.removeprefix(_OFF).removeprefix(" ")
+    return line.removeprefix(_DISABLED).removeprefix(" ")

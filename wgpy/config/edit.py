@@ -1,7 +1,7 @@
-"""Changing a wg-quick file as a person would: the lines that must change do, and all the others stay to the byte.
+"""Edits a wg-quick file as a person would: only the lines that must change do, and all others stay to the byte.
 
-A change is given as values: the configuration that the file is to say. What it says already is left alone, with its
-spelling, order, comments and white space; a peer that goes takes its section and the comments that touch it along.
+A change is given as the configuration that the file should describe. Settings that already have the right value keep
+their spelling, order, comments and white space. When a peer is removed, so are its section and the comments next to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wgpy.config.wgquick import COMMENTS, NAME, ROWS, Block, ConfigFileError, Ke
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
-# What stands before a value, the value, and what comes after it; a hook and a name go on to the end of the line.
+# What precedes a value, the value, and what follows it. A hook or a name extends to the end of the line.
 _VALUE: Final = re.compile(r"([^=]*=[ \t]*)(.*?)([ \t]*(?:#.*)?)(\r?)")
 _REST: Final = re.compile(r"([^=]*=[ \t]*)(.*?)()(\r?)")
 _CHARACTERS: Final = "a name, hook or search domain has characters that a configuration file cannot hold"
@@ -24,9 +24,9 @@ _DEFAULTS: Final = {field.name: field.default for kind in (InterfaceConfig, Peer
 
 
 def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
-    """The file, changed to say `config`; new peers come last. `rewritten(file, file.config)` is the same text.
+    """Edit a file to describe `config`; new peers are added at the end. `rewritten(file, file.config)` changes nothing.
 
-    Raises ConfigError for what no file can hold, as a name of two lines, or may say, as a peer with our private key.
+    Raises ConfigError for values that no file can hold, such as a name with a line break or a peer with our own key.
     """
     text = _Text(file.lines)
     text.change(file.blocks[0], "Interface", file.config, config)
@@ -41,7 +41,7 @@ def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
             continue
         for section in sections if peer is None else sections[:-1]:
             text.delete(section)
-        if peer is not None:  # if it had several sections, the last one now says all
+        if peer is not None:  # if it had several sections, only the last one stays
             text.change(sections[-1], "Peer", before[public_key] if len(sections) == 1 else None, peer)
     for public_key, peer in after.items():
         if public_key not in before:
@@ -57,7 +57,7 @@ def rewritten(file: WgQuickFile, config: InterfaceConfig) -> WgQuickFile:
 
 
 def section_lines(file: WgQuickFile, public_key: PublicKey) -> list[int]:
-    """The numbers, from 1, of the lines of a peer's sections, each from its header to its last key."""
+    """The line numbers, from 1, of a peer's sections, each from its header to its last key."""
     blocks = [block for block in file.blocks[1:] if block.values["public_key"] == public_key]
     return [number for block in blocks for number in range(block.headers[0], _last_line(block) + 1)]
 
@@ -67,7 +67,7 @@ def _last_line(block: Block) -> int:
 
 
 class _Text:
-    """The lines of a file and what becomes of them: `_now` by number from 1, `_after` what follows one (0: the top)."""
+    """A file's lines and their edits, by line number from 1: `_now` replaces a line, `_after` follows it (0: top)."""
 
     def __init__(self, lines: tuple[str, ...]) -> None:
         self._lines = lines
@@ -95,7 +95,7 @@ class _Text:
         before: InterfaceConfig | PeerConfig | None,
         after: InterfaceConfig | PeerConfig,
     ) -> None:
-        """Have one section say `after`; what it says of `before` alike stays."""
+        """Edit one section to describe `after`; settings that `before` has as well stay untouched."""
         new: list[str] = []
         for name, is_rest, items in _differences(section, before, after):
             numbers = block.lines.get(name, [])
@@ -114,12 +114,12 @@ class _Text:
         self._after.setdefault(_last_line(block), []).extend(new)
 
     def append(self, peer: PeerConfig) -> None:
-        """A section for a new peer at the end."""
+        """Add a section for a new peer at the end."""
         lines = [f"{name} = {', '.join(items)}" for name, _, items in _differences("Peer", None, peer) if items]
         self._appended += [line + self._end for line in ("", "[Peer]", *lines)]
 
     def delete(self, block: Block) -> None:
-        """A section, with comments just above its header or just below its keys, and the blank lines after it."""
+        """Delete a section, with the comments directly above and below it and the blank lines after it."""
         first, last = block.headers[0], _last_line(block)
         while self._is_comment(first - 1):
             first -= 1
@@ -151,7 +151,7 @@ def _differences(
 ) -> Iterator[tuple[str, bool, list[str]]]:
     """Each key whose value differs: its name, whether an item takes a whole line, and the items of `after`.
 
-    Raises ConfigError for a line break within an item, after which a file would go on with a line of its own.
+    Raises ConfigError for a line break within an item, because the rest would become a line of its own.
     """
     if isinstance(after, PeerConfig) and (not isinstance(before, PeerConfig) or before.name != after.name):
         yield NAME, True, _one_line([after.name] if after.name else [])
@@ -169,7 +169,7 @@ def _one_line(items: list[str]) -> list[str]:
 
 
 def _items(key: Key, config: InterfaceConfig | PeerConfig) -> list[str]:
-    """The texts of a key's values; none for what a file need not say."""
+    """The texts of a key's values; none if the value is the default."""
     if key.name == "DNS" and isinstance(config, InterfaceConfig):
         return [*config.dns, *config.dns_search]
     value = getattr(config, key.field)

@@ -1,7 +1,7 @@
-"""What is to be served through a tunnel: wireproxy's extra sections in a wg-quick file, and ssh's words for forwards.
+"""Proxies and forwards to run through a tunnel: wireproxy's sections of a wg-quick file, and ssh's -L syntax.
 
-wireproxy's files are wg-quick's with sections that say what to listen on and where to lead it. `split` takes those out
-and leaves the rest with its line numbers, for `wgquick.parse`.
+A wireproxy file is a wg-quick file with extra sections for proxies and forwards. `split` takes those out and blanks
+their lines, so that `wgquick.parse` reads the rest with the right line numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMENT: Final = re.compile(r"(?:^|\s)[#;].*")
 
 
 class Place(NamedTuple):
-    """A host and a port; an empty host is every address."""
+    """A host and a port; an empty host means all addresses."""
 
     host: str
     port: int
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """What comes to `listen` goes to `target`: from this host into the tunnel, or the other way if `reverse`."""
+    """Forwards `listen` to `target`: from this host into the tunnel, or from the tunnel to this host if `reverse`."""
 
     listen: Place
     target: Place
@@ -46,7 +46,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy on this host. With a `username` clients must give it, and the password."""
+    """A proxy on this host. If it has a `username`, clients must give that and the password."""
 
     kind: Literal["socks5", "http"]
     listen: Place
@@ -54,29 +54,29 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for half of what clients are to give, and for what SOCKS5 cannot carry."""
+        """Raises ConfigError if only one of the two is set, or one is too long for SOCKS5."""
         if bool(self.username) != bool(self.password):
             raise ConfigError(
-                "a user name and a password go together; the password is missing"
+                "the password is missing; a user name needs one"
                 if self.username
-                else "a user name and a password go together; the user name is missing"
+                else "the user name is missing; a password needs one"
             )
         if max(len(self.username.encode()), len(self.password.encode())) > MAX_CREDENTIAL:
-            raise ConfigError(f"a user name and a password have at most {MAX_CREDENTIAL} bytes each (RFC 1929)")
+            raise ConfigError(f"a user name or password may have at most {MAX_CREDENTIAL} bytes (RFC 1929)")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that a file wants served."""
+    """All proxies and forwards of a file."""
 
     proxies: tuple[Proxy, ...] = ()
     forwards: tuple[Forward, ...] = ()
     stdio: Place | None = None
-    config: str = ""  # of WGConfig: the file that has [Interface] and [Peer], instead of this one
+    config: str = ""  # from WGConfig: the file that has [Interface] and [Peer] instead of this one
 
 
 def parse_place(text: str, *, host: str = "") -> Place:
-    """HOST:PORT, [IPV6]:PORT, or PORT alone for `host`. Raises ConfigError."""
+    """Read HOST:PORT, [IPV6]:PORT, or PORT alone, which means that port of `host`. Raises ConfigError."""
     match = _PLACE.fullmatch(text.strip())
     if match is None:
         wanted = "[HOST:]PORT" if host else "HOST:PORT or [IPV6]:PORT"
@@ -92,9 +92,9 @@ def parse_place(text: str, *, host: str = "") -> Place:
 
 
 def parse_forward(text: str, *, reverse: bool = False) -> Forward:
-    """[HOST:]PORT:HOST:PORT, with /udp at the end for UDP, as `ssh -L` has it. Raises ConfigError.
+    """Read [HOST:]PORT:HOST:PORT, as for `ssh -L`, with /udp at the end for UDP. Raises ConfigError.
 
-    Without its first host a forward listens on 127.0.0.1, a reverse one on every address of the tunnel.
+    Without the first host, a forward listens on 127.0.0.1, and a reverse one on all addresses of the tunnel.
     """
     words, slash, protocol = text.partition("/")
     parts = re.findall(r"\[[^\]]*\]|[^:]+|(?<=:)(?=:)|^(?=:)", words)
@@ -107,7 +107,7 @@ def parse_forward(text: str, *, reverse: bool = False) -> Forward:
     except ConfigError as error:
         raise ConfigError(f"{shown(text)}: {error}") from None
     if not to.host or not to.port:
-        raise ConfigError(f"{shown(text)}: expected a host and a port to lead to")
+        raise ConfigError(f"{shown(text)}: expected a host and a port to forward to")
     return Forward(at, to, reverse, "udp" if protocol == "udp" else "tcp")
 
 
@@ -120,7 +120,7 @@ _KEYS: Final = {
     "http": {"bindaddress", "username", "password"},
 }
 _OPTIONAL: Final = {"username", "password"}
-_QUOTES: Final = 'is this a comment, or part of it? Put the value in quotes, and a comment on a line of its own: "..."'
+_QUOTES: Final = "unclear whether the # or ; starts a comment: put the value in quotes, and a comment on its own line"
 
 
 def is_wireproxys(text: str) -> bool:
@@ -132,7 +132,7 @@ def is_wireproxys(text: str) -> bool:
 
 
 def split(text: str, filename: str = "") -> tuple[str, Services]:
-    """A file's text without wireproxy's sections, and what those say. Raises ConfigFileError with every problem."""
+    """Split a file into its text without wireproxy's sections, and those. Raises ConfigFileError with every problem."""
     services = Services()
     rest: list[str] = []
     problems: list[Problem] = []
@@ -160,7 +160,7 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
             if not equals or key.lower() not in _KEYS[section.lower()]:
                 expected = ", ".join(sorted(_KEYS[section.lower()]))
                 written = key if equals and key.isascii() and key.isalpha() and len(key) < 20 else ""
-                problems.append(Problem(filename, number, written, f"[{section}] knows {expected}"))
+                problems.append(Problem(filename, number, written, f"expected one of {expected} in [{section}]"))
             if key.lower() in _OPTIONAL:
                 value = _credential(line.partition("=")[2].strip(), Problem(filename, number, key, _QUOTES), problems)
             values[key.lower()] = value
@@ -175,7 +175,7 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
 
 
 def _credential(text: str, unclear: Problem, problems: list[Problem]) -> str:
-    """A user name or password: in quotes whatever is within, else all of it, which must not look like a comment."""
+    """Read a user name or password: everything within quotes, or else all of it, which must not look like a comment."""
     for quote in ('"""', '"', "'", "`"):
         if len(text) >= 2 * len(quote) and text.startswith(quote) and text.endswith(quote):
             return text[len(quote) : -len(quote)]
@@ -185,14 +185,14 @@ def _credential(text: str, unclear: Problem, problems: list[Problem]) -> str:
 
 
 def _with(services: Services, section: str, values: dict[str, str]) -> Services:
-    """The services and one section more."""
+    """Add one section to the services."""
     kind = section.lower()
     if missing := _KEYS[kind] - _OPTIONAL - values.keys():
         raise ConfigError(f"{', '.join(sorted(missing))} is missing")
     if kind in ("socks5", "http"):
         user, password = values.get("username", ""), values.get("password", "")
         if not user and not password and _OPTIONAL & values.keys():
-            raise ConfigError("the user name and the password are empty; without both lines no password is asked for")
+            raise ConfigError("the user name and the password are empty; delete both lines if clients need none")
         listen = parse_place(values["bindaddress"], host="127.0.0.1")
         proxy = Proxy("http" if kind == "http" else "socks5", listen, user, password)
         return replace(services, proxies=(*services.proxies, proxy))

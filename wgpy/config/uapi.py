@@ -1,7 +1,8 @@
-"""The text of the userspace API: requests and answers of `wg` and wireguard-go (wireguard.com/xplatform).
+"""Reads and writes the messages of the userspace API, as `wg` and wireguard-go use it (wireguard.com/xplatform).
 
-Both directions of both messages, so that a daemon, a client and a test speak from the same tables. A message is lines
-of `key=value`; those before the first `public_key` are the device's, the others belong to the last `public_key`.
+Requests and answers are both read and written here, so that daemon, client and tests share the same tables. A message
+is lines of `key=value`: those before the first `public_key` are about the device, the others about the peer of the last
+`public_key` before them.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _ZONE: Final = re.compile(r"(\[[^]%]+%)([^]%]+)(\]:[0-9]+)")
 _REASON: Final = re.compile(r"[a-z0-9_]{1,32}")
 _ERRNO: Final = re.compile(r"-?[0-9]{1,9}")
 _PIECE: Final = 3 << 12  # bytes
-_SAFE_TO_SHOW: Final = re.compile(r"[a-z_]{1,32}")  # a base64 key in a wrong place ends in = and would pass for a name
+_SAFE_TO_SHOW: Final = re.compile(r"[a-z_]{1,32}")  # not a key in the wrong place, which ends in = as names do
 
 
 class UapiError(ConfigError):
-    """A message that cannot be read. `errno` is positive; the text names the line and key but never a value."""
+    """An invalid message. `errno` is positive; the text names the line and the key but never a value."""
 
     def __init__(self, message: str, errno: int = errno.EINVAL) -> None:
         super().__init__(message)
@@ -39,7 +40,7 @@ class UapiError(ConfigError):
 
 
 class _Key(NamedTuple):
-    """How to read one key: the dataclass field it fills ("" for none), its reader, and what a person should write."""
+    """How to read one key: the dataclass field it sets ("" for none), its parser, and what an error says to write."""
 
     field: str
     read: Callable[[str], Any]  # raises ValueError
@@ -65,7 +66,7 @@ def _constant(field: str, only: str) -> _Key:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
-    if match := _IPV4_PREFIX.fullmatch(text):  # in two thirds of the time that ipaddress takes to read the text itself
+    if match := _IPV4_PREFIX.fullmatch(text):  # takes two thirds of the time of ipaddress's own parser
         a, b, c, d, length = map(int, match.groups())
         if max(a, b, c, d) > 255:
             raise ValueError
@@ -118,7 +119,7 @@ _SET_PEER: Final = _PEER | {
     "allowed_ip": _Key("allowed_ips", _allowed_ip_change, _PREFIX_EXPECTED),
     "protocol_version": _constant("", "1"),
 }
-# Ours alone, as is a peer's `name`; `wg` skips keys it does not know.
+# wgpy's own, like a peer's `name`; `wg` ignores unknown keys.
 _DROP: Final = {"drop": _Key("drops", _drop, "a reason, a colon and a number of packets")}
 _GET_DEVICE: Final = _DEVICE | _DROP
 _GET_PEER: Final = _PEER | {
@@ -137,10 +138,10 @@ def _no_interfaces(name: str) -> int:
 
 
 def parse_set(lines: Iterable[str], interface_index: Callable[[str], int] = _no_interfaces) -> DeviceChange:
-    """Read the lines between `set=1` and the empty line, without their newlines, whole before anything is applied.
+    """Read the lines between `set=1` and the empty line, without their newlines.
 
-    `interface_index` is `socket.if_nametoindex` or like it (it may raise OSError): `wg` sends the zone of a link-local
-    endpoint by name. Raises UapiError with wireguard-go's errno: EPROTO for a line without `=`, else EINVAL.
+    `interface_index` is a function like `socket.if_nametoindex`, and may raise OSError: `wg` sends the zone of a
+    link-local endpoint by name. Raises UapiError with wireguard-go's errno: EPROTO for a line without `=`, else EINVAL.
     """
     device: dict[str, Any] = {}
     peers: list[dict[str, Any]] = []
@@ -155,15 +156,15 @@ def parse_set(lines: Iterable[str], interface_index: Callable[[str], int] = _no_
 
 
 def _peer_change(fields: dict[str, Any]) -> PeerChange:
-    if fields.get("remove"):  # nothing else said about it can matter
+    if fields.get("remove"):  # other settings of a removed peer do not matter
         return PeerChange(public_key=fields["public_key"], remove=True)
     return PeerChange(**fields | {"allowed_ips": tuple(fields.get("allowed_ips", ()))})
 
 
 def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfaces) -> DeviceStatus:
-    """Read the answer to `get=1`, ours or wireguard-go's; as `wg`, derive the public key and skip unknown keys.
+    """Read the answer to `get=1`. Like `wg`, derive the public key, and ignore unknown keys.
 
-    Raises UapiError: EPROTO for an answer that is malformed or cut off, or the errno that was answered.
+    Raises UapiError: with EPROTO if the answer is malformed or incomplete, or with the errno in the answer.
     """
     body, end, _ = text.partition("\n\n")
     device: dict[str, Any] = {}
@@ -172,16 +173,16 @@ def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfac
         if key == "errno":
             if not _ERRNO.fullmatch(value):
                 raise UapiError(f"line {where}: errno: expected a number", errno.EPROTO)
-            if code := abs(int(value)):  # wireguard-go answers negative ones
+            if code := abs(int(value)):  # wireguard-go's are negative
                 raise UapiError(f"the interface answered with error {errno.errorcode.get(code, code)}", code)
             break
         table = _GET_PEER if peers else _GET_DEVICE
         if key in table:
             read = _read(where, key, value, table[key], interface_index, errno.EPROTO)
-            if key not in ("private_key", "preshared_key") or not read.is_zero():  # all zero: it has none
+            if key not in ("private_key", "preshared_key") or not read.is_zero():  # all zero means none
                 _store(table[key], read, device, peers)
     else:
-        raise UapiError("the answer is cut off", errno.EPROTO)
+        raise UapiError("the answer is incomplete", errno.EPROTO)
     private_key = device.get("private_key")
     public_key = private_key.public_key if private_key else None
     return DeviceStatus(**device, public_key=public_key, peers=tuple(_peer_status(fields) for fields in peers))
@@ -194,7 +195,7 @@ def _peer_status(fields: dict[str, Any]) -> PeerStatus:
 
 
 def _pairs(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """The number of each line, its key and its value."""
+    """The number, from 1, of each line, its key and its value."""
     for number, line in enumerate(lines, 1):
         key, equals, value = line.partition("=")
         if not equals:
@@ -223,11 +224,11 @@ def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, 
     elif key.field:
         fields[key.field] = value
     if key.field == "replace_allowed_ips":
-        fields.pop("allowed_ips", None)  # it empties the list at the place where it stands
+        fields.pop("allowed_ips", None)  # drops what the lines before it added
 
 
 def format_set(change: DeviceChange) -> str:
-    """The request that `parse_set` reads as `change`, from `set=1` to the empty line, in the order of `wg`."""
+    """Write a change as a request, from `set=1` to the empty line, with keys in the order of `wg`."""
     lines = ["set=1", *_given("private_key", change.private_key)]
     lines += _given("listen_port", change.listen_port) + _given("fwmark", change.fwmark)
     lines += ["replace_peers=true"] * change.replace_peers
@@ -249,7 +250,7 @@ def _given(key: str, value: object) -> list[str]:
 
 
 def format_status(status: DeviceStatus) -> str:
-    """The answer to `get=1`, in the order of wireguard-go, with `errno=0` and the empty line. It holds the secrets."""
+    """Write the answer to `get=1`, with keys in the order of wireguard-go. It contains the secret keys."""
     lines = _given("private_key", status.private_key if any(status.private_key or b"") else None)
     lines += _given("listen_port", status.listen_port or None) + _given("fwmark", status.fwmark or None)
     lines += [f"drop={reason}:{count}" for reason, count in status.drops.items()]
@@ -272,18 +273,18 @@ def format_status(status: DeviceStatus) -> str:
     return "\n".join([*lines, "errno=0"]) + "\n\n"
 
 
-# Our own request beside get and set: become what a wg-quick file says. Its text goes in lines of a bearable length.
+# wgpy's own request beside get and set: apply a wg-quick file. Its text is sent in lines of limited length.
 
 
 def format_apply(text: str) -> str:
-    """The request for a file's text, undecodable bytes and all."""
+    """Write the request to apply a file's text, including bytes that are not UTF-8."""
     data = text.encode("utf-8", errors="surrogateescape")
     pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
     return "\n".join(["apply=1", *(f"text={b64encode(piece).decode()}" for piece in pieces), "", ""])
 
 
 def parse_apply(lines: Iterable[str]) -> str:
-    """The text in a request's lines after the first. Raises UapiError."""
+    """Read the file's text from the lines of a request after the first. Raises UapiError."""
     data = b""
     for line in lines:
         name, _, value = line.partition("=")
@@ -297,13 +298,13 @@ def parse_apply(lines: Iterable[str]) -> str:
 
 
 def format_applied(steps: Iterable[str], error: str) -> str:
-    """The answer: what was done and, if a step failed, why."""
+    """Write the answer: the steps taken, and the error of the one that failed or ""."""
     lines = [*(f"step={quote(step)}" for step in steps), *([f"error={quote(error)}"] if error else [])]
     return "\n".join([*lines, f"errno={-errno.EINVAL if error else 0}", "", ""])
 
 
 def parse_applied(answer: str) -> tuple[list[str], str]:
-    """What was done, and what went wrong. Raises UapiError for an answer that is none to this request."""
+    """Read the answer: the steps taken, and the error or "". Raises UapiError if it does not answer this request."""
     lines = [line.partition("=")[::2] for line in answer.splitlines()]
     said = [(name, unquote(value)) for name, value in lines if name in ("step", "error")]
     error = "\n".join(value for name, value in said if name == "error")

@@ -1,4 +1,4 @@
-"""What a configuration says, as frozen values: the whole of a wg-quick file, whoever wrote or generated it."""
+"""The configuration of an interface as frozen values: everything that a wg-quick file can say."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _ENDPOINT: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+(?:%(?=[^]]{1,15}])[\w=+-]+(?:\.[\w=+-]+)*)?)\]|([^\[\]%]+)):([0-9]{1,5})", re.ASCII
 )
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-MTU_FOR_IPV6: Final = f"{MIN_IPV6_MTU} at least, which IPv6 needs, or no IPv6 address"
+MTU_FOR_IPV6: Final = f"at least {MIN_IPV6_MTU}, because IPv6 needs that, or no IPv6 address"
 _REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointName:
-    """Where a peer is to be found: a host name or a numeric address, IPv6 perhaps with `%scope`, and a UDP port."""
+    """A peer's endpoint: a host name or a numeric address (IPv6 also with `%scope`), and a UDP port."""
 
     host: str
     """A host name, or a numeric address without brackets."""
@@ -45,7 +45,7 @@ class EndpointName:
 
     @classmethod
     def parse(cls, text: str) -> EndpointName:
-        """Read HOST:PORT; an IPv6 address may lack its brackets, as for `wg`: the last colon is before the port.
+        """Read HOST:PORT. As for `wg`, an IPv6 address may lack its brackets: the port is after the last colon.
 
         Raises ValueError.
         """
@@ -58,7 +58,7 @@ class EndpointName:
         elif not host.strip("0123456789."):
             host = str(ip_address(host))
         elif not _HOST_NAME.fullmatch(host):
-            raise ValueError(f"{host!a} is not a host's name")
+            raise ValueError(f"{host!a} is not a valid host name")
         return cls(host=host, port=int(match[3]))
 
     @property
@@ -76,7 +76,7 @@ class EndpointName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offloads:
-    """Which offloads of the kernel may be used. What may be is used where the kernel has it and gets it right."""
+    """Which offloads of the kernel may be used. An allowed one is used if the kernel has it and implements it right."""
 
     udp_gso: bool = True
     """One call sends several datagrams."""
@@ -86,7 +86,7 @@ class Offloads:
     """One read or write of the TUN carries several packets."""
 
     def __and__(self, other: Offloads) -> Offloads:
-        """What both allow: every switch only ever switches off."""
+        """The offloads that both allow."""
         return Offloads(
             udp_gso=self.udp_gso and other.udp_gso,
             udp_gro=self.udp_gro and other.udp_gro,
@@ -226,9 +226,9 @@ def expect_config(given: object) -> None:
 
 
 def tunnel_mtu(path_mtu: int, inside: Iterable[IPv4Interface | IPv6Interface | IPv4Network | IPv6Network]) -> int:
-    """What a tunnel's packets may have, in bytes, where `path_mtu` is the smallest MTU on the way to an endpoint.
+    """The MTU of a tunnel in bytes, `path_mtu` being the smallest MTU on the way to an endpoint.
 
-    With IPv6 `inside` it is 1280 at least (RFC 8200 section 5): longer datagrams are fragmented on their way.
+    With IPv6 `inside` it is at least 1280 (RFC 8200 section 5); datagrams that are then too long are fragmented.
     """
     mtu = path_mtu - OUTER_OVERHEAD
     return max(mtu, MIN_IPV6_MTU) if any(address.version == 6 for address in inside) else mtu

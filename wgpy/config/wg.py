@@ -1,4 +1,4 @@
-"""Files of wg(8), and what `wg setconf`, `addconf` and `syncconf` make of them."""
+"""wg(8)'s files, and the changes that `wg setconf`, `addconf` and `syncconf` make with them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
 
 @dataclass(frozen=True, slots=True)
 class WgChange:
-    """A change in which endpoints are still names: what a file says, and nothing of what it leaves out."""
+    """A change as a file describes it, with endpoints still as names; settings that are not in the file are unset."""
 
     change: DeviceChange
     endpoints: Mapping[PublicKey, EndpointName]
     warnings: tuple[wgquick.Problem, ...] = ()
 
     def located(self, endpoints: Mapping[PublicKey, Endpoint]) -> DeviceChange:
-        """The change, with every name's address filled in."""
+        """The change with the addresses that the endpoint names resolved to."""
         peers = (replace(peer, endpoint=endpoints.get(peer.public_key)) for peer in self.change.peers)
         return replace(self.change, peers=tuple(peers))
 
 
 def parse(text: str, filename: str = "") -> WgChange:
-    """Read a file: applied as it is, this is `addconf`. Raises ConfigFileError, also for wg-quick's own keys."""
+    """Read a file as the change for `addconf`. Raises ConfigFileError, also for wg-quick's own keys."""
     values, peers, warnings = wgquick.read_wg(text, filename)
     endpoints = {peer["public_key"]: peer.pop("endpoint") for peer in peers if "endpoint" in peer}
     return WgChange(DeviceChange(**values, peers=tuple(map(_peer_change, peers))), endpoints, warnings)
@@ -41,7 +41,7 @@ def _peer_change(values: dict[str, Any]) -> PeerChange:
 
 
 def replacing(change: DeviceChange) -> DeviceChange:
-    """`setconf`: what the change leaves out becomes none, and other peers go."""
+    """The change for `setconf`: settings that are left out are cleared, and other peers are removed."""
     return replace(
         change,
         private_key=change.private_key or PrivateKey(bytes(KEY_SIZE)),
@@ -52,9 +52,9 @@ def replacing(change: DeviceChange) -> DeviceChange:
 
 
 def synchronizing(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
-    """`syncconf`: the end is that of `setconf`, but peers that stay keep their sessions, counters and endpoints.
+    """The change for `syncconf`: the same result as `setconf`, but peers that stay keep their sessions and counters.
 
-    An endpoint that the change leaves out stays as it is, too: the peer may have roamed.
+    A peer keeps its endpoint if the change gives none, because it may have roamed.
     """
     change = replacing(change)
     if not change.peers or not now.peers:
@@ -73,7 +73,7 @@ def synchronizing(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
 
 
 def restoring(before: DeviceStatus, now: DeviceStatus) -> DeviceChange:
-    """What makes a device that is `now` what it was `before`, but for its mark and the sessions of peers that went."""
+    """The change that takes a device from `now` back to `before`, except its mark and the sessions of removed peers."""
     endpoints = {peer.public_key: peer.endpoint for peer in now.peers}
     peers = tuple(
         PeerChange(
@@ -91,7 +91,7 @@ def restoring(before: DeviceStatus, now: DeviceStatus) -> DeviceChange:
 
 
 def without_removals(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
-    """The same by whole lists of allowed IPs, for who cannot take one away: wireguard-go, Linux before 6.16."""
+    """The same change without removals of single allowed IPs, which wireguard-go and Linux before 6.16 do not have."""
     lists = {} if change.replace_peers else {peer.public_key: dict.fromkeys(peer.allowed_ips) for peer in now.peers}
     peers = []
     for peer in change.peers:
@@ -99,7 +99,7 @@ def without_removals(change: DeviceChange, now: DeviceStatus) -> DeviceChange:
         if peer.replace_allowed_ips or peer.remove:
             own.clear()
         for allowed in peer.allowed_ips:
-            for each in (own,) if allowed.remove else lists.values():  # who is given one takes it from whoever had it
+            for each in (own,) if allowed.remove else lists.values():  # adding one takes it from the peer that had it
                 each.pop(allowed.network, None)
             if not allowed.remove:
                 own[allowed.network] = None

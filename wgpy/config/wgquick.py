@@ -1,9 +1,9 @@
-"""wg-quick(8) files: text to values and back to the same text, to the byte.
+"""The parser of wg-quick(8) files. The result still has the text, so nothing of the file is lost.
 
-The grammar is that of wg(8), "CONFIGURATION FILE FORMAT", with wg-quick(8)'s own keys in [Interface]: sections and
-keys in any case, `#` to the end of a line a comment, white space without meaning. Every key is one row of `KEYS`.
+The grammar is that of wg(8), "CONFIGURATION FILE FORMAT", with wg-quick(8)'s own keys in [Interface]: the case of
+section names and keys does not matter, nor does white space, and `#` starts a comment. Every key is one row of `ROWS`.
 
-A file that is wrong is refused once, with every problem in it, and without repeating a secret.
+All problems of a file are reported together, and never repeat a secret.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong, or doubtful, in one line. `str()` is `file:line: key: message`."""
+    """An error or a warning about one line. `str()` is `file:line: key: message`."""
 
     filename: str
     """The file, as it was given to the parser; may be empty."""
@@ -61,7 +61,7 @@ class ConfigFileError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class WgQuickFile:
-    """A file that was understood. `str()` is its text, unchanged: comments, order, spelling and line ends."""
+    """A file that was parsed. `str()` is its text, unchanged."""
 
     config: InterfaceConfig
     """What the file says."""
@@ -76,14 +76,14 @@ class WgQuickFile:
         return "\n".join(self.lines)
 
     def strip(self) -> str:
-        """The text without wg-quick's own keys: what `wg setconf` and `wg syncconf` take."""
+        """The text without wg-quick's own keys, for `wg setconf` and `wg syncconf`."""
         lines = self.blocks[0].lines
         own = {number for key in ROWS if key.own for number in lines.get(key.name, ())}
         return "\n".join(line for number, line in enumerate(self.lines, 1) if number not in own)
 
 
 def parse(text: str, filename: str = "") -> WgQuickFile:
-    """Read a configuration. Raises ConfigFileError, and nothing else, whatever the text; `filename` is for problems."""
+    """Parse a configuration; `filename` is for messages. Whatever the text, raises nothing but ConfigFileError."""
     lines = text.split("\n")
     reader = _Reader(filename)
     values, peers = reader.read(lines)
@@ -98,10 +98,10 @@ def parse(text: str, filename: str = "") -> WgQuickFile:
 
 
 def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[str, Any]], tuple[Problem, ...]]:
-    """Read a file of wg(8), in which wg-quick's own keys are errors. Raises ConfigFileError.
+    """Parse a file of wg(8), in which wg-quick's own keys are errors. Raises ConfigFileError.
 
-    Returns what it says of the interface and of each peer, by the fields of InterfaceConfig and PeerConfig and without
-    those it leaves out, and its warnings.
+    Returns the settings of the interface, those of each peer, and the warnings. Settings are named by the fields of
+    InterfaceConfig and PeerConfig; those that the file leaves out are missing.
     """
     reader = _Reader(filename, wg_only=True)
     values, peers = reader.read(text.split("\n"))
@@ -109,7 +109,7 @@ def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[st
 
 
 def read_value(name: str, text: str) -> Any:
-    """Read one value as the key `name` has it in a file. Raises ConfigError, without repeating a secret."""
+    """Parse a value of the key `name`. Raises ConfigError, which does not repeat a secret."""
     key = KEYS[name.lower()]
     try:
         return key.parse(text)
@@ -118,15 +118,15 @@ def read_value(name: str, text: str) -> Any:
 
 
 def described_keys() -> list[tuple[str, str, str]]:
-    """Every key there is: its section, its name, and what is expected of its value; those in comments come last."""
+    """All keys: the section, name and expected value of each. The keys in comments come last."""
     return [(key.section, key.name, key.expected) for key in (*ROWS, *COMMENTS)]
 
 
-# Values. Each of these reads one, and raises ValueError (as keys and ipaddress do) for anything else.
+# Parsers of values. They raise ValueError, like those of keys and ipaddress.
 
 
 def _number(lowest: int, highest: int, words: dict[str, Any] | None = None, *, hexadecimal: bool = False) -> _Parse:
-    """A parser of decimal numbers in a range, of `0x` ones too if `hexadecimal`, and of `words` in any case."""
+    """A parser of decimal numbers in a range, if `hexadecimal` also with 0x, and of `words` in any case."""
     digits = re.compile(r"[0-9]{1,20}|0[xX][0-9A-Fa-f]{1,16}" if hexadecimal else r"[0-9]{1,20}")
 
     def read(text: str) -> Any:
@@ -151,7 +151,7 @@ def _switch(text: str) -> bool:
 
 
 def _address(text: str) -> IPv4Interface | IPv6Interface:
-    """An address with a prefix length; /32 or /128 without. ipaddress alone would take netmasks and scopes too."""
+    """Parse an address, by default with /32 or /128. ipaddress alone would accept netmasks and scopes, too."""
     if not _ADDRESS.fullmatch(text):
         raise ValueError
     return ip_interface(text)
@@ -159,14 +159,12 @@ def _address(text: str) -> IPv4Interface | IPv6Interface:
 
 def _host_bits(interface: IPv4Interface | IPv6Interface) -> str:
     return (
-        ""
-        if interface.ip == interface.network.network_address
-        else f"has bits beyond its mask; {interface.network} is meant"
+        "" if interface.ip == interface.network.network_address else f"has host bits set; it means {interface.network}"
     )
 
 
 def _dns(text: str) -> str:
-    """A server if it looks like an address, as wg-quick tells them apart, else a search domain."""
+    """Parse a server's address or a search domain. Like wg-quick, take what looks like an address for one."""
     if _is_server(text):
         return str(ip_address(text))
     if not _SEARCH_DOMAIN.fullmatch(text):
@@ -197,14 +195,14 @@ class Key:
     field: str  # of InterfaceConfig or PeerConfig
     parse: _Parse
     expected: str
-    # One value, wg's comma list (without empty items), wg-quick's (white space separates too), or the line's rest.
+    # One value, wg's list with commas (no empty items), wg-quick's list with commas or spaces, or the rest of the line.
     form: Literal["one", "list", "words", "raw"] = "one"
-    own: bool = False  # wg-quick's, unknown to `wg`
-    hidden: bool = False  # its value is never shown
-    doubt: Callable[[Any], str] = lambda value: ""  # a warning about a good value
+    own: bool = False  # one of wg-quick's own, which `wg` does not know
+    hidden: bool = False  # errors never show its value
+    doubt: Callable[[Any], str] = lambda value: ""  # the warning about a valid value, if any
 
     def items(self, value: str) -> list[str]:
-        """The texts to read, as they are written. Nothing at all is no MTU to wg-quick."""
+        """The texts to parse, as written. wg-quick takes an empty value for none."""
         if self.form == "words":
             return value.replace(",", " ").split()
         if self.form == "raw" or self.own:
@@ -212,11 +210,11 @@ class Key:
         return [value] if self.form == "one" else [item.strip(_WHITE) for item in value.split(",")] if value else []
 
     def read(self, item: str) -> Any:
-        """The value of one of them, in which white space is nothing to `wg`. Raises ValueError."""
+        """Parse one of them; `wg` ignores white space within values. Raises ValueError."""
         return self.parse(item if self.form == "raw" or self.own else _squeeze(item))
 
     def not_this(self, item: str, value: str = "") -> str:
-        """The end of a message about a wrong item of a value."""
+        """The end of an error message about a wrong item of a value."""
         return "" if self.hidden else f", not {shown(item, value)}" if item else ", not nothing"
 
 
@@ -229,10 +227,10 @@ def _hook(name: str, field: str) -> Key:
 
 
 _BASE64: Final = "the 44 base64 characters that `wg {}` prints"
-_MARK: Final = "off or a number of 32 bits, decimal or 0x and hexadecimal"
-_LOCAL: Final = "addresses with their prefix lengths, as 10.0.0.2/24 or fd00::2/64"
-_NETWORKS: Final = "networks separated by commas, without + or -, as 10.0.0.0/24 or fd00::/64"
-_REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820, the port a number and not 0"
+_MARK: Final = "off or a 32-bit number, in decimal or in hexadecimal with 0x"
+_LOCAL: Final = "addresses with prefix lengths, such as 10.0.0.2/24 or fd00::2/64"
+_NETWORKS: Final = "networks separated by commas, without + or -, such as 10.0.0.0/24 or fd00::/64"
+_REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820, with a port number other than 0"
 _KEEPALIVE: Final = "off or a number of seconds, 0 to 65535"
 
 ROWS: Final = (
@@ -256,30 +254,30 @@ ROWS: Final = (
 )
 KEYS: Final = {key.name.lower(): key for key in ROWS}
 
-# Keys of wgpy's own, in comments, so that wg-quick and every other program still reads the file.
+# wgpy's own keys. They are in comments, so that wg-quick and other programs can still read the file.
 COMMENTS: Final = (
     Key("# UdpGso", "Interface", "udp_gso", _switch, "on or off"),
     Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
 )
 _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
 _IN_COMMENTS: Final = {name[2:].lower(): name for name in (NAME, *(key.name for key in COMMENTS))}
-# Keys of AmneziaWG, which disguises its messages.
+# Keys of AmneziaWG, a variant of WireGuard with disguised messages.
 _AMNEZIA: Final = re.compile(r"jc|jmin|jmax|[sh][1-4]|i[1-5]|j[1-3]|itime|advancedsecurity")
 _SECTIONS: Final[dict[str, Section]] = {"[interface]": "Interface", "[peer]": "Peer"}
 
 
 @dataclass(slots=True)
 class Block:
-    """One section's values: `values` by field, `lines` the numbers of the lines that have each key, from 1."""
+    """One section: its `values` by field, and by key the numbers of the `lines` that set it, from 1."""
 
     section: Section
-    headers: list[int] = field(default_factory=list)  # the lines of its header, from 1
+    headers: list[int] = field(default_factory=list)  # line numbers of its headers, from 1
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, list[int]] = field(default_factory=dict)
 
 
 class _Reader:
-    """Takes lines, collects values and problems."""
+    """Reads the lines of a file and collects values and problems."""
 
     def __init__(self, filename: str, *, wg_only: bool = False) -> None:
         self.errors: list[Problem] = []
@@ -291,10 +289,10 @@ class _Reader:
         self._block: Block | None = None
         self._amnezia: list[tuple[int, str]] = []
         self._binary = False
-        self._lost = False  # in a section whose name is unknown, where no key can be judged
+        self._skipping = False  # in a section with an unknown name, whose keys cannot be checked
 
     def read(self, lines: Iterable[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The values of the interface and of each peer, by field. Raises ConfigFileError."""
+        """Read the values of the interface and of each peer, by field. Raises ConfigFileError."""
         for number, line in enumerate(lines, 1):
             self._read_line(number, line)
         return self._finish()
@@ -304,7 +302,7 @@ class _Reader:
 
     def _read_line(self, number: int, line: str) -> None:
         if _CONTROL.search(line):
-            if not self._binary:  # a file in another encoding has one in every line
+            if not self._binary:  # reported once: a file in another encoding has one in every line
                 self._error(number, "", "has a control character; expected text in UTF-8")
             self._binary = True
             return
@@ -313,7 +311,7 @@ class _Reader:
         key = KEYS.get(_squeeze(written).lower())
         if code.startswith("["):
             self._begin(number, _squeeze(code).lower())
-        elif not code or self._lost:
+        elif not code or self._skipping:
             self._read_comment(number, line)
         elif not equals:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
@@ -322,7 +320,7 @@ class _Reader:
         elif key.own and self._wg_only:
             self._error(number, key.name, "line unrecognized; only wg-quick files have this key")
         elif self._block is None:
-            self._error(number, key.name, f"comes before any section; expected [{key.section}] above it")
+            self._error(number, key.name, f"not in a section; expected [{key.section}] above it")
         elif self._block.section != key.section:
             self._error(number, key.name, f"belongs in [{key.section}], not in [{self._block.section}]")
         else:
@@ -330,8 +328,8 @@ class _Reader:
             self._read_value(number, key, raw if key.form == "raw" else value, self._block)
 
     def _read_comment(self, number: int, comment: str) -> None:
-        """A peer's name, as several tools write it, or a key of our own."""
-        if self._wg_only or self._lost:
+        """Read a comment: it may have a peer's name, as several tools write it, or one of wgpy's own keys."""
+        if self._wg_only or self._skipping:
             return
         match = _NAME.fullmatch(comment)
         if match and self._block is not None and self._block.section == "Peer":
@@ -343,7 +341,7 @@ class _Reader:
             if self._block is not None and self._block.section == key.section:
                 self._read_value(number, key, match[2], self._block)
             else:
-                self._warn(number, key.name, f"belongs in [{key.section}]; here it is only a comment")
+                self._warn(number, key.name, f"belongs in [{key.section}]; ignored here")
 
     def _finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         peers: dict[PublicKey, dict[str, Any]] = {}
@@ -357,44 +355,44 @@ class _Reader:
                 )
             elif public_key is not None:
                 if public_key in peers:
-                    rule = "what is set here counts, AllowedIPs in any case"
-                    self._warn(line, "PublicKey", f"is the peer of line {lines[public_key]} again; {rule}")
+                    rule = (
+                        "these settings replace the earlier ones, and AllowedIPs is replaced even if it is missing here"
+                    )
+                    self._warn(line, "PublicKey", f"same peer as in line {lines[public_key]}; {rule}")
                 networks = tuple(interface.network for interface in block.values.get("allowed_ips", ()))
                 peers[public_key] = peers.get(public_key, {}) | block.values | {"allowed_ips": networks}
                 lines[public_key] = line
         self._warn_of_overlaps()
-        self._judge_keys()
-        self._judge_mtu()
+        self._check_keys()
+        self._check_mtu()
         if self._amnezia:
             number, first = self._amnezia[0]
             others = ", ".join(dict.fromkeys(name for _, name in self._amnezia[1:]))
-            what = (
-                f"is AmneziaWG's, as {'is' if others.count(',') == 0 else 'are'} {others}"
-                if others
-                else "is AmneziaWG's"
-            )
-            remedy = "delete such lines if the other end is plain WireGuard, else use AmneziaWG"
-            self._error(number, first, f"{what}; its disguised messages are not WireGuard's: {remedy}")
+            what = f"a key of AmneziaWG, like {others}" if others else "a key of AmneziaWG"
+            remedy = "delete these lines if the other end is plain WireGuard; otherwise use AmneziaWG"
+            self._error(number, first, f"{what}; WireGuard does not understand its disguised messages: {remedy}")
         if self.errors:
             raise ConfigFileError(tuple(sorted(self.errors, key=lambda problem: problem.line)))
         self.warnings.sort(key=lambda problem: problem.line)
         return self._interface.values, list(peers.values())
 
-    def _judge_keys(self) -> None:
-        """A peer with the interface's own key, whom a device leaves out; and the private key given to somebody else."""
+    def _check_keys(self) -> None:
+        """Warn of a peer with the interface's own key, and refuse the private key in the place of another."""
         private_key = self._interface.values.get("private_key")
         if private_key is None or not self._peers:
             return
         for block in self._peers:
             public_key, psk = block.values.get("public_key"), block.values.get("preshared_key")
             if public_key == private_key.public_key:
-                self._warn(block.lines["PublicKey"][-1], "PublicKey", "is this interface's own; that peer is left out")
+                self._warn(
+                    block.lines["PublicKey"][-1], "PublicKey", "is this interface's own; the peer is ignored"
+                )
             for name, key in (("PublicKey", public_key), ("PresharedKey", psk)):
                 if key is not None and bytes(key) == bytes(private_key):
-                    wrong = "is this interface's PrivateKey, which nobody else may have"
+                    wrong = "is this interface's PrivateKey, which must stay secret"
                     self._error(block.lines[name][-1], name, f"{wrong}; expected {KEYS[name.lower()].expected}")
 
-    def _judge_mtu(self) -> None:
+    def _check_mtu(self) -> None:
         mtu = self._interface.values.get("mtu") or MIN_IPV6_MTU
         if mtu >= MIN_IPV6_MTU:
             return
@@ -402,10 +400,10 @@ class _Reader:
         if any(address.version == 6 for address in self._interface.values.get("addresses", ())):
             self._error(number, "MTU", f"expected {MTU_FOR_IPV6}")
         elif any(network.version == 6 for block in self._peers for network in block.values.get("allowed_ips", ())):
-            self._warn(number, "MTU", f"is less than the {MIN_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
+            self._warn(number, "MTU", f"less than the {MIN_IPV6_MTU} that the IPv6 networks in AllowedIPs need")
 
     def _warn_of_overlaps(self) -> None:
-        """Two peers with one network: the longer prefix has it, or the later peer. /0 and its halves mean the rest."""
+        """Warn of overlapping allowed IPs. /0 and its halves are exempt: they are meant for whatever is left."""
         if len({block.values.get("public_key") for block in self._peers}) < 2:
             return
         owners: dict[tuple[int, int, int], tuple[Any, Block]] = {}  # by version, length, and that many bits
@@ -414,23 +412,23 @@ class _Reader:
             for network in (interface.network for interface in block.values.get("allowed_ips", ())):
                 bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
                 _, owner = owners.get((network.version, network.prefixlen, bits), (network, block))
-                self._warn_of_overlap(block, owner, f"{network} is", " already; the last one has it")
+                self._warn_of_overlap(block, owner, f"{network} also belongs to", "; the last one gets it")
                 owners[network.version, network.prefixlen, bits] = network, block
                 lengths[network.version].add(network.prefixlen)
         for (version, length, bits), (network, block) in owners.items():
             for shorter in lengths[version]:
                 if 1 < shorter < length and (found := owners.get((version, shorter, bits >> (length - shorter)))):
-                    what = f"{network} lies within {found[0]},"
+                    what = f"{network} is part of {found[0]} of"
                     self._warn_of_overlap(block, found[1], what, ", and is taken from it")
 
     def _warn_of_overlap(self, block: Block, owner: Block, what: str, so: str) -> None:
         if owner.values.get("public_key") != block.values.get("public_key"):
-            message = f"{what} the peer's of line {owner.headers[0]}{so}"
+            message = f"{what} the peer in line {owner.headers[0]}{so}"
             self._warn(block.lines["AllowedIPs"][-1], "AllowedIPs", message)
 
     def _begin(self, number: int, header: str) -> None:
         section = _SECTIONS.get(header)
-        self._lost = section is None
+        self._skipping = section is None
         if section is None:
             near = _nearest(header, _SECTIONS)
             hint = f"did you mean [{_SECTIONS[near]}]?" if near else "expected [Interface] or [Peer]"
@@ -442,11 +440,11 @@ class _Reader:
         self._block.headers.append(number)
 
     def _unknown_key(self, number: int, written: str) -> None:
-        """What is not a key may be a piece of one's value, so only a word that resembles a key is shown."""
+        """Report an unknown key. It may be part of a secret, so it is shown only if it resembles a key's name."""
         if _AMNEZIA.fullmatch(_squeeze(written).lower()):
             self._amnezia.append((number, written))
         elif own := _IN_COMMENTS.get(_squeeze(written).lower()):
-            self._error(number, own[2:], f"is wgpy's own, and written as a comment: {own} = ...")
+            self._error(number, own[2:], f"a key of wgpy's own, which must be in a comment: {own} = ...")
         elif near := _nearest(_squeeze(written).lower(), KEYS):
             key = written if written.isascii() and written.isalpha() else ""
             self._error(number, key, f"unknown key; did you mean {KEYS[near].name}?")
@@ -456,7 +454,7 @@ class _Reader:
 
     def _read_value(self, number: int, key: Key, value: str, block: Block) -> None:
         if key.form == "one" and key.name in block.lines:
-            self._warn(number, key.name, f"was set in line {block.lines[key.name][-1]} already; this line counts")
+            self._warn(number, key.name, f"already set in line {block.lines[key.name][-1]}; this line replaces it")
         block.lines.setdefault(key.name, []).append(number)
         values = []
         for item in key.items(value):
@@ -470,18 +468,18 @@ class _Reader:
         if key.form != "one":
             block.values[key.field] = (*block.values.get(key.field, ()), *values)
             if key.name == "Address":
-                self._forget_repetitions(number, block)
+                self._drop_repetitions(number, block)
         elif values:
             block.values[key.field] = values[0]
         else:
             block.values.pop(key.field, None)
 
-    def _forget_repetitions(self, number: int, block: Block) -> None:
-        """An interface takes an address once."""
+    def _drop_repetitions(self, number: int, block: Block) -> None:
+        """Drop repeated addresses, which the kernel would refuse."""
         unique = dict.fromkeys(block.values["addresses"])
         if len(unique) < len(block.values["addresses"]):
             block.values["addresses"] = tuple(unique)
-            self._warn(number, "Address", "has an address that was given already")
+            self._warn(number, "Address", "repeats an address")
 
     def _error(self, line: int, key: str, message: str) -> None:
         self.errors.append(Problem(self._filename, line, key, message))
@@ -491,6 +489,6 @@ class _Reader:
 
 
 def _nearest(text: str, names: dict[str, Any]) -> str:
-    from difflib import get_close_matches  # only a file with a mistake pays for it
+    from difflib import get_close_matches  # imported only for a file with a mistake
 
     return next(iter(get_close_matches(text, names, 1)), "")
