@@ -384,9 +384,7 @@ class _Reader:
         for block in self._peers:
             public_key, psk = block.values.get("public_key"), block.values.get("preshared_key")
             if public_key == private_key.public_key:
-                self._warn(
-                    block.lines["PublicKey"][-1], "PublicKey", "is this interface's own; the peer is ignored"
-                )
+                self._warn(block.lines["PublicKey"][-1], "PublicKey", "is this interface's own; the peer is ignored")
             for name, key in (("PublicKey", public_key), ("PresharedKey", psk)):
                 if key is not None and bytes(key) == bytes(private_key):
                     wrong = "is this interface's PrivateKey, which must stay secret"
