@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
-import wgpy
 from tests.interop.catalogue import page as scenarios
-from wgpy.cli.commands import parser
+from tests.support import published
+from wgpy.cli import documents
 from wgpy.device.effects import DropReason
 
 ROOT = Path(__file__).parents[1]
@@ -31,13 +31,21 @@ def on_files(files: Any, config: Any) -> Any:
             files.append(File.generated(config, name, content=picture.read_bytes()))
     for uri, (path, _) in pages.items():
         files.append(File.generated(config, uri, content=relinked(path, uri)))
-    made = {"reference/commands.md": commands(), "reference/api.md": api(), "reference/drops.md": drops()}
+    made = {"reference/commands.md": commands(), "reference/drops.md": drops()}
     made["reference/scenarios.md"] = scenarios()
     if not (ROOT / "docs" / "performance.md").exists():
         made["performance.md"] = "# Performance\n\n`make bench` measures here, and writes this page.\n"
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
     return files
+
+
+def on_post_build(config: Any) -> None:
+    """A public name, or a member of one, that cannot be linked to is an error."""
+    pages = [page.read_text() for page in Path(config["site_dir"], "reference", "python").glob("*.html")]
+    ids = {name for page in pages for name in re.findall(r'id="([^"]+)"', page)}
+    if missing := [name for name in published.anchors() if name not in ids]:
+        raise PluginError(f"the reference lacks {', '.join(missing)}")
 
 
 def relinked(path: Path, uri: str) -> str:
@@ -60,31 +68,42 @@ def relinked(path: Path, uri: str) -> str:
 
 
 def commands() -> str:
-    """Every command's help, as it prints it."""
-    os.environ["COLUMNS"] = "100"
-    top = parser()
-    verbs = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    parts = ["# Commands", f"```text\n{top.format_help()}```"]
-    for name, verb in verbs.choices.items():
-        parts += [f"## wgpy {name}", f"```text\n{verb.format_help()}```"]
+    """Every command's help, its lines as long as the page is wide."""
+    parts = ["# Commands"]
+    items = {f"[wgpy {command.name}](#wgpy-{command.name})": plain(command.summary) for command in documents.commands()}
+    parts += [definitions(items)]
+    for command in documents.commands():
+        usage = textwrap.fill(command.usage, 78, subsequent_indent="    ", break_on_hyphens=False)
+        parts += [f"## wgpy {command.name}", f"``` {{ .text .wrapped }}\n{usage}\n```", plain(command.description)]
+        arguments = [each for each in command.arguments if each.help and "-h" not in each.flags]
+        parts += [definitions({named(argument): plain(argument.help) for argument in arguments})]
+        parts += [plain(command.epilog)]
+    for title, table in (
+        ("Files", documents.FILES),
+        ("Environment", documents.ENVIRONMENT),
+        ("Exit status", documents.EXIT),
+    ):
+        parts += [f"## {title}", definitions({f"`{term}`": plain(text) for term, text in table.items()})]
     return "\n\n".join(parts) + "\n"
 
 
-def api() -> str:
-    """The public names."""
-    parts = ["# Python", "Everything below is what `import wgpy` has; each is loaded when it is first used."]
-    parts += [f"::: {wgpy._HOME_OF[name]}.{name}" for name in sorted(wgpy._HOME_OF)]
-    parts += ["## Configuration files", "::: wgpy.config"]
-    parts += ["## Interfaces that run already", "::: wgpy.control"]
-    parts += ["## Without a loop", "::: wgpy.blocking", "## Virtual time", "::: wgpy.virtual"]
-    parts += ["## Adapters"]
-    for module in sorted((ROOT / "wgpy" / "adapters").glob("[a-z]*.py")):
-        parts += [f"::: wgpy.adapters.{module.stem}"]
-    return "\n\n".join(parts) + "\n"
+def named(argument: documents.Argument) -> str:
+    """An argument as one types it."""
+    return ", ".join(f"`{f'{flag} {argument.value}'.strip()}`" for flag in argument.flags or ("",))
+
+
+def plain(text: str) -> str:
+    """Text in which nothing is markup but code in backquotes."""
+    parts = text.split("`")
+    return "`".join(re.sub(r"([\\*_\[\]<>#])", r"\\\1", part) if i % 2 == 0 else part for i, part in enumerate(parts))
+
+
+def definitions(items: dict[str, str]) -> str:
+    return "\n\n".join(f"{term}\n:   {text}" for term, text in items.items())
 
 
 def drops() -> str:
     """The reasons for which packets are dropped."""
-    lines = [f"- `{reason.value}`" for reason in DropReason]
+    meanings = {f"`{DropReason[name]}`": text for name, text in published.members(DropReason)}
     text = "Each drop has one of these reasons, counted by peer or for the interface: `wgpy show --json`, and metrics."
-    return f"# Why packets are dropped\n\n{text}\n\n" + "\n".join(lines) + "\n"
+    return f"# Why packets are dropped\n\n{text}\n\n{definitions(meanings)}\n"

@@ -3,21 +3,21 @@
 ::
 
     WgpyError
-    ├── KeyFormatError      a key that is not 32 bytes of base64 or hex (ValueError)
-    ├── ConfigError         a configuration that cannot be used: every problem found, with file and line (ValueError)
-    ├── ProtocolError       an authenticated exchange that failed; never leaves the core
-    ├── TunError            /dev/net/tun, its ioctls, or an interface that went away (OSError)
-    ├── SocketError         the UDP port or a socket option (OSError)
-    ├── NetworkError        an address, route, rule or link that could not be set, or an endpoint's name (OSError)
-    ├── ControlError        a running interface that could not be reached or refused a request (OSError)
-    ├── NamespaceError      a network namespace that could not be made, or was lost with its helper (OSError)
-    ├── ResolveError        a name that could not be resolved through a tunnel (socket.gaierror, so OSError)
-    ├── HandshakeTimeout    a peer that did not answer in time (TimeoutError)
-    ├── TunnelClosedError   the tunnel under a connection is gone (ConnectionError)
-    └── LabError            a network of namespaces that could not be built, or a command in it that failed
+    ├── KeyFormatError     ValueError       not 32 bytes of base64 or hex
+    ├── ConfigError        ValueError       a configuration that cannot be used
+    ├── ProtocolError                       a failed exchange; never leaves the core
+    ├── TunError           OSError          the TUN, or an interface that went away
+    ├── SocketError        OSError          the UDP port or a socket option
+    ├── NetworkError       OSError          an address, route, rule, link or name
+    ├── ControlError       OSError          a running interface does not answer
+    ├── NamespaceError     OSError          a network namespace cannot be made
+    ├── ResolveError       socket.gaierror  no answer about a name in a tunnel
+    ├── HandshakeTimeout   TimeoutError     a peer did not answer in time
+    ├── TunnelClosedError  ConnectionError  the tunnel of a connection is gone
+    └── LabError                            a step of a lab failed
 
-In brackets is the built-in class that each also is: code that catches what asyncio and the socket module raise catches
-these, too. A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
+The second column is the built-in class that each also is: code that catches what asyncio and the socket module raise
+catches these, too. A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
 """
 
 from __future__ import annotations

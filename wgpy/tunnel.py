@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import Final, Self
 
 from wgpy.burst import Datagrams
@@ -51,15 +50,19 @@ class Tunnel:
             print(tunnel.status())
             await tunnel.wait_closed()
 
-    `config` is what `wgpy.config.wgquick.parse(text).config` gives; its addresses, routes, DNS and hooks are not the
-    tunnel's: `wgpy up` sets them. `on_event` is called for each Event, but of a peer that moves with every packet for
-    the first move, and then for the last one of each second; `keylog` as by `Device`.
-    `offloads` may forbid what the UDP port would use, as may `config`; whoever opens the TUN does the same there:
-    `LinuxTun.open("wg0", offload=config.offloads.tun)`.
-
-    `tun` and `udp` may be your own. `clock` tells seconds, as the loop's timers count them: with a virtual loop's time,
-    handshakes and timers follow that, and the wall clock does too.
+    `config` comes from `wgpy.config.parse(text).config`; its addresses, routes, DNS and hooks are for `wgpy up` alone.
+    `on_event` is called for each Event; of a peer that moves with every packet, for the first move and then for the
+    last one of each second. `keylog` is as for `Device`. `offloads` and the configuration may each forbid what the UDP
+    port would use; open the TUN accordingly: `LinuxTun.open("wg0", offload=config.offloads.tun)`. `tun` and `udp` may
+    be your own. `clock` counts seconds as the loop's timers do; with a virtual loop's, all time is virtual.
     """
+
+    config: InterfaceConfig
+    """What was given, or the last configuration given to `reconfigure`."""
+    device: Device
+    """The protocol, to be read only: the tunnel does not carry out what you call on it."""
+    on_unanswered: Callable[[], None] | None
+    """Called, if it is set, after each initiation without an answer, whether that is news or not."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class Tunnel:
         self._tun = tun
         self._udp_host = udp
         self._events = Events(lambda: self.name, on_event)
-        self.on_unanswered: Callable[[], None] | None = None  # after each initiation without an answer, news or not
+        self.on_unanswered = None
         self._offloads = offloads & config.offloads
         self._udp: Udp | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +100,7 @@ class Tunnel:
 
     @property
     def name(self) -> str:
+        """The interface's name."""
         return self._tun.name
 
     @property
@@ -123,9 +127,7 @@ class Tunnel:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self.close()
 
     async def start(self, *, up: bool = True) -> None:

@@ -31,7 +31,6 @@ from socket import (
 )
 from socket import getaddrinfo as system_getaddrinfo
 from socket import socket as Socket
-from types import TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -62,6 +61,9 @@ class NamespaceTunnel(Tunnel):
     it: streams then raise TunnelClosedError.
     """
 
+    namespaces: tuple[int, ...]
+    """File descriptors for `setns`: of its network namespace and, if one was made, of its user namespace."""
+
     def __init__(
         self,
         config: InterfaceConfig,
@@ -72,7 +74,7 @@ class NamespaceTunnel(Tunnel):
         on_event: Callable[[Event], None] | None,
         offloads: Offloads,
     ) -> None:
-        """Use `connect`. `namespaces` are file descriptors of the network and, perhaps, the user namespace."""
+        """Use `connect`."""
         tun = LinuxTun.adopt(tun_fd, offload=offloads.tun)
         super().__init__(config, tun=tun, on_event=on_event, offloads=offloads)
         self.namespaces = tuple(namespaces)
@@ -99,9 +101,7 @@ class NamespaceTunnel(Tunnel):
             self.close()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._why_closed:
             return
         self._end_connections()
