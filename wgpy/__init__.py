@@ -50,13 +50,15 @@ if TYPE_CHECKING:
     from wgpy.keys import PresharedKey as PresharedKey
     from wgpy.keys import PrivateKey as PrivateKey
     from wgpy.keys import PublicKey as PublicKey
-    from wgpy.namespace.connect import connect as connect
     from wgpy.namespace.tunnel import NamespaceTunnel as NamespaceTunnel
     from wgpy.net.memory import MemoryNetwork as MemoryNetwork
     from wgpy.relay.forward import forwarded as forwarded
+    from wgpy.rootless.connect import connect as connect
+    from wgpy.rootless.tunnel import RootlessTunnel as RootlessTunnel
     from wgpy.tun.linux import LinuxTun as LinuxTun
     from wgpy.tun.memory import MemoryTun as MemoryTun
     from wgpy.tunnel import Tunnel as Tunnel
+    from wgpy.userspace.tunnel import Stack as Stack
 
 _HOMES = {
     "wgpy.burst": ("Burst", "Datagrams"),
@@ -72,13 +74,15 @@ _HOMES = {
         "ResolveError", "SocketError", "TunError", "TunnelClosedError", "WgpyError",
     ),
     "wgpy.keys": ("PresharedKey", "PrivateKey", "PublicKey"),
-    "wgpy.namespace.connect": ("connect",),
+    "wgpy.rootless.connect": ("connect",),
+    "wgpy.rootless.tunnel": ("RootlessTunnel",),
     "wgpy.namespace.tunnel": ("NamespaceTunnel",),
     "wgpy.net.memory": ("MemoryNetwork",),
     "wgpy.relay.forward": ("forwarded",),
     "wgpy.tun.linux": ("LinuxTun",),
     "wgpy.tun.memory": ("MemoryTun",),
     "wgpy.tunnel": ("Tunnel",),
+    "wgpy.userspace.tunnel": ("Stack",),
 }  # fmt: skip
 _MODULES = ("blocking", "config", "control", "virtual")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,10 +17,11 @@ from wgpy.device.effects import Event
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
-from wgpy.namespace.connect import SETUP_TIMEOUT
-from wgpy.namespace.connect import connect as connect_in_loop
-from wgpy.namespace.tunnel import AddressInfo, NamespaceTunnel
 from wgpy.relay.forward import forwarded
+from wgpy.rootless.connect import SETUP_TIMEOUT
+from wgpy.rootless.connect import connect as connect_in_loop
+from wgpy.rootless.names import AddressInfo
+from wgpy.rootless.tunnel import RootlessTunnel
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ class BlockingTunnel:
     listen, fork, and accept in each child.
     """
 
-    def __init__(self, tunnel: NamespaceTunnel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, tunnel: RootlessTunnel, loop: asyncio.AbstractEventLoop) -> None:
         self._tunnel = tunnel
         self._loop = loop
 
@@ -140,8 +141,7 @@ class BlockingTunnel:
 
     def create_server(self, address: tuple[str | None, int], *, backlog: int = 1024) -> socket.socket:
         """A socket that listens at an address of the tunnel, or at all of them if the host is None: for `accept`."""
-        sock = self._call(self._tunnel.bound_socket(address))
-        sock.listen(backlog)
+        sock = self._call(self._tunnel.listening_socket(address, backlog=backlog))
         sock.setblocking(True)
         return sock
 
@@ -163,7 +163,7 @@ class BlockingTunnel:
                 self._call(forward.__aexit__(None, None, None))
 
     def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
-        """As NamespaceTunnel.getaddrinfo, by the configuration's DNS."""
+        """As RootlessTunnel.getaddrinfo, by the configuration's DNS."""
         return self._call(self._tunnel.getaddrinfo(host, port, **hints))
 
     def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:

@@ -90,7 +90,7 @@ def test_the_first_use_of_connect_imports_next_to_nothing() -> None:
     loaded = "import asyncio, json, sys, wgpy; wgpy.connect; print(json.dumps(list(sys.modules)))"
     modules = json.loads(subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True).stdout)
     own = {module for module in modules if module.startswith("wgpy.")}
-    assert own == {"wgpy.errors", "wgpy.namespace", "wgpy.namespace.connect"}
+    assert own == {"wgpy.errors", "wgpy.rootless", "wgpy.rootless.connect"}
     assert not {"numpy", "cryptography", "ctypes"}.intersection(modules)
 
 

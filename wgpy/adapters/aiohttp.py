@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from wgpy.namespace.tunnel import NamespaceTunnel
+from wgpy.rootless.tunnel import RootlessTunnel
 
 
-async def tunnel_connector(tunnel: NamespaceTunnel, **options: Any) -> aiohttp.TCPConnector:
+async def tunnel_connector(tunnel: RootlessTunnel, **options: Any) -> aiohttp.TCPConnector:
     """Make a connector whose connections go through the tunnel, and whose host names the tunnel's DNS resolves.
 
     `options` are passed to aiohttp.TCPConnector. Raises TunnelClosedError; requests raise aiohttp's own errors.
@@ -26,7 +26,7 @@ async def tunnel_connector(tunnel: NamespaceTunnel, **options: Any) -> aiohttp.T
 
 
 class _Resolver(AbstractResolver):
-    def __init__(self, tunnel: NamespaceTunnel) -> None:
+    def __init__(self, tunnel: RootlessTunnel) -> None:
         self._tunnel = tunnel
 
     async def resolve(

@@ -11,7 +11,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from wgpy.namespace.tunnel import NamespaceTunnel
+from wgpy.rootless.tunnel import RootlessTunnel
 
 
 class TunnelTransport(httpx.AsyncBaseTransport):
@@ -21,7 +21,7 @@ class TunnelTransport(httpx.AsyncBaseTransport):
     not resolve.
     """
 
-    def __init__(self, tunnel: NamespaceTunnel, *, verify: ssl.SSLContext | bool = True, http2: bool = False) -> None:
+    def __init__(self, tunnel: RootlessTunnel, *, verify: ssl.SSLContext | bool = True, http2: bool = False) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(verify), http2=http2, network_backend=_Backend(tunnel)
         )
@@ -70,7 +70,7 @@ def _errors_of_httpx() -> Any:
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
-    def __init__(self, tunnel: NamespaceTunnel) -> None:
+    def __init__(self, tunnel: RootlessTunnel) -> None:
         self._tunnel = tunnel
 
     async def connect_tcp(

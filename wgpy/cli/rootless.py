@@ -24,8 +24,9 @@ from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClose
 
 if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig
-    from wgpy.namespace.tunnel import NamespaceTunnel
     from wgpy.net.admission import Admission
+    from wgpy.net.streams import Server
+    from wgpy.rootless.tunnel import RootlessTunnel
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _CHUNK: Final = 1 << 16
@@ -171,7 +172,7 @@ async def _serve(config: InterfaceConfig, services: Services, arguments: argpars
     return 0
 
 
-async def _serve_proxy(proxy: Proxy, tunnel: NamespaceTunnel, admission: Admission) -> asyncio.Server:
+async def _serve_proxy(proxy: Proxy, tunnel: RootlessTunnel, admission: Admission) -> Server:
     if proxy.kind == "http":
         from wgpy.relay.http import serve_http
 
@@ -227,8 +228,8 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
 
 @asynccontextmanager
-async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> AsyncIterator[NamespaceTunnel]:
-    from wgpy.namespace.connect import SETUP_TIMEOUT, connect
+async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> AsyncIterator[RootlessTunnel]:
+    from wgpy.rootless.connect import SETUP_TIMEOUT, connect
 
     wait: float | None = arguments.wait
     timeout = SETUP_TIMEOUT if wait is None else wait
@@ -238,7 +239,7 @@ async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> 
         yield tunnel
 
 
-async def _answered(tunnel: NamespaceTunnel, config: InterfaceConfig, seconds: float) -> None:
+async def _answered(tunnel: RootlessTunnel, config: InterfaceConfig, seconds: float) -> None:
     """Return when some peer has answered. Raises HandshakeTimeout."""
     waiting = [asyncio.create_task(tunnel.wait_for_handshake(peer.public_key, seconds)) for peer in config.peers]
     failure = HandshakeTimeout("there is no peer to wait for")

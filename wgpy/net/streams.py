@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import struct
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from socket import EAI_NONAME, SO_LINGER, SOL_SOCKET
-from typing import Final
+from typing import Any, Final, Protocol
 
 from wgpy.errors import WgpyError
 from wgpy.net.admission import Admission, Admitted, client_of
@@ -23,6 +23,22 @@ _REMEDIES: Final = {
     EAI_NONAME: "; give an address of this host, such as 127.0.0.1",
 }
 Serving = Callable[[Stream, Admitted], Awaitable[None]]
+
+
+class Server(Protocol):
+    """What `start_server` and `create_server` return: asyncio.Server's methods, whichever loop or stack it is of."""
+
+    @property
+    def sockets(self) -> Sequence[Any]:
+        """The sockets it listens on: of each, `getsockname()` tells where."""
+
+    def close(self) -> None: ...
+    def is_serving(self) -> bool: ...
+    async def wait_closed(self) -> None: ...
+    async def start_serving(self) -> None: ...
+    async def serve_forever(self) -> None: ...
+    async def __aenter__(self) -> Any: ...
+    async def __aexit__(self, *exc: Any) -> None: ...
 
 
 def attended(

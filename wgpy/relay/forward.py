@@ -10,7 +10,7 @@ from typing import Any, Final
 from wgpy.config.services import Place
 from wgpy.errors import WgpyError
 from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descriptors
-from wgpy.net.streams import Stream, reason, reset
+from wgpy.net.streams import Server, Stream, reason, reset
 from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, send_datagram, serve
 
 IDLE_TIMEOUT: Final = 120.0  # seconds without a datagram after which a UDP flow ends (RFC 4787, REQ-5)
@@ -40,7 +40,7 @@ async def forwarded(network: Network, host: str, port: int) -> AsyncIterator[tup
 
 async def forward_streams(
     listening: Network, at: Place, connecting: Network, to: Place, admission: Admission
-) -> asyncio.Server:
+) -> Server:
     """Forward TCP. Port 0 picks a free port (see the server's sockets). Raises OSError if `at` cannot be bound."""
 
     async def serving(stream: Stream, admitted: Admitted) -> None:

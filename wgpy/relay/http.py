@@ -20,7 +20,7 @@ import h11
 from wgpy.config.services import Place, Proxy, parse_place
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.net.admission import Admission, Admitted
-from wgpy.net.streams import Stream, end, reset, send
+from wgpy.net.streams import Server, Stream, end, reset, send
 from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, serve
 
 HEAD_TIMEOUT: Final = 20.0  # seconds to wait for a request's head
@@ -47,7 +47,7 @@ class _ClientGone(ConnectionError):
         return "the client disconnected"
 
 
-async def serve_http(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
+async def serve_http(proxy: Proxy, network: Network, admission: Admission) -> Server:
     """Run `proxy` on this host, connecting its clients to `network`. Raises OSError if it cannot listen."""
     credentials = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()) if proxy.username else b""
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 from wgpy.config.services import Place
 from wgpy.errors import ResolveError, WgpyError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
-from wgpy.net.streams import Serving, Stream, attended, close, end, reason, reset, send, set_options
+from wgpy.net.streams import Server, Serving, Stream, attended, close, end, reason, reset, send, set_options
 
 log = logging.getLogger("wgpy.relay")
 
@@ -41,7 +41,7 @@ P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
 
 class Network(Protocol):
-    """A network to listen and connect in, such as `NamespaceTunnel` or `HostNetwork`."""
+    """A network to listen and connect in, such as `RootlessTunnel` or `HostNetwork`."""
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]: ...
 
@@ -49,7 +49,7 @@ class Network(Protocol):
 
     async def start_server(
         self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int, backlog: int
-    ) -> asyncio.Server: ...
+    ) -> Server: ...
 
     async def create_datagram_endpoint(
         self,
@@ -70,7 +70,7 @@ class HostNetwork:
 
     async def start_server(
         self, client_connected_cb: Connected, host: str | None, port: int, *, limit: int, backlog: int
-    ) -> asyncio.Server:
+    ) -> Server:
         return await asyncio.start_server(client_connected_cb, host, port, limit=limit, backlog=backlog)
 
     async def create_datagram_endpoint(
@@ -84,9 +84,7 @@ class HostNetwork:
         return await loop.create_datagram_endpoint(protocol_factory, local_addr=own, remote_addr=remote_addr)
 
 
-async def serve(
-    network: Network, host: str | None, port: int, serving: Serving, admission: Admission
-) -> asyncio.Server:
+async def serve(network: Network, host: str | None, port: int, serving: Serving, admission: Admission) -> Server:
     """Listen. An error while serving one client is logged and ends only that client's connection."""
 
     async def kept_alive(stream: Stream, admitted: Admitted) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from wgpy.config.services import Place, Proxy
 from wgpy.errors import WgpyError
 from wgpy.net.admission import Admission, Admitted, client_of
-from wgpy.net.streams import Stream, send
+from wgpy.net.streams import Server, Stream, send
 from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, send_datagram, serve
 
 GREETING_TIMEOUT: Final = 20.0  # seconds a client has to make its request
@@ -43,7 +43,7 @@ class _Refused(Exception):
     """A client's request cannot be met: the code to reply with."""
 
 
-async def serve_socks(proxy: Proxy, network: Network, admission: Admission) -> asyncio.Server:
+async def serve_socks(proxy: Proxy, network: Network, admission: Admission) -> Server:
     """Run `proxy` on this host, connecting its clients to `network`. Raises OSError if it cannot listen."""
 
     async def serving(stream: Stream, admitted: Admitted) -> None:

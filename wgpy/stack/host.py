@@ -67,6 +67,7 @@ class News:
     listeners: dict[Listener, None] = field(default_factory=dict)
     sockets: dict[udp.UdpSocket, None] = field(default_factory=dict)
     echoes: list[icmp.Echo] = field(default_factory=list)
+    unanswered: list[icmp.Unreachable] = field(default_factory=list)  # echo requests that did not arrive
 
 
 class Host:
@@ -401,6 +402,8 @@ class Host:
             elif socket.peer == (told.destination, int.from_bytes(told.ports[2:])):  # as Linux: of connected ones only
                 socket.error = failure(told.error)
                 news.sockets[socket] = None
+        elif told.mtu is None:
+            news.unanswered.append(told)
 
     # To the tunnel.
 

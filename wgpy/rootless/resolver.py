@@ -1,4 +1,4 @@
-"""Names by the configuration's DNS, through the tunnel: dnspython's resolver over sockets of the namespace.
+"""Names by the configuration's DNS: dnspython's resolver over datagrams and connections of a tunnel.
 
 dnspython is imported here, so this is imported when the first name is resolved.
 """
@@ -8,10 +8,9 @@ dnspython is imported here, so this is imported when the first name is resolved.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Collection
 from socket import AF_INET, AF_INET6, EAI_AGAIN, EAI_NONAME, SOCK_STREAM
-from socket import socket as Socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import dns.asyncbackend
 import dns.asyncresolver
@@ -19,23 +18,26 @@ import dns.exception
 import dns.name
 import dns.resolver
 
-from wgpy.config.values import InterfaceConfig
 from wgpy.errors import ResolveError
+
+if TYPE_CHECKING:
+    from wgpy.rootless.tunnel import RootlessTunnel
 
 LIFETIME: Final = 10.0  # seconds for a name, all servers and repetitions included
 
-MakeSocket = Callable[[int, int], Awaitable[Socket]]
+_MOST_ANSWERS: Final = 64  # that wait, of one question; more are somebody's flood
 
 
-async def resolve(host: str, families: Collection[int], config: InterfaceConfig, make_socket: MakeSocket) -> list[str]:
+async def resolve(host: str, families: Collection[int], tunnel: RootlessTunnel) -> list[str]:
     """A host's addresses of the given families, IPv6 first. Raises ResolveError: no server, no answer, no such name."""
+    config = tunnel.config
     if not config.dns:
         raise ResolveError(f"{host}: the configuration names no server: add DNS = ADDRESS to [Interface]")
     resolver = dns.asyncresolver.Resolver(configure=False)
     resolver.nameservers = list(config.dns)
     resolver.search = [dns.name.from_text(domain) for domain in config.dns_search]
     resolver.lifetime = LIFETIME
-    backend = _Backend(make_socket)
+    backend = _Backend(tunnel)
     kinds = [kind for family, kind in ((AF_INET6, "AAAA"), (AF_INET, "A")) if family in families]
     asked = [resolver.resolve(host, kind, search=True, backend=backend) for kind in kinds]
     found: list[str] = []
@@ -58,10 +60,10 @@ async def resolve(host: str, families: Collection[int], config: InterfaceConfig,
 
 
 class _Backend(dns.asyncbackend.Backend):  # type: ignore[misc, name-defined]
-    """What dnspython asks of an event loop, with sockets that are not the host's."""
+    """What dnspython asks of an event loop, in the tunnel's network."""
 
-    def __init__(self, make_socket: MakeSocket) -> None:
-        self._make_socket = make_socket
+    def __init__(self, tunnel: RootlessTunnel) -> None:
+        self._tunnel = tunnel
 
     def name(self) -> str:
         return "asyncio"
@@ -79,14 +81,12 @@ class _Backend(dns.asyncbackend.Backend):  # type: ignore[misc, name-defined]
         timeout: float | None = None,
         ssl_context: Any = None,
         server_hostname: str | None = None,
-    ) -> _Socket:
-        sock = await self._make_socket(af, socktype)
-        try:
-            await self.wait_for(asyncio.get_running_loop().sock_connect(sock, destination), timeout)
-        except BaseException:
-            sock.close()
-            raise
-        return _StreamSocket(sock) if socktype == SOCK_STREAM else _DatagramSocket(sock)
+    ) -> _Datagrams | _Stream:
+        host, port = destination[:2]
+        if socktype == SOCK_STREAM:
+            return _Stream(af, destination, *await _in_time(self._tunnel.open_connection(host, port), timeout))
+        opening = self._tunnel.create_datagram_endpoint(lambda: _Answers(), remote_addr=(host, port))
+        return _Datagrams(af, destination, *await _in_time(opening, timeout))
 
     async def sleep(self, interval: float) -> None:
         await asyncio.sleep(interval)
@@ -95,37 +95,68 @@ class _Backend(dns.asyncbackend.Backend):  # type: ignore[misc, name-defined]
         return await _in_time(awaitable, timeout)
 
 
-class _Socket:
-    def __init__(self, sock: Socket) -> None:
-        super().__init__(sock.family, sock.type)  # type: ignore[call-arg]  # of dnspython's class beside this one
-        self._socket = sock
-        self._loop = asyncio.get_running_loop()
+class _Answers(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.received: asyncio.Queue[bytes | Exception] = asyncio.Queue(_MOST_ANSWERS)
 
-    async def close(self) -> None:
-        self._socket.close()
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if not self.received.full():
+            self.received.put_nowait(data)
 
-    async def getpeername(self) -> Any:
-        return self._socket.getpeername()
+    def error_received(self, exc: Exception) -> None:
+        if not self.received.full():
+            self.received.put_nowait(exc)
 
-    async def getsockname(self) -> Any:
-        return self._socket.getsockname()
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self.error_received(exc)
 
 
-class _DatagramSocket(_Socket, dns.asyncbackend.DatagramSocket):  # type: ignore[misc, name-defined]
+class _Datagrams(dns.asyncbackend.DatagramSocket):  # type: ignore[misc, name-defined]
+    def __init__(self, af: int, peer: Any, transport: asyncio.DatagramTransport, answers: _Answers) -> None:
+        super().__init__(af, 0)
+        self._peer, self._transport, self._answers = peer, transport, answers
+
     async def sendto(self, what: bytes, destination: Any, timeout: float | None) -> int:
-        await _in_time(self._loop.sock_sendall(self._socket, what), timeout)
+        self._transport.sendto(what)
         return len(what)
 
     async def recvfrom(self, size: int, timeout: float | None) -> tuple[bytes, Any]:
-        return await _in_time(self._loop.sock_recv(self._socket, size), timeout), self._socket.getpeername()
+        received = await _in_time(self._answers.received.get(), timeout)
+        if isinstance(received, Exception):
+            raise received
+        return received, self._peer
+
+    async def close(self) -> None:
+        self._transport.close()
+
+    async def getpeername(self) -> Any:
+        return self._peer
+
+    async def getsockname(self) -> Any:
+        return self._transport.get_extra_info("sockname")
 
 
-class _StreamSocket(_Socket, dns.asyncbackend.StreamSocket):  # type: ignore[misc, name-defined]
+class _Stream(dns.asyncbackend.StreamSocket):  # type: ignore[misc, name-defined]
+    def __init__(self, af: int, peer: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(af, SOCK_STREAM)
+        self._peer, self._reader, self._writer = peer, reader, writer
+
     async def sendall(self, what: bytes, timeout: float | None) -> None:
-        await _in_time(self._loop.sock_sendall(self._socket, what), timeout)
+        self._writer.write(what)
+        await _in_time(self._writer.drain(), timeout)
 
-    async def recv(self, size: int, timeout: float | None) -> Any:
-        return await _in_time(self._loop.sock_recv(self._socket, size), timeout)
+    async def recv(self, size: int, timeout: float | None) -> bytes:
+        return cast(bytes, await _in_time(self._reader.read(size), timeout))
+
+    async def close(self) -> None:
+        self._writer.close()
+
+    async def getpeername(self) -> Any:
+        return self._peer
+
+    async def getsockname(self) -> Any:
+        return self._writer.get_extra_info("sockname")
 
 
 async def _in_time(awaitable: Awaitable[Any], timeout: float | None) -> Any:

@@ -1,0 +1,164 @@
+"""Descriptors for libraries that take nothing else: one end of a socketpair, the stack's connection at the other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from wgpy.errors import TunnelClosedError
+
+_MAX_DATAGRAM: Final = 1 << 16
+
+
+class Bridge(asyncio.Protocol):
+    """One of two protocols that pass on to each other's transport what theirs brings, ends and pauses included."""
+
+    def __init__(self, other: Bridge | None = None) -> None:
+        self.transport: Any = None
+        self.other = other or Bridge(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        if not self.other.transport.is_closing():
+            self.other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        other = self.other.transport
+        if other is not None and not other.is_closing():
+            other.abort() if exc else other.close()
+
+
+async def paired(loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol) -> socket.socket:
+    """A socket, non-blocking, whose other end is the protocol's transport."""
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    try:
+        if hasattr(socket, "AF_UNIX") and ours.family == socket.AF_UNIX:
+            await loop.create_unix_connection(lambda: protocol, sock=ours)
+        else:
+            await loop.create_connection(lambda: protocol, sock=ours)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    return theirs
+
+
+class DatagramBridge(asyncio.DatagramProtocol):
+    """Datagrams from a transport of the stack to a socket, and back; what finds no room is lost."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ours, self.theirs = socket.socketpair(type=socket.SOCK_DGRAM)
+        for sock in (self._ours, self.theirs):
+            sock.setblocking(False)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+        self._loop.add_reader(self._ours.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = self._ours.recv(_MAX_DATAGRAM)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._transport.close()
+            return
+        self._transport.sendto(data)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        try:
+            self._ours.send(data)
+        except BlockingIOError:
+            pass
+        except OSError:  # its owner has closed the other end
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._loop.remove_reader(self._ours.fileno())
+        self._ours.close()
+
+
+class ListeningSocket(socket.socket):
+    """A socket for `accept`: readable while connections wait, which come with the addresses of who calls."""
+
+    def __init__(self, theirs: socket.socket) -> None:
+        super().__init__(theirs.family, theirs.type, theirs.proto, fileno=theirs.detach())
+        self.own: Any = None  # where it listens
+        self._waiting: deque[tuple[socket.socket, tuple[Any, ...]]] = deque()
+
+    def arrive(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
+        """A connection has come; the caller then makes this readable."""
+        self._waiting.append((sock, peer))
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As any socket's. Raises TunnelClosedError once the tunnel is closed."""
+        if not self.recv(1):
+            raise TunnelClosedError("the tunnel was closed")
+        sock, peer = self._waiting.popleft()
+        sock.setblocking(True)
+        return sock, peer
+
+    def getsockname(self) -> Any:
+        return self.own
+
+    def close(self) -> None:
+        super().close()
+        for sock, _ in self._waiting:
+            with suppress(OSError):
+                sock.close()
+        self._waiting.clear()
+
+
+class Waker(asyncio.Protocol):
+    """The other end of a ListeningSocket: `on_end` is called when its owner closes it."""
+
+    def __init__(self) -> None:
+        self.on_end: Callable[[], None] = lambda: None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.on_end()
+
+
+class Caller(Bridge):
+    """A connection that came for a ListeningSocket."""
+
+    def __init__(self, listening: ListeningSocket, waker: Waker) -> None:
+        super().__init__()
+        self._listening, self._waker = listening, waker
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.pause_reading()  # until there is somewhere to pass it on to
+        self._pairing = asyncio.create_task(self._pair())
+
+    async def _pair(self) -> None:
+        try:
+            sock = await paired(asyncio.get_running_loop(), self.other)
+        except OSError:  # no descriptors
+            self.transport.abort()
+            return
+        self._listening.arrive(sock, self.transport.get_extra_info("peername"))
+        self._waker.transport.write(b"\0")
+        self.transport.resume_reading()

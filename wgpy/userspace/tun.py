@@ -1,0 +1,161 @@
+"""The stack as a tunnel's TUN: what peers sent goes into the host as it came, and its bursts leave as it makes them.
+
+Nothing runs while nothing is to be done: the loop is asked for a turn when there is something to send, and for one
+timer, the host's next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection
+from math import inf
+from typing import Any
+
+from wgpy.burst import Burst
+from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE
+from wgpy.errors import TunError, TunnelClosedError
+from wgpy.stack.host import Host, News
+from wgpy.stack.tcp.connection import Connection
+
+_V4 = slice(TRANSPORT_HEADER_SIZE + 16, TRANSPORT_HEADER_SIZE + 20)  # the destination of a burst's first packet
+_V6 = slice(TRANSPORT_HEADER_SIZE + 24, TRANSPORT_HEADER_SIZE + 40)
+
+
+class StackTun:
+    """A TUN with a `Host` behind it. `handlers` are what to call when the host has news of a connection, and so on.
+
+    `clock` tells seconds, as the tunnel's. Belongs to one thread, the event loop's.
+    """
+
+    def __init__(self, clock: Callable[[], float], name: str = "stack", mtu: int = DEFAULT_MTU) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.clock = clock
+        self.handlers: dict[object, Callable[[], None]] = {}
+        self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
+        self.on_echo: Callable[[News], None] | None = None
+        self._host: Host | None = None
+        self._reader: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
+        self._wakeup: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        self._closed = False
+
+    @property
+    def host(self) -> Host:
+        """Raises TunnelClosedError before `begin` and after `close`."""
+        if self._host is None or self._closed:
+            raise TunnelClosedError("the tunnel is not open")
+        return self._host
+
+    def begin(self, addresses: Collection[bytes]) -> None:
+        """Be a host with these addresses, of 4 or 16 bytes each, from now on; `mtu` is fixed then."""
+        self._host = Host(addresses, mtu=self.mtu, random=os.urandom)
+
+    def wake(self, connection: Connection) -> None:
+        """An application did something with a connection."""
+        if self._host is not None and not self._closed:
+            self._host.wake(connection)
+            self.schedule()
+
+    # What a tunnel asks of a TUN.
+
+    def read(self) -> Burst | None:
+        """The next burst; what goes to an address of our own is taken in again. Raises TunError after `close`."""
+        if self._closed:
+            raise TunError(f"{self.name} is closed")
+        if self._host is None:
+            return None
+        burst = self._host.transmit(self.clock())
+        if self.on_room:
+            waiting, self.on_room = self.on_room, {}
+            for call in waiting:
+                call()
+        if burst is None:
+            self._set_timer()
+            return None
+        destination = burst.view[_V4] if burst.view[TRANSPORT_HEADER_SIZE] >> 4 == 4 else burst.view[_V6]
+        if destination in self._host.addresses:
+            self.write(burst.copy())
+            return None
+        return burst
+
+    def write(self, burst: Burst) -> None:
+        """Packets from a peer. Raises TunError after `close`."""
+        if self._closed:
+            raise TunError(f"{self.name} is closed")
+        if self._host is not None:
+            self._tell(self._host.receive(burst, self.clock()))
+            self.schedule()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """It is in no network namespace."""
+        return False
+
+    def link(self) -> tuple[bool, int] | None:
+        """It is up until it is closed."""
+        return not self._closed, self.mtu
+
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        """Call `callback` from the loop, again and again while there are packets to read."""
+        self._reader = loop, callback
+        self.schedule()
+
+    def stop_reading(self) -> None:
+        self._reader = None
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+
+    def close(self) -> None:
+        self.stop_reading()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.handlers.clear()
+        self.on_room.clear()
+
+    # Turns of the loop.
+
+    def schedule(self) -> None:
+        """Ask for a turn of the loop if something may be to leave, and for one when the host wants to be called."""
+        if self._host is None or self._closed:
+            return
+        if self._reader is not None and self._wakeup is None and self._host.has_more:
+            self._wakeup = self._reader[0].call_soon(self._readable)
+        self._set_timer()
+
+    def _readable(self) -> None:
+        self._wakeup = None
+        if self._reader is not None:
+            self._reader[1]()
+            self.schedule()
+
+    def _set_timer(self) -> None:
+        """Wake for the next deadline; that one has moved later, as most do, is found out when its old time comes."""
+        assert self._host is not None
+        at = self._host.next_timeout()
+        if at >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - self.clock()), self._deadline_came)
+
+    def _deadline_came(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if self._host is not None and not self._closed:
+            self._tell(self._host.handle_timeout(self.clock()))
+            self.schedule()
+
+    def _tell(self, news: News) -> None:
+        things: tuple[Any, ...] = (news.connections, news.listeners, news.sockets)
+        for group in things:
+            for thing in group:
+                if (handler := self.handlers.get(thing)) is not None:
+                    handler()
+        if (news.echoes or news.unanswered) and self.on_echo is not None:
+            self.on_echo(news)
