@@ -7,11 +7,20 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.support.endings import heed_signals, ignore_signals
 from tests.support.tools import missing
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure() -> None:
+    heed_signals()
+
+
+def pytest_keyboard_interrupt() -> None:
+    ignore_signals()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

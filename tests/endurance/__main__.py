@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.endings import heed_signals
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import Side, Wgpy, peer_section, wait_for
 from wgpy.daemon.uapi_client import serving_pid
@@ -129,4 +130,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    heed_signals()
     sys.exit(main())

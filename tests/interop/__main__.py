@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.interop",
         description="Run interop scenarios, on wgpy or on another WireGuard. Needs root.",
-        epilog="Exit status: 0 if all passed, 1 if one failed, 2 if it could not begin. How to: docs/how-to/interop.md",
+        epilog="Exit status: 0 all passed, 1 one failed, 2 not begun, 130 interrupted. How to: docs/how-to/interop.md",
     )
     parser.add_argument("--program", metavar="NAME=COMMAND", help="test this program, started as COMMAND -f INTERFACE")
     parser.add_argument("--against", metavar="PROGRAMS", help=f"on the other side, of {', '.join(KINDS)}, with commas")
@@ -95,7 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = ["-q", "--tb=short", _MODULES, _FOLLOWED, "-o", f"junit_suite_name={kit.name}"]
     if options.junit:
         command.append(f"--junitxml={options.junit}")
-    status = pytest.main(command, plugins=[_Registered(kit), results])
+    registered = _Registered(kit)
+    try:
+        status = pytest.main(command, plugins=[registered, results])
+    except KeyError:  # pytest's tmp_path raises it when its test was interrupted during setup; teardown is complete
+        if not registered.interrupted:
+            raise
+    if registered.interrupted:
+        return 130  # and the records are as they were
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         parser.error(f"no test is named {' or '.join(kit.only)}")
     table = record.table(results)
@@ -118,6 +125,10 @@ class _Registered:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self.interrupted = False
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self.interrupted = True
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.pluginmanager.register(self._kit, "kit")

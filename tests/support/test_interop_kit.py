@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -19,7 +20,7 @@ from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.interop.programs import KINDS
 from tests.support import peers
-from tests.support.peers import Userspace
+from tests.support.peers import Userspace, wait_for
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs/how-to/interop.md"
@@ -191,3 +192,32 @@ def test_a_broken_wireguard_is_caught(tmp_path: Path) -> None:
     suite = ElementTree.parse(tmp_path / "junit").getroot()[0]
     assert suite.attrib["name"] == "broken"
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("6", "5")
+
+
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_takes_along_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    record = tmp_path / "record"
+    command = [sys.executable, "-m", "tests.interop", "--against=wgpy", f"--json={record}"]
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as running:
+        prefix = f"wgpy-{running.pid}-"
+
+        def started() -> bool:
+            """Whether a program runs in one of its network namespaces."""
+            names = [line.split()[0] for line in ip("netns").splitlines() if line.startswith(prefix)]
+            return any(ip("netns", "pids", name) for name in names)
+
+        assert wait_for(started, 60)
+        running.send_signal(number)
+        assert running.stdout is not None
+        said = running.stdout.read()
+        assert running.wait(60) == 130, said
+    assert prefix not in ip("netns")
+    assert "Traceback" not in said
+    assert not record.exists()
