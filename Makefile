@@ -9,7 +9,7 @@ OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
-.PHONY: help test docs demo labs interop soak endurance bench fuzz lint clean runtime ready install uninstall
+.PHONY: help test check wheel docs demo labs interop soak endurance bench fuzz lint clean runtime ready install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,6 +17,14 @@ help:  ## this list
 
 test: packages-test lint docs  ## lint, types, and every test, on every Python found
 	@$(BIN)/python -m tests.support.suite $(OTHERS)
+
+check: lint  ## for every edit, in two minutes: lint, types, and the tests that need no root
+	@echo "==> the tests that need no root"
+	@$(BIN)/python -m pytest -q -n auto -m "not root and not fuzzer" --hypothesis-profile=brief \
+		--ignore=tests/support --ignore=tests/test_install.py
+
+wheel: ready  ## dist/: the release files, and the wheel tried in a clean environment on every Python found
+	@$(BIN)/python -m tests.support.wheel $(OTHERS)
 
 demo: runtime packages-demo  ## two daemons in two namespaces: handshake, ping, iperf3, status, clean exit
 	@$(BIN)/python examples/demo.py

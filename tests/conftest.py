@@ -11,8 +11,9 @@ from tests.support.endings import heed_signals, ignore_signals
 from tests.support.tools import missing
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("brief", deadline=None, derandomize=True, max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.load_profile("default")
 
 
 def pytest_configure() -> None:

@@ -26,7 +26,16 @@ from wgpy.config.wgquick import parse
 from wgpy.keys import PrivateKey
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+OF_THE_REPOSITORY = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
+]  # docs has the site's links
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 
 
 class Block(NamedTuple):
@@ -96,6 +105,19 @@ def test_every_test_that_a_page_names_is_there() -> None:
         path, _, function = name.partition("::")
         text = (ROOT / path).read_text()
         assert not function or f"def {function}(" in text, f"{page}: {name}"
+
+
+def test_every_file_that_a_page_of_the_repository_links_to_is_there() -> None:
+    links = {
+        (page, link)
+        for page in OF_THE_REPOSITORY
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text())
+        if not re.match(r"\w+:", link)
+    }
+    assert len(links) > 30
+    assert [
+        f"{page.relative_to(ROOT)}: {link}" for page, link in sorted(links) if not (page.parent / link).exists()
+    ] == []
 
 
 @pytest.mark.root

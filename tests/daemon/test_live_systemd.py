@@ -10,7 +10,7 @@ from tests.support.machine import Machine
 from tests.support.peers import wait_for
 from wgpy.keys import PrivateKey
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("systemd")]
 
 OURS, THEIRS, OTHER = PrivateKey(b"o" * 32), PrivateKey(b"t" * 32), PrivateKey(b"x" * 32)
 CONFIG = f"""[Interface]

@@ -55,7 +55,7 @@ def test_the_request_is_not_passed_on_to_hooks() -> None:
     ("interval", "pid", "seconds"),
     [
         ("30000000", None, 30.0),
-        ("500000", str(os.getpid()), 0.5),
+        pytest.param("500000", str(os.getpid()), 0.5, id="ours"),
         ("30000000", "1", 0.0),  # it asks another process
         ("x", None, 0.0),
         ("", None, 0.0),

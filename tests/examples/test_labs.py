@@ -55,6 +55,7 @@ def labs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[int,
 
 
 @pytest.mark.root
+@pytest.mark.xdist_group("labs")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lab_finds_what_it_should_and_leaves_nothing(
     name: str, labs: dict[str, Future[tuple[int, int, str, str]]]

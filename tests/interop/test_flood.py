@@ -29,7 +29,7 @@ from wgpy.noise.cookie import CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.quiet]
 
 COUNTED_AS: Final = {
     "initiations": {"invalid_handshake", "under_load"},

@@ -14,7 +14,7 @@ from benchmarks.goals import OLD_GO, WGPY
 from benchmarks.tunnels import PROGRAMS
 from tests.support.netns import require_root
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.quiet]
 ATTEMPTS: Final = 4  # of which one must do, for others have work on this machine, too
 
 

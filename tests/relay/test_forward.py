@@ -98,7 +98,7 @@ def test_an_idle_flow_ends_and_a_new_datagram_begins_another(monkeypatch: pytest
 
         monkeypatch.setattr(forwarding._Flow, "close", close_and_tell)
         async with echo() as port:
-            listener = await forward_datagrams(HOST, ANY_PORT, HOST, Place("127.0.0.1", port), admission(), idle=0.05)
+            listener = await forward_datagrams(HOST, ANY_PORT, HOST, Place("127.0.0.1", port), admission(), idle=0.5)
             with udp_to(port_of(listener)) as sock:
                 for _ in range(2):
                     sock.send(b"again")

@@ -2,40 +2,81 @@
 
     python -m tests.support.suite VERSION...
 
-The others take turns at the lowest priority, on a processor that the tests here leave free for most of the time. What
-they print is shown when all is done. The exit status is 1 when any of them failed.
+Most tests wait most of the time, for a timer or for a program that starts. So those of this Python are spread over
+several processes, which `tests.support.apart` keeps out of each other's way; those marked `quiet` come last, one at a
+time, when nothing else runs. The other Pythons take turns at the lowest priority, and what they print is shown when
+all is done. The exit status is 1 when any of them failed.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support import kernel_peer, machine
+from tests.support.tools import missing
 
 OWN: Final = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"  # 3.14t is free-threaded
-WITHOUT_ROOT: Final = ("-m", "not root and not fuzzer", "-p", "no:cacheprovider")
 REQUIREMENTS: Final = ("requirements.txt", "requirements-dev.txt")
+# The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools run here.
+WITHOUT_ROOT: Final = ("-m", "not root and not fuzzer", "--ignore=tests/support", "--hypothesis-profile=brief")
+PROCESSES: Final = 2 * (os.cpu_count() or 1)
+SLOWEST: Final = 20
 
 
 def main(versions: list[str]) -> int:
     others = {version: found for version in versions if version != OWN and (found := interpreter(version))}
-    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as logs, ThreadPoolExecutor(1) as beside:
+    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(1) as beside:
+        results = Path(directory)
         running = {}
         for version, python in others.items():
-            log = Path(logs, version)
+            log = results / f"{version}.log"
             print(f"==> beside them, the tests that need no root on Python {version}: {log}", flush=True)
-            running[log] = beside.submit(run_beside, version, python, log)
-        print(f"==> every test on Python {OWN}", flush=True)
-        failed = subprocess.run((sys.executable, "-m", "pytest", "-q"), check=False).returncode != 0
+            running[log] = beside.submit(run_beside, version, python, results)
+        fetch()
+        print(f"==> every test on Python {OWN}, in {PROCESSES} processes", flush=True)
+        failed = subprocess.run(tests(results / OWN, "not quiet", PROCESSES), check=False).returncode != 0
         for log, run in running.items():
             failed |= run.result() != 0
-            print(f"==> the tests that need no root on Python {log.name}", log.read_text(), sep="\n", flush=True)
+            print(f"==> the tests that need no root on Python {log.stem}", log.read_text(), sep="\n", flush=True)
+        print(f"==> the tests on Python {OWN} that need a quiet machine, one at a time", flush=True)
+        quiet = subprocess.run(tests(results / f"{OWN}, quiet", "quiet", 1), check=False).returncode
+        failed |= quiet not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        print(summary(results), flush=True)
     return int(failed)
+
+
+def tests(results: Path, mark: str, processes: int) -> list[str]:
+    """The command that runs them. What became of each will be in `results`, as JUnit XML."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", mark, f"--junitxml={results}.xml"]
+    worker = (sys.executable,) if missing() else (sys.executable, "-m", "tests.support.apart", sys.executable)
+    return [
+        *command,
+        "-o",
+        "junit_family=xunit1",
+        "--dist=loadgroup",
+        f"--tx={processes}*popen//python={shlex.join(worker)}",
+    ]
+
+
+def fetch() -> None:
+    """Download what some tests boot: apart, they reach no network. If it cannot be had, those tests say so."""
+    if not missing():
+        with suppress(AssertionError, OSError):
+            kernel_peer.images()
+            kernel_peer.unpacked(machine.RESOLVED)
 
 
 def interpreter(version: str) -> str | None:
@@ -54,16 +95,35 @@ def _candidates(version: str) -> Iterator[str]:
     yield from map(str, Path.home().glob(f".pyenv/versions/{number}.*[0-9]{free_threaded}/bin/python"))
 
 
-def run_beside(version: str, python: str, log: Path) -> int:
+def run_beside(version: str, python: str, results: Path) -> int:
     """Set up another Python and run its tests; the exit status."""
     setting_up = ("tests/support/venv.sh", python, f".venv-{version}", *REQUIREMENTS)
-    testing = (f".venv-{version}/bin/python", "-m", "pytest", "-q", *WITHOUT_ROOT)
-    with log.open("w") as output:
+    report = ("-p", "no:cacheprovider", f"--junitxml={results}/{version}.xml", "-o", "junit_family=xunit1")
+    testing = (f".venv-{version}/bin/python", "-m", "pytest", "-q", "-n2", *WITHOUT_ROOT, *report)
+    with (results / f"{version}.log").open("w") as output:
         for command in (setting_up, testing):
-            done = subprocess.run(("nice", "-n", "19", *command), stdout=output, stderr=output, check=False)
+            niced = ("nice", "-n", "19", *command)
+            done = subprocess.run(niced, stdout=output, stderr=output, check=False)
             if done.returncode:
                 break
     return done.returncode
+
+
+def summary(results: Path) -> str:
+    """What became of the tests on each Python, and which were the slowest."""
+    lines, times = ["==> all together"], []
+    for path in sorted(results.glob("*.xml")):
+        (suite,) = ElementTree.parse(path).iter("testsuite")
+        cases = [(case, {child.tag for child in case}) for case in suite.iter("testcase")]
+        failed = sum(bool(tags & {"failure", "error"}) for _, tags in cases)
+        skipped = sum(skip.get("type") == "pytest.skip" for skip in suite.iter("skipped"))
+        minutes = float(suite.get("time", 0)) / 60
+        lines.append(f"Python {path.stem}: {len(cases)} tests in {minutes:.1f} min, {failed} failed, {skipped} skipped")
+        times += [
+            (float(case.get("time", 0)), f"{case.get('file')}::{case.get('name')} on {path.stem}") for case, _ in cases
+        ]
+    slowest = sorted(times, reverse=True)[:SLOWEST]
+    return "\n".join([*lines, "the slowest tests:", *(f"{seconds:7.1f} s  {name}" for seconds, name in slowest)])
 
 
 if __name__ == "__main__":

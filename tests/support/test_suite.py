@@ -1,43 +1,118 @@
-"""Tests on several Pythons side by side: stand-ins for the other one, and a pytest that has a single test."""
+"""`make test` itself: what fails anywhere fails all of it, and its processes do not meet."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import suite
 
+TESTS = """\
+import pytest
+def test_passes(): pass
+def test_fails(): assert 0
+@pytest.mark.skip
+def test_skips(): pass
+@pytest.mark.xfail
+def test_is_known_to_fail(): assert 0
+@pytest.mark.quiet
+def test_quiet(): pass
+"""
 
-@pytest.mark.parametrize(("set_up", "tested", "status"), [(0, 0, 0), (0, 1, 1), (1, 0, 1)])
-def test_what_fails_on_one_python_fails_all(
+
+def add_program(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("here", "quiet", "set_up", "tested", "status"),
+    [
+        (0, 0, 0, 0, 0),
+        (0, 5, 0, 0, 0),
+        (1, 0, 0, 0, 1),
+        (5, 0, 0, 0, 1),
+        (0, 1, 0, 0, 1),
+        (0, 0, 0, 1, 1),
+        (0, 0, 1, 0, 1),
+    ],
+)
+def test_what_fails_in_one_part_fails_all(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    here: int,
+    quiet: int,
     set_up: int,
     tested: int,
     status: int,
 ) -> None:
+    """5 is that no test was found, which may be so for those that need a quiet machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    (tmp_path / "test_here.py").write_text("def test_here(): pass\n")
-    for program, script in {
-        "python9.9": "exit 0",
-        "tests/support/venv.sh": f"echo setting up $2; exit {set_up}",
-        ".venv-9.9/bin/python": f"echo 7 tests; exit {tested}",
-    }.items():
-        path = tmp_path / program
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
+    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "tests", lambda _, mark, __: ["sh", "-c", f"exit {quiet if mark == 'quiet' else here}"])
+    add_program(tmp_path / "python9.9", "exit 0")
+    add_program(tmp_path / "tests/support/venv.sh", f"echo setting up $2; exit {set_up}")
+    add_program(tmp_path / ".venv-9.9/bin/python", f"echo 7 tests; exit {tested}")
     assert suite.main([suite.OWN, "9.8", "9.9"]) == status
     said = capfd.readouterr().out
-    assert "1 passed" in said.partition("on Python 9.9\n")[0]
     assert "setting up .venv-9.9" in said
     assert ("7 tests" in said) is (set_up == 0)
 
 
-def test_what_fails_here_fails_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "test_here.py").write_text("def test_here(): assert 0\n")
+    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "PROCESSES", 2)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = quiet\n")
+    (tmp_path / "test_here.py").write_text(TESTS)
     assert suite.main([]) == 1
+    summary = capfd.readouterr().out.partition("==> all together\n")[2]
+    summary = re.sub(r"[0-9.]+ min", "M min", summary)
+    assert f"Python {suite.OWN}: 4 tests in M min, 1 failed, 1 skipped\n" in summary
+    assert f"Python {suite.OWN}, quiet: 1 tests in M min, 0 failed, 0 skipped\n" in summary
+    assert len([line for line in summary.splitlines() if "s  test_here.py::test_" in line]) == 5
+
+
+def test_a_free_threaded_python_is_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Debian and Fedora name it, and as pyenv does."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    add_program(tmp_path / "python9.9t", "exit 0")
+    add_program(tmp_path / ".pyenv/versions/9.8.1t/bin/python", "exit 0")
+    add_program(tmp_path / "python9.7t", "exit 1")  # which cannot make virtual environments
+    assert suite.interpreter("9.9t") == str(tmp_path / "python9.9t")
+    assert suite.interpreter("9.8t") == str(tmp_path / ".pyenv/versions/9.8.1t/bin/python")
+    assert [suite.interpreter(version) for version in ("9.9", "9.8", "9.7t")] == [None, None, None]
+
+
+@pytest.mark.root
+def test_programs_that_are_apart_use_the_same_names(tmp_path: Path) -> None:
+    apart = (sys.executable, "-m", "tests.support.apart", "sh", "-ec")
+    script = """
+    pwd; ip netns add same; ip tuntap add same mode tun; ip address add 192.0.2.1/32 dev same
+    touch /run/wgpy/same /run/wireguard/same; stat -c %a /run/wgpy /run/wireguard
+    echo ready >&2; read -r line
+    ls /run/netns /run/wgpy"""
+    processes = [
+        subprocess.Popen(
+            (*apart, script), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+    for process in processes:
+        said, _ = process.communicate("go on\n")
+        assert said == f"{Path.cwd()}\n755\n755\n/run/netns:\nsame\n\n/run/wgpy:\nsame\n"
+        assert process.returncode == 0
+    assert not [path for path in Path("/run").glob("*/same") if path.parent.name in ("netns", "wgpy", "wireguard")]
