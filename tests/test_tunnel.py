@@ -23,7 +23,8 @@ from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, SocketError
 from wgpy.keys import PresharedKey, PrivateKey
 from wgpy.net import names, resolve
 from wgpy.net.memory import MemoryNetwork
-from wgpy.net.udp import SendResult, UdpSockets
+from wgpy.net.sending import SendResult
+from wgpy.net.udp import UdpSockets
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
 

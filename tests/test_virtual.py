@@ -17,7 +17,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.keys import PrivateKey
 from wgpy.net.memory import MemoryNetwork
-from wgpy.net.udp import Received
+from wgpy.net.receiving import Received
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
 

@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
-from wgpy.net.udp import Received, SendResult
+from wgpy.net.receiving import Received
+from wgpy.net.sending import SendResult
 
 # Bursts taken from one side before the other side and the timers get their turn: some 0.3 ms each. With 8, a ping under
 # load took half as long again, and no more went through.

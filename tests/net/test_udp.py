@@ -19,9 +19,11 @@ from tests.support.netns import in_fresh_namespace
 from wgpy.burst import Datagrams
 from wgpy.config.values import NO_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
-from wgpy.net import udp as udp_module
+from wgpy.net import receiving, sending, udp
 from wgpy.net.binding import UDP_GRO
-from wgpy.net.udp import MAX_GATHERED, UDP_SEGMENT, Received, SendResult, UdpSockets
+from wgpy.net.receiving import MAX_GATHERED, Received
+from wgpy.net.sending import UDP_SEGMENT, SendResult
+from wgpy.net.udp import UdpSockets
 
 LOCALHOST = ["127.0.0.1", "::1"]
 
@@ -284,19 +286,20 @@ def test_missing_family_is_a_counted_failure(picky: Picky) -> None:
 
 
 def test_what_is_remembered_is_bounded(picky: Picky, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp_module, "MAX_REMEMBERED", 4)
+    monkeypatch.setattr(udp, "MAX_ROUTES", 4)
+    monkeypatch.setattr(sending, "MAX_REFUSALS", 4)
     picky.refuse = lambda segment_size: errno.EMSGSIZE if segment_size else 0
     sockets = UdpSockets([picky])
     for i in range(1, 10):
         sockets.send(of_sizes(2, 10), Endpoint(f"127.0.0.{i}", sockets.port), 0)
         assert len(sockets._routes) <= 4
-        assert all(len(port.refused) <= 4 for port in sockets._ports.values())
+        assert all(len(family.sender._refusals) <= 4 for family in sockets._families.values())
 
 
 def test_truncated_reads_are_dropped_and_counted(
     sender: UdpSockets, receiver: UdpSockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp_module, "READ_SIZE", 100)
+    monkeypatch.setattr(receiving, "READ_SIZE", 100)
     for size in (101, 100):
         sender.send(of_sizes(1, size), Endpoint("127.0.0.1", receiver.port), 0)
     assert len(receive(receiver).datagrams.view) == 100

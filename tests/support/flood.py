@@ -25,7 +25,7 @@ from wgpy.constants import (
 )
 from wgpy.keys import PublicKey
 from wgpy.net.binding import IP_PKTINFO
-from wgpy.net.udp import UDP_SEGMENT
+from wgpy.net.sending import UDP_SEGMENT
 from wgpy.noise.cookie import CookieStamp
 
 POOL = 4096  # different datagrams of a kind

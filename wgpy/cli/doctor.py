@@ -252,7 +252,7 @@ def _udp(name: str) -> Iterator[Finding]:
 def _udp_offload(name: str) -> Iterator[Finding]:
     """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
     from wgpy.net.binding import UDP_GRO
-    from wgpy.net.udp import UDP_SEGMENT
+    from wgpy.net.sending import UDP_SEGMENT
     from wgpy.system import kernel
 
     with (

@@ -3,8 +3,8 @@
 mac1 shows that the sender knows our public key; under load mac2 shows that it receives at its address, and a sender
 that does not show that gets a cookie to do so with. Nothing is rationed by an address before mac2 has proven it:
 anybody can write a peer's address into a datagram and would use up that peer's ration. The time that cookie replies
-take is bounded by the reader of the sockets, where strangers wait while data waits (net/turns), and a reply is shorter
-than the message it answers.
+take is bounded by the reader of the sockets, where strangers wait while data waits (net/schedule), and a reply is
+shorter than the message it answers.
 """
 
 from __future__ import annotations

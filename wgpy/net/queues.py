@@ -10,9 +10,12 @@ reads a queue must expect anything.
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from array import array
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from struct import Struct
 from typing import Final
 
@@ -32,6 +35,7 @@ QUEUES: Final = 4
 _OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
 
 MAX_KNOWN_HOSTS: Final = 256  # hosts that the filter compares, within half a microsecond and what any kernel takes
+SORT_EVERY: Final = 0.05  # seconds at most: sorting by hundreds of hosts takes a millisecond
 CROWD: Final = 180.0  # seconds: who meets so many within the life of a session has more peers than the filter can know
 
 SO_ATTACH_FILTER: Final = 26  # Linux constants that the socket module of Python 3.11 lacks
@@ -58,7 +62,7 @@ _Step = tuple[int, int, int, int]
 
 
 class KnownHosts:
-    """The hosts from which peers are known to send to the sockets of one family, of which `sock` is one.
+    """The hosts at which peers are known, for the filter of one family, of whose sockets `sock` is one.
 
     Hosts are IPv4 addresses, or the /64 of IPv6 addresses, in 4 or 8 bytes.
     """
@@ -66,25 +70,42 @@ class KnownHosts:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._hosts: set[bytes] = set()
-        self._since = -CROWD
+        self._full_at = -CROWD
         self._are_all = True
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_sort_due = False
+        self._sorted_at = 0.0
 
-    def __contains__(self, host: bytes) -> bool:
-        return host in self._hosts
+    def start_sorting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sort by the hosts that are known, now and, from the loop, after each change."""
+        self._loop = loop
+        self._sort()
 
-    def meet(self, host: bytes, now: float) -> bool:
-        """Remember a host from now on (seconds); whether there were too many, and all others are to be met again."""
+    def stop_sorting(self) -> None:
+        """Leave the filter as it is from now on; the socket may be closed."""
+        self._loop = None
+
+    def add(self, host: bytes, now: float) -> bool:
+        """Know a host from `now` (seconds) on; whether there were too many, so that all others were forgotten."""
+        if host in self._hosts:
+            return False
         is_full = len(self._hosts) >= MAX_KNOWN_HOSTS
         if is_full:
-            self._are_all = now - self._since > CROWD
-            self._since = now
+            self._are_all = now - self._full_at > CROWD
+            self._full_at = now
             self._hosts.clear()
         self._hosts.add(host)
+        if self._loop is not None and not self._is_sort_due:
+            self._is_sort_due = True
+            self._loop.call_later(max(0.0, self._sorted_at + SORT_EVERY - now), self._sort)
         return is_full
 
-    def sort(self) -> None:
-        """Let what comes wait accordingly. Raises OSError where the system cannot."""
-        sort(self._socket, self._hosts, are_all=self._are_all)
+    def _sort(self) -> None:
+        self._is_sort_due = False
+        if self._loop is not None:
+            self._sorted_at = time.monotonic()
+            with suppress(OSError):  # no memory for the filter: the last one stays
+                sort(self._socket, self._hosts, are_all=self._are_all)
 
 
 def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True) -> None:

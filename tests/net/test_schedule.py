@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import wgpy.net.udp as udp_module
 from tests.net.test_udp import receiver as receiver
 from tests.net.test_udp import sender as sender
 from wgpy.burst import Datagrams
 from wgpy.endpoint import Endpoint
-from wgpy.net.udp import SORT_EVERY, UdpSockets
+from wgpy.net import schedule as schedule_module
+from wgpy.net.queues import SORT_EVERY
+from wgpy.net.udp import UdpSockets
 
 
 @pytest.mark.parametrize(("data_waits", "share"), [("", 1.0), ("in", 0.125), ("out", 0.125)])
@@ -22,7 +23,7 @@ def test_strangers_wait_while_data_waits_and_only_then(
 ) -> None:
     """Each read takes 0.3 ms. Of a hundred turns in which data comes or goes, strangers have an eighth of the time."""
     clock = [100.0]
-    monkeypatch.setattr(udp_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(schedule_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     data, worthless = bytes((4, 0, 0, 0)), bytes((9, 0, 0, 0))
     seen = list[bytes]()
     to_receiver, to_sender = Endpoint("127.0.0.1", receiver.port), Endpoint("127.0.0.1", sender.port)
