@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from wgpy.cli import documents
-from wgpy.config import wgquick
+from wgpy.config import clients, services, wgquick
+
+ROOT = Path(__file__).parents[2]
 
 
 def printed(document: str) -> str:
@@ -33,12 +36,35 @@ def test_the_manual_has_every_command_and_option() -> None:
                 assert all(f"\\fB{flag}\\fR" in page for flag in argument.flags)
 
 
+KEYS = {
+    *(name for _, name, _ in wgquick.described_keys()),
+    *(key.name for key in (*wgquick.ROWS, *wgquick.COMMENTS)),
+    wgquick.NAME,
+    "# Endpoint",
+    clients._DISABLED,
+    "WGConfig",
+}
+
+
 def test_the_manual_of_files_has_every_key_with_its_meaning() -> None:
-    names = [name for _, name, _ in wgquick.described_keys()]
-    assert sorted(documents.MEANINGS) == sorted(names)
+    assert clients._ENDPOINT.fullmatch("# Endpoint = vpn.example.org")
+    assert {*documents.MEANINGS, "WGConfig"} == KEYS
+    assert list(documents.WIREPROXY) == ["WGConfig", *(f"[{section}]" for section in services.SECTIONS)]
     page = printed("conf")
     bold = [line[3:].replace("\\-", "-") for line in page.splitlines() if line.startswith(".B ")]
-    assert sorted(name for name in bold if name in names) == sorted(names)
+    assert sorted(bold) == sorted([*documents.MEANINGS, *documents.WIREPROXY, "wgpy check"])
+    for section, keys in services.SECTIONS.items():
+        assert [key for key in keys if key not in documents.WIREPROXY[f"[{section}]"]] == []
+
+
+def test_the_page_about_files_has_every_key() -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    described = {key.partition(" = ")[0].strip() for row in rows for key in re.findall(r"`([^`]+)`", row[0])}
+    assert KEYS - described == set()
+    for section, keys in services.SECTIONS.items():
+        (row,) = [row for row in rows if row[0].strip() == f"`[{section}]`"]
+        assert re.findall(r"`(\w+)`", row[1]) == list(keys)
 
 
 @needs("groff")

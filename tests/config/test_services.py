@@ -88,9 +88,9 @@ def test_a_file_without_such_sections_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[Socks5]\n", "f:1: [Socks5]: bindaddress is missing"),
-        ("[http]\nBindAdress = 1\n", "f:2: BindAdress: expected one of bindaddress, password, username in [http]"),
-        ("[http]\nsecret words\n", "f:2: expected one of bindaddress, password, username in [http]"),
+        ("[Socks5]\n", "f:1: [Socks5]: BindAddress is missing"),
+        ("[http]\nBindAdress = 1\n", "f:2: BindAdress: expected one of BindAddress, Username, Password in [http]"),
+        ("[http]\nsecret words\n", "f:2: expected one of BindAddress, Username, Password in [http]"),
         ("\n[STDIOTunnel]\nTarget = nowhere\n", "f:2: [STDIOTunnel]: expected HOST:PORT or [IPV6]:PORT, not 'nowhere'"),
     ],
 )

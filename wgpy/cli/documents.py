@@ -20,27 +20,41 @@ from wgpy.daemon.uapi_client import DIRECTORY
 
 MEANINGS: Final = {
     "PrivateKey": "The interface's private key. Required for anything to pass.",
-    "ListenPort": "The UDP port to listen on; one that is free, if there is none.",
+    "ListenPort": "The UDP port to listen on. Without it, any free port.",
     "FwMark": "The mark of the tunnel's own datagrams, for policy routing.",
     "Address": "Addresses of the interface. May be given several times.",
-    "MTU": "The interface's MTU; else that of the way to the endpoint, less 80.",
+    "MTU": "The interface's MTU. Without it, the smallest MTU on the routes to the endpoints, less 80.",
     "DNS": "Name servers and search domains for as long as the interface is up. May be given several times.",
-    "Table": "Where routes to allowed IPs go. With auto, as without it, a default route gets its own table.",
+    "Table": "The routing table for routes to the allowed IPs. With auto, the default, a default route gets a table of "
+    "its own.",
     "PreUp": "Run by bash before the interface is configured, %i being its name. May be given several times.",
-    "PostUp": "Run when all is done. May be given several times.",
+    "PostUp": "Run when the interface is up. May be given several times.",
     "PreDown": "Run before the interface is taken down. May be given several times.",
     "PostDown": "Run when the interface is gone. May be given several times.",
     "SaveConfig": "Whether `down` first brings the file in line with the running interface, as `wgpy save` does.",
-    "PublicKey": "The peer's public key. Required, and another one for each peer.",
-    "PresharedKey": "A key that both sides share besides, against future quantum computers.",
-    "AllowedIPs": "What is routed to the peer, and from where it may send. May be given several times.",
-    "Endpoint": "Where the peer is, until it is heard from elsewhere.",
-    "PersistentKeepalive": "How often to send something, to keep a NAT's mapping. Off by default.",
-    "# UdpGso": "In a comment, so that other programs read the file: off sends datagrams one at a time, without UDP "
-    "segmentation offload, as --no-udp-gso does.",
-    "# TunOffload": "In a comment: off reads and writes packets of the interface one at a time, as --no-tun-offload "
-    "does.",
+    "PublicKey": "The peer's public key. Required, and different for each peer.",
+    "PresharedKey": "A secret that both ends add to the handshake, against future quantum computers.",
+    "AllowedIPs": "The networks that are routed to the peer, and from which it may send. May be given several times.",
+    "Endpoint": "Where to reach the peer, until it sends from another address.",
+    "PersistentKeepalive": "How often to send something, to keep a NAT's mapping open. Off by default.",
+    "# Name": "The peer's name in all output, and the name of a client for wgpy client. # friendly_name is the same.",
+    "# UdpGso": "off sends datagrams one at a time, without UDP segmentation offload, like --no-udp-gso.",
+    "# TunOffload": "off reads and writes packets of the interface one at a time, like --no-tun-offload.",
+    "# Endpoint": "Above the first [Peer] of a gateway: where its clients reach it, for wgpy client add.",
+    "#!": "Begins each line of a client that wgpy client disable has switched off; enable takes it away.",
 }
+WIREPROXY: Final = {
+    "WGConfig": "Before the first section: the file with [Interface] and [Peer], if they are not in this one.",
+    "[Socks5]": "Serve SOCKS5 at BindAddress. With Username and Password, clients must give both.",
+    "[http]": "Serve an HTTP proxy at BindAddress. Username and Password as in [Socks5].",
+    "[TCPClientTunnel]": "Forward TCP from BindAddress on this host to Target in the tunnel.",
+    "[UDPProxyTunnel]": "Forward UDP from BindAddress on this host to Target in the tunnel.",
+    "[TCPServerTunnel]": "Forward TCP from ListenPort in the tunnel to Target as this host reaches it.",
+    "[STDIOTunnel]": "Connect standard input and output to Target in the tunnel.",
+}
+_WIREPROXY: Final = (
+    "wgpy reads wireproxy's files, too: wgpy proxy serves all of them, wgpy forward the forwards, wgpy stdio the last."
+)
 ENVIRONMENT: Final = {
     "WG_ENDPOINT_RESOLUTION_RETRIES": "How often a name that does not resolve is tried again: 15, or infinity.",
     "WG_COLOR_MODE": "always or never: whether show colours; on a terminal it does.",
@@ -130,8 +144,10 @@ def _page(name: str, section: int, summary: str) -> Iterator[str]:
     yield from (".SH NAME", f"{name} \\- {_roff(summary)}")
 
 
-def _items(heading: str, items: dict[str, str]) -> Iterator[str]:
+def _items(heading: str, items: dict[str, str], introduction: str = "") -> Iterator[str]:
     yield f".SH {heading}"
+    if introduction:
+        yield _roff(introduction)
     for term, text in items.items():
         yield from (".TP", f".B {_roff(term)}", _roff(text))
 
@@ -158,18 +174,21 @@ def man() -> str:
 
 def conf() -> str:
     """wgpy.conf(5)."""
-    lines = [*_page("wgpy.conf", 5, "the configuration of a tunnel, as wg-quick has it")]
-    lines += [".SH DESCRIPTION", "Sections in brackets, and in them lines of the form"]
-    lines += ['.IR key " = " value ;', "from # to the end of a line is comment, and the case of keys is of no matter."]
+    lines = [*_page("wgpy.conf", 5, "the configuration of a tunnel, in wg-quick's format")]
     lines += [
-        "There is one [Interface], and a [Peer] for each peer.",
-        ".B wgpy check",
-        "tells what is wrong in a file.",
+        ".SH DESCRIPTION",
+        "A file has one [Interface] section and a [Peer] section for each peer. Their lines are",
     ]
+    lines += ['.IR key " = " value ,', "with keys in any case. A comment begins with # and ends with the line."]
+    lines += [".B wgpy check", "reports every mistake in a file."]
     rows = wgquick.described_keys()
     for section in dict.fromkeys(section for section, _, _ in rows):
         items = {name: f"{MEANINGS[name]} Expected: {expected}." for of, name, expected in rows if of == section}
-        lines += _items(f'"[{section}]"', items)
+        lines += _items(f'"[{section}]"', {name: text for name, text in items.items() if not name.startswith("#")})
+    expectations = {name: f" In [{section}]. Expected: {expected}." for section, name, expected in rows}
+    own = {name: text + expectations.get(name, "") for name, text in MEANINGS.items() if name.startswith("#")}
+    lines += _items('"KEYS IN COMMENTS"', own, "Only wgpy reads these; for other programs they are comments.")
+    lines += _items('"SECTIONS OF WIREPROXY"', WIREPROXY, _WIREPROXY)
     lines += [".SH EXAMPLE", ".nf", "[Interface]", "PrivateKey = (what wgpy genkey printed)", "Address = 10.8.0.2/24"]
     lines += ["", "[Peer]", "PublicKey = (what wgpy pubkey printed over there)", "Endpoint = vpn.example.org:51820"]
     lines += ["AllowedIPs = 10.8.0.0/24", ".fi", ".SH SEE ALSO", ".BR wgpy (8),", ".BR wg (8),", ".BR wg\\-quick (8)"]

@@ -111,14 +111,16 @@ def parse_forward(text: str, *, reverse: bool = False) -> Forward:
     return Forward(at, to, reverse, "udp" if protocol == "udp" else "tcp")
 
 
-_KEYS: Final = {
-    "tcpclienttunnel": {"bindaddress", "target"},
-    "udpproxytunnel": {"bindaddress", "target"},
-    "tcpservertunnel": {"listenport", "target"},
-    "stdiotunnel": {"target"},
-    "socks5": {"bindaddress", "username", "password"},
-    "http": {"bindaddress", "username", "password"},
+# The sections and their keys, as wireproxy's documentation spells them; files may have them in any case.
+SECTIONS: Final = {
+    "Socks5": ("BindAddress", "Username", "Password"),
+    "http": ("BindAddress", "Username", "Password"),
+    "TCPClientTunnel": ("BindAddress", "Target"),
+    "UDPProxyTunnel": ("BindAddress", "Target"),
+    "TCPServerTunnel": ("ListenPort", "Target"),
+    "STDIOTunnel": ("Target",),
 }
+_KEYS: Final = {section.lower(): {key.lower(): key for key in keys} for section, keys in SECTIONS.items()}
 _OPTIONAL: Final = {"username", "password"}
 _QUOTES: Final = "unclear whether the # or ; starts a comment: put the value in quotes, and a comment on its own line"
 
@@ -158,7 +160,7 @@ def split(text: str, filename: str = "") -> tuple[str, Services]:
         elif section and words:
             key, equals, value = (part.strip() for part in words.partition("="))
             if not equals or key.lower() not in _KEYS[section.lower()]:
-                expected = ", ".join(sorted(_KEYS[section.lower()]))
+                expected = ", ".join(_KEYS[section.lower()].values())
                 written = key if equals and key.isascii() and key.isalpha() and len(key) < 20 else ""
                 problems.append(Problem(filename, number, written, f"expected one of {expected} in [{section}]"))
             if key.lower() in _OPTIONAL:
@@ -187,8 +189,8 @@ def _credential(text: str, unclear: Problem, problems: list[Problem]) -> str:
 def _with(services: Services, section: str, values: dict[str, str]) -> Services:
     """Add one section to the services."""
     kind = section.lower()
-    if missing := _KEYS[kind] - _OPTIONAL - values.keys():
-        raise ConfigError(f"{', '.join(sorted(missing))} is missing")
+    if missing := [name for key, name in _KEYS[kind].items() if key not in _OPTIONAL and key not in values]:
+        raise ConfigError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
     if kind in ("socks5", "http"):
         user, password = values.get("username", ""), values.get("password", "")
         if not user and not password and _OPTIONAL & values.keys():

@@ -119,7 +119,8 @@ def read_value(name: str, text: str) -> Any:
 
 def described_keys() -> list[tuple[str, str, str]]:
     """All keys: the section, name and expected value of each. The keys in comments come last."""
-    return [(key.section, key.name, key.expected) for key in (*ROWS, *COMMENTS)]
+    named = [(key.section, key.name, key.expected) for key in (*ROWS, *COMMENTS)]
+    return [*named, ("Peer", NAME, "any text")]
 
 
 # Parsers of values. They raise ValueError, like those of keys and ipaddress.
