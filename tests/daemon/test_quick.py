@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from wgpy.config.values import InterfaceConfig, PeerConfig
-from wgpy.daemon.quick import Quick
+from wgpy.daemon.quick import MAX_ROUTE_REQUESTS, Quick
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
 
@@ -22,13 +23,21 @@ class Routes:
         self.asked.append(address)
         return True
 
+    def path_mtu(self, address: str) -> int:
+        self.asked.append(address)
+        return 1400
+
+
+def quick_of(networks: list[IPv4Network | IPv6Network], say: Callable[[str], None] = lambda _: None) -> Quick:
+    config = InterfaceConfig(peers=(PeerConfig(public_key=PublicKey(b"p" * 32), allowed_ips=tuple(networks)),))
+    nothing: Any = lambda *_: None  # noqa: E731
+    return Quick("wg0", config, say=say, set_fwmark=nothing, close_interface=nothing, save=nothing)
+
 
 def warned(networks: list[IPv4Network | IPv6Network], endpoints: list[Endpoint]) -> tuple[list[str], list[str], int]:
     """For which endpoints the kernel was asked, what was said, and the calls that this took."""
     said: list[str] = []
-    config = InterfaceConfig(peers=(PeerConfig(public_key=PublicKey(b"p" * 32), allowed_ips=tuple(networks)),))
-    nothing: Any = lambda *_: None  # noqa: E731
-    quick = Quick("wg0", config, say=said.append, set_fwmark=nothing, close_interface=nothing, save=nothing)
+    quick = quick_of(networks, said.append)
     routes: Any = Routes()
     calls = 0
 
@@ -57,6 +66,19 @@ def test_an_endpoint_within_the_allowed_ips_is_warned_of() -> None:
     assert ["is routed into wg0 itself" in line for line in said] == [True] * 3
     asked, _, _ = warned([IPv6Network("::/0")], [Endpoint("2001:db8::7", 51820), Endpoint("10.1.2.3", 51820)])
     assert asked == ["2001:db8::7"]
+
+
+def test_the_kernel_is_asked_for_so_many_routes_and_no_more() -> None:
+    """A provider's 10,000 clients, whose endpoints all lie within 0.0.0.0/0: a request for each took many seconds."""
+    networks: list[IPv4Network | IPv6Network] = [IPv4Network("0.0.0.0/0")]
+    endpoints = [
+        Endpoint(str(IPv4Address(number)), port) for number in range(1 << 24, (1 << 24) + 3000) for port in (1, 2)
+    ]
+    asked, said, _ = warned(networks, endpoints)
+    assert len(said) == len(asked) == len(set(asked)) == MAX_ROUTE_REQUESTS
+    routes: Any = Routes()
+    assert quick_of([])._suitable_mtu(routes, endpoints) == 1320
+    assert len(routes.asked) == len(set(routes.asked)) == MAX_ROUTE_REQUESTS
 
 
 def test_many_peers_with_ipv6_endpoints_take_little_work_each() -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_
 
 FALLBACK_MTU: Final = 1500
 FIRST_TABLE: Final = 51820
+MAX_ROUTE_REQUESTS: Final = 1000  # to the kernel, one after the other; a second or less
 EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SRC_VALID_MARK: Final = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
 
@@ -172,7 +174,8 @@ class Quick:
 
     def _suitable_mtu(self, netlink: Netlink, endpoints: Iterable[Endpoint]) -> int:
         """The tunnel's MTU by the smallest path MTU to an endpoint, or else by that of the default route."""
-        known = [mtu for mtu in (netlink.path_mtu(endpoint.host) for endpoint in endpoints) if mtu]
+        hosts = _first(endpoint.host for endpoint in endpoints)
+        known = [mtu for mtu in map(netlink.path_mtu, hosts) if mtu]
         path_mtu = min(known) if known else netlink.default_route_mtu() or FALLBACK_MTU
         return tunnel_mtu(path_mtu, (*self.config.addresses, *self._networks()))
 
@@ -242,11 +245,10 @@ class Quick:
         inside: AllowedIPs[bool] = AllowedIPs()
         for network in self._networks():
             inside.insert(network, True)
-        for endpoint in endpoints:
-            host = ip_address(endpoint.host.partition("%")[0])
-            if inside.lookup(host.packed) and netlink.leads_into(endpoint.host, self.name, self._mark):
+        for host in _first(endpoint.host for endpoint in endpoints if inside.lookup(endpoint.address_bytes)):
+            if netlink.leads_into(host, self.name, self._mark):
                 self._say(
-                    f"warning: {endpoint} is routed into {self.name} itself, so it cannot be reached: for all traffic "
+                    f"warning: {host} is routed into {self.name} itself, so it cannot be reached: for all traffic "
                     "use AllowedIPs = 0.0.0.0/0, ::/0; otherwise add a route to it, or set FwMark and add a rule"
                 )
 
@@ -314,6 +316,11 @@ class Quick:
                 f"net.ipv4.conf.all.src_valid_mark cannot be set here ({error.strerror}): "
                 "set it to 1 on the host if replies are dropped"
             )
+
+
+def _first(hosts: Iterable[str]) -> list[str]:
+    """The different hosts among these, but no more than the kernel is asked about: so many peers share few routes."""
+    return list(islice(dict.fromkeys(hosts), MAX_ROUTE_REQUESTS))
 
 
 def routes(config: InterfaceConfig, networks: Iterable[IPNetwork]) -> list[tuple[IPNetwork, int | None]]:
