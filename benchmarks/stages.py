@@ -66,7 +66,7 @@ class Stages:
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
-        keypair = next(iter(self.sender._peers.values())).current
+        keypair = next(iter(self.sender._peers.values())).keypairs.current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
             (lambda: None, lambda _: self.cut()),

@@ -362,6 +362,10 @@ def test_waiting_for_a_handshake_begins_one_and_takes_as_long_as_it_does() -> No
             await asyncio.sleep(180)
             await left.wait_for_handshake(RIGHT.public_key)  # the session is too old by now
             assert loop.time() - begin == pytest.approx(182.5, abs=1e-3)
+            left.down()
+            left.up()
+            await left.wait_for_handshake(RIGHT.public_key)  # it was forgotten
+            assert loop.time() - begin == pytest.approx(183.5, abs=1e-3)
 
     virtual.run(main())
 

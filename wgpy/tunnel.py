@@ -19,7 +19,6 @@ from typing import Final, Self
 from wgpy.burst import Datagrams
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
-from wgpy.constants import REJECT_AFTER_TIME
 from wgpy.datapath import MAX_WAITING, READS_PER_WAKEUP, SUSPENDED_FROM, Tun, Udp, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -78,8 +77,8 @@ class Tunnel:
         expect_config(config)
         self.config = config
         self._clock = clock
-        self._wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
-        self.device = Device(random=os.urandom, wall_clock=self._wall_clock, keylog=keylog)
+        wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
+        self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog)
         self._tun = tun
         self._udp_host = udp
         self._events = Events(lambda: self.name, on_event)
@@ -256,7 +255,7 @@ class Tunnel:
         known = next((status for status in self.status().peers if status.public_key == peer), None)
         if known is None:
             raise ConfigError(f"{peer.short()} is not a peer of this tunnel")
-        if self._wall_clock() - known.last_handshake_ns < REJECT_AFTER_TIME * 1e9:
+        if self.device.has_session(peer, self._clock()):
             return
         if known.endpoint is not None and not known.persistent_keepalive:
             for keepalive in (1, 0):  # when turned on, a keepalive is sent at once, and needs a session

@@ -39,7 +39,7 @@ def test_going_down_forgets_sessions_but_not_configuration() -> None:
     a, b = connected(world)
     a.device.stop()
     assert a.device.next_timeout() is None
-    assert len(a.device._interface.indices) == 0
+    assert len(a.device._indices) == 0
     world.do(a, a.device.start(world.now))
     packet = world.send(a, b)
     world.run(1)
@@ -113,7 +113,7 @@ def test_a_removed_peer_is_gone_with_its_timers_and_indices() -> None:
     world.configure(a, public_key=b.public_key, remove=True)
     assert a.device.status().peers == ()
     assert a.device.next_timeout() is None
-    assert len(a.device._interface.indices) == 0
+    assert len(a.device._indices) == 0
     world.send(b, a)
     world.run(1)
     assert a.received == []

@@ -26,26 +26,27 @@ class KernelPeer(Peer):
     def answer_initiation(
         self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
     ) -> DropReason | None:
-        pending = self.handshake
+        pending = self.handshake.pending
         refusal = super().answer_initiation(initiation, source, now, effects)
         if refusal is None and pending is not None:
-            self._forget_handshake()
+            self._forget_initiation()
         return refusal
 
     def _begin_session(self, keys: SessionKeys, now: float) -> None:
-        was_next = self.next
+        was_next = self.keypairs.next
         super()._begin_session(keys, now)
         self._keep(0 if not keys.is_initiator else 1)
         if keys.is_initiator and was_next is not None:
-            assert self.older == [was_next]
+            assert self.keypairs.older == [was_next]
 
     def confirm_keypair(self, *args: object) -> None:
         super().confirm_keypair(*args)  # type: ignore[arg-type]
         self._keep(1)
 
     def _keep(self, count: int) -> None:
-        self._forget_keypairs(*self.older[count:])
-        self.older = self.older[:count]
+        for keypair in self.keypairs.older[count:]:
+            self.indices.remove(keypair.local_index)
+        self.keypairs.older = self.keypairs.older[:count]
 
 
 def peers(*hosts: Host) -> Iterator[Peer]:
@@ -69,14 +70,15 @@ def count(world: World, kind: int, since: float = 0.0) -> int:
 def demand_sound(world: World, a: Host, b: Host) -> None:
     """Both ends have keys that the other has, one of them renews, and no more is held than may be."""
     (of_a,), (of_b,) = peers(a), peers(b)
-    assert of_a.current is not None
-    assert of_b.current is not None
-    assert of_a.current.remote_index in {key.local_index for key in of_b.keypairs()}
-    assert of_b.current.remote_index in {key.local_index for key in of_a.keypairs()}
-    assert of_a.current.is_initiator or of_b.current.is_initiator, "nobody would renew the session in time"
+    session_a, session_b = of_a.keypairs.current, of_b.keypairs.current
+    assert session_a is not None
+    assert session_b is not None
+    assert session_a.remote_index in {keypair.local_index for keypair in of_b.keypairs}
+    assert session_b.remote_index in {keypair.local_index for keypair in of_a.keypairs}
+    assert session_a.is_initiator or session_b.is_initiator, "nobody would renew the session in time"
     for host, peer in ((a, of_a), (b, of_b)):
-        assert len(peer.keypairs()) <= 5
-        assert len(host.device._interface.indices) == len(peer.keypairs()) + (peer.handshake is not None)
+        assert len(peer.keypairs) <= 5
+        assert len(host.device._indices) == len(peer.keypairs) + (peer.handshake.pending is not None)
 
 
 @pytest.mark.parametrize("kernel", [False, True], ids=["wgpy", "kernel"])
@@ -193,7 +195,7 @@ def test_what_a_peer_that_begins_again_and_again_makes_us_hold_is_bounded() -> N
         world.do(a, effects)
         of_b.initiate(world.now, Effects())  # and ours stays pending
         world.run(0.1)
-        most = max(most, len(b.device._interface.indices))
+        most = max(most, len(b.device._indices))
     assert most <= 6  # five sessions and the initiation
 
 
@@ -210,11 +212,11 @@ def test_an_answer_that_is_held_back_does_not_end_the_session_that_was_confirmed
     while wire.held:
         wire.deliver(wire.held[0])
     (of_a,) = peers(a)
-    session = of_a.current
+    session = of_a.keypairs.current
     assert session is not None
     assert not session.is_initiator
     world.arrive(a, late.datagram, b.endpoint)
-    assert of_a.current is session
+    assert of_a.keypairs.current is session
     assert a.device.status().drops == {"unknown_index": 1}
 
 

@@ -124,7 +124,7 @@ def test_a_more_specific_prefix_of_another_peer_is_honoured() -> None:
 def test_what_is_no_ip_packet_is_dropped(plaintext: bytes) -> None:
     world = World()
     a, b = connected(world)
-    sender = a.device._peers[b.public_key].current
+    sender = a.device._peers[b.public_key].keypairs.current
     assert sender is not None
     burst = Burst.of(plaintext)
     sender.seal(burst)
@@ -190,7 +190,7 @@ def test_stale_bytes_in_the_buffer_are_never_sent_as_padding() -> None:
     view = memoryview(bytearray(b"\xaa" * (16 + 32 + 16)))
     view[16 : 16 + 21] = packet
     effects = a.device.send(Burst(view, 64, [21]), world.now)
-    keypair = b.device._peers[a.public_key].current
+    keypair = b.device._peers[a.public_key].keypairs.current
     assert keypair is not None
     datagram = bytes(effects.transmits[0].datagrams.view)
     plaintext = keypair.receiving.decrypt(bytes(4) + datagram[8:16], datagram[16:], None)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 
 from wgpy.device.indextable import IndexTable
+from wgpy.device.keypair import Keypair
+from wgpy.noise.handshake import SessionKeys
 
 
 def scripted(*draws: int) -> Callable[[int], bytes]:
@@ -17,14 +19,14 @@ def scripted(*draws: int) -> Callable[[int], bytes]:
 def test_an_index_is_the_four_bytes_drawn() -> None:
     indices: IndexTable[str] = IndexTable()
     assert indices.insert("a", scripted(0xDEADBEEF)) == 0xDEADBEEF
-    assert indices.get(0xDEADBEEF) == "a"
+    assert indices.get(0xDEADBEEF) == ("a", None)
 
 
 def test_an_index_in_use_is_drawn_again() -> None:
     indices: IndexTable[str] = IndexTable()
     random = scripted(7, 7, 7, 9)
     assert [indices.insert("a", random), indices.insert("b", random)] == [7, 9]
-    assert [indices.get(7), indices.get(9)] == ["a", "b"]
+    assert [indices.get(7), indices.get(9)] == [("a", None), ("b", None)]
 
 
 def test_a_removed_index_is_unknown_and_can_be_drawn_again() -> None:
@@ -44,11 +46,12 @@ def test_removing_a_free_index_does_nothing() -> None:
     assert len(indices) == 1
 
 
-def test_an_index_can_stand_for_something_else_from_now_on() -> None:
+def test_a_handshake_that_became_a_session_keeps_its_index() -> None:
     indices: IndexTable[str] = IndexTable()
-    indices.insert("handshake", scripted(7))
-    indices.replace(7, "keypair")
-    assert indices.get(7) == "keypair"
+    indices.insert("a", scripted(7))
+    keypair = Keypair(SessionKeys(bytes(32), bytes(32), 7, 8, is_initiator=True), 0.0)
+    indices.establish(keypair)
+    assert indices.get(7) == ("a", keypair)
     assert len(indices) == 1
 
 
@@ -57,4 +60,4 @@ def test_many_entries_have_as_many_32_bit_indices() -> None:
     drawn = [indices.insert(entry, Random(entry).randbytes) for entry in range(50)]
     assert len(set(drawn)) == len(indices) == 50
     assert all(0 <= index < 1 << 32 for index in drawn)
-    assert [indices.get(index) for index in drawn] == list(range(50))
+    assert [indices.get(index) for index in drawn] == [(entry, None) for entry in range(50)]

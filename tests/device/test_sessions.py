@@ -181,8 +181,8 @@ def test_keys_are_erased_540_seconds_after_the_last_session_began() -> None:
     assert a.happened(EventKind.KEYS_ERASED) == 0
     world.run(2)
     assert a.happened(EventKind.KEYS_ERASED) == b.happened(EventKind.KEYS_ERASED) == 1
-    assert a.device._peers[b.public_key].keypairs() == []
-    assert len(a.device._interface.indices) == 0
+    assert list(a.device._peers[b.public_key].keypairs) == []
+    assert len(a.device._indices) == 0
 
 
 def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
@@ -194,10 +194,10 @@ def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
     world.send(a, b)
     world.run(1)
     peers = [a.device._peers[b.public_key], b.device._peers[a.public_key]]
-    assert [len(peer.keypairs()) for peer in peers] == [2, 2]
+    assert [len(peer.keypairs) for peer in peers] == [2, 2]
     world.run(began + 540.1 - world.now)
-    assert [len(peer.keypairs()) for peer in peers] == [1, 1]
-    assert [len(host.device._interface.indices) for host in (a, b)] == [1, 1]
+    assert [len(peer.keypairs) for peer in peers] == [1, 1]
+    assert [len(host.device._indices) for host in (a, b)] == [1, 1]
     world.run(539)
     assert a.happened(EventKind.KEYS_ERASED) == b.happened(EventKind.KEYS_ERASED) == 1
 
@@ -205,7 +205,7 @@ def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
 def test_a_keypair_near_its_last_counter_is_renewed_and_at_the_last_refused() -> None:
     world = World()
     a, b = connected(world)
-    current = a.device._peers[b.public_key].current
+    current = a.device._peers[b.public_key].keypairs.current
     assert current is not None
     world.run(6)
     current.send_counter = 1 << 60
@@ -213,7 +213,7 @@ def test_a_keypair_near_its_last_counter_is_renewed_and_at_the_last_refused() ->
     world.send(a, b)
     assert kinds(world) == [MESSAGE_TRANSPORT, MESSAGE_INITIATION]
     world.run(6)
-    current = a.device._peers[b.public_key].current
+    current = a.device._peers[b.public_key].keypairs.current
     assert current is not None
     current.send_counter = (1 << 64) - 1 - 8128 - 1
     world.eve.clear()
@@ -226,7 +226,7 @@ def test_the_responder_too_renews_a_key_of_too_many_messages() -> None:
     a, b = connected(world)
     world.send(b, a)
     world.run(6)
-    current = b.device._peers[a.public_key].current
+    current = b.device._peers[a.public_key].keypairs.current
     assert current is not None
     current.send_counter = 1 << 60
     world.eve.clear()

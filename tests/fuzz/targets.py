@@ -107,9 +107,10 @@ class Attacked:
         """All that a remembers and does not count."""
         device = self.a.device
         (peer,) = device._peers.values()
-        kept: list[object] = [dict(device._interface.indices._entries), list(device._deadlines), list(peer.staged)]
+        kept: list[object] = [dict(device._indices._entries), device._deadlines._heap[:], list(peer.staged)]
         kept += [{name: value for name, value in vars(peer).items() if name != "drops"}, vars(peer.cookie_stamp).copy()]
-        for part in (peer.timers, peer.current, peer.current and peer.current.replay):
+        kept += [vars(peer.handshake).copy(), list(peer.keypairs)]
+        for part in (peer.timers, peer.keypairs.current, peer.keypairs.current and peer.keypairs.current.replay):
             kept += [getattr(part, name) for name in part.__slots__] if part else []
         return kept
 

@@ -48,7 +48,7 @@ class Pair:
     def keypairs(self) -> list[Keypair]:
         """Those that seal to the receiver: two of `a`, of which the second soon expires, and one of `c`."""
         peers = [self.worlds[0].hosts[name].device._peers[self.receivers[0].public_key] for name in "ac"]
-        return [keypair for peer in peers for keypair in peer.keypairs()]
+        return [keypair for peer in peers for keypair in peer.keypairs]
 
 
 KEYPAIRS = Pair().keypairs()

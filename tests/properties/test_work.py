@@ -225,7 +225,7 @@ def arriving(turn: str, period: int, count: int) -> tuple[Host, Datagrams]:
 def sealed(host: Host, packet: bytes, count: int) -> list[bytes]:
     """As many datagrams with a packet, which need be none, for the host's only peer."""
     (peer,) = host.device._peers.values()
-    assert peer.current is not None
+    assert peer.keypairs.current is not None
     burst = burst_of(*[packet] * count)
-    peer.current.seal(burst)
+    peer.keypairs.current.seal(burst)
     return list(map(bytes, Datagrams(burst.view, burst.stride)))

@@ -78,12 +78,12 @@ class Witness:
         """Every key is gone at its own time, and no table grows."""
         sessions = 0
         for peer in host.device._peers.values():
-            keypairs = peer.keypairs()
+            keypairs = peer.keypairs
             age = self.world.now - min((keypair.created_at for keypair in keypairs), default=self.world.now)
             demand(age <= ZERO_KEY_MATERIAL_AFTER + SLACK, f"{host.name} has keys of {age:.1f} s")
-            sessions += len(keypairs) + (peer.handshake is not None)
+            sessions += len(keypairs) + (peer.handshake.pending is not None)
             demand(sum(map(len, peer.staged)) <= MAX_STAGED_PACKETS, f"{host.name} stages too much")
-        demand(len(host.device._interface.indices) == sessions, f"{host.name} has indices that stand for nothing")
+        demand(len(host.device._indices) == sessions, f"{host.name} has indices that stand for nothing")
         deadlines = len(host.device._deadlines)
         demand(deadlines <= 2 * len(host.device._peers) + 64, f"{host.name} has {deadlines} deadlines to wait for")
 

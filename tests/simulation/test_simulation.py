@@ -16,7 +16,7 @@ import wgpy.burst
 from tests.simulation.__main__ import main
 from tests.simulation.life import Breach, Life
 from wgpy.constants import MAX_STAGED_PACKETS
-from wgpy.device.device import Device
+from wgpy.device.deadlines import Deadlines
 from wgpy.device.indextable import IndexTable
 from wgpy.device.keypair import Keypair
 from wgpy.device.peer import Peer
@@ -122,13 +122,13 @@ def test_indices_that_are_never_freed_are_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_deadlines_that_pile_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    schedule = Device._schedule
+    note = Deadlines.note
 
-    def hoarding(self: Device, peer: Peer) -> None:
-        schedule(self, peer)
-        self._deadlines += [(inf, next(self._tiebreak), peer) for _ in range(100)]
+    def hoarding(self: Deadlines, peer: Peer) -> None:
+        note(self, peer)
+        self._heap += [(inf, next(self._tiebreak), peer) for _ in range(100)]
 
-    assert "deadlines to wait for" in breach(monkeypatch, Device, "_schedule", hoarding)
+    assert "deadlines to wait for" in breach(monkeypatch, Deadlines, "note", hoarding)
 
 
 def test_a_tunnel_that_does_not_recover_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_source_that_is_not_the_peers_is_noticed(monkeypatch: pytest.MonkeyPat
     def careless(address: bytes) -> Peer | None:
         """Whoever the packet says it is from: the peer that spoke last."""
         peer = lookup(address)
-        return next((p for p in server._peers.values() if p is not peer and p.current), peer) if last else peer
+        return next((p for p in server._peers.values() if p is not peer and p.keypairs.current), peer) if last else peer
 
     monkeypatch.setattr(server._allowed_ips, "lookup", careless)
     last.extend(server._peers.values())

@@ -30,13 +30,13 @@ SOURCE = re.compile(
 # wgpy with three checks taken out: each counter and each timestamp is new to it, and every mac1 is right.
 BROKEN = """
 from wgpy.cli import main
-from wgpy.device.peer import Peer
+from wgpy.device.handshake import Handshake
 from wgpy.device.replay import ReplayWindow
 from wgpy.noise.cookie import CookieChecker
 
 ReplayWindow.accept = ReplayWindow.accept_run = lambda self, counters: True
 CookieChecker.verify_mac1 = lambda self, message: True
-Peer.latest_timestamp = property(lambda self: bytes(12), lambda self, timestamp: None)
+Handshake.latest_timestamp = property(lambda self: bytes(12), lambda self, timestamp: None)
 main()
 """
 

@@ -143,7 +143,7 @@ class Driver:
     def session(self) -> Keypair:
         """The newest one; a test that wants an older holds it."""
         peer = self.device._peers[self._side.public_key]
-        keypair = peer.next or peer.current
+        keypair = peer.keypairs.next or peer.keypairs.current
         assert keypair is not None, "there is no session"
         return keypair
 

@@ -7,65 +7,45 @@ Call it with what happened; it returns what to do::
     effects = device.handle_timeout(now)                    # at or after device.next_timeout()
     effects = device.configure(change, now)                 # keys, peers, allowed IPs
 
-`now` is seconds of CLOCK_BOOTTIME and never goes back; a late or early `handle_timeout` is harmless. Receiving follows
-the kernel's receive.c: cheap refusals first, everything that is authenticated before anything is believed, and
-bookkeeping (endpoint, timers, counters, the key's age) once per burst.
+`now` is seconds of CLOCK_BOOTTIME and never goes back; a late or early `handle_timeout` is harmless. This module is
+to be read beside the kernel's device.c (up, down, suspend, a packet's way to its peer) and netlink.c (configuration and
+status); receive.py beside receive.c, and peer.py beside send.c, timers.c and peer.c.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
-from itertools import count
+from collections.abc import Callable, Mapping
 from math import inf
-from struct import Struct
 
-from wgpy.burst import Bodies, Burst, Datagrams
-from wgpy.constants import (
-    COOKIE_REPLY_SIZE,
-    DEFAULT_MTU,
-    INITIATION_SIZE,
-    MESSAGE_COOKIE_REPLY,
-    MESSAGE_INITIATION,
-    MESSAGE_RESPONSE,
-    MESSAGE_TRANSPORT,
-    RESPONSE_SIZE,
-    TRANSPORT_HEADER_SIZE,
-    TRANSPORT_OVERHEAD,
-)
+from wgpy.burst import Burst, Datagrams
+from wgpy.constants import DEFAULT_MTU
 from wgpy.device import icmp, ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.deadlines import Deadlines
 from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.greetings import Greetings
-from wgpy.device.keypair import Keypair
-from wgpy.device.peer import Interface, Peer
+from wgpy.device.indextable import IndexTable
+from wgpy.device.interface import Interface
+from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
+from wgpy.device.receive import Receiver
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
-from wgpy.errors import ProtocolError
 from wgpy.fields import expect
 from wgpy.keys import PrivateKey, PublicKey
-from wgpy.noise.handshake import LocalStatic, open_initiation
-
-_type_and_index = Struct("<II").unpack_from
-_receiver_index = Struct("<8xI").unpack_from  # of a response
-_HANDSHAKE_SIZES = {
-    MESSAGE_INITIATION: INITIATION_SIZE,
-    MESSAGE_RESPONSE: RESPONSE_SIZE,
-    MESSAGE_COOKIE_REPLY: COOKIE_REPLY_SIZE,
-}
+from wgpy.noise.handshake import LocalStatic
 
 
 class Device:
     """One WireGuard interface and its peers.
 
-    `random(n)` returns n unpredictable bytes (os.urandom); `wall_clock()` nanoseconds since 1970 (time.time_ns). Both
-    are asked only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
-    `keylog(label, key)`, if given, is told the keys of every handshake, by Wireshark's labels: it makes all traffic
-    readable. `mtu`, in bytes, ends the padding of a packet that comes by itself, not in a Burst.
+    `random(n)` returns n unpredictable bytes (os.urandom), `wall_clock()` nanoseconds since 1970 (time.time_ns). They
+    are called only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
+    `keylog(label, key)`, if given, is called with the keys of every handshake and Wireshark's labels for them, which
+    make all traffic readable. A packet given to `send` as bytes is padded to no more than `mtu` bytes.
     A new device is down: `start` brings it up, as the link does in the kernel.
     """
 
@@ -80,11 +60,13 @@ class Device:
         self._private_key: PrivateKey | None = None
         self._peers: dict[PublicKey, Peer] = {}
         self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
-        self._gate: Gate | None = None
-        self._icmp_limiter = RateLimiter()
-        self._deadlines: list[tuple[float, int, Peer]] = []
-        self._tiebreak = count()
+        self._indices: IndexTable[Peer] = IndexTable()
+        self._deadlines = Deadlines(self._peers)
         self._drops: Counter[DropReason] = Counter()
+        self._receiver = Receiver(
+            self._interface, self._indices, self._peers, self._allowed_ips, self._deadlines, self._drops
+        )
+        self._icmp_limiter = RateLimiter()
         self._greetings: Greetings | None = None
         self.mtu = DEFAULT_MTU
         self.listen_port = 0
@@ -92,10 +74,10 @@ class Device:
 
     @property
     def timestamp_floor(self) -> int:
-        """Nanoseconds since 1970 that no initiation of ours was stamped after; what follows is stamped later.
+        """Nanoseconds since 1970: no initiation of ours bore a later timestamp, and the next one will.
 
-        Peers refuse an initiation that is not newer than the last, so a machine whose clock may start in the past keeps
-        this over a restart and sets it before anything is sent.
+        Peers refuse an initiation that is not newer than the last one. So a machine whose clock may start in the past
+        keeps this value over a restart, and sets it before anything is sent.
         """
         return self._interface.timestamp_floor
 
@@ -103,16 +85,22 @@ class Device:
     def timestamp_floor(self, nanoseconds: int) -> None:
         self._interface.timestamp_floor = max(self._interface.timestamp_floor, nanoseconds)
         for peer in self._peers.values():
-            peer.stamped_ns = max(peer.stamped_ns, nanoseconds)
+            peer.handshake.stamped_ns = max(peer.handshake.stamped_ns, nanoseconds)
 
     @property
     def public_key(self) -> PublicKey | None:
-        """Its own; None without a private key."""
+        """Our own public key; None without a private key."""
         return self._private_key.public_key if self._private_key else None
 
     def knows(self, public_key: PublicKey) -> bool:
-        """Whether that is a peer of this device."""
+        """Whether that is the key of a peer of this device."""
         return public_key in self._peers
+
+    def has_session(self, public_key: PublicKey, now: float) -> bool:
+        """Whether there is a session with this peer under which packets can be sent."""
+        peer = self._peers.get(public_key)
+        current = peer.keypairs.current if peer is not None else None
+        return current is not None and current.can_send(1, now)
 
     @property
     def is_up(self) -> bool:
@@ -121,12 +109,12 @@ class Device:
     # Life.
 
     def resume(self, owner: PublicKey, sessions: Mapping[PublicKey, tuple[Endpoint, float]]) -> None:
-        """Tell which peers had sessions with the process before this one, under our key `owner`.
+        """Tell which peers had sessions with the process before this one, under our public key `owner`.
 
-        `sessions` says where each peer was and when its last session began, in seconds as `now` counts them elsewhere.
-        To those peers a session looks alive for REJECT_AFTER_TIME, and what they send is lost until they give up. So an
-        initiation is sent to each of them that is configured, paced, as soon as the interface is up. The endpoint
-        counts only where the configuration gives none: what it says, or its host name, may be newer.
+        `sessions` has each peer's endpoint, and when its last session began in the seconds of `now`. To those peers
+        the session looks alive for REJECT_AFTER_TIME, and what they send is lost until they give it up. So as soon as
+        the interface is up, an initiation is sent to each of them that is configured, one after the other. The endpoint
+        is used only if the configuration gives none: an address or host name in there may be newer.
         """
         self._greetings = Greetings(owner, sessions)
 
@@ -137,13 +125,13 @@ class Device:
                 peer.greet(*greeting)
 
     def start(self, now: float) -> Effects:
-        """The interface came up: timers run, and peers with a persistent keepalive are greeted."""
+        """The interface came up: timers run, and peers with a persistent keepalive get one."""
         effects = Effects()
         self._interface.is_up = True
         for peer in self._peers.values():
             peer.start(now, effects)
             self._greet(peer, now)
-            self._schedule(peer)
+            self._deadlines.note(peer)
         return effects
 
     def stop(self) -> None:
@@ -153,7 +141,7 @@ class Device:
             peer.stop()
 
     def forget_sessions(self) -> None:
-        """The machine was suspended: agree on new keys with everybody (kernel device.c, wg_pm_notification)."""
+        """The machine was suspended: agree on new keys with every peer (kernel device.c, wg_pm_notification)."""
         for peer in self._peers.values():
             peer.erase_keys()
             peer.handshake_sent_at = -inf
@@ -161,10 +149,10 @@ class Device:
     # Outbound.
 
     def send(self, burst: Burst | bytes, now: float) -> Effects:
-        """Carry inner packets: a Burst (sealed in its own buffer, so its contents are gone afterwards) or one packet.
+        """Carry inner packets: one packet as bytes, or a Burst, which is sealed in its own buffer and so overwritten.
 
-        Without a peer or an endpoint for the destination the effects deliver an ICMP error to the packet's source,
-        as the kernel's wg_xmit does.
+        Without a peer or an endpoint for the destination, the effects deliver an ICMP error to the packet's source, as
+        the kernel does (device.c, wg_xmit).
         """
         effects = Effects()
         if isinstance(burst, bytes):
@@ -185,7 +173,7 @@ class Device:
             peer.drops[DropReason.ROUTING_LOOP] += len(burst)
         else:
             peer.send(burst, now, effects)
-            self._schedule(peer)
+            self._deadlines.note(peer)
         return effects
 
     def _answer_unreachable(self, packet: memoryview, now: float, effects: Effects) -> None:
@@ -195,14 +183,14 @@ class Device:
             effects.deliveries.append(Burst.of(error))
 
     def forget_source(self, public_key: PublicKey) -> None:
-        """Tell that a transmit to this peer could not leave from its sticky source address any more."""
+        """Tell that a transmit to this peer could no longer leave from the source address used so far."""
         if (peer := self._peers.get(public_key)) is not None:
             peer.forget_source()
 
     def not_sent(self, transmit: Transmit, count: int, size: int, reason: DropReason) -> None:
-        """Tell, before the next call, that `count` datagrams of a transmit, of `size` bytes in all, did not leave.
+        """Tell, before the next call, that `count` datagrams of a transmit, `size` bytes in all, were not sent.
 
-        They do not count as sent then, but as dropped.
+        They are counted under `reason` then, and no longer as sent.
         """
         peer = self._peers.get(transmit.public_key) if transmit.public_key else None
         if peer is None:
@@ -211,7 +199,7 @@ class Device:
             peer.not_sent(transmit.datagrams, count, size, reason)
 
     def forget_sources(self) -> None:
-        """Tell that routes or addresses have changed: the routes choose each local address anew."""
+        """Tell that routes or addresses have changed, so that the routes choose each source address anew."""
         for peer in self._peers.values():
             peer.forget_source()
 
@@ -220,210 +208,38 @@ class Device:
     def receive(
         self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int = 0, *, under_load: bool = False
     ) -> Effects:
-        """Take in datagrams from one source; `ecn` is the ECN field (0 to 3) of the outer packets.
+        """Take in datagrams from one source; `ecn` is the ECN field (0 to 3) of the outer packets (RFC 6040).
 
-        `under_load`: so many wait behind them that handshakes are to be answered by cookies (`load.LoadMeter`).
-        Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
+        `under_load` says that so many datagrams wait behind them that initiations are answered by cookies (paper, 5.3;
+        `load.LoadMeter`). Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
         """
         effects = Effects()
         if not self._interface.is_up:
             self._drops[DropReason.INTERFACE_DOWN] += len(datagrams)
             return effects
-        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
-        lengths: list[int] = []
-        while (start := len(lengths) * stride) < total:
-            end = min(start + stride, total)
-            kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
-            if kind == MESSAGE_TRANSPORT and isinstance(keypair := self._interface.indices.get(index), Keypair):
-                self._receive_data(keypair, datagrams, source, now, ecn, lengths, effects)
-                continue
-            lengths.append(0)
-            if kind == MESSAGE_TRANSPORT:
-                self._drops[DropReason.UNKNOWN_INDEX] += 1
-            elif _HANDSHAKE_SIZES.get(kind) == end - start:
-                self._receive_handshake(kind, view[start:end], source, now, effects, under_load)
-            else:
-                self._drops[DropReason.MALFORMED] += 1
-        if any(lengths):
-            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
+        self._receiver.receive(datagrams, source, now, ecn, effects, under_load=under_load)
         return effects
-
-    def _receive_data(
-        self,
-        keypair: Keypair,
-        datagrams: Datagrams,
-        source: Endpoint,
-        now: float,
-        ecn: int,
-        lengths: list[int],
-        effects: Effects,
-    ) -> None:
-        """Open the run of datagrams under `keypair` that begins behind the `lengths` there are.
-
-        Appends to `lengths` the length of each packet to deliver, 0 for none.
-        """
-        peer, first = keypair.peer, len(lengths)
-        counters = keypair.counters(datagrams, first)
-        if not keypair.can_receive(now):
-            peer.drops[DropReason.EXPIRED_KEY] += len(counters)
-            lengths += [0] * len(counters)
-            return
-        plaintexts, sealed = datagrams.bodies()
-        if first or len(counters) < len(sealed):
-            run = slice(first, first + len(counters))
-            plaintexts, sealed = plaintexts[run], sealed[run]
-        sizes = keypair.open(counters, Bodies(plaintexts, sealed))
-        if -1 in sizes or not keypair.replay.accept_run(counters):
-            for i, counter in enumerate(counters):
-                if sizes[i] < 0:
-                    peer.drops[DropReason.INVALID_TAG] += 1
-                elif not keypair.replay.accept(counter):
-                    peer.drops[DropReason.REPLAYED] += 1
-                    sizes[i] = -1
-        authenticated = len(sizes) - sizes.count(-1)
-        if not authenticated:
-            lengths += [0] * len(sizes)
-            return
-        data = authenticated - sizes.count(0)
-        packets = self._packet_lengths(peer, datagrams, first, plaintexts, sizes)
-        lengths += packets
-        if ecn:
-            for plaintext, length in zip(plaintexts, packets, strict=True):
-                if length:
-                    ip.decapsulate_ecn(plaintext, ecn)
-        dropped = sizes.count(-1)
-        peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
-        peer.move_endpoint(source, effects)
-        peer.confirm_keypair(keypair, now, effects)
-        peer.keep_key_fresh_receiving(now, effects)
-        peer.timers.any_authenticated_packet_received()
-        peer.timers.any_authenticated_packet_traversal(now)
-        if data:
-            peer.timers.data_received(now)
-            if data > 1:
-                peer.timers.data_received(now)  # the second finds the first's keepalive pending
-        self._schedule(peer)
-
-    def _packet_lengths(
-        self, peer: Peer, datagrams: Datagrams, first: int, plaintexts: list[memoryview], sizes: list[int]
-    ) -> Sequence[int]:
-        """The length, without padding, of each packet opened from datagram `first` on; 0 for none (kernel receive.c).
-
-        One that the peer may not send is dropped, and its size becomes -1 as if it had not been opened.
-        """
-        stride = datagrams.segment_size
-        if len(sizes) > 1:
-            at = first * stride + TRANSPORT_HEADER_SIZE
-            alike = ip.lengths_and_shared_source(datagrams.view, at, stride, sizes)
-            if alike is not None and self._allowed_ips.lookup(alike[1]) is peer:
-                return alike[0]
-        lengths = [0] * len(sizes)
-        for i, size in enumerate(sizes):
-            if size <= 0:
-                continue
-            length, source = ip.length_and_source(plaintexts[i])
-            if length and self._allowed_ips.lookup(source) is peer:
-                lengths[i] = length
-            else:
-                peer.drops[DropReason.DISALLOWED_SOURCE if length else DropReason.INVALID_PACKET] += 1
-                sizes[i] = -1
-        return lengths
-
-    def _receive_handshake(
-        self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects, under_load: bool
-    ) -> None:
-        awaiting = self._interface.indices.get(_receiver_index(message)[0]) if kind == MESSAGE_RESPONSE else None
-        if self._gate is None:
-            self._drops[DropReason.NO_IDENTITY] += 1
-        elif kind == MESSAGE_COOKIE_REPLY:
-            self._receive_cookie_reply(message, now)
-        elif kind == MESSAGE_RESPONSE and not isinstance(awaiting, Peer):
-            self._drops[DropReason.UNKNOWN_INDEX] += 1
-        elif refusal := self._gate.refusal(message, source, now, effects, under_load, is_awaited=awaiting is not None):
-            self._drops[refusal] += 1
-        elif isinstance(awaiting, Peer):
-            self._receive_response(awaiting, message, source, now, effects)
-        else:
-            self._receive_initiation(message, source, now, effects)
-
-    def _receive_initiation(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
-        assert self._interface.local is not None  # there is a gate, so there is an identity
-        try:
-            opened = open_initiation(self._interface.local, message)
-            peer = self._peers.get(opened.remote_public)
-            if peer is None:
-                self._drops[DropReason.UNKNOWN_PEER] += 1
-                return
-            initiation = opened.authenticate(peer.remote)
-        except ProtocolError:
-            self._drops[DropReason.INVALID_HANDSHAKE] += 1
-            return
-        refusal = peer.answer_initiation(initiation, source, now, effects)
-        if refusal is not None:
-            peer.drops[refusal] += 1
-        self._schedule(peer)
-
-    def _receive_response(self, peer: Peer, message: memoryview, source: Endpoint, now: float, out: Effects) -> None:
-        try:
-            peer.consume_response(message, source, now, out)
-        except ProtocolError:
-            peer.drops[DropReason.INVALID_HANDSHAKE] += 1
-            return
-        peer.rx_bytes += RESPONSE_SIZE
-        peer.timers.any_authenticated_packet_received()
-        peer.timers.any_authenticated_packet_traversal(now)
-        self._schedule(peer)
-
-    def _receive_cookie_reply(self, message: memoryview, now: float) -> None:
-        _, index = _type_and_index(message)
-        entry = self._interface.indices.get(index)
-        if entry is None:
-            self._drops[DropReason.UNKNOWN_INDEX] += 1
-            return
-        peer = entry.peer if isinstance(entry, Keypair) else entry
-        if not peer.cookie_stamp.consume_reply(message, now):
-            peer.drops[DropReason.INVALID_COOKIE] += 1
 
     # Time.
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in the seconds of `now`; None when nothing is pending."""
-        while self._deadlines:
-            at, _, peer = self._deadlines[0]
-            due = peer.timers.next_at()
-            if at == peer.wakes_at == due:
-                return at
-            heappop(self._deadlines)  # the deadline has moved since it was noted
-            if at == peer.wakes_at:
-                peer.wakes_at = inf
-                self._schedule(peer)
-        return None
+        found = self._deadlines.next()
+        return None if found is None else found[0]
 
     def handle_timeout(self, now: float) -> Effects:
         """Fire the timers that are due."""
         effects = Effects()
-        while (at := self.next_timeout()) is not None and at <= now:
-            peer = self._deadlines[0][2]
-            peer.handle_timeout(now, effects)
+        while (found := self._deadlines.next()) is not None and found[0] <= now:
+            found[1].handle_timeout(now, effects)
         return effects
-
-    def _schedule(self, peer: Peer) -> None:
-        """Note the peer's next deadline, if it is earlier than what is noted; later ones are found out when due."""
-        at = peer.timers.next_at()
-        if at < peer.wakes_at:
-            peer.wakes_at = at
-            heappush(self._deadlines, (at, next(self._tiebreak), peer))
-            if len(self._deadlines) > 2 * len(self._peers) + 64:  # mostly deadlines that have moved since
-                noted = (peer for peer in self._peers.values() if peer.wakes_at < inf)
-                self._deadlines = [(peer.wakes_at, next(self._tiebreak), peer) for peer in noted]
-                heapify(self._deadlines)
 
     # Configuration and status.
 
     def configure(self, change: DeviceChange, now: float) -> Effects:
-        """Apply a change, all of it or, when it raises ConfigError, nothing (kernel netlink.c, wg_set_device).
+        """Apply a change (kernel netlink.c, wg_set_device). Raises ConfigError, and nothing is changed then.
 
-        A peer that bears our own public key is silently left out; a private key that matches a peer removes that peer.
+        A peer with our own public key is left out without an error; a private key that matches a peer removes the peer.
         """
         expect("change", change, DeviceChange)
         change.check(self._peers)
@@ -445,19 +261,19 @@ class Device:
 
     def _set_private_key(self, private_key: PrivateKey, now: float, effects: Effects) -> None:
         if private_key.is_zero():
-            self._private_key = self._interface.local = self._gate = None
+            self._private_key = self._interface.local = self._receiver.gate = None
         else:
             self._remove_peer(private_key.public_key)
             self._private_key = private_key
             self._interface.local = LocalStatic(private_key)
-            self._gate = Gate(private_key.public_key, self._interface.random)
+            self._receiver.gate = Gate(private_key.public_key, self._interface.random)
         for peer in self._peers.values():
             peer.private_key_changed()
             if self._interface.is_up and peer.timers.persistent_keepalive:
                 peer.send_keepalive(now, effects)
             elif self._interface.is_up:
                 peer.send_staged(now, effects)
-            self._schedule(peer)
+            self._deadlines.note(peer)
 
     def _configure_peer(self, change: PeerChange, now: float, effects: Effects) -> None:
         peer = self._peers.get(change.public_key)
@@ -467,7 +283,7 @@ class Device:
         if peer is None:
             if change.update_only or (self._private_key and change.public_key == self._private_key.public_key):
                 return
-            peer = self._peers[change.public_key] = Peer(self._interface, change.public_key)
+            peer = self._peers[change.public_key] = Peer(self._interface, self._indices, change.public_key)
             if self._interface.is_up:
                 peer.timers.start()
         if change.replace_allowed_ips:
@@ -479,7 +295,7 @@ class Device:
                 self._allowed_ips.insert(allowed_ip.network, peer)
         peer.configure(change, now, effects)
         self._greet(peer, now)
-        self._schedule(peer)
+        self._deadlines.note(peer)
 
     def _remove_peer(self, public_key: PublicKey) -> None:
         peer = self._peers.pop(public_key, None)
@@ -488,7 +304,7 @@ class Device:
             peer.stop()
 
     def status(self) -> DeviceStatus:
-        """What the device is now, secrets included: the answer to `wg show`."""
+        """The configuration and the counters, as `wg show` prints them; private and preshared keys included."""
         return DeviceStatus(
             private_key=self._private_key,
             public_key=self.public_key,

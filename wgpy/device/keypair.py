@@ -10,7 +10,7 @@ from collections import deque
 from functools import lru_cache
 from itertools import repeat
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -27,9 +27,6 @@ from wgpy.constants import (
 from wgpy.device.replay import ReplayWindow
 from wgpy.noise.handshake import SessionKeys
 
-if TYPE_CHECKING:
-    from wgpy.device.peer import Peer
-
 MAX_RUN: Final = 64  # datagrams that are opened together
 
 _header = Struct("<QQ").pack_into  # type with index, and counter
@@ -40,7 +37,7 @@ _exhaust = deque[Any](maxlen=0).extend
 
 
 class Keypair:
-    """The two keys of a session, its counters, its replay window, and whose it is.
+    """The two keys of a session, its counters and its replay window (kernel noise.h, struct noise_keypair).
 
     `created_at` is seconds of CLOCK_BOOTTIME, so that time spent suspended counts towards a key's age.
     """
@@ -49,7 +46,6 @@ class Keypair:
         "created_at",
         "is_initiator",
         "local_index",
-        "peer",
         "receiving",
         "remote_index",
         "replay",
@@ -58,8 +54,7 @@ class Keypair:
         "sending_valid",
     )
 
-    def __init__(self, keys: SessionKeys, peer: Peer, now: float) -> None:
-        self.peer = peer
+    def __init__(self, keys: SessionKeys, now: float) -> None:
         self.local_index = keys.local_index
         self.remote_index = keys.remote_index
         self.is_initiator = keys.is_initiator

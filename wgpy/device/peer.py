@@ -1,22 +1,20 @@
-"""One remote key: its handshake, its keypairs, its staged packets, its timers.
+"""One remote key: when to send it what, and what its timers do.
 
-The sending half of the protocol, in the order of the kernel's send.c: packets are staged; staged packets need a usable
-current keypair; without one an initiation goes out, at most every five seconds; with one they are sealed, sent and
-counted, and the key's age is looked at. Then what the timers do when they fire, and how keypairs rotate (noise.c).
+Sending comes first, in the order of the kernel's send.c: packets are staged; staged packets need a usable current
+keypair; without one an initiation goes out, at most every five seconds; with one they are sealed, sent and counted, and
+the key's age is checked. Then the messages of handshakes, which handshake.py makes, and the sessions that they begin,
+which keypairs.py keeps; what each timer does when it fires (timers.c); and the life of a peer (peer.c).
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from math import inf
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.constants import (
     HANDSHAKE_TRAFFIC_CLASS,
-    INITIATION_INTERVAL,
     INITIATION_SIZE,
     KEEPALIVE_TIMEOUT,
     MAX_HANDSHAKE_RETRIES,
@@ -27,69 +25,47 @@ from wgpy.constants import (
     REKEY_AFTER_TIME,
     REKEY_TIMEOUT,
     TRANSPORT_OVERHEAD,
-    ZERO_KEY_MATERIAL_AFTER,
 )
 from wgpy.device import ip
 from wgpy.device.changes import PeerChange
 from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
+from wgpy.device.handshake import Handshake
 from wgpy.device.indextable import IndexTable
+from wgpy.device.interface import Interface
 from wgpy.device.keypair import Keypair
+from wgpy.device.keypairs import Keypairs
 from wgpy.device.status import PeerStatus
 from wgpy.device.timers import Timer, Timers
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ProtocolError
-from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.keys import PublicKey
 from wgpy.noise.cookie import CookieStamp
 from wgpy.noise.handshake import (
     InitiationReceived,
-    InitiationSent,
-    LocalStatic,
-    RemoteStatic,
     SessionKeys,
-    create_initiation,
 )
-from wgpy.noise.tai64n import TIMESTAMP_STEP, tai64n
 
 # An initiator with a key this old, still receiving, renews it once before it expires (kernel receive.c).
 REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
-# Sessions kept for what the peer still sends under them. When both ends begin at once there are two new ones, and the
-# peer may have been using either of the two before.
-MAX_OLDER = 3
 LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2  # initiations in a row without an answer
 REFUSAL_INTERVAL = REJECT_AFTER_TIME  # between two events of refused initiations
 
 
-@dataclass(slots=True)
-class Interface:
-    """What all peers of one device share."""
-
-    random: Callable[[int], bytes]
-    wall_clock: Callable[[], int]  # nanoseconds since 1970
-    keylog: Callable[[str, bytes], None] | None = None
-    local: LocalStatic | None = None
-    indices: IndexTable[Peer | Keypair] = field(default_factory=lambda: IndexTable())
-    is_up: bool = False
-    timestamp_floor: int = 0  # nanoseconds since 1970: no initiation bore a later time
-
-
 class Peer:
-    """The protocol state for one remote static key."""
+    """One remote static key: its endpoint, handshake, keypairs, staged packets, timers and counters.
 
-    def __init__(self, interface: Interface, public_key: PublicKey) -> None:
+    `indices` is the device's table of indices, which leads from a datagram to a peer.
+    """
+
+    def __init__(self, interface: Interface, indices: IndexTable[Peer], public_key: PublicKey) -> None:
         self.interface = interface
+        self.indices = indices
         self.public_key = public_key
-        self.remote = RemoteStatic.of(interface.local, public_key)
-        self.preshared_key: PresharedKey | None = None
         self.endpoint: Endpoint | None = None
+        self.handshake = Handshake(interface, public_key)
+        self.keypairs = Keypairs(indices.remove)
         self.cookie_stamp = CookieStamp(public_key)
         self.timers = Timers(interface.random)
-        self.handshake: InitiationSent | None = None
-        self.current: Keypair | None = None  # what we send under
-        self.next: Keypair | None = None  # a responder's, until the initiator's first packet confirms it
-        self.older: list[Keypair] = []  # what the peer may still send under, the newest first
-        self.stamped_ns = interface.timestamp_floor  # who had this key before us may have stamped that
-        self.latest_timestamp = bytes(12)
-        self.initiation_consumed_at = -inf
         self.unanswered = 0  # initiations in a row
         self.is_refused = False  # told, and no handshake has completed since
         self.refusal_told_at = -inf
@@ -105,7 +81,7 @@ class Peer:
 
     def send(self, burst: Burst, now: float, effects: Effects) -> None:
         """Seal and send a burst, or keep its packets until there is a key."""
-        current = self.current
+        current = self.keypairs.current
         if not self.staged and current is not None and current.can_send(len(burst.lengths), now):
             self._send_sealed(current, burst, now, effects)
             return
@@ -119,13 +95,13 @@ class Peer:
     def has_sealed(self, packet: ip.Packet) -> bool:
         """Whether a packet is a datagram of ours to this peer: it would go round and grow for ever."""
         payload = ip.udp_payload(packet)
-        return payload is not None and self.current is not None and self.current.has_sealed(payload)
+        return payload is not None and self.keypairs.current is not None and self.keypairs.current.has_sealed(payload)
 
     def send_staged(self, now: float, effects: Effects) -> None:
         """Send what waits, or ask for the key it waits for."""
         if not self.staged:
             return
-        current = self.current
+        current = self.keypairs.current
         if current is None or not current.can_send(len(self.staged), now):
             if current is not None:
                 current.sending_valid = False
@@ -166,7 +142,7 @@ class Peer:
             self.timers.data_not_sent()
 
     def _keep_key_fresh_sending(self, now: float, effects: Effects) -> None:
-        current = self.current
+        current = self.keypairs.current
         if (
             current is not None
             and current.sending_valid
@@ -179,7 +155,7 @@ class Peer:
 
     def keep_key_fresh_receiving(self, now: float, effects: Effects) -> None:
         """After data was received: renew, once, a key that would soon expire while only receiving."""
-        current = self.current
+        current = self.keypairs.current
         if (
             current is not None
             and current.sending_valid
@@ -198,18 +174,14 @@ class Peer:
             self.timers.handshake_attempts = 0
         if now - self.handshake_sent_at < REKEY_TIMEOUT or not self.interface.is_up:
             return
-        local = self.interface.local
-        if local is None or self.remote.ss is None:  # no identity, or a key with which no secret can be agreed
+        if not self.handshake.is_possible:
             return
-        if self.handshake is not None:
+        if self.handshake.pending is not None:
             self._not_answered(effects)
         self.handshake_sent_at = now
-        ephemeral = self._ephemeral(local)
-        timestamp = self._timestamp()
-        self._forget_handshake()
-        index = self.interface.indices.insert(self, self.interface.random)
-        message, self.handshake = create_initiation(local, self.remote, ephemeral, index, timestamp)
-        self._send_handshake(message, now, effects)
+        self._forget_initiation()
+        index = self.indices.insert(self, self.interface.random)
+        self._send_handshake(self.handshake.create_initiation(index), now, effects)
         self.timers.handshake_initiated(now)
 
     def _not_answered(self, effects: Effects) -> None:
@@ -220,25 +192,6 @@ class Peer:
             effects.events.append(Event(EventKind.HANDSHAKE_ABANDONED, self.public_key, self.endpoint))
         elif self.unanswered == 1:
             effects.events.append(Event(EventKind.HANDSHAKE_UNANSWERED, self.public_key, self.endpoint))
-
-    def _ephemeral(self, local: LocalStatic | None) -> PrivateKey:
-        ephemeral = PrivateKey(self.interface.random(32))
-        if self.interface.keylog is not None and local is not None:
-            for label, key in (
-                ("LOCAL_STATIC_PRIVATE_KEY", local.private),
-                ("REMOTE_STATIC_PUBLIC_KEY", self.public_key),
-                ("LOCAL_EPHEMERAL_PRIVATE_KEY", ephemeral),
-                ("PRESHARED_KEY", self.preshared_key or bytes(32)),
-            ):
-                self.interface.keylog(label, key)
-        return ephemeral
-
-    def _timestamp(self) -> bytes:
-        """A TAI64N stamp that the peer finds newer than all before it, also when the wall clock was set back."""
-        interface = self.interface
-        self.stamped_ns = max(interface.wall_clock(), interface.timestamp_floor, self.stamped_ns + TIMESTAMP_STEP)
-        interface.timestamp_floor = max(interface.timestamp_floor, self.stamped_ns)
-        return tai64n(self.stamped_ns)
 
     def _send_handshake(self, message: bytes, now: float, effects: Effects) -> None:
         stamped = self.cookie_stamp.stamp(message, now)
@@ -251,10 +204,7 @@ class Peer:
 
         Raises ProtocolError, with nothing changed, when it does not belong to the pending initiation.
         """
-        local = self.interface.local
-        if self.handshake is None or local is None:
-            raise ProtocolError("no initiation is pending")
-        keys = self.handshake.consume_response(message, local, self.preshared_key or bytes(32))
+        keys = self.handshake.consume_response(message)
         self.move_endpoint(source, effects)
         self._begin_session(keys, now)
         self.handshake_complete(effects)
@@ -263,27 +213,18 @@ class Peer:
     def answer_initiation(
         self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
     ) -> DropReason | None:
-        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready.
-
-        An initiation of ours stays pending: either handshake may be the one that completes. The kernel forgets its own,
-        and when both ends begin at once each has then forgotten what the other answers.
-        """
-        if initiation.timestamp <= self.latest_timestamp:
-            if initiation.timestamp < self.latest_timestamp:  # the network may deliver the last one twice
-                self._tell_refusal(DropReason.REPLAYED_INITIATION, source, now, effects)
-            return DropReason.REPLAYED_INITIATION
-        if now - self.initiation_consumed_at < INITIATION_INTERVAL:
-            self._tell_refusal(DropReason.INITIATION_FLOOD, source, now, effects)
-            return DropReason.INITIATION_FLOOD
-        ephemeral = self._ephemeral(self.interface.local)
-        index = self.interface.indices.insert(self, self.interface.random)
+        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready."""
+        refusal = self.handshake.refusal(initiation, now)
+        if refusal is not None:
+            if initiation.timestamp != self.handshake.latest_timestamp:  # the network may deliver the last one twice
+                self._tell_refusal(refusal, source, now, effects)
+            return refusal
+        index = self.indices.insert(self, self.interface.random)
         try:
-            message, keys = initiation.create_response(ephemeral, index, self.preshared_key or bytes(32))
+            message, keys = self.handshake.create_response(initiation, index, now)
         except ProtocolError:
-            self.interface.indices.remove(index)
+            self.indices.remove(index)
             return DropReason.INVALID_HANDSHAKE
-        self.latest_timestamp = initiation.timestamp
-        self.initiation_consumed_at = now
         self.move_endpoint(source, effects)
         self.rx_bytes += INITIATION_SIZE
         self.handshake_sent_at = now
@@ -300,32 +241,17 @@ class Peer:
             effects.events.append(Event(EventKind.HANDSHAKE_REFUSED, self.public_key, source, reason))
 
     def _begin_session(self, keys: SessionKeys, now: float) -> None:
-        keypair = Keypair(keys, self, now)
-        self.interface.indices.replace(keypair.local_index, keypair)
-        if keypair.is_initiator:
-            self.handshake = None  # and with it the ephemeral key, the chaining key and the hash
-            self._use(keypair, now)
-        else:
-            self._forget_keypairs(self.next)
-            self.next = keypair
+        keypair = Keypair(keys, now)
+        self.indices.establish(keypair)
+        self.keypairs.begin(keypair, now)
         self._arm_erasure()
-
-    def _use(self, keypair: Keypair, now: float) -> None:
-        """Send under `keypair` from now on, and keep those before it that the peer may still send under.
-
-        The kernel keeps one. After handshakes that crossed, each end sends under its own, so more are needed.
-        """
-        before = [key for key in (self.next, self.current, *self.older) if key and key is not keypair]
-        self.older = [key for key in before[:MAX_OLDER] if now - key.created_at < REJECT_AFTER_TIME]
-        self._forget_keypairs(*(key for key in before if key not in self.older))
-        self.current, self.next = keypair, None
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
         """After authenticated data came under `keypair`: if it is the next one, the initiator has it, so we use it."""
-        if keypair is not self.next:
+        if keypair is not self.keypairs.next:
             return
-        self._forget_handshake()  # no answer to it is needed now, and one that comes late would change sessions again
-        self._use(keypair, now)
+        self._forget_initiation()  # no answer to it is needed now, and one that comes late would change sessions again
+        self.keypairs.use(keypair, now)
         self.handshake_complete(effects)
         self.send_staged(now, effects)
 
@@ -375,7 +301,7 @@ class Peer:
             self.timers.handshake_initiated(self.handshake_sent_at)
             return
         if self.timers.handshake_attempts > MAX_HANDSHAKE_RETRIES:
-            self._forget_handshake()
+            self._forget_initiation()
             self._drop_staged(DropReason.HANDSHAKE_ABANDONED)
             self.timers.handshake_abandoned(now)
             self._not_answered(effects)
@@ -412,7 +338,7 @@ class Peer:
         A peer that is moved to another endpoint is greeted there at once, which tells whoever moves it if it is there.
         """
         if change.preshared_key is not None:
-            self.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
+            self.handshake.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
         moved = False
         if change.endpoint is not None:
             moved = self.endpoint is not None and not change.endpoint.same_remote(self.endpoint)
@@ -425,7 +351,7 @@ class Peer:
             return
         attempts = self.timers.handshake_attempts if self.timers.retransmit_handshake_at < inf else 0
         if moved:
-            self._forget_handshake()  # it has not been unanswered there
+            self._forget_initiation()  # it has not been unanswered there
             self.handshake_sent_at = -inf
             self.initiate(now, effects)
         if turned_on:
@@ -436,50 +362,33 @@ class Peer:
 
     def private_key_changed(self) -> None:
         """Our identity changed: agree anew. What was sealed to the old one may still arrive, until it is too old."""
-        self.remote = RemoteStatic.of(self.interface.local, self.public_key)
-        self._forget_handshake()
-        for keypair in (self.current, self.next):
-            if keypair is not None:
-                keypair.sending_valid = False
+        self.handshake.identity_changed()
+        self._forget_initiation()
+        self.keypairs.stop_sending()
         self.handshake_sent_at = -inf
 
     def erase_keys(self) -> None:
-        """Forget the pending handshake and every session (paper, 6.3). Python frees the bytes; it cannot wipe them."""
-        self._forget_handshake()
-        self._forget_keypairs(self.current, self.next, *self.older)
-        self.current = self.next = None
-        self.older = []
+        """Forget the pending handshake and every session."""
+        self._forget_initiation()
+        self.keypairs.erase()
 
     def _erase_old_keys(self, now: float, effects: Effects) -> None:
-        """Each session goes at its own age, where the kernel waits for the newest; with the last, what is pending."""
-        expired = [key for key in self.keypairs() if key.created_at + ZERO_KEY_MATERIAL_AFTER <= now]
-        if len(expired) < len(self.keypairs()):
-            self._forget_keypairs(*expired)
-            self.current = None if self.current in expired else self.current
-            self.next = None if self.next in expired else self.next
-            self.older = [key for key in self.older if key not in expired]
+        """The sessions that are too old go; with the last of them, so does the pending handshake."""
+        erased = self.keypairs.erase_expired(now)
+        if self.keypairs:
             self._arm_erasure()
-        else:
-            self.erase_keys()
-            if expired:
-                effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
-
-    def keypairs(self) -> list[Keypair]:
-        """Every session there is, the one we send under first if there is one."""
-        return [key for key in (self.current, self.next, *self.older) if key]
+            return
+        self._forget_initiation()
+        if erased:
+            effects.events.append(Event(EventKind.KEYS_ERASED, self.public_key, self.endpoint))
 
     def _arm_erasure(self) -> None:
-        self.timers.session_derived(min(keypair.created_at for keypair in self.keypairs()))
+        self.timers.session_derived(min(keypair.created_at for keypair in self.keypairs))
 
-    def _forget_handshake(self) -> None:
-        if self.handshake is not None:
-            self.interface.indices.remove(self.handshake.local_index)
-            self.handshake = None
-
-    def _forget_keypairs(self, *keypairs: Keypair | None) -> None:
-        for keypair in keypairs:
-            if keypair is not None:
-                self.interface.indices.remove(keypair.local_index)
+    def _forget_initiation(self) -> None:
+        if (pending := self.handshake.pending) is not None:
+            self.indices.remove(pending.local_index)
+            self.handshake.pending = None
 
     def _drop_staged(self, reason: DropReason) -> None:
         self.drops[reason] += sum(1 for packet in self.staged if packet.lengths[0])
@@ -488,7 +397,7 @@ class Peer:
     def status(self, allowed_ips: tuple[IPv4Network | IPv6Network, ...]) -> PeerStatus:
         return PeerStatus(
             public_key=self.public_key,
-            preshared_key=self.preshared_key,
+            preshared_key=self.handshake.preshared_key,
             endpoint=self.endpoint,
             allowed_ips=allowed_ips,
             last_handshake_ns=self.last_handshake_ns,

@@ -1,0 +1,229 @@
+"""What comes from the UDP socket: messages of handshakes, and transport data (kernel receive.c).
+
+As in the kernel, cheap refusals come first, and nothing is believed before it is authenticated. Bookkeeping (endpoint,
+timers, counters, the key's age) is done once per burst.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from struct import Struct
+from typing import Final
+
+from wgpy.burst import Bodies, Burst, Datagrams
+from wgpy.constants import (
+    COOKIE_REPLY_SIZE,
+    INITIATION_SIZE,
+    MESSAGE_COOKIE_REPLY,
+    MESSAGE_INITIATION,
+    MESSAGE_RESPONSE,
+    MESSAGE_TRANSPORT,
+    RESPONSE_SIZE,
+    TRANSPORT_HEADER_SIZE,
+    TRANSPORT_OVERHEAD,
+)
+from wgpy.device import ip
+from wgpy.device.allowedips import AllowedIPs
+from wgpy.device.deadlines import Deadlines
+from wgpy.device.effects import DropReason, Effects
+from wgpy.device.gate import Gate
+from wgpy.device.indextable import IndexTable
+from wgpy.device.interface import Interface
+from wgpy.device.keypair import Keypair
+from wgpy.device.peer import Peer
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ProtocolError
+from wgpy.keys import PublicKey
+from wgpy.noise.handshake import open_initiation
+
+_type_and_index = Struct("<II").unpack_from
+_receiver_index = Struct("<8xI").unpack_from  # of a response
+_HANDSHAKE_SIZES: Final = {
+    MESSAGE_INITIATION: INITIATION_SIZE,
+    MESSAGE_RESPONSE: RESPONSE_SIZE,
+    MESSAGE_COOKIE_REPLY: COOKIE_REPLY_SIZE,
+}
+
+
+class Receiver:
+    """The receiving half of a Device, which shares its tables with it.
+
+    `gate` refuses handshake messages; it is None while the interface has no private key.
+    """
+
+    def __init__(
+        self,
+        interface: Interface,
+        indices: IndexTable[Peer],
+        peers: Mapping[PublicKey, Peer],
+        allowed_ips: AllowedIPs[Peer],
+        deadlines: Deadlines,
+        drops: Counter[DropReason],
+    ) -> None:
+        self.gate: Gate | None = None
+        self._interface = interface
+        self._indices = indices
+        self._peers = peers
+        self._allowed_ips = allowed_ips
+        self._deadlines = deadlines
+        self._drops = drops
+
+    def receive(
+        self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int, effects: Effects, *, under_load: bool
+    ) -> None:
+        """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
+        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
+        lengths: list[int] = []
+        while (start := len(lengths) * stride) < total:
+            end = min(start + stride, total)
+            kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
+            if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
+                self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, lengths, effects)
+                continue
+            lengths.append(0)
+            if kind == MESSAGE_TRANSPORT:
+                self._drops[DropReason.UNKNOWN_INDEX] += 1
+            elif _HANDSHAKE_SIZES.get(kind) == end - start:
+                self._receive_handshake(kind, view[start:end], source, now, effects, under_load)
+            else:
+                self._drops[DropReason.MALFORMED] += 1
+        if any(lengths):
+            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
+
+    def _receive_data(
+        self,
+        peer: Peer,
+        keypair: Keypair,
+        datagrams: Datagrams,
+        source: Endpoint,
+        now: float,
+        ecn: int,
+        lengths: list[int],
+        effects: Effects,
+    ) -> None:
+        """Open the run of datagrams under `keypair` that begins at datagram number `len(lengths)`.
+
+        Appends the length of each packet that is to be delivered to `lengths`, 0 for none.
+        """
+        first = len(lengths)
+        counters = keypair.counters(datagrams, first)
+        if not keypair.can_receive(now):
+            peer.drops[DropReason.EXPIRED_KEY] += len(counters)
+            lengths += [0] * len(counters)
+            return
+        plaintexts, sealed = datagrams.bodies()
+        if first or len(counters) < len(sealed):
+            run = slice(first, first + len(counters))
+            plaintexts, sealed = plaintexts[run], sealed[run]
+        sizes = keypair.open(counters, Bodies(plaintexts, sealed))
+        if -1 in sizes or not keypair.replay.accept_run(counters):
+            for i, counter in enumerate(counters):
+                if sizes[i] < 0:
+                    peer.drops[DropReason.INVALID_TAG] += 1
+                elif not keypair.replay.accept(counter):
+                    peer.drops[DropReason.REPLAYED] += 1
+                    sizes[i] = -1
+        authenticated = len(sizes) - sizes.count(-1)
+        if not authenticated:
+            lengths += [0] * len(sizes)
+            return
+        data = authenticated - sizes.count(0)
+        packets = self._packet_lengths(peer, datagrams, first, plaintexts, sizes)
+        lengths += packets
+        if ecn:
+            for plaintext, length in zip(plaintexts, packets, strict=True):
+                if length:
+                    ip.decapsulate_ecn(plaintext, ecn)
+        dropped = sizes.count(-1)
+        peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
+        peer.move_endpoint(source, effects)
+        peer.confirm_keypair(keypair, now, effects)
+        peer.keep_key_fresh_receiving(now, effects)
+        peer.timers.any_authenticated_packet_received()
+        peer.timers.any_authenticated_packet_traversal(now)
+        if data:
+            peer.timers.data_received(now)
+            if data > 1:
+                peer.timers.data_received(now)  # the second finds the first's keepalive pending
+        self._deadlines.note(peer)
+
+    def _packet_lengths(
+        self, peer: Peer, datagrams: Datagrams, first: int, plaintexts: list[memoryview], sizes: list[int]
+    ) -> Sequence[int]:
+        """The length without padding of each packet opened from datagram `first` on; 0 for one that is dropped.
+
+        A packet that is not whole, or that the peer may not send, is dropped, and its size becomes -1 as if it had not
+        been opened (kernel receive.c, wg_packet_consume_data_done).
+        """
+        stride = datagrams.segment_size
+        if len(sizes) > 1:
+            at = first * stride + TRANSPORT_HEADER_SIZE
+            alike = ip.lengths_and_shared_source(datagrams.view, at, stride, sizes)
+            if alike is not None and self._allowed_ips.lookup(alike[1]) is peer:
+                return alike[0]
+        lengths = [0] * len(sizes)
+        for i, size in enumerate(sizes):
+            if size <= 0:
+                continue
+            length, source = ip.length_and_source(plaintexts[i])
+            if length and self._allowed_ips.lookup(source) is peer:
+                lengths[i] = length
+            else:
+                peer.drops[DropReason.DISALLOWED_SOURCE if length else DropReason.INVALID_PACKET] += 1
+                sizes[i] = -1
+        return lengths
+
+    def _receive_handshake(
+        self, kind: int, message: memoryview, source: Endpoint, now: float, effects: Effects, under_load: bool
+    ) -> None:
+        entry = self._indices.get(_receiver_index(message)[0]) if kind == MESSAGE_RESPONSE else None
+        awaiting = entry.peer if entry is not None and entry.keypair is None else None
+        if self.gate is None:
+            self._drops[DropReason.NO_IDENTITY] += 1
+        elif kind == MESSAGE_COOKIE_REPLY:
+            self._receive_cookie_reply(message, now)
+        elif kind == MESSAGE_RESPONSE and awaiting is None:
+            self._drops[DropReason.UNKNOWN_INDEX] += 1
+        elif refusal := self.gate.refusal(message, source, now, effects, under_load, is_awaited=awaiting is not None):
+            self._drops[refusal] += 1
+        elif awaiting is not None:
+            self._receive_response(awaiting, message, source, now, effects)
+        else:
+            self._receive_initiation(message, source, now, effects)
+
+    def _receive_initiation(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
+        assert self._interface.local is not None  # there is a gate, so there is an identity
+        try:
+            opened = open_initiation(self._interface.local, message)
+            peer = self._peers.get(opened.remote_public)
+            if peer is None:
+                self._drops[DropReason.UNKNOWN_PEER] += 1
+                return
+            initiation = opened.authenticate(peer.handshake.remote)
+        except ProtocolError:
+            self._drops[DropReason.INVALID_HANDSHAKE] += 1
+            return
+        refusal = peer.answer_initiation(initiation, source, now, effects)
+        if refusal is not None:
+            peer.drops[refusal] += 1
+        self._deadlines.note(peer)
+
+    def _receive_response(self, peer: Peer, message: memoryview, source: Endpoint, now: float, out: Effects) -> None:
+        try:
+            peer.consume_response(message, source, now, out)
+        except ProtocolError:
+            peer.drops[DropReason.INVALID_HANDSHAKE] += 1
+            return
+        peer.rx_bytes += RESPONSE_SIZE
+        peer.timers.any_authenticated_packet_received()
+        peer.timers.any_authenticated_packet_traversal(now)
+        self._deadlines.note(peer)
+
+    def _receive_cookie_reply(self, message: memoryview, now: float) -> None:
+        _, index = _type_and_index(message)
+        entry = self._indices.get(index)
+        if entry is None:
+            self._drops[DropReason.UNKNOWN_INDEX] += 1
+        elif not entry.peer.cookie_stamp.consume_reply(message, now):
+            entry.peer.drops[DropReason.INVALID_COOKIE] += 1
