@@ -25,10 +25,10 @@ from typing import Final, NamedTuple
 
 from benchmarks.plan import Plan
 from benchmarks.tunnels import Program, cable
+from tests.support.bursts import burst_of
 from tests.support.packets import ipv4_packet
 from tests.support.peers import Side
 from tests.support.reference import tcp_packet
-from tests.tun.test_offload import burst_of
 from wgpy.daemon import uapi_client
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device

@@ -26,7 +26,8 @@ from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.tun.checksum import checksum, pseudo_header_sum
 from wgpy.tun.merging import merge
-from wgpy.tun.offload import GSO_TCPV4, SLOTS_SIZE, VnetHeader, split
+from wgpy.tun.splitting import SLOTS_SIZE, split
+from wgpy.tun.virtio import GSO_TCPV4, VnetHeader
 
 SEGMENTS: Final = 44
 MSS: Final = 1368

@@ -23,9 +23,9 @@ MODULES = {
 LAYERS = [
     ["wgpy.constants", "wgpy.errors", "wgpy.config.redact"],
     ["wgpy.keys", "wgpy.burst", "wgpy.endpoint", "wgpy.fields"],
-    ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.layout"],
-    ["wgpy.tun.offload"],
-    ["wgpy.tun.merging"],
+    ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.virtio"],
+    ["wgpy.tun.layout"],
+    ["wgpy.tun.splitting", "wgpy.tun.merging"],
     ["wgpy.device"],
     ["wgpy.stack"],
     [
@@ -127,12 +127,12 @@ def test_a_module_keeps_to_its_layer(module: str) -> None:
         ("wgpy.burst", "import secrets"),
         ("wgpy.config.wgquick", "import socket"),
         ("wgpy.tunnel", "from wgpy.daemon import quick"),
-        ("wgpy.tun.offload", "from wgpy.tun import linux"),
+        ("wgpy.tun.splitting", "from wgpy.tun import linux"),
         ("wgpy.tun.linux", "from wgpy.net.udp import UdpSockets"),
         ("wgpy.net.udp", "from wgpy.tun.attach import attach"),
         ("wgpy.system.refusals", "from wgpy.tun import attach"),
         ("wgpy.net.netlink", "from wgpy.daemon import firewall"),
-        ("wgpy.tun.offload", "from wgpy.device.ip import parse"),
+        ("wgpy.tun.splitting", "from wgpy.device.ip import parse"),
     ],
 )
 def test_a_breach_is_found(module: str, source: str) -> None:

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.bursts import burst_of
 from tests.support.packets import ipv4_packet
 from tests.support.world import Host, Link, World
-from tests.tun.test_offload import burst_of
 from wgpy.constants import (
     HANDSHAKE_TRAFFIC_CLASS,
     MAX_STAGED_PACKETS,

@@ -11,10 +11,10 @@ from tests.properties.test_offload import unidentified
 from tests.stack.line import PORT
 from tests.stack.peer import drain, fragment, make_host, opened, segment
 from tests.support import reference
+from tests.support.bursts import MTUS, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.reference import tcp_packet, udp_packet
 from tests.support.world import Host, Link, World
-from tests.tun.test_offload import MTUS, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
 from wgpy.burst import Burst, Datagrams
 from wgpy.config import wg, wgquick
 from wgpy.config.uapi import _SET_DEVICE, _SET_PEER, UapiError, format_set, format_status, parse_set, parse_status
@@ -33,7 +33,8 @@ from wgpy.noise.tai64n import tai64n
 from wgpy.stack.departures import finished
 from wgpy.stack.tcp.header import ACK, FIN, RST, SYN, Options
 from wgpy.tun.merging import merge
-from wgpy.tun.offload import GSO_NONE, NEEDS_CSUM, VNET_HEADER_SIZE, VnetHeader, split
+from wgpy.tun.splitting import split
+from wgpy.tun.virtio import GSO_NONE, NEEDS_CSUM, VNET_HEADER_SIZE, VnetHeader
 
 Target = Callable[[bytes], None]
 

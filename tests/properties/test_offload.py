@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.bursts import MTUS, V4, V6, burst_of, outcome, slots, super_header
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
-from tests.tun.test_offload import MTUS, V4, V6, burst_of, outcome, slots, super_header
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.tun.merging import merge
-from wgpy.tun.offload import VnetHeader, split
+from wgpy.tun.splitting import split
+from wgpy.tun.virtio import VnetHeader
 
 addresses = st.sampled_from([V4, V6])
 sixteen = st.integers(0, 0xFFFF)

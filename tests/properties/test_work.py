@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.bursts import OPTIONS, V4, V6, burst_of, super_header
 from tests.support.reference import ACK, PSH, tcp_packet, udp_packet
 from tests.support.world import Host, World
-from tests.tun.test_offload import OPTIONS, V4, V6, burst_of, super_header
 from wgpy.burst import Datagrams, ViewCache
 from wgpy.device import ip, keypair
 from wgpy.endpoint import Endpoint
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import merge
-from wgpy.tun.offload import MERGEABLE, SLOTS_SIZE, split
+from wgpy.tun.splitting import SLOTS_SIZE, split
+from wgpy.tun.virtio import MERGEABLE
 
 # What differs between packets of two kinds, by turns. `wrong` is a byte that is flipped when all is done.
 TURNS: dict[str, Callable[[bool], dict[str, Any]]] = {

@@ -19,15 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.bursts import V4, V6, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from tests.support.netns import Namespace, in_fresh_namespace
-from tests.tun.test_offload import V4, V6, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from wgpy.burst import padded_length
 from wgpy.errors import TunError
 from wgpy.system import refusals
 from wgpy.tun import attach
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import IoVector
-from wgpy.tun.offload import (
+from wgpy.tun.splitting import burst_key
+from wgpy.tun.virtio import (
     GSO_NONE,
     GSO_TCPV4,
     GSO_TCPV6,
@@ -37,7 +38,6 @@ from wgpy.tun.offload import (
     PLAIN,
     VNET_HEADER_SIZE,
     VnetHeader,
-    burst_key,
 )
 
 

@@ -162,7 +162,7 @@ def _tun(name: str) -> Iterator[Finding]:
     from wgpy.net.netlink import Netlink
     from wgpy.system import kernel
     from wgpy.tun.linux import LinuxTun
-    from wgpy.tun.offload import GSO_TCPV4, GSO_UDP_L4
+    from wgpy.tun.virtio import GSO_TCPV4, GSO_UDP_L4
 
     try:
         tun = LinuxTun.open("wgpydoctor%d")

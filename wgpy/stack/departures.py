@@ -9,7 +9,7 @@ from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP
 from wgpy.tun.checksum import checksum, pseudo_header_sum
-from wgpy.tun.offload import Segments, lay
+from wgpy.tun.splitting import Segments, lay
 
 Packet = bytes | bytearray | memoryview
 

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from wgpy.device.ip import IPV4_HEADER_SIZE as IPV4_HEADER_SIZE
 from wgpy.device.ip import IPV6_HEADER_SIZE as IPV6_HEADER_SIZE
 from wgpy.tun.checksum import complement, ones_sum
-from wgpy.tun.offload import TCP as TCP
-from wgpy.tun.offload import UDP as UDP
+from wgpy.tun.layout import TCP as TCP
+from wgpy.tun.layout import UDP as UDP
 
 ICMP, ICMPV6 = 1, 58
 _FRAGMENT_HEADER_SIZE: Final = 8

@@ -5,6 +5,7 @@ Making one costs as much as computing with it, so a reader, whose buffer stays t
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,17 @@ from wgpy.tun.checksum import WORD
 U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
 _U32: Final = np.dtype(">u4")
+
+TCP: Final = 6
+UDP: Final = 17
+CHECK_AT: Final = {TCP: 16, UDP: 6}  # where in the transport header the checksum is
+FIN: Final = 0x01
+PSH: Final = 0x08
+ACK: Final = 0x10
+CWR: Final = 0x80
+
+u16 = Struct(">H")
+u32 = Struct(">I")
 
 Column = npt.NDArray[Any]
 
@@ -42,3 +54,13 @@ class Layout:
         self.checks = column(check, WORD)
         self.steps: Column = np.arange(count)
         self.offsets: Column = np.arange(0, count * size, size, dtype=np.uint32)
+
+
+def store_lengths(packet: bytearray | memoryview, at: int, version: int, protocol: int, l4: int, length: int) -> None:
+    """Write `length`, a whole packet's bytes, into the length fields of the packet at `at`."""
+    if version == 4:
+        u16.pack_into(packet, at + 2, length)
+    else:
+        u16.pack_into(packet, at + 4, length - 40)
+    if protocol == UDP:
+        u16.pack_into(packet, at + l4 + 4, length - l4)

@@ -34,19 +34,8 @@ from wgpy.tun.attach import (
     super_packet_limit,
 )
 from wgpy.tun.merging import IoVector, merge, packets_in
-from wgpy.tun.offload import (
-    GSO_NONE,
-    GSO_UDP_L4,
-    MERGEABLE,
-    PLAIN,
-    SLOTS_SIZE,
-    VNET_HEADER_SIZE,
-    VnetHeader,
-    burst_key,
-    join,
-    shortest,
-    split,
-)
+from wgpy.tun.splitting import SLOTS_SIZE, burst_key, join, shortest, split
+from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0

@@ -19,28 +19,20 @@ import numpy as np
 from wgpy.burst import Burst, ViewCache, run_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.tun.checksum import MODULUS, Rows, complement, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import U8, Column, Layout
-from wgpy.tun.offload import (
-    CHECK_AT,
+from wgpy.tun.layout import ACK, CHECK_AT, PSH, TCP, U8, UDP, Column, Layout, store_lengths, u16, u32
+from wgpy.tun.virtio import (
     GSO_NONE,
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP_L4,
-    MAX_PACKET_SIZE,
     MERGEABLE,
     NEEDS_CSUM,
     PLAIN,
-    PSH,
-    TCP,
-    UDP,
     VnetHeader,
-    store_lengths,
-    u16,
-    u32,
     vnet_header,
 )
 
-_ACK: Final = 0x10
+MAX_PACKET_SIZE: Final = 65535
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
 _FEW: Final = 4  # packets for which one after the other is faster than arrays
@@ -112,7 +104,7 @@ class _Lead(NamedTuple):
         else:
             return None
         if protocol == TCP:
-            if length <= l4 + 20 or view[at + l4 + 13] != _ACK or view[at + l4 + 12] & 0x0F:
+            if length <= l4 + 20 or view[at + l4 + 13] != ACK or view[at + l4 + 12] & 0x0F:
                 return None
             kind, end = GSO_TCPV4 if version == 4 else GSO_TCPV6, l4 + (view[at + l4 + 12] >> 2)
         elif protocol == UDP:

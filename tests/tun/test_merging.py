@@ -1,220 +1,37 @@
-"""Splitting and merging: each rule by itself."""
+"""Merging: each rule by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import unpack_from
 from typing import Any
 
 import pytest
 
 from tests.support import reference
+from tests.support.bursts import (
+    OPTIONS,
+    PAYLOAD,
+    V4,
+    V6,
+    Make,
+    burst_of,
+    outcome,
+    sizes,
+    tcp_run,
+    udp_run,
+)
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
-from wgpy.burst import Burst, ViewCache, padded_length
+from wgpy.burst import Burst
 from wgpy.tun.checksum import Rows, checksum, pseudo_header_sum
-from wgpy.tun.merging import IoVector, merge, packets_in
-from wgpy.tun.offload import (
-    GSO_ECN,
-    GSO_NONE,
+from wgpy.tun.merging import merge
+from wgpy.tun.virtio import (
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP_L4,
     MERGEABLE,
-    NEEDS_CSUM,
     PLAIN,
-    SLOTS_SIZE,
     VNET_HEADER_SIZE,
-    VnetHeader,
-    split,
 )
-
-MTUS = (1420,)
-V4 = ("10.0.0.1", "10.0.0.2")
-V6 = ("fd00::1", "fd00::2")
-OPTIONS = bytes.fromhex("0101080a0000000100000002")  # two NOPs and a timestamp
-PAYLOAD = bytes(range(256)) * 20
-
-Make = Callable[..., bytes]
-
-
-def slots() -> ViewCache:
-    return ViewCache(memoryview(bytearray(b"\xaa") * SLOTS_SIZE))
-
-
-def burst_of(*packets: bytes, stride: int | None = None) -> Burst:
-    """Packets in slots as they come out of datagrams: nothing but the packets is zero."""
-    stride = stride or padded_length(max(map(len, packets)), MTUS) + 32
-    last = padded_length(len(packets[-1]), MTUS) + 32
-    view = memoryview(bytearray(b"\xaa" * (stride * (len(packets) - 1) + last)))
-    for i, packet in enumerate(packets):
-        view[i * stride + 16 : i * stride + 16 + len(packet)] = packet
-    return Burst(view, stride, [len(packet) for packet in packets])
-
-
-def super_header(packet: bytes, size: int, *, ecn: bool = False) -> VnetHeader:
-    """What the kernel puts before a super-packet, with a `hdr_len` as wrong as on its forwarding path."""
-    v4 = packet[0] >> 4 == 4
-    l4 = (packet[0] & 15) * 4 if v4 else 40
-    tcp = (packet[9] if v4 else packet[6]) == 6
-    kind = (GSO_TCPV4 if v4 else GSO_TCPV6) if tcp else GSO_UDP_L4
-    return VnetHeader(NEEDS_CSUM, kind | GSO_ECN * ecn, len(packet), size, l4, 16 if tcp else 6)
-
-
-def outcome(write: IoVector) -> list[bytes]:
-    """The packets one TUN write stands for, found by the slow twin; a super-packet's header is checked on the way."""
-    packet = b"".join(write[1:])
-    if bytes(write[0]) == PLAIN:
-        return [packet]
-    header = VnetHeader.unpack(write[0])
-    assert header == super_header(packet, header.gso_size)._replace(hdr_len=len(write[1]))
-    assert len(packet) <= 65535
-    start, field = header.csum_start, header.csum_start + header.csum_offset
-    addresses = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
-    protocol = 17 if header.gso_type == GSO_UDP_L4 else 6
-    pseudo = addresses + bytes([0, protocol]) + (len(packet) - start).to_bytes(2, "big")
-    assert unpack_from(">H", packet, field)[0] % 0xFFFF == (reference.internet_checksum(pseudo) ^ 0xFFFF) % 0xFFFF
-    if packet[0] >> 4 == 4:
-        assert reference.internet_checksum(packet[:20]) == 0
-        assert unpack_from(">H", packet, 2)[0] == len(packet)
-    else:
-        assert unpack_from(">H", packet, 4)[0] == len(packet) - 40
-    segments = reference.segment_packet(packet, header.gso_size)
-    assert len(segments) == packets_in(write)
-    return segments
-
-
-def sizes(writes: list[IoVector]) -> list[int]:
-    """How many packets each write holds."""
-    return [len(outcome(write)) for write in writes]
-
-
-def tcp_run(count: int, size: int = 100, addresses: tuple[str, str] = V4, **fields: Any) -> list[bytes]:
-    return [
-        tcp_packet(
-            *addresses,
-            PAYLOAD[i * size : (i + 1) * size],
-            **{"sequence": 7 + i * size, "identification": i, **fields},
-        )
-        for i in range(count)
-    ]
-
-
-def udp_run(count: int, size: int = 100, addresses: tuple[str, str] = V4, **fields: Any) -> list[bytes]:
-    return [udp_packet(*addresses, bytes([i]) * size, **{"identification": i, **fields}) for i in range(count)]
-
-
-# Splitting.
-
-SUPER_PACKETS = {
-    "tcp4": tcp_packet(*V4, PAYLOAD, sequence=0xFFFFFF00, flags=ACK | PSH | FIN, identification=0xFFFF),
-    "tcp4 with options": tcp_packet(*V4, PAYLOAD, tcp_options=OPTIONS, ip_options=b"\x94\x04\x00\x00", flags=ACK | PSH),
-    "tcp6": tcp_packet(*V6, PAYLOAD, sequence=5, flags=ACK | FIN, tcp_options=OPTIONS, traffic_class=0xB8),
-    "tcp4 with ecn": tcp_packet(*V4, PAYLOAD, flags=ACK | CWR | PSH, traffic_class=2),
-    "tcp6 with ecn": tcp_packet(*V6, PAYLOAD, flags=ACK | CWR, traffic_class=2),
-    "udp4": udp_packet(*V4, PAYLOAD, identification=9),
-    "udp6": udp_packet(*V6, PAYLOAD),
-}
-
-
-@pytest.mark.parametrize("size", [48, 536, 1001, 1380, len(PAYLOAD) // 4, len(PAYLOAD), len(PAYLOAD) + 1])
-@pytest.mark.parametrize("packet", SUPER_PACKETS.values(), ids=SUPER_PACKETS.keys())
-def test_a_super_packet_becomes_its_segments(packet: bytes, size: int) -> None:
-    expected = reference.segment_packet(packet, size)
-    ecn = packet[9 if packet[0] == 0x45 else 6] == 6 and bool(packet[(20 if packet[0] == 0x45 else 40) + 13] & CWR)
-
-    burst = split(super_header(packet, size, ecn=ecn), memoryview(packet), slots(), MTUS)
-
-    assert burst is not None
-    assert [bytes(packet) for packet in burst.packets()] == expected
-    assert all(map(reference.checksums_hold, expected))
-    assert burst.stride == 32 + padded_length(len(expected[0]), MTUS)
-    last = padded_length(len(expected[-1]), MTUS) + 32
-    assert len(burst.view) == burst.stride * (len(expected) - 1) + last
-
-
-def test_an_odd_mtu_gives_odd_slots() -> None:
-    packet = tcp_packet(*V6, PAYLOAD)
-    burst = split(super_header(packet, 1335), memoryview(packet), slots(), (1395,))
-    assert burst is not None
-    assert burst.stride == 1395 + 32
-    assert [bytes(packet) for packet in burst.packets()] == reference.segment_packet(packet, 1335)
-
-
-@pytest.mark.parametrize("packet", [tcp_packet(*V4, b""), tcp_packet(*V6, b"odd"), udp_packet(*V4, PAYLOAD[:1300])])
-def test_a_plain_packet_stays_where_it_was_read(packet: bytes) -> None:
-    room = slots()
-    buffer = room.buffer
-    buffer[16 : 16 + len(packet)] = packet
-    burst = split(VnetHeader(), buffer[16 : 16 + len(packet)], room, MTUS)
-    assert burst is not None
-    assert burst.lengths == [len(packet)]
-    assert burst.view.obj is buffer.obj
-    assert len(burst.view) == burst.stride == 32 + padded_length(len(packet), MTUS)
-    assert bytes(burst.packet(0)) == packet
-
-
-@pytest.mark.parametrize(
-    ("packet", "offset"),
-    [
-        (tcp_packet(*V4, b"hello"), 16),
-        (tcp_packet(*V6, PAYLOAD[:1301]), 16),
-        (udp_packet(*V4, b""), 6),
-        (udp_packet(*V6, b"odd"), 6),
-    ],
-)
-def test_an_unfinished_checksum_is_completed(packet: bytes, offset: int) -> None:
-    start = 20 if packet[0] >> 4 == 4 else 40
-    addresses = packet[12:20] if start == 20 else packet[8:40]
-    pseudo = addresses + bytes([0, 6 if offset == 16 else 17]) + (len(packet) - start).to_bytes(2, "big")
-    partial = bytearray(packet)
-    partial[start + offset : start + offset + 2] = (reference.internet_checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
-    burst = split(VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, offset), memoryview(partial), slots(), MTUS)
-    assert burst is not None
-    assert bytes(burst.packet(0)) == packet
-
-
-def test_extension_headers_are_left_in_place() -> None:
-    plain = tcp_packet(*V6, PAYLOAD)
-    options = bytes([6, 0, 1, 4, 0, 0, 0, 0])  # destination options: PadN
-    packet = plain[:4] + (len(plain) - 32).to_bytes(2, "big") + b"\x3c" + plain[7:40] + options + plain[40:]
-    header = super_header(plain, 1000)._replace(csum_start=48)
-    burst = split(header, memoryview(packet), slots(), MTUS)
-    assert burst is not None
-    for segment, expected in zip(burst.packets(), reference.segment_packet(plain, 1000), strict=True):
-        assert bytes(segment[40:48]) == options
-        assert bytes(segment[48:]) == expected[40:]
-        assert unpack_from(">H", segment, 4)[0] == len(segment) - 40
-
-
-TCP4 = tcp_packet(*V4, PAYLOAD)
-GOOD = super_header(TCP4, 1000)
-
-
-@pytest.mark.parametrize(
-    ("header", "packet"),
-    [
-        (VnetHeader(), b""),
-        (GOOD, b""),
-        (GOOD, TCP4[:30]),
-        (GOOD, TCP4[:40]),
-        (GOOD._replace(gso_size=0), TCP4),
-        (GOOD._replace(csum_start=24), TCP4),
-        (GOOD._replace(csum_start=65535), TCP4),
-        (GOOD._replace(gso_type=GSO_TCPV6), TCP4),
-        (GOOD._replace(gso_type=GSO_UDP_L4), TCP4),
-        (GOOD._replace(gso_type=3), TCP4),
-        (GOOD._replace(gso_size=1), TCP4),
-        (GOOD, b"\x55" + TCP4[1:]),
-        (GOOD, TCP4[:32] + b"\x40" + TCP4[33:]),
-        (VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, 20, len(TCP4)), TCP4),
-    ],
-)
-def test_what_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
-    room = ViewCache(memoryview(bytearray(64 * 1024)))
-    assert split(header, memoryview(packet), room, MTUS) is None
-
-
-# Merging.
 
 
 @pytest.mark.parametrize("addresses", [V4, V6])

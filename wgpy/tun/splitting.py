@@ -1,9 +1,7 @@
-"""Super-packets, and one TUN read split into a burst of packets.
+"""One TUN read becomes a burst of packets.
 
-A TUN opened with IFF_VNET_HDR puts a `struct virtio_net_hdr` (linux/virtio_net.h) before each packet. With offloads
-on, the kernel hands over TCP and UDP packets of up to 64 kB, to be cut into segments by whoever sends them, and takes
-the same shape back (`wgpy.tun.merging`). `split` lays the segments into the slots of a burst with one copy, and
-rewrites one header field of all of them at a time.
+`split` lays the segments of a super-packet into the slots of a burst with one copy, and rewrites one header field of
+all of them at a time. `join` makes one burst of lone packets that were read one after the other.
 """
 
 from __future__ import annotations
@@ -17,56 +15,15 @@ import numpy as np
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, complement, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import U8, Column, Layout
+from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, UDP, Column, Layout, store_lengths, u16, u32
+from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
-VNET_HEADER_SIZE: Final = 10
-NEEDS_CSUM: Final = 1
-GSO_NONE: Final = 0
-GSO_TCPV4: Final = 1
-GSO_TCPV6: Final = 4
-GSO_UDP_L4: Final = 5
-GSO_ECN: Final = 0x80
-
-MAX_PACKET_SIZE: Final = 65535
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
-MERGEABLE: Final = frozenset({GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4})
 
-TCP: Final = 6
-UDP: Final = 17
-CHECK_AT: Final = {TCP: 16, UDP: 6}  # where in the transport header the checksum is
-_FIN: Final = 0x01
-PSH: Final = 0x08
-_CWR: Final = 0x80
-
-vnet_header = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
-u16 = Struct(">H")
-u32 = Struct(">I")
 _ipv4_fields = Struct(">2xHH4xH").unpack_from  # total length, id, checksum
 
 Packet = bytes | bytearray | memoryview
-
-
-class VnetHeader(NamedTuple):
-    """`struct virtio_net_hdr` in its legacy form of 10 bytes, in the machine's byte order."""
-
-    flags: int = 0
-    gso_type: int = GSO_NONE
-    hdr_len: int = 0
-    gso_size: int = 0
-    csum_start: int = 0
-    csum_offset: int = 0
-
-    def pack(self) -> bytes:
-        return vnet_header.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
-        """Read the first 10 bytes of `data`."""
-        return cls._make(vnet_header.unpack_from(data))
-
-
-PLAIN: Final = VnetHeader().pack()
 
 
 def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
@@ -104,7 +61,7 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
     headers[check : check + 2] = bytes(2)
     if is_tcp:
         flags = start[l4 + 13]
-        headers[l4 + 13] = flags & ~(_FIN | PSH | _CWR)
+        headers[l4 + 13] = flags & ~(FIN | PSH | CWR)
     layout.headers[:] = np.frombuffer(headers, U8)
     layout.payloads[:] = np.ndarray((count - 1, size), U8, payload)
     tail = TRANSPORT_HEADER_SIZE + (count - 1) * stride
@@ -123,8 +80,8 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
     if is_tcp:
         sequence = u32.unpack_from(start, l4 + 4)[0]
         np.add(layout.offsets, sequence, out=layout.sequences, casting="unsafe")
-        buffer[tail + l4 + 13] |= flags & (_FIN | PSH)
-        buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & _CWR
+        buffer[tail + l4 + 13] |= flags & (FIN | PSH)
+        buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & CWR
     pseudo = pseudo_header_sum(start[segments.addresses], segments.protocol, longest - l4)
     rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
     rows.store_checksums(layout.checks, pseudo)
@@ -133,16 +90,6 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
         u16.pack_into(buffer, at, complement(last - longest - u16.unpack_from(buffer, at)[0]))
     view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
-
-
-def store_lengths(packet: bytearray | memoryview, at: int, version: int, protocol: int, l4: int, length: int) -> None:
-    """Write into the headers of the packet at `at`, that it has `length` bytes."""
-    if version == 4:
-        u16.pack_into(packet, at + 2, length)
-    else:
-        u16.pack_into(packet, at + 4, length - 40)
-    if protocol == UDP:
-        u16.pack_into(packet, at + l4 + 4, length - l4)
 
 
 def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
