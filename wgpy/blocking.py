@@ -18,7 +18,7 @@ from wgpy.device.status import DeviceStatus
 from wgpy.errors import TunnelClosedError
 from wgpy.keys import PublicKey
 from wgpy.relay.forward import forwarded
-from wgpy.rootless.connect import SETUP_TIMEOUT
+from wgpy.rootless.connect import SETUP_TIMEOUT, NetworkChoice
 from wgpy.rootless.connect import connect as connect_in_loop
 from wgpy.rootless.names import AddressInfo
 from wgpy.rootless.tunnel import RootlessTunnel
@@ -30,6 +30,7 @@ T = TypeVar("T")
 def connect(
     config: str | os.PathLike[str] | InterfaceConfig,
     *,
+    network: NetworkChoice = "auto",
     on_event: Callable[[Event], None] | None = None,
     offloads: Offloads = ALL_OFFLOADS,
     timeout: float | None = SETUP_TIMEOUT,
@@ -46,7 +47,9 @@ def connect(
 
     async def live() -> None:
         try:
-            async with connect_in_loop(config, on_event=on_event, offloads=offloads, timeout=timeout) as tunnel:
+            async with connect_in_loop(
+                config, network=network, on_event=on_event, offloads=offloads, timeout=timeout
+            ) as tunnel:
                 ready.set_result(BlockingTunnel(tunnel, loop))
                 await asyncio.Event().wait()  # until the task is cancelled
         except asyncio.CancelledError:
@@ -125,6 +128,11 @@ class BlockingTunnel:
 
         return self._call(call())
 
+    @property
+    def network(self) -> str:
+        """As RootlessTunnel.network: "namespace" or "stack"."""
+        return self._tunnel.network
+
     def create_connection(self, address: tuple[str, int], timeout: float | None = None) -> socket.socket:
         """As socket.create_connection, through the tunnel; `timeout` in seconds is the socket's from then on, too.
 
@@ -146,7 +154,7 @@ class BlockingTunnel:
         return sock
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """As socket.socket, in the tunnel's namespace."""
+        """As socket.socket, in the tunnel's namespace. Raises NamespaceError where its network is a stack."""
         sock = self._call(self._tunnel.socket(family, type, proto))
         sock.setblocking(True)
         return sock
@@ -165,6 +173,10 @@ class BlockingTunnel:
     def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
         """As RootlessTunnel.getaddrinfo, by the configuration's DNS."""
         return self._call(self._tunnel.getaddrinfo(host, port, **hints))
+
+    def ping(self, host: str, *, size: int = 56, timeout: float = 5.0) -> float:
+        """As RootlessTunnel.ping: seconds until the reply came."""
+        return self._call(self._tunnel.ping(host, size=size, timeout=timeout))
 
     def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:
         """As Tunnel.wait_for_handshake; `timeout` in seconds."""

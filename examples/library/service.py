@@ -20,14 +20,13 @@ async def main(config: str, port: str) -> None:
     async with wgpy.connect(config) as tunnel:
         runner = web.AppRunner(application)
         await runner.setup()
-        # The host has no such port: the sockets are in the tunnel's namespace.
-        sockets = [await tunnel.bound_socket((str(address.ip), int(port))) for address in tunnel.config.addresses]
-        sites = [web.SockSite(runner, sock) for sock in sockets]
-        for site in sites:
-            await site.start()
+        assert runner.server is not None
+        for address in tunnel.config.addresses:
+            await tunnel.create_server(runner.server, str(address.ip), int(port))  # in the tunnel, not on the host
         for peer in tunnel.config.peers:
             await tunnel.wait_for_handshake(peer.public_key)  # so that the other side knows where we are
-        print(f"serving on {' and '.join(site.name for site in sites)}", flush=True)
+        own = (f"[{address.ip}]" if address.version == 6 else str(address.ip) for address in tunnel.config.addresses)
+        print(f"serving on {' and '.join(f'http://{host}:{port}' for host in own)}", flush=True)
         try:
             await tunnel.wait_closed()
         finally:

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.namespace.conftest import Server
+from tests.namespace.conftest import network as network
 from tests.namespace.conftest import server as server
 from tests.support.netns import Namespace
 from wgpy.config import wgquick

@@ -23,6 +23,7 @@ from wgpy.adapters.requests import TunnelAdapter, through_tunnel
 pytestmark = pytest.mark.root
 
 
+@pytest.mark.usefixtures("network")
 def test_httpx(web: Web) -> None:
     async def main() -> None:
         verify = ssl.create_default_context(cadata=web.authority)
@@ -45,6 +46,7 @@ def test_httpx(web: Web) -> None:
     as_nobody(web.client, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_aiohttp(web: Web) -> None:
     async def main() -> None:
         verify = ssl.create_default_context(cadata=web.authority)
@@ -69,6 +71,7 @@ def test_aiohttp(web: Web) -> None:
     as_nobody(web.client, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_requests_and_urllib3(web: Web) -> None:
     async def main() -> None:  # asyncio has nothing to do with what runs in there
         await asyncio.to_thread(blocking)

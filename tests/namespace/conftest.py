@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
+import wgpy
+import wgpy.blocking
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.support.netns import Namespace
@@ -16,6 +19,7 @@ from wgpy.config import wgquick
 from wgpy.config.values import InterfaceConfig
 
 PORT = 8080
+NETWORK = "WGPY_TEST_NETWORK"  # the environment variable
 
 
 @dataclass
@@ -36,6 +40,15 @@ class Server:
         process = self.side.namespace.popen(*command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+
+
+@pytest.fixture(params=["namespace", "stack"])
+def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test with each network: what `connect` and the commands take if the test does not say."""
+    for module in (wgpy, wgpy.blocking):
+        monkeypatch.setattr(module, "connect", partial(module.connect, network=request.param))
+    monkeypatch.setenv(NETWORK, request.param)
+    return str(request.param)
 
 
 @pytest.fixture

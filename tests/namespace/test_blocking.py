@@ -18,7 +18,7 @@ from tests.namespace.conftest import PORT, Server
 from tests.support.nobody import as_nobody
 from tests.support.peers import wait_for
 from wgpy.device.changes import DeviceChange
-from wgpy.errors import ConfigError, HandshakeTimeout, TunnelClosedError
+from wgpy.errors import ConfigError, HandshakeTimeout, NamespaceError, TunnelClosedError
 
 pytestmark = pytest.mark.root
 
@@ -36,7 +36,7 @@ def helpers() -> int:
     return sum(b"wgpy.namespace.helper" in line for line in lines)
 
 
-def test_sockets_as_any_program_uses_them(server: Server) -> None:
+def test_sockets_as_any_program_uses_them(server: Server, network: str) -> None:
     def body() -> None:
         with wgpy.blocking.connect(server.config) as tunnel:
             (peer,) = server.config.peers
@@ -48,10 +48,16 @@ def test_sockets_as_any_program_uses_them(server: Server) -> None:
                 file.flush()
                 content = file.read(1_000_000)
                 assert file.read(32) == hashlib.sha256(content).digest()
-            with tunnel.socket(type=socket.SOCK_DGRAM) as sock:
-                sock.settimeout(10)
-                sock.sendto(b"echo", (server.address, PORT))
-                assert sock.recv(100) == b"echo"
+            assert tunnel.network == network
+            assert tunnel.ping(server.address) < 5
+            if network == "namespace":
+                with tunnel.socket(type=socket.SOCK_DGRAM) as sock:
+                    sock.settimeout(10)
+                    sock.sendto(b"echo", (server.address, PORT))
+                    assert sock.recv(100) == b"echo"
+            else:
+                with pytest.raises(NamespaceError, match="use open_connection, connected_socket or listening_socket"):
+                    tunnel.socket()
             assert tunnel.getaddrinfo("localhost", 1)
             listening = tunnel.create_server((None, 0))
             with listening, tunnel.create_connection(("localhost", listening.getsockname()[1])) as sock:
@@ -65,6 +71,7 @@ def test_sockets_as_any_program_uses_them(server: Server) -> None:
     without_a_loop(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_errors_come_through_and_nothing_stays(server: Server) -> None:
     def body() -> None:
         before = helpers()
@@ -89,6 +96,7 @@ def test_errors_come_through_and_nothing_stays(server: Server) -> None:
     without_a_loop(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_who_waits_when_it_closes_is_told(server: Server) -> None:
     def body() -> None:
         told: list[BaseException] = []

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
-from tests.namespace.conftest import PORT, Server
+from tests.namespace.conftest import NETWORK, PORT, Server
 from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import capture
+from wgpy.cli.rootless import _NETWORKS
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -58,15 +59,24 @@ def as_client(server: Server, body: Callable[[], None]) -> None:
     as_nobody(server.client, main)
 
 
+def chosen() -> list[str]:
+    """The network that a test has, if it has one."""
+    return ["--network", os.environ[NETWORK]] if NETWORK in os.environ else []
+
+
+def said_of_network() -> str:
+    return f"network: {_NETWORKS[os.environ[NETWORK]]}"
+
+
 def wgpy(*arguments: str | Path, stdin: bytes = b"", timeout: float = 30) -> subprocess.CompletedProcess[bytes]:
-    command = [*WGPY, *map(str, arguments)]
+    command = [*WGPY, *map(str, arguments), *chosen()] if arguments[0] != "exec" else [*WGPY, *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, check=False)
 
 
 @contextmanager
 def serving(*arguments: str | Path) -> Iterator[list[str]]:
     """`wgpy` with these arguments, once it is ready: what it said."""
-    command = [*WGPY, *map(str, arguments)]
+    command = [*WGPY, *map(str, arguments), *chosen()]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     said: list[str] = []
@@ -187,10 +197,11 @@ def test_wait_fails_when_nobody_answers(server: Server, conf: Path) -> None:
     as_client(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_proxies_lead_into_the_tunnel_by_its_names(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         with serving("proxy", conf, "--socks", "1080", "--http", "127.0.0.1:3128") as said:
-            assert said == ["socks5 on 127.0.0.1:1080", "http on 127.0.0.1:3128"]
+            assert said == [said_of_network(), "socks5 on 127.0.0.1:1080", "http on 127.0.0.1:3128"]
             url = "http://web.corp.test/page"
             assert curl("-x", "socks5h://127.0.0.1:1080", url) == web
             assert curl("-x", "http://127.0.0.1:3128", url) == web
@@ -199,6 +210,7 @@ def test_proxies_lead_into_the_tunnel_by_its_names(server: Server, conf: Path, w
     as_client(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_socks_carries_udp_through_the_tunnel(server: Server, conf: Path) -> None:
     def body() -> None:
         there = b"\x00\x00\x00\x01" + socket.inet_aton(server.address) + PORT.to_bytes(2)
@@ -219,13 +231,18 @@ def test_socks_carries_udp_through_the_tunnel(server: Server, conf: Path) -> Non
     as_client(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_a_file_of_wireproxys_serves_what_it_says(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         with conf.open("a") as file:
             file.write("\n[Socks5]\nBindAddress = 127.0.0.1:1080\nUsername = me\nPassword = secret\n")
             file.write(f"\n[TCPClientTunnel]\nBindAddress = 127.0.0.1:8080\nTarget = {server.address}:{WEB}\n")
         with serving("proxy", conf) as said:
-            assert said == ["socks5 on 127.0.0.1:1080", f"tcp 127.0.0.1:8080 -> {server.address}:{WEB}"]
+            assert said == [
+                said_of_network(),
+                "socks5 on 127.0.0.1:1080",
+                f"tcp 127.0.0.1:8080 -> {server.address}:{WEB}",
+            ]
             assert curl("-x", "socks5h://me:secret@127.0.0.1:1080", "http://web.corp.test/page") == web
             assert curl("-x", "socks5h://me:wrong@127.0.0.1:1080", "http://web.corp.test/page") == ""
             assert curl("http://127.0.0.1:8080/page") == web
@@ -233,6 +250,7 @@ def test_a_file_of_wireproxys_serves_what_it_says(server: Server, conf: Path, we
     as_client(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_forwards_lead_both_ways(server: Server, conf: Path, web: str) -> None:
     """TCP and UDP in; and out, to a server on this host, asked by the far end."""
 
@@ -259,16 +277,18 @@ def test_forwards_lead_both_ways(server: Server, conf: Path, web: str) -> None:
     assert visitor.communicate(timeout=10)[0] == web
 
 
+@pytest.mark.usefixtures("network")
 def test_a_port_that_is_taken_is_one_clear_line(server: Server, conf: Path) -> None:
     def body() -> None:
         with socket.create_server(("127.0.0.1", 1080)):
             done = wgpy("proxy", conf, "--socks", "1080")
-        said = b"wgpy: cannot listen on 127.0.0.1:1080: Address already in use\n"
+        said = f"{said_of_network()}\nwgpy: cannot listen on 127.0.0.1:1080: Address already in use\n".encode()
         assert (done.stderr, done.returncode) == (said, 1)
 
     as_client(server, body)
 
 
+@pytest.mark.usefixtures("network")
 def test_stdio_is_a_connection(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         done = wgpy("stdio", conf, f"web:{WEB}", stdin=b"GET /page HTTP/1.0\r\n\r\n")
@@ -310,7 +330,8 @@ def test_a_wait_is_some_seconds(conf: Path, seconds: str) -> None:
 def test_a_closed_tun_device_is_named_with_the_remedy(server: Server, conf: Path) -> None:
     async def main() -> None:
         done = wgpy("exec", conf, "true")
-        said = b"wgpy: /dev/net/tun is closed to you: sudo chmod 0666 /dev/net/tun, as udev does on most systems\n"
+        said = b"wgpy: /dev/net/tun is closed to you: sudo chmod 0666 /dev/net/tun, as udev does on most systems"
+        said += b"; `wgpy proxy`, `forward` and `stdio` need none\n"
         assert (done.stderr, done.returncode) == (said, 1)
 
     as_nobody(server.client, main, tun_mode=0o600)

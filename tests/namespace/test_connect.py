@@ -24,7 +24,7 @@ from wgpy.device.effects import EventKind
 pytestmark = pytest.mark.root
 
 
-async def download(tunnel: wgpy.NamespaceTunnel, address: str, size: int) -> None:
+async def download(tunnel: wgpy.RootlessTunnel, address: str, size: int) -> None:
     """Fetch so many bytes, and check them by their SHA-256."""
     reader, writer = await tunnel.open_connection(address, PORT)
     writer.write(b"send %d\n" % size)
@@ -39,7 +39,7 @@ async def download(tunnel: wgpy.NamespaceTunnel, address: str, size: int) -> Non
     await writer.wait_closed()
 
 
-async def upload(tunnel: wgpy.NamespaceTunnel, address: str, content: bytes) -> None:
+async def upload(tunnel: wgpy.RootlessTunnel, address: str, content: bytes) -> None:
     reader, writer = await tunnel.open_connection(address, PORT)
     writer.write(b"take %d\n" % len(content) + content)
     assert await reader.readexactly(32) == hashlib.sha256(content).digest()
@@ -47,6 +47,7 @@ async def upload(tunnel: wgpy.NamespaceTunnel, address: str, content: bytes) -> 
     await writer.wait_closed()
 
 
+@pytest.mark.usefixtures("network")
 @pytest.mark.parametrize("family", ["inner4", "inner6"])
 def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
     address = getattr(server.side, family)
@@ -71,6 +72,7 @@ def test_a_gigabyte_arrives_as_it_was(server: Server) -> None:
     as_nobody(server.client, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_only_wireguard_is_seen_outside(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
@@ -84,6 +86,7 @@ def test_only_wireguard_is_seen_outside(server: Server) -> None:
     assert foreign == []
 
 
+@pytest.mark.usefixtures("network")
 def test_a_thousand_connections_at_once(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel, asyncio.timeout(60):
@@ -127,6 +130,7 @@ def test_no_program_inherits_what_came_from_the_helper(server: Server) -> None:
     as_nobody(server.client, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_a_short_path_leaves_the_tunnel_the_mtu_that_ipv6_needs(server: Server, cable: Cable) -> None:
     """The datagrams are fragmented on their way then, as with `wgpy up`."""
     server.client.run("ip", "route", "replace", f"{cable.right.outer}/32", "via", cable.right.outer, "mtu", "1300")
@@ -142,6 +146,7 @@ def test_a_short_path_leaves_the_tunnel_the_mtu_that_ipv6_needs(server: Server, 
     as_nobody(server.client, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_datagrams(server: Server) -> None:
     class Client(asyncio.DatagramProtocol):
         def __init__(self) -> None:
@@ -159,7 +164,7 @@ def test_datagrams(server: Server) -> None:
     as_nobody(server.client, main)
 
 
-def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, server: Server) -> None:
+def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, server: Server, network: str) -> None:
     async def main() -> None:
         answered = asyncio.Event()
 
@@ -181,11 +186,13 @@ def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, ser
     fetch = f"until [ -e {ready} ]; do sleep 0.05; done; exec 3<>{to}; cat <&3"
     visitor = server.side.namespace.popen("bash", "-c", fetch, stdout=-1)
     as_nobody(server.client, main)
-    assert visitor.communicate(timeout=10)[0] == f"you are ::ffff:{server.address}"
+    mapped = "::ffff:" if network == "namespace" else ""  # one socket for both families
+    assert visitor.communicate(timeout=10)[0] == f"you are {mapped}{server.address}"
 
 
+@pytest.mark.usefixtures("network")
 def test_peers_come_and_go_while_it_runs(server: Server) -> None:
-    async def refused(tunnel: wgpy.NamespaceTunnel) -> None:
+    async def refused(tunnel: wgpy.RootlessTunnel) -> None:
         with pytest.raises(OSError, match="Connect call failed") as raised:
             await tunnel.open_connection(server.address, PORT)
         assert raised.value.errno == errno.EHOSTUNREACH

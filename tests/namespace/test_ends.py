@@ -47,6 +47,7 @@ def helpers() -> list[int]:
     return [int(pid) for pid in " ".join(lists).split()]
 
 
+@pytest.mark.usefixtures("network")
 def test_tls_both_ways(cable: Cable, web: Web) -> None:
     """To Python's TLS server, and from curl."""
 
@@ -85,6 +86,7 @@ def test_tls_both_ways(cable: Cable, web: Web) -> None:
     assert visitor.communicate(timeout=10)[0] == "by TLS"
 
 
+@pytest.mark.usefixtures("network")
 def test_several_tunnels_in_one_process(cable: Cable, server: Server) -> None:
     """Two to the other side, with one and the same address, and one between themselves."""
 
@@ -144,7 +146,7 @@ def test_a_helper_that_dies_ends_the_tunnel(server: Server) -> None:
     in_time(server, main)
 
 
-def test_a_tunnel_closed_with_connections_open(server: Server) -> None:
+def test_a_tunnel_closed_with_connections_open(server: Server, network: str) -> None:
     async def main() -> None:
         async def waiting(reader: asyncio.StreamReader) -> None:
             with pytest.raises(wgpy.TunnelClosedError, match="closed while this connection was open"):
@@ -157,7 +159,7 @@ def test_a_tunnel_closed_with_connections_open(server: Server) -> None:
             tasks = [asyncio.create_task(waiting(reader)) for reader, _ in streams]
             opening = asyncio.create_task(tunnel.open_connection("10.8.0.77", 1))
             handshake = asyncio.create_task(tunnel.wait_for_handshake(server.side.public_key, timeout=5))
-            sock = await tunnel.socket()
+            sock = await (tunnel.socket() if network == "namespace" else tunnel.connected_socket(server.address, PORT))
             await asyncio.sleep(0.1)
             opening.cancel()
         await asyncio.gather(*tasks)
@@ -167,6 +169,7 @@ def test_a_tunnel_closed_with_connections_open(server: Server) -> None:
     in_time(server, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_names_that_do_not_resolve(server: Server, web: Web) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
@@ -185,6 +188,7 @@ def test_names_that_do_not_resolve(server: Server, web: Web) -> None:
     in_time(server, main, 30)
 
 
+@pytest.mark.usefixtures("network")
 def test_peers_that_never_answer(server: Server) -> None:
     (peer,) = server.config.peers
     silent = [
@@ -208,6 +212,7 @@ def test_peers_that_never_answer(server: Server) -> None:
     in_time(server, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_configurations_that_cannot_be_used(server: Server) -> None:
     (peer,) = server.config.peers
     named = replace(peer, endpoint=wgpy.EndpointName(host="no-such-host.invalid", port=9))
@@ -232,6 +237,7 @@ def test_configurations_that_cannot_be_used(server: Server) -> None:
     in_time(server, main)
 
 
+@pytest.mark.usefixtures("network")
 def test_cancelled_at_any_moment(server: Server) -> None:
     async def life() -> None:
         async with wgpy.connect(server.config) as tunnel:

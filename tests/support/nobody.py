@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ NOBODY: Final = 65534
 ROOT: Final = Path(__file__).parents[2]
 TUN_DEVICE: Final = os.makedev(10, 200)
 MS_MOVE: Final = 0x2000
+MS_RDONLY: Final = 1
+MS_REMOUNT: Final = 0x20
 
 
 def as_nobody(namespace: Namespace, main: Callable[[], Coroutine[Any, Any, None]], *, tun_mode: int = 0o666) -> None:
@@ -35,8 +38,11 @@ def let_pass(directory: Path) -> None:
         parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
 
 
-def become_nobody(tun_mode: int = 0o666) -> None:
-    """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own."""
+def become_nobody(tun_mode: int = 0o666, *, read_only: bool = False) -> None:
+    """Give up all privileges. /dev/net/tun is as udev opens it to everybody, in a mount namespace of our own.
+
+    `read_only`: no file system can be written to any more but /proc, /sys and /dev.
+    """
     leave_chroot()
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", "/mnt", "tmpfs")
@@ -44,6 +50,12 @@ def become_nobody(tun_mode: int = 0o666) -> None:
     os.chmod("/mnt/tun", tun_mode)
     mount("/mnt/tun", "/dev/net/tun", flags=MS_BIND)
     _open_to_all(Path(sys.base_prefix), ROOT)
+    if read_only:
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            place = line.split()[1]
+            if not place.startswith(("/proc", "/sys", "/dev")):
+                with suppress(OSError):  # one that another hides
+                    mount("none", place, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

@@ -39,7 +39,7 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
         "import asyncio, sys, wgpy\n"
         "async def main():\n"
         "    try:\n"
-        "        async with wgpy.connect(sys.argv[1]): pass\n"
+        "        async with wgpy.connect(sys.argv[1], network='namespace'): pass\n"
         "    except wgpy.NamespaceError as error: print(error)\n"
         "asyncio.run(main())"
     )
@@ -62,7 +62,7 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
 def test_a_tun_device_that_is_closed(server: Server) -> None:
     async def main() -> None:
         with pytest.raises(NamespaceError, match="/dev/net/tun is closed to you: sudo chmod 0666 /dev/net/tun"):
-            async with wgpy.connect(server.config):
+            async with wgpy.connect(server.config, network="namespace"):
                 pass
 
     as_nobody(server.client, main, tun_mode=0o600)
@@ -72,6 +72,7 @@ def test_a_tun_device_that_is_closed(server: Server) -> None:
 def test_with_root_it_is_the_same_and_no_user_namespace(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel, asyncio.timeout(20):
+            assert isinstance(tunnel, wgpy.NamespaceTunnel)
             assert len(tunnel.namespaces) == 1
             reader, writer = await tunnel.open_connection(server.address, PORT)
             writer.write(b"take 5\nhello")
@@ -206,7 +207,7 @@ def test_an_ipv6_address_where_ipv6_is_off() -> None:
                     private_key=wgpy.PrivateKey.generate(), addresses=(ip_interface("fd00::1/64"),)
                 )
                 async with wgpy.connect(config) as tunnel:
-                    (await tunnel.bound_socket(("fd00::1", 0))).close()
+                    (await tunnel.listening_socket(("fd00::1", 0))).close()
 
             asyncio.run(main())
 

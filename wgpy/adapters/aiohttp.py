@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 from typing import Any
 
 import aiohttp
@@ -16,6 +18,9 @@ async def tunnel_connector(tunnel: RootlessTunnel, **options: Any) -> aiohttp.TC
 
     `options` are passed to aiohttp.TCPConnector. Raises TunnelClosedError; requests raise aiohttp's own errors.
     """
+    if tunnel.network == "stack":
+        tunnel.check_open()
+        return _StackConnector(tunnel, resolver=_Resolver(tunnel), **options)
     make = await tunnel.socket_factory()
 
     def socket_factory(info: Any) -> socket.socket:
@@ -23,6 +28,52 @@ async def tunnel_connector(tunnel: RootlessTunnel, **options: Any) -> aiohttp.TC
         return make(family, kind, protocol)
 
     return aiohttp.TCPConnector(resolver=_Resolver(tunnel), socket_factory=socket_factory, **options)
+
+
+class _StackConnector(aiohttp.TCPConnector):
+    """Where there are no sockets to give aiohttp, it gets connections: there is no public place to hand them over."""
+
+    def __init__(self, tunnel: RootlessTunnel, **options: Any) -> None:
+        super().__init__(**options)
+        self._tunnel = tunnel
+
+    async def _wrap_create_connection(  # type: ignore[override]  # whatever else it may come to be given
+        self,
+        protocol_factory: Any,
+        *arguments: Any,
+        addr_infos: Any,
+        req: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,
+        client_error: type[aiohttp.ClientConnectorError] = aiohttp.ClientConnectorError,
+        **options: Any,
+    ) -> tuple[asyncio.Transport, Any]:
+        failure: OSError = OSError("no address to connect to")
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                for *_, address in addr_infos:
+                    try:
+                        return await self._tunnel.create_connection(
+                            protocol_factory,
+                            address[0],
+                            address[1],
+                            ssl=options.get("ssl"),
+                            server_hostname=options.get("server_hostname"),
+                        )
+                    except ssl.SSLError:
+                        raise
+                    except OSError as error:
+                        failure = error
+                raise failure
+        except ssl.CertificateError as error:
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        except ssl.SSLError as error:
+            raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
+        except TimeoutError as error:
+            if error.errno is None:  # ours, which aiohttp makes its own of
+                raise
+            raise client_error(req.connection_key, error) from error
+        except OSError as error:
+            raise client_error(req.connection_key, error) from error
 
 
 class _Resolver(AbstractResolver):

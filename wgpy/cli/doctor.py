@@ -115,15 +115,15 @@ def _privilege(name: str) -> Iterator[Finding]:
         yield Finding(name, "ok", "not known, without /proc; what is said of tun and netlink tells")
     else:
         said = f"the host's interfaces cannot be made or configured: {refusals.explain(refusals.net_admin())}"
-        yield Finding(name, _unless_without_root(), said)
+        yield Finding(name, "warn", said)
 
 
 def _without_root(name: str) -> Iterator[Finding]:
-    """What `wgpy.connect`, exec, proxy, forward and stdio need."""
+    """Which network `wgpy.connect`, proxy, forward and stdio take, and whether exec works."""
     if reason := _why_not_without_root():
-        yield Finding(name, "warn", f"no tunnels in namespaces of their own: {reason}")
+        yield Finding(name, "warn", f"tunnels have wgpy's own TCP/IP stack, as no namespace can be made: {reason}")
     else:
-        yield Finding(name, "ok", "tunnels in namespaces of their own: wgpy exec, proxy, forward, stdio, wgpy.connect")
+        yield Finding(name, "ok", "tunnels have namespaces of their own, and the kernel's TCP/IP")
 
 
 @cache
@@ -151,11 +151,6 @@ def _as_root(remedy: str) -> str:
     return f"{remedy}, or run as root" if os.geteuid() else remedy
 
 
-def _unless_without_root() -> Literal["warn", "fail"]:
-    """How bad it is that the host's network is closed to us."""
-    return "fail" if _why_not_without_root() else "warn"
-
-
 def _tun(name: str) -> Iterator[Finding]:
     """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
     from wgpy.constants import TUN_PATH
@@ -167,7 +162,7 @@ def _tun(name: str) -> Iterator[Finding]:
     try:
         tun = LinuxTun.open("wgpydoctor%d")
     except TunError as error:
-        yield Finding(name, _unless_without_root(), str(error))
+        yield Finding(name, "warn", str(error))
         return
     try:
         yield Finding(name, "ok", f"{TUN_PATH} makes interfaces")
@@ -186,7 +181,7 @@ def _tun(name: str) -> Iterator[Finding]:
             netlink.unused_table()
         yield Finding("netlink", "ok", "links can be set, and routing tables read")
     except NetworkError as error:
-        yield Finding("netlink", _unless_without_root(), str(error))
+        yield Finding("netlink", "warn", str(error))
     finally:
         tun.close()
 
@@ -204,7 +199,7 @@ def _uapi_sockets(name: str) -> Iterator[Finding]:
             directory.rmdir()
     except OSError as error:
         said = f"no socket can be made in {directory}: {error.strerror}"
-        yield Finding(name, _unless_without_root(), said, _as_root("make it writable"))
+        yield Finding(name, "warn", said, _as_root("make it writable"))
     else:
         yield Finding(name, "ok", f"{directory} is writable")
 
@@ -383,14 +378,24 @@ def _daemon(name: str) -> Iterator[Finding]:
 
 
 def _commands_without_root(name: str) -> Iterator[Finding]:
-    yield _mode(name, "wgpy exec, proxy, forward and stdio", _packages, _without_root, _udp)
+    yield _on_either_network(
+        name, "wgpy exec, proxy, forward and stdio", "wgpy proxy, forward and stdio", ": exec does not"
+    )
 
 
 def _library(name: str) -> Iterator[Finding]:
-    connect = _mode(name, "wgpy.connect and wgpy.blocking", _packages, _without_root, _udp)
+    connect = _on_either_network(name, "wgpy.connect and wgpy.blocking", "wgpy.connect and wgpy.blocking", "")
     if connect.status != "ok" and _mode(name, "", _packages).status == "ok":
         connect = replace(connect, message=f"{connect.message}; wgpy.Device and wgpy.MemoryTun work")
     yield connect
+
+
+def _on_either_network(name: str, all_of_it: str, on_the_stack: str, but: str) -> Finding:
+    """Whether what needs a namespace works, or else what works on wgpy's own stack."""
+    found = _mode(name, all_of_it, _packages, _udp)
+    if found.status == "ok" and _why_not_without_root():
+        return replace(found, status="warn" if but else "ok", message=f"{on_the_stack} work, on wgpy's own stack{but}")
+    return found
 
 
 def _mode(name: str, what: str, *needs: Callable[[str], Iterator[Finding]]) -> Finding:

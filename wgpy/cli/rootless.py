@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from wgpy.config import wgquick
 from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place
 from wgpy.daemon.files import read_text
 from wgpy.daemon.loop import run_loop
-from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, TunnelClosedError, WgpyError
+from wgpy.errors import ConfigError, HandshakeTimeout, NamespaceError, NetworkError, TunnelClosedError, WgpyError
 
 if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig
@@ -30,17 +30,23 @@ if TYPE_CHECKING:
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _CHUNK: Final = 1 << 16
+_NETWORKS: Final = {"namespace": "the kernel's, in a namespace", "stack": "wgpy's own TCP/IP stack"}
+_INSTEAD_OF_EXEC: Final = "`wgpy proxy`, `forward` and `stdio` need none"
 
 
 def add(verbs: Any) -> None:
     """Add the commands to the command line."""
     needs = (
-        "No privileges are needed: the tunnel has a network namespace of its own. What may be in the way: wgpy doctor."
+        "No privileges are needed: the tunnel has a network namespace of its own, or where none can be made wgpy's own "
+        "TCP/IP stack. Which it is, and why: wgpy doctor."
+    )
+    needs_namespace = (
+        "No privileges are needed: the program has a network namespace of its own. What may be in the way: wgpy doctor."
     )
     run = verbs.add_parser(
         "exec",
         help="run a program whose only network is the tunnel",
-        description=f"Run a program in the tunnel's network, with the configuration's name servers. {needs}",
+        description=f"Run a program in the tunnel's network, with the configuration's name servers. {needs_namespace}",
         epilog="Example: wgpy exec wg0.conf curl -sI http://10.0.0.2/. The program's exit status is passed on.",
     )
     run.set_defaults(call=_exec)
@@ -70,6 +76,12 @@ def add(verbs: Any) -> None:
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
         verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered after so long")
         verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
+        verb.add_argument(
+            "--network",
+            choices=("auto", "namespace", "stack"),
+            default="auto",
+            help="the kernel's TCP/IP in a namespace, or wgpy's own; auto is the first that works",
+        )
         add_switches(verb)
     run.add_argument("command", nargs="+", metavar="COMMAND", help="the program, and whatever it takes")
     proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
@@ -91,6 +103,9 @@ def _seconds(text: str) -> float:
 
 def _exec(arguments: argparse.Namespace) -> int:
     config, _ = _load(arguments.config)
+    if arguments.network == "stack":
+        raise ConfigError(f"a program needs a network namespace: {_INSTEAD_OF_EXEC}")
+    arguments.network = "namespace"
 
     async def main() -> int:
         async with _connected(config, arguments) as tunnel:
@@ -151,6 +166,7 @@ async def _serve(config: InterfaceConfig, services: Services, arguments: argpars
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _connected(config, arguments) as tunnel:
+        _say(f"network: {_NETWORKS[tunnel.network]}")
         for proxy in services.proxies:
             with _listening(proxy.listen):
                 server = await _serve_proxy(proxy, tunnel, admission)
@@ -190,12 +206,14 @@ def _stdio(arguments: argparse.Namespace) -> int:
 
     async def main() -> int:
         async with _connected(config, arguments) as tunnel:
-            from wgpy.relay.networks import KEEPALIVE, failure
+            from wgpy.net.streams import KEEPALIVE
+            from wgpy.relay.networks import failure
 
             try:
                 sock = await tunnel.connected_socket(*target)
-                for option in KEEPALIVE:
-                    sock.setsockopt(*option)
+                with suppress(OSError):  # one end of a socketpair, whose connection has them already
+                    for option in KEEPALIVE:
+                        sock.setsockopt(*option)
             except WgpyError:
                 raise
             except OSError as error:
@@ -233,7 +251,14 @@ async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> 
 
     wait: float | None = arguments.wait
     timeout = SETUP_TIMEOUT if wait is None else wait
-    async with connect(config, offloads=permitted(arguments), timeout=timeout) as tunnel:
+    connecting = connect(config, network=arguments.network, offloads=permitted(arguments), timeout=timeout)
+    async with AsyncExitStack() as stack:
+        try:
+            tunnel = await stack.enter_async_context(connecting)
+        except NamespaceError as error:
+            if arguments.call is not _exec:
+                raise
+            raise NamespaceError(f"{error}; {_INSTEAD_OF_EXEC}") from error
         if wait is not None:
             await _answered(tunnel, config, wait)
         yield tunnel

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
-from socket import EAI_NONAME, SO_LINGER, SOL_SOCKET
+from socket import EAI_NONAME, IPPROTO_TCP, SO_KEEPALIVE, SO_LINGER, SOL_SOCKET
 from typing import Any, Final, Protocol
 
 from wgpy.errors import WgpyError
@@ -22,6 +23,16 @@ _REMEDIES: Final = {
     EACCES: "; choose a port above 1023, or run as root",
     EAI_NONAME: "; give an address of this host, such as 127.0.0.1",
 }
+_TCP: Final = (  # Linux's numbers where the system's module has no such name
+    getattr(socket, "TCP_KEEPIDLE", 4),
+    getattr(socket, "TCP_KEEPINTVL", 5),
+    getattr(socket, "TCP_KEEPCNT", 6),
+    getattr(socket, "TCP_USER_TIMEOUT", 18),
+)
+KEEPALIVE: Final = (  # a connection whose other end has vanished is closed after three minutes
+    (SOL_SOCKET, SO_KEEPALIVE, 1),
+    *((IPPROTO_TCP, option, value) for option, value in zip(_TCP, (120, 15, 4, 180_000), strict=True)),
+)
 Serving = Callable[[Stream, Admitted], Awaitable[None]]
 
 

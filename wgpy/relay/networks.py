@@ -6,34 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from socket import (
-    IPPROTO_TCP,
-    SO_KEEPALIVE,
-    SOL_SOCKET,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
-    TCP_USER_TIMEOUT,
-)
 from typing import Any, Final, Protocol, TypeVar
 
 from wgpy.config.services import Place
 from wgpy.errors import ResolveError, WgpyError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
-from wgpy.net.streams import Server, Serving, Stream, attended, close, end, reason, reset, send, set_options
+from wgpy.net.streams import KEEPALIVE, Server, Serving, Stream, attended, close, end, reason, reset, send, set_options
 
 log = logging.getLogger("wgpy.relay")
 
 CONNECT_TIMEOUT: Final = 30.0  # seconds to look up a name and connect; less than clients usually wait
 _CHUNK: Final = 1 << 18  # bytes per read
 _STREAM_COST: Final = 3  # file descriptors: its own, and its target's, or two while a name is looked up
-KEEPALIVE: Final = (  # a connection whose other end has vanished is closed after three minutes
-    (SOL_SOCKET, SO_KEEPALIVE, 1),
-    (IPPROTO_TCP, TCP_KEEPIDLE, 120),
-    (IPPROTO_TCP, TCP_KEEPINTVL, 15),
-    (IPPROTO_TCP, TCP_KEEPCNT, 4),
-    (IPPROTO_TCP, TCP_USER_TIMEOUT, 180_000),
-)
 _MAX_QUEUED: Final = 1 << 18  # bytes of datagrams queued for a socket that cannot send yet
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

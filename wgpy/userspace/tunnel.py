@@ -17,7 +17,7 @@ from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.datapath import UdpHost, machine_clock
 from wgpy.device.effects import Event
 from wgpy.errors import NamespaceError, TunnelClosedError
-from wgpy.net.streams import Server
+from wgpy.net.streams import KEEPALIVE, Server
 from wgpy.net.udp import UdpSockets
 from wgpy.rootless.names import AddressInfo
 from wgpy.rootless.tunnel import Context, RootlessTunnel, SocketFactory
@@ -290,7 +290,9 @@ class Stack(RootlessTunnel):
         bridge = Bridge()
         sock = await paired(self._loop, bridge.other)
         try:
-            await self.create_connection(lambda: bridge, host, port)
+            transport, _ = await self.create_connection(lambda: bridge, host, port)
+            for option in KEEPALIVE:  # which its owner cannot set
+                transport.get_extra_info("socket").setsockopt(*option)
         except BaseException:
             bridge.other.transport.abort()
             sock.close()
