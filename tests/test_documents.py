@@ -19,6 +19,7 @@ from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
 from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
+from tests.support import layers
 from tests.support.nobody import NOBODY, as_nobody, let_pass
 from wgpy.cli.commands import parser
 from wgpy.config.services import split
@@ -118,6 +119,29 @@ def test_every_file_that_a_page_of_the_repository_links_to_is_there() -> None:
     assert [
         f"{page.relative_to(ROOT)}: {link}" for page, link in sorted(links) if not (page.parent / link).exists()
     ] == []
+
+
+def test_the_drawing_of_the_layers_is_of_todays_imports() -> None:
+    assert layers.PICTURE.read_text() == layers.draw(), "imports have changed: python -m tests.support.layers"
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/explanation/choices.md"])
+def test_what_the_architecture_names_is_there(page: str) -> None:
+    named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text()))
+    assert len(named) > 20
+    for name in named:
+        places = (base / f"{name}{end}" for base in (ROOT, ROOT / "wgpy", ROOT / "wgpy/stack") for end in ("", ".py"))
+        assert any(place.exists() for place in places), f"{page} names {name}"
+
+
+def test_each_answer_of_the_architecture_names_what_is_in_its_files() -> None:
+    rows = re.findall(r"^\| (Where .*|What .*)\? \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for question, answer in rows:
+        files = re.findall(r"`([\w/]+\.py)`", answer)
+        text = "".join((ROOT / (file if file.startswith("tests/") else f"wgpy/{file}")).read_text() for file in files)
+        for name in re.findall(r"`(\w+)`", answer):
+            assert name in text, f"{question}: {name}"
 
 
 @pytest.mark.root
