@@ -45,9 +45,16 @@ class Device:
     `random(n)` returns n unpredictable bytes (os.urandom), `wall_clock()` nanoseconds since 1970 (time.time_ns). They
     are called only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
     `keylog(label, key)`, if given, is called with the keys of every handshake and Wireshark's labels for them, which
-    make all traffic readable. A packet given to `send` as bytes is padded to no more than `mtu` bytes.
+    make all traffic readable.
     A new device is down: `start` brings it up, as the link does in the kernel.
     """
+
+    mtu: int
+    """The inner MTU in bytes: a packet given to `send` as bytes is padded to no more than that."""
+    listen_port: int
+    """The UDP port that was configured, 0 for any. Whoever owns the sockets opens it; the device has none."""
+    fwmark: int
+    """The firewall mark that was configured, 32 bits; 0 for none."""
 
     def __init__(
         self,
@@ -104,6 +111,7 @@ class Device:
 
     @property
     def is_up(self) -> bool:
+        """Whether it was started, and not stopped since."""
         return self._interface.is_up
 
     # Life.

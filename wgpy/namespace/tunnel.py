@@ -27,7 +27,7 @@ from socket import (
     SOL_SOCKET,
 )
 from socket import socket as Socket
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from weakref import WeakSet
 
 from wgpy.config.values import InterfaceConfig, Offloads
@@ -35,7 +35,7 @@ from wgpy.device.effects import Event
 from wgpy.namespace.client import Helper, SocketFactory, isolated
 from wgpy.net.streams import Server
 from wgpy.rootless.names import AddressInfo
-from wgpy.rootless.tunnel import Context, RootlessTunnel
+from wgpy.rootless.tunnel import Context, NetworkKind, RootlessTunnel
 from wgpy.stack import icmp
 from wgpy.tun.linux import LinuxTun
 
@@ -53,7 +53,8 @@ class NamespaceTunnel(RootlessTunnel):
     it: streams then raise TunnelClosedError.
     """
 
-    network = "namespace"
+    network: ClassVar[NetworkKind] = "namespace"
+    """The kernel's own, in a network namespace."""
     namespaces: tuple[int, ...]
     """File descriptors for `setns`: of its network namespace and, if one was made, of its user namespace."""
 

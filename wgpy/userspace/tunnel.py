@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import count
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from socket import socket as Socket
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
 from weakref import WeakSet
 
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
@@ -20,7 +20,7 @@ from wgpy.errors import NamespaceError, TunnelClosedError
 from wgpy.net.streams import KEEPALIVE, Server
 from wgpy.net.udp import UdpSockets
 from wgpy.rootless.names import AddressInfo
-from wgpy.rootless.tunnel import Context, RootlessTunnel, SocketFactory
+from wgpy.rootless.tunnel import Context, NetworkKind, RootlessTunnel, SocketFactory
 from wgpy.stack.failures import failure
 from wgpy.stack.host import News
 from wgpy.stack.tcp.connection import Connection
@@ -52,7 +52,8 @@ class Stack(RootlessTunnel):
     time. Loopback addresses are the tunnel's own.
     """
 
-    network = "stack"
+    network: ClassVar[NetworkKind] = "stack"
+    """wgpy's own TCP/IP, in this process."""
 
     def __init__(
         self,
