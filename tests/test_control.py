@@ -49,6 +49,9 @@ def test_what_is_not_there_is_said() -> None:
         for call in (lambda name=name: control.status(name), lambda name=name: control.configure(name, DeviceChange())):
             with pytest.raises(ControlError):
                 call()
+    assert not control.is_up("nope")
+    with pytest.raises(ControlError, match="No such device"):
+        control.apply("nope", "[Interface]\n")
     with pytest.raises(ConfigError, match="listen port"):
         control.configure("nope", DeviceChange(listen_port=70000))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,18 @@ def imports(source: str) -> Iterator[str]:
             yield from {
                 f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module for alias in node.names
             }
+
+
+def test_what_stands_above_the_daemon_talks_to_running_interfaces_by_control_alone() -> None:
+    """`wgpy.control` knows who serves an interface: a daemon of any kind, or the kernel."""
+    above = {module: path for module, path in MODULES.items() if layer(module) > layer("wgpy.daemon")}
+    assert "uapi_client.read(" in above.pop("wgpy.control").read_text()
+    uses = {
+        (module, name)
+        for module, path in above.items()
+        for name in re.findall(r"uapi_client(?:\.| import )(\w+)", path.read_text())
+    }
+    assert {name for _, name in uses} == {"DIRECTORY"}, uses
 
 
 def breaches(module: str, source: str) -> list[str]:

@@ -39,6 +39,11 @@ def interfaces() -> list[str]:
     return sorted(names)
 
 
+def is_up(name: str) -> bool:
+    """Whether the interface exists: a daemon serves it, or it is one of this network namespace without a daemon."""
+    return uapi_client.is_served(name) or _is_kernels(name)
+
+
 def status(name: str) -> DeviceStatus:
     """Read an interface's settings, keys and peers. Raises ControlError if it does not exist or you may not read it."""
     if _is_kernels(name):
@@ -63,6 +68,17 @@ def configure(name: str, change: DeviceChange) -> None:
         wireguard.write(name, change)
     else:
         uapi_client.write(name, change)
+
+
+def apply(name: str, text: str) -> tuple[list[str], str]:
+    """Make an interface that wgpy serves match the text of its wg-quick file: peers, addresses, MTU, routes and DNS.
+
+    Returns the steps taken, and the error if one failed, else "": then all steps were undone. Raises ControlError if
+    the interface cannot be reached, or is not served by wgpy.
+    """
+    if _is_kernels(name):
+        raise uapi_client.not_ours(name)
+    return uapi_client.apply(name, text)
 
 
 def _is_kernels(name: str) -> bool:

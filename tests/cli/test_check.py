@@ -49,6 +49,35 @@ def test_the_private_key_in_a_public_place_is_an_error_that_does_not_repeat_it(s
         assert KEY.base64() not in text
 
 
+def test_a_file_that_others_may_read_or_write_is_warned_of_as_by_up(said: Said) -> None:
+    said()
+    said.path.chmod(0o644)
+    assert "world accessible" not in said()[1], "nobody can reach it in a private directory"
+    said.path.parent.chmod(0o755)
+    passes, text = said("PostUp = true")
+    assert passes
+    assert f"{said.path}:1: `{said.path}' is world accessible: chmod 600 {said.path} (warning)\n" in text
+    assert "has hooks" not in text
+    said.path.chmod(0o620)
+    assert "until then `up` refuses it" in said("PostUp = true")[1]
+    assert "`up`" not in said()[1]
+    said.path.chmod(0o600)
+    assert said("PostUp = true") == (True, f"{said.path}: ok\n")
+
+
+def test_the_file_that_a_wireproxy_file_leads_to_is_looked_at_as_well(said: Said, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    said()
+    said.path.chmod(0o644)
+    proxy = tmp_path / "proxy.conf"
+    proxy.write_text("WGConfig = wg0.conf\n[Socks5]\nBindAddress = 127.0.0.1:1080\n")
+    proxy.chmod(0o604)
+    assert main(["check", str(proxy)]) == 0
+    text = said.capsys.readouterr().out
+    assert f"chmod 600 {proxy} (warning)\n" in text
+    assert f"chmod 600 {said.path} (warning)\n" in text
+
+
 @pytest.mark.parametrize(
     ("allowed", "endpoint", "around"),
     [
@@ -63,7 +92,7 @@ def test_an_endpoint_that_leads_into_the_tunnel_is_doubted(
     peer = f"AllowedIPs = {allowed}\nEndpoint = {endpoint}"
     passes, text = said(peer=peer)
     assert passes
-    assert f":7: Endpoint: lies within {around} of AllowedIPs" in text
+    assert f":7: Endpoint: is within {around} of AllowedIPs" in text
     host = endpoint.rpartition(":")[0].strip("[]")
     for interface in ("FwMark = 7", "Table = off", f"PostUp = ip route add {host} via 192.0.2.254"):
         assert "Endpoint" not in said(interface, peer)[1]

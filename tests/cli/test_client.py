@@ -51,10 +51,13 @@ def test_a_clients_whole_life(gateway: Path) -> None:
     public_key = config.private_key.public_key.base64()
     assert listed == {"name": "alice", "public_key": public_key, "allowed_ips": ["10.8.0.2/32"], "enabled": True}
     assert client(gateway, "disable", "alice").returncode == 0
-    assert "(disabled)" in client(gateway, "list").stdout
+    header, row = client(gateway, "list").stdout.splitlines()
+    assert header.split("  ")[0] == "NAME"
+    assert row.split() == ["alice", public_key, "disabled", "10.8.0.2/32"]
+    assert header.index("ALLOWED IPS") == row.index("10.8.0.2/32")
     assert client(gateway, "enable", "alice").returncode == 0
     assert client(gateway, "remove", "alice").returncode == 0
-    assert client(gateway, "list").stdout == ""
+    assert client(gateway, "list").stdout == f"{header}\n"
     assert gateway.read_text().rstrip() == GATEWAY.rstrip()
     assert gateway.stat().st_mode & 0o777 == 0o600
 
@@ -72,7 +75,7 @@ def test_everything_through_the_tunnel_by_another_way_in(gateway: Path) -> None:
 def test_words_and_options_come_in_any_order(gateway: Path) -> None:
     for arguments in (["add", "--config", str(gateway), "a"], ["--config", str(gateway), "add", "b"]):
         assert wgpy("client", *arguments).returncode == 0
-    assert [line.split()[0] for line in client(gateway, "list").stdout.splitlines()] == ["a", "b"]
+    assert [line.split()[0] for line in client(gateway, "list").stdout.splitlines()] == ["NAME", "a", "b"]
     assert wgpy("client", "list", "--config", str(gateway), "a").returncode == 2
 
 
@@ -97,7 +100,7 @@ def test_a_file_too_long_for_a_qr_code_is_one_line(gateway: Path) -> None:
     routes = [option for number in range(240) for option in ("--route", f"172.16.{number}.0/24")]
     done = client(gateway, "add", "carol", "--qr", *routes)
     assert done.returncode == 1
-    assert done.stderr.startswith("wgpy: --qr: a QR code takes 2953 bytes, and the file has ")
+    assert done.stderr.startswith("wgpy: --qr: a QR code holds 2953 bytes, and the file has ")
     assert done.stderr.count("\n") == 1
     assert gateway.read_text() == GATEWAY
     assert [path.name for path in Path().iterdir()] == [gateway.name]
@@ -110,6 +113,21 @@ def test_clients_added_at_once_get_addresses_of_their_own(gateway: Path) -> None
     listed = json.loads(client(gateway, "list", "--json").stdout)
     assert {entry["name"] for entry in listed} == {f"c{number}" for number in range(6)}
     assert {entry["allowed_ips"][0] for entry in listed} == {f"10.8.0.{number}/32" for number in range(2, 8)}
+
+
+def test_removing_a_client_tells_of_the_files_that_still_hold_its_keys(gateway: Path) -> None:
+    for name in ("alice", "bob", "carol"):
+        assert client(gateway, "add", name, "--qr").returncode == 0
+    Path("elsewhere").mkdir()
+    Path("bob.conf").rename("elsewhere/bob.conf")
+    Path("alice.png").unlink()
+    told = client(gateway, "remove", "alice").stderr.splitlines()
+    kept = gateway.parent.resolve() / "alice.conf"
+    assert told[1:] == [f"{kept.name} still holds keys of alice: delete it if it is no longer needed"]
+    assert json.loads(client(gateway, "remove", "bob", "--json").stdout)["files_left"] == []
+    Path("carol.conf").write_text(GATEWAY)  # another's file by now
+    assert json.loads(client(gateway, "remove", "carol", "--json").stdout)["files_left"] == []
+    assert kept.exists()
 
 
 @pytest.mark.parametrize("place", ["os.fsync", "os.replace"])
@@ -155,7 +173,7 @@ def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: Publi
         (("add", ".."), 1, "expected a name"),
         (("add", "x", "--pool", "10.8.0.0/33"), 1, "--pool"),
         (("add", "x", "--pool", "10.8.0.1/32"), 1, "every address of the pool is taken"),
-        (("add", "x", "--full", "--route", "10.0.0.0/8"), 2, "--full leaves nothing"),
+        (("add", "x", "--full", "--route", "10.0.0.0/8"), 2, "--full cannot be used with"),
         (("add", "x", "--endpoint", "bad host"), 1, "Endpoint: expected"),
         (("add", "x", "--output", "/nowhere/x.conf"), 1, "No such file or directory; nothing was changed"),
         (("remove", "x"), 1, "no client has that name"),

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.netns import Namespace
+from tests.support.peers import WGPY, fresh_name
 from wgpy.cli import documents
 from wgpy.config import clients, services, wgquick
+from wgpy.keys import PrivateKey, PublicKey
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,8 +91,18 @@ def test_a_line_that_begins_like_a_request_is_text() -> None:
         ("wgpy up ./on", {"./one.conf"}),
         ("wgpy up --no-offload ./on", {"./one.conf"}),
         ("wgpy up --events log ./", {"./one.conf", "./sub"}),
+        ("wgpy up --metrics ./", set()),
+        ("wgpy client --config ./", {"./one.conf", "./sub"}),
+        ("wgpy lab --capture ./", {"./sub"}),
+        ("wgpy client re", {"remove"}),
         ("wgpy up --events ./o", {"./one.conf", "./other"}),
-        ("wgpy check ./o", {"./one.conf", "./other"}),
+        ("wgpy check ./o", {"./one.conf"}),
+        ("wgpy setconf wg0 ./", {"./one.conf", "./sub"}),
+        ("wgpy set wg0 p", {"private-key", "peer"}),
+        ("wgpy set wg0 peer K= en", {"endpoint"}),
+        ("wgpy set wg0 peer K= preshared-key ./o", {"./one.conf", "./other"}),
+        ("wgpy set wg0 fwmark ''", {"off"}),
+        ("wgpy set wg0 listen-port ''", set()),
         ("wgpy show in", {"interfaces"}),
         ("wgpy show wg0 latest", {"latest-handshakes"}),
         ("wgpy genkey x", set()),
@@ -100,28 +113,61 @@ def test_bash_completes(tmp_path: Path, line: str, expected: set[str]) -> None:
     for name in ("one.conf", "other"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
+    assert bash_offers(tmp_path, line) == expected
+
+
+def bash_offers(directory: Path, line: str, path: str = "/usr/bin:/bin") -> set[str]:
     program = (
         f'source /dev/fd/3 3<<<"$DOCUMENT"; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); '
         '_wgpy; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(
         ["bash", "--norc", "-uc", program],
-        env={"DOCUMENT": documents.bash(), "PATH": "/usr/bin:/bin"},
-        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"DOCUMENT": documents.bash(), "PATH": path},
+        cwd=directory, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr == ""
-    assert set(done.stdout.split()) == expected
+    return set(done.stdout.split())
 
 
-def test_bash_completes_names(tmp_path: Path) -> None:
-    for name in ("wg0.sock", "wg1.sock", "other"):
-        (tmp_path / name).touch()
-    program = f'source /dev/fd/3 3<<<"$DOCUMENT"; _wgpy_names {tmp_path} sock; _wgpy_names {tmp_path} conf'
-    done = subprocess.run(
-        ["bash", "--norc", "-uc", program],
-        env={"DOCUMENT": documents.bash()}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == ["wg0", "wg1"]
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A PATH on which `wgpy` is this one."""
+    program = tmp_path / "bin" / "wgpy"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m wgpy "$@"\n')
+    program.chmod(0o755)
+    return f"{program.parent}:/usr/bin:/bin"
+
+
+def test_bash_completes_clients_and_runs_nothing_that_a_name_contains(tmp_path: Path, path: str) -> None:
+    key, other, evil = (PublicKey(letter * 32).base64() for letter in (b"a", b"b", b"c"))
+    (tmp_path / "gw.conf").write_text(
+        f"[Interface]\n\n[Peer]\n# Name = alice\nPublicKey = {key}\n\n"
+        f"[Peer]\n# Name = $(touch run)\nPublicKey = {evil}\n\n"
+        f"#! [Peer]\n#! # Name = bob\n#! PublicKey = {other}\n"
+    )
+    assert {"alice", "bob"} < bash_offers(tmp_path, "wgpy client remove --config gw.conf ''", path)
+    assert bash_offers(tmp_path, "wgpy client --config gw.conf disable a", path) == {"alice"}
+    assert bash_offers(tmp_path, "wgpy client --config gw.conf add a", path) == set()
+    assert bash_offers(tmp_path, "wgpy client --config", path) == {"--config"}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.root
+def test_bash_completes_interfaces_and_peers(tmp_path: Path, path: str) -> None:
+    name, peer = fresh_name(), PublicKey(b"p" * 32).base64()
+    conf = tmp_path / f"{name}.conf"
+    conf.touch(mode=0o600)
+    conf.write_text(f"[Interface]\nPrivateKey = {PrivateKey.generate().base64()}\n[Peer]\nPublicKey = {peer}\n")
+    with Namespace() as namespace:
+        namespace.run(*WGPY, "up", str(conf))
+        try:
+            for line in ("wgpy show", "wgpy set", "wgpy syncconf", "wgpy down"):
+                assert bash_offers(tmp_path, f"{line} {name[:-1]}", path) >= {name}
+            assert bash_offers(tmp_path, f"wgpy set {name} peer ''", path) == {peer}
+        finally:
+            namespace.run(*WGPY, "down", str(conf))
 
 
 @needs("zsh")

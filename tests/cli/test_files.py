@@ -37,7 +37,7 @@ def test_hooks_are_judged_by_the_file_they_were_read_from(tmp_path: Path, monkey
         return file
 
     monkeypatch.setattr(os, "open", open_then_swap)
-    with pytest.raises(ConfigError, match="has hooks, and others than root may write it"):
+    with pytest.raises(ConfigError, match="has hooks, and users other than root may write it"):
         load(str(link))
 
 
@@ -106,5 +106,5 @@ def test_a_file_of_wireproxys_leads_to_the_command_that_serves_it(
     path.write_text(f"[Interface]\nPrivateKey = {PrivateKey(bytes(32)).base64()}\n\n{section}\n")
     assert main([verb, str(path)]) == 1
     assert capsys.readouterr().err == (
-        f"wgpy: {path}: is one of wireproxy's files: `wgpy proxy {path}` serves it, without root\n"
+        f"wgpy: {path}: this is a file for wireproxy: `wgpy proxy {path}` serves it, without root\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -165,6 +166,18 @@ def test_an_interface_that_wg_quick_brought_up_is_changed_too(cable: Cable) -> N
     ours.path.write_text(file)
     assert "route delete 172.16.0.0/12" in apply(ours)
     run("wg-quick", "down", str(ours.path))
+
+
+def test_the_steps_are_json_if_asked_for(cable: Cable) -> None:
+    ours, _ = bring_up(cable)
+    edit(ours, "MTU = 1300")
+    command = (*WGPY, "apply", "--json", str(ours.path))
+    said = json.loads(ours.side.namespace.run(*command))
+    assert said == {"interface": ours.side.name, "steps": [f"ip link set mtu 1300 dev {ours.side.name}"], "error": None}
+    edit(ours, "Table = nonsense")
+    said = ours.side.namespace.run(*command, check=False)
+    assert "nonsense" in json.loads(said[: said.rindex("}") + 1])["error"]
+    assert said.splitlines()[-1].startswith(f"wgpy: {ours.side.name}: ")
 
 
 def test_an_interface_that_is_not_wgpys_is_refused(cable: Cable) -> None:

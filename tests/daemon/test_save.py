@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
 from pathlib import Path
@@ -13,6 +15,8 @@ from tests.support.nobody import NOBODY
 from tests.support.peers import WGPY, fresh_name
 from wgpy.config.wgquick import parse
 from wgpy.daemon.files import replace_text
+from wgpy.daemon.save import save
+from wgpy.device.status import DeviceStatus
 from wgpy.keys import PrivateKey
 
 pytestmark = pytest.mark.root
@@ -76,7 +80,10 @@ def test_what_has_changed_is_saved_and_the_rest_stays(tmp_path: Path) -> None:
         host.set("peer", new, "allowed-ips", "10.9.0.5/32")
         host.run("ip", "address", "add", "fd09::1/64", "dev", host.name)
         host.path.chmod(0o640)
-        host.wgpy("save")
+        said = host.run(*WGPY, "save", "--json", str(host.path))
+        changes = json.loads(said)
+        assert changes["interface_changed"] is True
+        assert changes["peers"] == {"added": [new], "removed": [], "changed": [BOB]}
         expected = (
             host.text.replace("10.9.0.1/24  #", "10.9.0.1/24, fd09::1/64  #")
             .replace("ListenPort = 51820", "ListenPort = 5000")
@@ -86,6 +93,21 @@ def test_what_has_changed_is_saved_and_the_rest_stays(tmp_path: Path) -> None:
         assert host.path.stat().st_mode & 0o777 == 0o640
         assert os.listdir(tmp_path) == [host.path.name], "no temporary file stays behind"
         host.wgpy("down")
+
+
+def test_the_interface_is_read_while_the_file_is_locked(tmp_path: Path) -> None:
+    """So that a client that `wgpy client add` puts into the file and then into the interface is not lost."""
+    path = tmp_path / "lo.conf"
+    path.write_text("[Interface]\nAddress = 127.0.0.1/8, ::1/128\n")
+
+    def status(name: str) -> DeviceStatus:
+        assert name == "lo"
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return DeviceStatus(listen_port=7)
+
+    assert str(save("lo", path, status)) == f"{path}: saved: [Interface] changed"
+    assert "ListenPort = 7" in path.read_text()
 
 
 def test_a_default_routes_mark_is_not_saved_unless_it_was_given(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`wgpy check`: every problem of a configuration file."""
+"""`wgpy check`: list every problem of a configuration file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from wgpy.cli.files import read_served
+from wgpy.cli.files import Source, read_source, untrusted_hooks
 from wgpy.config import wgquick
 from wgpy.config.services import Services
 from wgpy.config.values import InterfaceConfig
@@ -18,9 +18,9 @@ def add(verbs: Any) -> None:
     """Add the command to the command line."""
     check = verbs.add_parser(
         "check",
-        help="every problem of a configuration file, without touching anything",
-        description="Read a wg-quick file, or one of wireproxy's, and say every problem with its line. Exit status 1 "
-        "if there is any error; warnings alone are 0.",
+        help="list every problem of a configuration file, and change nothing",
+        description="Read a wg-quick file, or one for wireproxy, and print every problem with its line. The exit "
+        "status is 1 if there are errors, and 0 if there are only warnings.",
     )
     check.add_argument("file", metavar="FILE", help="the file to check")
     check.add_argument("--json", action="store_true", help="as JSON: a list of problems")
@@ -30,13 +30,14 @@ def add(verbs: Any) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     try:
-        source, text, served = read_served(path)
-        file = wgquick.parse(text, str(source))
+        source = read_source(path)
+        file = wgquick.parse(source.text, str(source.path))
         warnings = (
             *file.warnings,
-            *_missing_key(file.config, str(source)),
-            *_doubts(file, served, str(source)),
-            *_for_proxy(served, str(path)),
+            *_access(source, file),
+            *_missing_key(file.config, str(source.path)),
+            *_loops(file, source.services, str(source.path)),
+            *_for_proxy(source.services, str(path)),
         )
         errors: tuple[wgquick.Problem, ...] = ()
     except wgquick.ConfigFileError as error:
@@ -62,23 +63,30 @@ def _check(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
+def _access(source: Source, file: wgquick.WgQuickFile) -> list[wgquick.Problem]:
+    """What `up` says about who may read and write the file."""
+    hooks = untrusted_hooks(source.path, file, source.status)
+    found = [*source.exposed, *([f"{hooks}; until then `up` refuses it"] if hooks else [])]
+    return [wgquick.Problem(str(source.path), 1, "", message) for message in found]
+
+
 def _missing_key(config: InterfaceConfig, filename: str) -> list[wgquick.Problem]:
-    """A doubt that `up` need not repeat: hooks, and whoever calls `wg`, may set the key."""
+    """Warn of a missing key. `up` does not, because hooks, or someone who calls `wg`, may set it."""
     if config.private_key or any("private-key" in hook for hook in config.pre_up + config.post_up):
         return []
-    return [wgquick.Problem(filename, 1, "PrivateKey", "missing; no peer can be reached until `wg set` gives one")]
+    return [wgquick.Problem(filename, 1, "PrivateKey", "missing; no peer can be reached until `wg set` sets one")]
 
 
-def _doubts(file: wgquick.WgQuickFile, served: Services, filename: str) -> list[wgquick.Problem]:
-    """Endpoints that `up` would route into the tunnel itself; `up` asks the kernel, which knows all other routes, too.
+def _loops(file: wgquick.WgQuickFile, served: Services, filename: str) -> list[wgquick.Problem]:
+    """Warn of endpoints that `up` would route into the tunnel itself. (`up` asks the kernel, which knows all routes.)
 
-    0.0.0.0/0 is routed by rules that let the tunnel's own datagrams pass; its halves, as any other network, are not.
+    0.0.0.0/0 is exempt: its policy rules except the tunnel's own datagrams. Its two halves have no such rules.
     """
     config = file.config
     if served != Services() or config.fwmark or config.table not in ("auto", "main"):
         return []
     networks = [network for peer in config.peers for network in peer.allowed_ips if network.prefixlen]
-    hooks = " ".join(config.pre_up + config.post_up)  # which may add a route of the endpoint's own
+    hooks = " ".join(config.pre_up + config.post_up)  # they may add a route to the endpoint
     found = []
     for block in file.blocks[1:]:
         endpoint = block.values.get("endpoint")
@@ -86,16 +94,16 @@ def _doubts(file: wgquick.WgQuickFile, served: Services, filename: str) -> list[
             continue
         address = ip_address(endpoint.host)
         if around := [network for network in networks if network.version == address.version and address in network]:
-            what = f"lies within {max(around, key=lambda network: network.prefixlen)} of AllowedIPs"
-            so = "unless a more specific route leads to it, what is sent there enters the tunnel again"
-            remedy = "for all traffic give 0.0.0.0/0, ::/0; else set FwMark and a rule for it"
+            what = f"is within {max(around, key=lambda network: network.prefixlen)} of AllowedIPs"
+            so = "without a more specific route, datagrams to it would enter the tunnel again"
+            remedy = "for all traffic use 0.0.0.0/0, ::/0; otherwise set FwMark and add a rule"
             found.append(wgquick.Problem(filename, block.lines["Endpoint"][-1], "Endpoint", f"{what}: {so}; {remedy}"))
     return found
 
 
 def _for_proxy(served: Services, filename: str) -> list[wgquick.Problem]:
-    """A doubt about who will read the file."""
+    """Say that the file is for other commands than `up`."""
     if served == Services():
         return []
-    doubt = "wireproxy's, for `wgpy proxy` and `forward`: `up` and wg-quick refuse it"
-    return [wgquick.Problem(filename, 1, "", doubt)]
+    message = "a file for wireproxy, `wgpy proxy` and `wgpy forward`; `up` and wg-quick refuse it"
+    return [wgquick.Problem(filename, 1, "", message)]

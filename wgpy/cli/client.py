@@ -1,4 +1,4 @@
-"""`wgpy client`: the clients of a gateway, in its own wg-quick file, applied to the running interface at once."""
+"""`wgpy client`: manage the clients of a gateway in its wg-quick file, and in the running interface."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from wgpy import control
 from wgpy.cli.files import CONFIG_HELP, checked, load, locate
 from wgpy.config import clients
 from wgpy.config.values import EndpointName
-from wgpy.config.wgquick import WgQuickFile, read_value
-from wgpy.daemon import uapi_client
-from wgpy.daemon.files import HeldFile, changing, new_file
+from wgpy.config.wgquick import WgQuickFile, parse, read_value
+from wgpy.daemon.files import HeldFile, changing, new_file, read_text
 from wgpy.errors import ConfigError, ControlError
-from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 
 def add(verbs: Any) -> None:
@@ -26,34 +26,43 @@ def add(verbs: Any) -> None:
     client = verbs.add_parser(
         "client",
         help="add, list, remove, enable or disable the clients of a gateway",
-        description="Manage the peers of a gateway in its own file, of which the rest stays. `add` makes keys, "
-        "takes the first free address of the pool, and writes the client's file, NAME.conf, which only its owner may "
-        "read. A running interface is changed at once, and nobody else's session is disturbed.",
+        description="Manage the clients of a gateway, which are peers in its own file; the rest of the file stays as "
+        "it is. `add` makes keys, picks the first free address of the pool, and writes the client's file, NAME.conf, "
+        "with mode 0600. If the interface is up, it is changed at once, and the sessions of other clients go on.",
         epilog="Example: wgpy client add alice --config wg0 --endpoint vpn.example.org --full --qr",
     )
     client.add_argument(
         "action",
         metavar="ACTION",
         choices=["add", "list", "remove", "enable", "disable"],
-        help="add: make keys, an address and a file for a new client; list: show all clients; remove: take one out of "
-        "the gateway's file; disable: shut one out, but keep it in the file; enable: let it in again",
+        help="add: make keys, an address and a file for a new client; list: show all clients; remove: delete a client "
+        "from the gateway's file; disable: refuse a client, but keep it in the file; enable: admit it again",
     )
-    client.add_argument("name", metavar="NAME", nargs="?", help="the client; its interface will have that name")
+    client.add_argument("name", metavar="NAME", nargs="?", help="the client's name, which its interface will have, too")
     client.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)
-    client.add_argument("--json", action="store_true", help="as JSON")
+    client.add_argument("--json", action="store_true", help="print JSON")
     new = client.add_argument_group("with add")
     new.add_argument(
         "--endpoint",
         metavar="HOST[:PORT]",
-        help="where clients find the gateway; may stand in its file as a comment: # Endpoint = HOST:PORT",
+        help="where clients reach the gateway; the default is a comment in its file: # Endpoint = HOST:PORT",
     )
-    new.add_argument("--pool", metavar="NETWORK", action="append", help="of its addresses (the interface's networks)")
-    new.add_argument("--full", action="store_true", help="all of the client's traffic goes through the tunnel")
-    new.add_argument("--split", action="store_true", help="only the pool and each --route does (the default)")
-    new.add_argument("--route", metavar="NETWORK", action="append", help="a network behind the gateway")
+    new.add_argument(
+        "--pool",
+        metavar="NETWORK",
+        action="append",
+        help="where to take addresses from (default: the interface's networks)",
+    )
+    new.add_argument("--full", action="store_true", help="route all of the client's traffic through the tunnel")
+    new.add_argument(
+        "--split", action="store_true", help="route only the pool and each --route through the tunnel (default)"
+    )
+    new.add_argument(
+        "--route", metavar="NETWORK", action="append", help="a network behind the gateway, for the client to reach"
+    )
     new.add_argument("--dns", metavar="ADDRESS", action="append", help="a name server for the client")
-    new.add_argument("--output", metavar="FILE", help="the client's file (NAME.conf here)")
-    new.add_argument("--qr", action="store_true", help="show the file as a QR code, and write it beside as a .png")
+    new.add_argument("--output", metavar="FILE", help="the client's file (default: NAME.conf in this directory)")
+    new.add_argument("--qr", action="store_true", help="show the file as a QR code, and write that to NAME.png")
     client.set_defaults(call=_client, wrong=client.error)
 
 
@@ -65,7 +74,7 @@ def _client(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         arguments.wrong(f"{arguments.action} needs a name")
     if arguments.full and (arguments.split or arguments.route):
-        arguments.wrong("--full leaves nothing for --split or --route")
+        arguments.wrong("--full cannot be used with --split or --route")
     interface, path = locate(arguments.config)
     with changing(path) as held:
         file = checked(path, *held.read())
@@ -75,8 +84,25 @@ def _client(arguments: argparse.Namespace) -> int:
         changed = change(file, arguments.name)
         held.replace(str(changed))
         applied = _apply(interface, changed)
-    _report(arguments, {"name": arguments.name, "done": arguments.action, "applied": applied})
+    report = {"name": arguments.name, "done": arguments.action, "applied": applied}
+    if arguments.action == "remove":
+        public_key = clients.find(file, arguments.name).peer.public_key
+        report["files_left"] = list(map(str, _files_with_keys(arguments.name, public_key, path)))
+    _report(arguments, report)
     return 0
+
+
+def _files_with_keys(name: str, public_key: PublicKey, gateway: Path) -> list[Path]:
+    """The files that `add` wrote for a client, if they are here or beside the gateway's file: they hold its keys."""
+    found: list[Path] = []
+    for path in {file.resolve(): file for file in (gateway.parent / f"{name}.conf", Path(f"{name}.conf"))}.values():
+        try:
+            key = parse(read_text(path)).config.private_key
+        except ConfigError:
+            continue
+        if key is not None and key.public_key == public_key:
+            found += filter(Path.exists, (path, path.with_suffix(".png")))
+    return found
 
 
 def _list(file: WgQuickFile, *, as_json: bool) -> int:
@@ -92,11 +118,12 @@ def _list(file: WgQuickFile, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2))
         return 0
+    rows = [("NAME", "PUBLIC KEY", "STATE", "ALLOWED IPS")]
     for client in found:
-        state = "" if client["enabled"] else "(disabled)"
-        print(
-            f"{client['name'] or '-':15}  {client['public_key']}  {', '.join(client['allowed_ips'])} {state}".rstrip()
-        )
+        state = "enabled" if client["enabled"] else "disabled"
+        rows.append((client["name"] or "-", client["public_key"], state, ", ".join(client["allowed_ips"])))
+    for name, key, state, allowed_ips in rows:
+        print(f"{name:15}  {key:44}  {state:8}  {allowed_ips}")
     return 0
 
 
@@ -150,14 +177,14 @@ def _servers(texts: list[str] | None) -> list[str]:
 
 
 def _endpoint(given: str | None, file: WgQuickFile) -> EndpointName:
-    """What the command line says, else a comment of [Interface]; the port, if neither says, is the gateway's own."""
+    """The endpoint from the command line, or from a comment in [Interface]; its port is ListenPort by default."""
     text = given or clients.endpoint_comment(file)
     if not text:
-        raise ConfigError("where do clients find the gateway? Give --endpoint HOST:PORT, or add to [Interface] the "
-                          "comment `# Endpoint = HOST:PORT`")  # fmt: skip
+        raise ConfigError("clients need the gateway's endpoint: give --endpoint HOST:PORT, or add the comment "
+                          "`# Endpoint = HOST:PORT` to [Interface]")  # fmt: skip
     has_port = text.rpartition(":")[2].isdigit() and (text.count(":") == 1 or "]:" in text)
     if not has_port and not file.config.listen_port:
-        raise ConfigError(f"{text}: expected HOST:PORT, for the gateway's file has no ListenPort")
+        raise ConfigError(f"{text}: expected HOST:PORT, because the gateway's file has no ListenPort")
     endpoint: EndpointName = read_value("Endpoint", text if has_port else f"{text}:{file.config.listen_port}")
     return endpoint
 
@@ -173,7 +200,7 @@ def _qr_code(text: str, *, show: bool) -> bytes:
     except ValueError:  # a QR code holds 2,953 bytes (ISO/IEC 18004, version 40-L)
         size = len(text.encode())
         raise ConfigError(
-            f"--qr: a QR code takes 2953 bytes, and the file has {size}: fewer --route, or no --qr"
+            f"--qr: a QR code holds 2953 bytes, and the file has {size}: use fewer --route, or no --qr"
         ) from None
     if show:
         code.terminal(compact=True)
@@ -183,10 +210,10 @@ def _qr_code(text: str, *, show: bool) -> bytes:
 
 
 def _apply(interface: str, file: WgQuickFile) -> bool:
-    """Have the interface, if it runs, become what the file now says."""
-    if not uapi_client.is_served(interface):
+    """Apply the changed file to the interface. Returns False if it is not up."""
+    if not control.is_up(interface):
         return False
-    _, error = uapi_client.apply(interface, str(file))
+    _, error = control.apply(interface, str(file))
     if error:
         raise ControlError(f"{interface}: the file is changed, but not the interface: {error}")
     return True
@@ -201,3 +228,5 @@ def _report(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
     print(f"{arguments.name}: {done} {now}", file=sys.stderr)
     for path in report.get("files", ()):
         print(path)
+    for path in report.get("files_left", ()):
+        print(f"{path} still holds keys of {arguments.name}: delete it if it is no longer needed", file=sys.stderr)

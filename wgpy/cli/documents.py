@@ -1,6 +1,6 @@
-"""Manual pages and shell completion, made from the command line and the table of keys themselves.
+"""Manual pages and shell completion, generated from the command line's parsers and the table of keys.
 
-`python -m wgpy.cli.documents man|conf|bash|zsh|fish` prints one: `make install` calls it.
+`make install` runs `python -m wgpy.cli.documents man|conf|bash|zsh|fish`, which prints one of them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from wgpy.config import wgquick
 from wgpy.daemon.uapi_client import DIRECTORY
 
 MEANINGS: Final = {
-    "PrivateKey": "The interface's private key. Required for anything to pass.",
+    "PrivateKey": "The interface's private key. Without one, nothing can be sent or received.",
     "ListenPort": "The UDP port to listen on. Without it, any free port.",
-    "FwMark": "The mark of the tunnel's own datagrams, for policy routing.",
-    "Address": "Addresses of the interface. May be given several times.",
+    "FwMark": "The firewall mark of the encrypted datagrams, for policy routing. Off by default.",
+    "Address": "The interface's addresses. May be given several times.",
     "MTU": "The interface's MTU. Without it, the smallest MTU on the routes to the endpoints, less 80.",
-    "DNS": "Name servers and search domains for as long as the interface is up. May be given several times.",
+    "DNS": "Name servers and search domains to use while the interface is up. May be given several times.",
     "Table": "The routing table for routes to the allowed IPs. With auto, the default, a default route gets a table of "
     "its own.",
-    "PreUp": "Run by bash before the interface is configured, %i being its name. May be given several times.",
-    "PostUp": "Run when the interface is up. May be given several times.",
-    "PreDown": "Run before the interface is taken down. May be given several times.",
-    "PostDown": "Run when the interface is gone. May be given several times.",
-    "SaveConfig": "Whether `down` first brings the file in line with the running interface, as `wgpy save` does.",
+    "PreUp": "A command for bash to run before the interface is configured; in it, %i is the interface's name. May be "
+    "given several times.",
+    "PostUp": "A command to run when the interface is up. May be given several times.",
+    "PreDown": "A command to run before the interface is taken down. May be given several times.",
+    "PostDown": "A command to run after the interface is deleted. May be given several times.",
+    "SaveConfig": "Whether `down` first writes the interface's state to the file, as `wgpy save` does. Off by default.",
     "PublicKey": "The peer's public key. Required, and different for each peer.",
     "PresharedKey": "A secret that both ends add to the handshake, against future quantum computers.",
     "AllowedIPs": "The networks that are routed to the peer, and from which it may send. May be given several times.",
     "Endpoint": "Where to reach the peer, until it sends from another address.",
-    "PersistentKeepalive": "How often to send something, to keep a NAT's mapping open. Off by default.",
+    "PersistentKeepalive": "How often to send a packet even without data, to keep a NAT's mapping. Off by default.",
     "# Name": "The peer's name in all output, and the name of a client for wgpy client. # friendly_name is the same.",
     "# UdpGso": "off sends datagrams one at a time, without UDP segmentation offload, like --no-udp-gso.",
     "# TunOffload": "off reads and writes packets of the interface one at a time, like --no-tun-offload.",
@@ -56,43 +57,43 @@ _WIREPROXY: Final = (
     "wgpy reads wireproxy's files, too: wgpy proxy serves all of them, wgpy forward the forwards, wgpy stdio the last."
 )
 ENVIRONMENT: Final = {
-    "WG_ENDPOINT_RESOLUTION_RETRIES": "How often a name that does not resolve is tried again: 15, or infinity.",
-    "WG_COLOR_MODE": "always or never: whether show colours; on a terminal it does.",
-    "WG_HIDE_KEYS": "never: show shows private and preshared keys.",
-    "WGPY_NO_UDP_GSO, WGPY_NO_TUN_OFFLOAD": "1: as --no-udp-gso and --no-tun-offload, for every command and "
+    "WG_ENDPOINT_RESOLUTION_RETRIES": "How often to retry a name that does not resolve: 15 by default, or infinity.",
+    "WG_COLOR_MODE": "always or never: whether `show` uses colours. By default it does on a terminal.",
+    "WG_HIDE_KEYS": "never: `show` prints private and preshared keys.",
+    "WGPY_NO_UDP_GSO, WGPY_NO_TUN_OFFLOAD": "1: the same as --no-udp-gso and --no-tun-offload, for all commands and "
     "for programs that use the library.",
-    "WGPY_EVENTS, WGPY_METRICS, WGPY_KEYLOG": "As --events, --metrics and --keylog, for up, run and serve.",
-    "LOG_LEVEL, WG_PROCESS_FOREGROUND, WG_TUN_FD, WG_UAPI_FD": "As wireguard-go has them, for serve.",
+    "WGPY_EVENTS, WGPY_METRICS, WGPY_KEYLOG": "The same as --events, --metrics and --keylog, for up, run and serve.",
+    "LOG_LEVEL, WG_PROCESS_FOREGROUND, WG_TUN_FD, WG_UAPI_FD": "The same as for wireguard-go; used by serve.",
 }
 FILES: Final = {
     "/etc/wireguard/NAME.conf": "The configuration of interface NAME: wgpy.conf(5).",
-    f"{DIRECTORY}/NAME.sock": "The socket on which its daemon answers wg(8) and wgpy show.",
-    "/run/wgpy/NAME.log": "What a daemon in the background has to say.",
-    "/run/wgpy/NAME.peers": "Where peers with sessions are: within 3 minutes the next daemon of NAME greets each.",
-    "/var/lib/wgpy/timestamp-floor": "The latest time put on a handshake.",
+    f"{DIRECTORY}/NAME.sock": "The control socket of its daemon, for wg(8) and wgpy.",
+    "/run/wgpy/NAME.log": "The log of a daemon in the background.",
+    "/run/wgpy/NAME.peers": "The endpoints of peers with sessions, with which the next daemon starts handshakes.",
+    "/var/lib/wgpy/timestamp-floor": "The latest timestamp of a handshake.",
 }
 EXIT: Final = {
     "0": "Done.",
-    "1": "Failed: a line on standard error says why.",
-    "2": "Wrong usage.",
+    "1": "Failed; a message on standard error says why.",
+    "2": "Wrong usage of the command line.",
     "130": "Interrupted.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument, or an option with its flags. `value` is what its metavar says; empty for a switch."""
+    """A positional argument, or an option with its flags. `value` is its metavar; empty for a switch."""
 
     flags: tuple[str, ...]
     value: str
     help: str
     choices: tuple[str, ...]
-    rest: bool  # takes all that is left
+    rest: bool  # takes all remaining words
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One word of the command line, with what follows it."""
+    """A command of wgpy, with its arguments."""
 
     name: str
     summary: str
@@ -111,7 +112,7 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """Every command, in the order of `wgpy -h`."""
+    """All commands, in the order of `wgpy -h`."""
     (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: action.help or "" for action in verbs._choices_actions}
     return [_command(name, summaries[name], verb) for name, verb in verbs.choices.items() if name in summaries]
@@ -195,7 +196,7 @@ def conf() -> str:
     return "\n".join(lines).replace("\n\n", "\n.PP\n") + "\n"
 
 
-# Completion. What an argument is, its metavar says: INTERFACE, CONFIG, FILE, or one of its choices.
+# Completion. The metavar of an argument says what to offer: INTERFACE, CONFIG, FILE, or its choices.
 
 
 def _flags(options: list[Argument]) -> str:
@@ -203,33 +204,86 @@ def _flags(options: list[Argument]) -> str:
 
 
 def bash() -> str:
-    """For bash-completion, and for bash alone."""
-    valued = sorted({flag for c in commands() for option in c.options if option.value for flag in option.flags})
-    lines = []
+    """A completion for bash, with or without bash-completion."""
+    cases = []
     for command in commands():
-        lines.append(f"    {command.name},-*) words='{_flags(command.options)}' ;;")
+        cases.append(f"    {command.name},-) words='{_flags(command.options)}' ;;")
+        cases += [
+            f"    {command.name},{flag}) {offer} ;;"
+            for option in command.options
+            if option.value and (offer := _offer(command, option, files="-"))
+            for flag in option.flags
+        ]
         for index, argument in enumerate(command.positionals):
-            place = f"{command.name},{'*' if argument.rest else index}"
-            if argument.choices:
-                lines.append(f"    {place}) words='{' '.join(argument.choices)}' ;;")
-            elif argument.value == "INTERFACE":
-                also = " all interfaces" if command.name == "show" else ""
-                lines.append(f"    {place}) words=$(_wgpy_names {DIRECTORY} sock)'{also}' ;;")
-            elif argument.value == "CONFIG":
-                lines.append(f"    {place}) words=$(_wgpy_names /etc/wireguard conf) files='!*.conf' ;;")
-            elif argument.value == "FILE":
-                lines.append(f"    {place}) files=- ;;")
+            if offer := _offer(command, argument, files="!*.conf"):
+                cases.append(f"    {command.name},{'*' if argument.rest else index}) {offer} ;;")
+    valued = {flag for command in commands() for option in command.options if option.value for flag in option.flags}
     names = " ".join(command.name for command in commands())
-    return _BASH.format(valued="|".join(valued), names=names, cases="\n".join(lines))
+    return _BASH.format(valued="|".join(sorted(valued)), names=names, cases="\n".join(cases))
+
+
+def _offer(command: Command, argument: Argument, *, files: str) -> str:
+    """The shell code that offers values of an argument; `files` is compgen's -X pattern for FILE, - for any file."""
+    if argument.choices:
+        return f"words='{' '.join(argument.choices)}'"
+    match command.name, argument.value:
+        case "show", "INTERFACE":
+            return 'words="$(_wgpy_interfaces) all interfaces"'
+        case _, "INTERFACE":
+            return "words=$(_wgpy_interfaces)"
+        case "down", "CONFIG":
+            return "words=\"$(_wgpy_configs) $(_wgpy_interfaces)\" files='!*.conf'"
+        case _, "CONFIG":
+            return "words=$(_wgpy_configs) files='!*.conf'"
+        case "client", "NAME":
+            return "words=$(_wgpy_clients)"
+        case "set", "SETTING":
+            return "_wgpy_setting"
+        case _, "FILE" | "COMMAND":
+            return f"files='{files if argument.value == 'FILE' else '-'}'"
+        case _, "DIR":
+            return "files='*'"
+    return ""
 
 
 _BASH: Final = r"""# bash completion of wgpy
-_wgpy_names() {{
+_wgpy_interfaces() {{
+    wgpy show interfaces 2>/dev/null
+}}
+
+_wgpy_configs() {{
     local path
-    for path in "$1"/*."$2"; do
+    for path in /etc/wireguard/*.conf; do
         path=${{path##*/}}
-        [[ $path == "*.$2" ]] || printf '%s ' "${{path%."$2"}}"
+        [[ $path == '*.conf' ]] || printf '%s ' "${{path%.conf}}"
     done
+}}
+
+# The clients in the file that --config names.
+_wgpy_clients() {{
+    local index config=
+    for index in "${{!COMP_WORDS[@]}}"; do
+        [[ ${{COMP_WORDS[index]}} != --config ]] || config=${{COMP_WORDS[index + 1]-}}
+    done
+    [[ ! $config || ${{COMP_WORDS[*]}} == *' add '* ]] ||
+        wgpy client list --config "$config" --json 2>/dev/null | sed -n 's/.*"name": "\(.*\)",/\1/p'
+}}
+
+# What may follow the words of `wgpy set INTERFACE`.
+_wgpy_setting() {{
+    case ${{COMP_WORDS[COMP_CWORD - 1]}} in
+    peer) words=$(wgpy show "${{COMP_WORDS[2]}}" peers 2>/dev/null) ;;
+    private-key | preshared-key) files=- ;;
+    fwmark | persistent-keepalive) words=off ;;
+    listen-port | endpoint | allowed-ips) ;;
+    *)
+        if [[ " ${{COMP_WORDS[*]:3:COMP_CWORD-3}} " == *' peer '* ]]; then
+            words='peer remove preshared-key endpoint persistent-keepalive allowed-ips'
+        else
+            words='listen-port fwmark private-key peer'
+        fi
+        ;;
+    esac
 }}
 
 _wgpy() {{
@@ -242,16 +296,16 @@ _wgpy() {{
         *) ((place++)) ;;
         esac
     done
-    [[ $current == -* ]] && place=-
     if ((COMP_CWORD == 1)); then
         words='{names} --help --version'
-    elif ((index > COMP_CWORD)); then
-        files=-
     else
+        ((index == COMP_CWORD)) || place=${{COMP_WORDS[COMP_CWORD - 1]}}  # the value of an option
+        ((index > COMP_CWORD)) || [[ $current != -* ]] || place=-
         case ${{COMP_WORDS[1]}},$place in
 {cases}
         esac
     fi
+    words=${{words//[!a-zA-Z0-9_=+.\/ $'\n'-]/}}  # compgen -W would expand a $(command) in a name
     mapfile -t COMPREPLY < <(
         compgen -W "$words" -- "$current"
         [[ ! $files ]] || compgen -f -X "${{files#-}}" -- "$current"
@@ -263,12 +317,12 @@ complete -o filenames -F _wgpy wgpy
 
 
 def _quoted(text: str, special: str) -> str:
-    """The text within single quotes of a shell, with what is special to the completion system escaped."""
+    """Escape a text for single quotes of a shell, and characters that are special to the completion system."""
     return "".join(f"\\{c}" if c in special else c for c in text).replace("'", "’")
 
 
 def zsh() -> str:
-    """A function file for zsh's fpath."""
+    """A completion function for zsh's fpath."""
     values = {"INTERFACE": "_wgpy_interfaces", "CONFIG": "_wgpy_configs", "FILE": "_files"}
     cases = []
     for command in commands():
@@ -317,7 +371,7 @@ _wgpy "$@"
 
 
 def fish() -> str:
-    """For fish's vendor_completions.d."""
+    """A completion for fish's vendor_completions.d."""
     names = "for path in {}/*.{}; string replace -r '.*/(.*)\\.{}$' '$1' $path; end"
     interfaces = f"({names.format(DIRECTORY, 'sock', 'sock')})"
     configs = f"({names.format('/etc/wireguard', 'conf', 'conf')}; __fish_complete_suffix .conf)"
@@ -342,7 +396,7 @@ DOCUMENTS: Final = {"man": man, "conf": conf, "bash": bash, "zsh": zsh, "fish": 
 
 
 def main() -> int:
-    """Print the document that the only argument names."""
+    """Print the document that the argument names."""
     if len(sys.argv) != 2 or sys.argv[1] not in DOCUMENTS:
         print(f"usage: python -m wgpy.cli.documents {'|'.join(DOCUMENTS)}", file=sys.stderr)
         return 2

@@ -64,6 +64,8 @@ def add(verbs: Any) -> None:
         "changed. With SaveConfig = true in the file, `down` does this.",
     )
     save.set_defaults(call=_save)
+    for verb, what in ((apply, "the steps taken"), (save, "what changed")):
+        verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
     strip = verbs.add_parser(
         "strip",
         help="the file without wg-quick's own keys, for `wg syncconf`",
@@ -181,26 +183,48 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from wgpy.daemon import uapi_client
+    from wgpy import control
     from wgpy.daemon.process import say
 
     name, file = load(arguments.config)
     with _naming(name):
-        steps, error = uapi_client.apply(name, str(file))
-        for step in steps:
-            say(step)
+        steps, error = control.apply(name, str(file))
+        if arguments.json:
+            _print_json({"interface": name, "steps": steps, "error": error or None})
+        else:
+            for step in steps:
+                say(step)
         if error:
             raise ControlError(error)
     return 0
 
 
 def _save(arguments: argparse.Namespace) -> int:
+    from wgpy import control
     from wgpy.daemon.save import save
 
     name, path = locate(arguments.config)
     with _naming(name):
-        print(save(name, path), file=sys.stderr)
+        saved = save(name, path, control.status)
+    if arguments.json:
+        peers = {"added": saved.added, "removed": saved.removed, "changed": saved.changed}
+        _print_json(
+            {
+                "interface": name,
+                "file": str(path),
+                "interface_changed": saved.interface,
+                "peers": {what: [key.base64() for key in keys] for what, keys in peers.items()},
+            }
+        )
+    else:
+        print(saved, file=sys.stderr)
     return 0
+
+
+def _print_json(report: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(report, indent=2))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wgpy.cli.files import CONFIG_HELP, locate, read_served
+from wgpy.cli.files import CONFIG_HELP, locate, read_source
 from wgpy.cli.interface import add_switches, permitted
 from wgpy.config import wgquick
 from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place
@@ -290,13 +290,15 @@ def _run(main: Callable[[], Coroutine[Any, Any, int]], arguments: argparse.Names
 def _load(config: str) -> tuple[InterfaceConfig, Services]:
     """What a file says of the tunnel and of what to serve; hooks are not run, and it may be anywhere."""
     path = Path(config) if "/" in config or config.endswith(".conf") else locate(config)[1]
-    path, text, services = read_served(path)
-    file = wgquick.parse(text, str(path))
+    source = read_source(path)
+    for exposed in source.exposed:
+        print(f"Warning: {exposed}", file=sys.stderr)
+    file = wgquick.parse(source.text, str(source.path))
     for problem in file.warnings:
         print(f"{problem} (warning)", file=sys.stderr)
     if file.config.private_key is None:
-        raise ConfigError(f"{path}: [Interface] has no PrivateKey: `wgpy genkey` makes one")
-    return file.config, services
+        raise ConfigError(f"{source.path}: [Interface] has no PrivateKey: `wgpy genkey` makes one")
+    return file.config, source.services
 
 
 def _credentials(path: str | None) -> tuple[str, str]:

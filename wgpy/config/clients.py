@@ -75,7 +75,7 @@ def add(
 
 def remove(file: WgQuickFile, name: str) -> WgQuickFile:
     """Remove a client, enabled or not. Raises ConfigError if there is none of that name."""
-    client = _find(file, name)
+    client = find(file, name)
     if not client.enabled:
         file = enable(file, name)
     return rewritten(file, replace(file.config, peers=tuple(p for p in file.config.peers if p.name != name)))
@@ -83,7 +83,7 @@ def remove(file: WgQuickFile, name: str) -> WgQuickFile:
 
 def disable(file: WgQuickFile, name: str) -> WgQuickFile:
     """Comment out a client's section. Raises ConfigError if there is no such client, or it is disabled already."""
-    if not _find(file, name).enabled:
+    if not find(file, name).enabled:
         raise ConfigError(f"{name}: already disabled")
     lines = list(file.lines)
     (key,) = (peer.public_key for peer in file.config.peers if peer.name == name)
@@ -94,7 +94,7 @@ def disable(file: WgQuickFile, name: str) -> WgQuickFile:
 
 def enable(file: WgQuickFile, name: str) -> WgQuickFile:
     """Restore a disabled client's section. Raises ConfigError, also if another peer has its key or address by now."""
-    client = _find(file, name)
+    client = find(file, name)
     if client.enabled:
         raise ConfigError(f"{name}: already enabled")
     for other in file.config.peers:
@@ -145,7 +145,8 @@ def endpoint_comment(file: WgQuickFile) -> str:
     return next((match[1] for match in matches), "")
 
 
-def _find(file: WgQuickFile, name: str) -> Client:
+def find(file: WgQuickFile, name: str) -> Client:
+    """The client of that name. Raises ConfigError if there is none, or several."""
     present = clients(file)
     match [client for client in present if client.peer.name == name]:
         case [client]:

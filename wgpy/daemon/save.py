@@ -6,8 +6,8 @@ Unlike with wg-quick, the file keeps its comments, its order, the peers' names a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,23 +19,43 @@ from wgpy.daemon.files import changing, new_file
 from wgpy.daemon.leftovers import RUN_DIRECTORY
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ConfigError, WgpyError
+from wgpy.keys import PublicKey
 from wgpy.net.netlink import Netlink
 
 _Item = TypeVar("_Item")
 
 
-def save(name: str, path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `save` changed in the file; `str()` is a line for a person."""
+
+    path: Path
+    interface: bool
+    """Whether [Interface] changed."""
+    added: tuple[PublicKey, ...]
+    removed: tuple[PublicKey, ...]
+    changed: tuple[PublicKey, ...]
+
+    def __str__(self) -> str:
+        counts = {"added": len(self.added), "removed": len(self.removed), "changed": len(self.changed)}
+        said = ["[Interface] changed"] * self.interface
+        said += [f"{count} peer{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
+        return f"{self.path}: saved: {', '.join(said)}" if said else f"{self.path}: nothing to save"
+
+
+def save(name: str, path: Path, status: Callable[[str], DeviceStatus] = uapi_client.read) -> Saved:
     """Write the keys, peers, port, mark, addresses and MTU of the running interface `name` to its file.
 
-    Returns a line that says what changed. Raises ConfigError, ControlError or NetworkError if nothing was saved.
+    `status` reads the interface, while the file is locked, so that a client which is being added is not lost. Raises
+    ConfigError, ControlError or NetworkError if nothing was saved.
     """
     with changing(path) as held:
         file = wgquick.parse(held.read()[0], str(path))
-        config = _now(name, file.config)
+        config = _now(name, file.config, status(name))
         text = str(rewritten(file, config))
         if text != str(file):
             held.replace(text)
-    return f"{path}: {_difference(file.config, config) if text != str(file) else 'nothing to save'}"
+    return _difference(path, file.config, config)
 
 
 def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
@@ -47,7 +67,9 @@ def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
     try:
         save(name, path)
     except WgpyError as error:
-        content = str(rewritten(wgquick.parse(""), _now(name, config))).encode("utf-8", errors="surrogateescape")
+        content = str(rewritten(wgquick.parse(""), _now(name, config, uapi_client.read(name)))).encode(
+            "utf-8", errors="surrogateescape"
+        )
         unsaved = f"{path.name}.unsaved-{os.urandom(4).hex()}"
         for kept in (path.resolve().with_name(unsaved), RUN_DIRECTORY / unsaved):
             try:
@@ -59,9 +81,8 @@ def save_or_keep(name: str, path: Path, config: InterfaceConfig) -> None:
         raise
 
 
-def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
+def _now(name: str, config: InterfaceConfig, status: DeviceStatus) -> InterfaceConfig:
     """The configuration that describes the running interface."""
-    status = uapi_client.read(name)
     now = with_status(config, status)
     with Netlink() as netlink:
         addresses = netlink.addresses(name, config.addresses)
@@ -72,16 +93,15 @@ def _now(name: str, config: InterfaceConfig) -> InterfaceConfig:
     return now
 
 
-def _difference(before: InterfaceConfig, after: InterfaceConfig) -> str:
+def _difference(path: Path, before: InterfaceConfig, after: InterfaceConfig) -> Saved:
     old, new = ({peer.public_key: peer for peer in config.peers} for config in (before, after))
-    counts = {
-        "added": len(new.keys() - old.keys()),
-        "removed": len(old.keys() - new.keys()),
-        "changed": sum(peer != new[key] for key, peer in old.items() if key in new),
-    }
-    said = ["[Interface] changed"] * (replace(before, peers=()) != replace(after, peers=()))
-    said += [f"{count} peer{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
-    return f"saved: {', '.join(said)}"
+    return Saved(
+        path,
+        interface=replace(before, peers=()) != replace(after, peers=()),
+        added=tuple(key for key in new if key not in old),
+        removed=tuple(key for key in old if key not in new),
+        changed=tuple(key for key, peer in old.items() if key in new and peer != new[key]),
+    )
 
 
 def with_status(config: InterfaceConfig, status: DeviceStatus) -> InterfaceConfig:

@@ -74,8 +74,12 @@ def apply(name: str, text: str) -> tuple[list[str], str]:
     try:
         return parse_applied(answer)
     except UapiError:
-        remedy = f"wg syncconf {name} <(wgpy strip {name})"
-        raise ControlError(f"not served by wgpy; this changes its peers: {remedy}") from None
+        raise not_ours(name) from None
+
+
+def not_ours(name: str) -> ControlError:
+    """The error for an interface that cannot apply a file, because another program or the kernel serves it."""
+    return ControlError(f"not served by wgpy; this changes its peers: wg syncconf {name} <(wgpy strip {name})")
 
 
 def serving_pid(name: str) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from wgpy.daemon import uapi_client
+from wgpy import control
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import LabError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -210,7 +210,7 @@ class Lab:
 
     def status(self, name: str) -> DeviceStatus:
         """What `wgpy show` would say of NAME.conf's interface; sockets know no namespaces."""
-        return uapi_client.read(self.interface(name))
+        return control.status(self.interface(name))
 
     def wireguard_go(self, node: str, name: str, *addresses: str, mtu: int = 1420) -> None:
         """Debian's wireguard-go in a node, configured by `wg setconf` with NAME.conf and by `ip`."""
