@@ -39,7 +39,7 @@ LAYERS = [
         "wgpy.config.uapi",
     ],
     ["wgpy.system"],
-    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.linux", "wgpy.tun.memory"],
+    ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.interface", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.datapath", "wgpy.events"],
     ["wgpy.tunnel"],
     ["wgpy.virtual"],

@@ -1,4 +1,4 @@
-"""How large super-packets may be, for the segments of each to leave in one system call."""
+"""Opening a TUN: names, refusals and their remedies, and how large super-packets may be for one system call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.netns import in_fresh_namespace
+from wgpy.errors import TunError
+from wgpy.system import refusals
 from wgpy.tun import attach
 from wgpy.tun.attach import super_packet_limit
 from wgpy.tun.linux import LinuxTun
@@ -49,3 +51,47 @@ def test_a_tun_that_has_no_headers_of_offloads_is_taken_without() -> None:
     assert tun.super_packets == frozenset()
     assert tun.read() is None
     tun.close()
+
+
+@pytest.mark.parametrize("name", ["", "a" * 16, "a/b", "a b", "a:b", ".", "..", "é" * 8])
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(TunError, match="1 to 15 bytes"):
+        LinuxTun.open(name)
+
+
+def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "TUN_PATH", "/dev/net/no-such-tun")
+    monkeypatch.setattr(refusals, "in_container", lambda: False)
+    with pytest.raises(TunError, match="modprobe tun"):
+        LinuxTun.open()
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_names_are_numbered_and_the_mtu_is_the_interfaces() -> None:
+    tuns = [LinuxTun.open(), LinuxTun.open(), LinuxTun.open("other")]
+    assert [tun.name for tun in tuns] == ["wg0", "wg1", "other"]
+    assert {tun.mtu for tun in tuns} == {1500}
+    for tun in tuns:
+        tun.close()
+    assert not os.path.exists("/sys/class/net/wg0") or LinuxTun.open("wg0").name == "wg0"
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_a_name_in_use_is_refused() -> None:
+    tun = LinuxTun.open("wg0")
+    with pytest.raises(TunError, match="in use by another program"):
+        LinuxTun.open("wg0")
+    tun.close()
+    with pytest.raises(TunError, match="exists as something else"):
+        LinuxTun.open("lo")
+
+
+@pytest.mark.root
+@in_fresh_namespace
+def test_an_ordinary_user_is_told_what_is_missing() -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+    with pytest.raises(TunError, match="CAP_NET_ADMIN"):
+        LinuxTun.open("wg0")

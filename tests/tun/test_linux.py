@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,11 +19,9 @@ from hypothesis import strategies as st
 
 from tests.support import reference
 from tests.support.bursts import V4, V6, burst_of, outcome, sizes, super_header, tcp_run, udp_run
-from tests.support.netns import Namespace, in_fresh_namespace
+from tests.support.netns import in_fresh_namespace
 from wgpy.burst import padded_length
 from wgpy.errors import TunError
-from wgpy.system import refusals
-from wgpy.tun import attach
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import IoVector
 from wgpy.tun.splitting import burst_key
@@ -334,19 +331,6 @@ def test_what_is_held_back_for_the_next_read_is_called_for(kernel: Kernel) -> No
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", ["", "a" * 16, "a/b", "a b", "a:b", ".", "..", "é" * 8])
-def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(TunError, match="1 to 15 bytes"):
-        LinuxTun.open(name)
-
-
-def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attach, "TUN_PATH", "/dev/net/no-such-tun")
-    monkeypatch.setattr(refusals, "in_container", lambda: False)
-    with pytest.raises(TunError, match="modprobe tun"):
-        LinuxTun.open()
-
-
 def test_only_a_tun_can_be_adopted() -> None:
     reader, writer = os.pipe()
     try:
@@ -363,37 +347,6 @@ def test_only_a_tun_can_be_adopted() -> None:
 
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
-
-
-@pytest.mark.root
-@in_fresh_namespace
-def test_names_are_numbered_and_the_mtu_is_the_interfaces() -> None:
-    tuns = [LinuxTun.open(), LinuxTun.open(), LinuxTun.open("other")]
-    assert [tun.name for tun in tuns] == ["wg0", "wg1", "other"]
-    assert {tun.mtu for tun in tuns} == {1500}
-    for tun in tuns:
-        tun.close()
-    assert not os.path.exists("/sys/class/net/wg0") or LinuxTun.open("wg0").name == "wg0"
-
-
-@pytest.mark.root
-@in_fresh_namespace
-def test_a_name_in_use_is_refused() -> None:
-    tun = LinuxTun.open("wg0")
-    with pytest.raises(TunError, match="in use by another program"):
-        LinuxTun.open("wg0")
-    tun.close()
-    with pytest.raises(TunError, match="exists as something else"):
-        LinuxTun.open("lo")
-
-
-@pytest.mark.root
-@in_fresh_namespace
-def test_an_ordinary_user_is_told_what_is_missing() -> None:
-    os.setgid(65534)
-    os.setuid(65534)
-    with pytest.raises(TunError, match="CAP_NET_ADMIN"):
-        LinuxTun.open("wg0")
 
 
 @pytest.mark.root
@@ -524,83 +477,3 @@ def test_the_kernel_cuts_our_super_packets_as_we_would(tail: int) -> None:
     assert not into.drops
     into.close()
     out.close()
-
-
-def gso_max_size(name: str) -> int:
-    shown = subprocess.run(["ip", "-json", "-details", "link", "show", name], check=True, capture_output=True)
-    return int(json.loads(shown.stdout)[0]["gso_max_size"])
-
-
-@pytest.mark.root
-@in_fresh_namespace
-def test_what_the_interface_is_asked_for_no_other_of_its_old_name_is() -> None:
-    tun = LinuxTun.open("wg0")
-    ip("link", "set", "wg0", "name", "wg1")
-    ip("tuntap", "add", "wg0", "mode", "tun")
-    before = gso_max_size("wg0")
-    tun.mtu = 1280
-    assert gso_max_size("wg1") == attach.super_packet_limit(1280) != before
-    assert gso_max_size("wg0") == before
-    tun.close()
-
-
-@pytest.mark.root
-@in_fresh_namespace
-@pytest.mark.parametrize("refused", ["to know where it is", "to go there"])
-def test_of_an_interface_elsewhere_nothing_is_taken_from_another_of_its_name(
-    refused: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError
-
-    tun = LinuxTun.open("wg0")
-    away = subprocess.Popen(["unshare", "--net", "sleep", "60"])
-    while os.stat(f"/proc/{away.pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
-        time.sleep(0.01)
-    ip("link", "set", "wg0", "netns", str(away.pid))
-    ip("tuntap", "add", "wg0", "mode", "tun")
-    before = gso_max_size("wg0")
-    if refused == "to go there":  # it takes CAP_SYS_ADMIN, which a daemon need not have
-        monkeypatch.setattr("wgpy.tun.linux.open_socket", refuse)
-        assert tun.link() is None
-    else:  # then it is taken to be here, but nothing of what is here is changed
-        monkeypatch.setattr("wgpy.tun.linux._TUNGETDEVNETNS", 0)
-    tun.mtu = 1280
-    assert gso_max_size("wg0") == before
-    away.kill()
-    away.wait()
-    tun.close()
-
-
-@pytest.mark.root
-@in_fresh_namespace
-@pytest.mark.parametrize("offload", [True, False])
-def test_padding_ends_at_a_routes_mtu_wherever_the_interface_is(offload: bool) -> None:
-    tun = LinuxTun.open("wg0", offload=offload)
-    with Namespace() as inside, inside.udp_socket() as sender:
-        ip("link", "set", "wg0", "netns", inside.name)
-        inside.run("ip", "link", "set", "wg0", "mtu", "1300", "up")
-        inside.run("ip", "address", "add", "10.9.0.1/24", "dev", "wg0")
-
-        def padded(size: int) -> set[int]:
-            """Three packets of `size` bytes."""
-            link = tun.link()
-            assert link is not None
-            tun.mtu = link[1]
-            for _ in range(3):
-                sender.sendto(bytes(size - 28), ("10.9.0.2", 9))
-            found = set()
-            while (burst := tun.read()) is not None:
-                found |= {len(single.view) - 32 for single in burst.apart() if single.lengths == [size]}
-            return found
-
-        assert padded(1297) == {1300}
-        inside.run("ip", "route", "add", "10.9.0.2", "dev", "wg0", "mtu", "1299")
-        assert padded(1297) == {1299}
-        assert padded(1270) == {1280}
-        inside.run("ip", "link", "set", "wg0", "mtu", "1298")
-        assert padded(1297) == {1298}
-        inside.run("ip", "route", "delete", "10.9.0.2", "dev", "wg0")
-        inside.run("ip", "link", "set", "wg0", "mtu", "1300")
-        assert padded(1297) == {1300}
-        tun.close()

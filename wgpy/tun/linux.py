@@ -9,42 +9,26 @@ import asyncio
 import errno
 import logging
 import os
-import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from itertools import islice
 from typing import Final, Self
 
 from wgpy.burst import Burst, ReadAhead, ViewCache
-from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
-from wgpy.system import kernel, refusals, rtnetlink
+from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
-from wgpy.system.netns import is_ours, open_socket
-from wgpy.tun.attach import (
-    IFF_NO_PI,
-    IFF_TUN,
-    IFF_VNET_HDR,
-    attach,
-    ifreq_flags,
-    ifreq_int,
-    super_packet_limit,
-)
+from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
+from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge, packets_in
 from wgpy.tun.splitting import SLOTS_SIZE, burst_key, join, shortest, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
-_TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
-_TUNGETDEVNETNS: Final = 0x54E3
-_SIOCGIFFLAGS: Final = 0x8913
-_SIOCGIFMTU: Final = 0x8921
-_SIOCGIFINDEX: Final = 0x8933
-_IFF_UP: Final = 0x1
 _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
 _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
@@ -83,8 +67,8 @@ class LinuxTun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
         self._mtu = 0
-        self._route_mtus: set[int] = set()
-        self.mtu = _mtu_of(name)
+        self._route_mtus = frozenset[int]()
+        self.mtu = mtu_of(name)
         abandon_in_child(self)
 
     @property
@@ -98,10 +82,7 @@ class LinuxTun:
         self._mtu = mtu
         self._mtus = tuple(sorted({mtu, *self._route_mtus} - {0}))
         if changed and self._merging:
-            with suppress(OSError), self._namespace() as namespace:
-                # Else its name may be another's here; super-packets stay longer then.
-                if namespace is not None and is_ours(namespace):
-                    rtnetlink.set_gso_max_size(self._name_now().decode(), super_packet_limit(mtu))
+            limit_super_packets(self._fd, mtu)
 
     @classmethod
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
@@ -129,7 +110,7 @@ class LinuxTun:
         if it is attached to nothing or to something else.
         """
         try:
-            encoded, flags = ifreq_flags.unpack(ioctl(fd, _TUNGETIFF, bytes(ifreq_flags.size)))
+            name, flags = name_and_flags(fd)
             if not flags & IFF_TUN or not flags & IFF_NO_PI:
                 raise TunError(f"file descriptor {fd} is not a TUN with IFF_NO_PI: open it with IFF_TUN | IFF_NO_PI")
             vnet_header = bool(flags & IFF_VNET_HDR)
@@ -144,7 +125,7 @@ class LinuxTun:
             raise
         except OSError as error:
             raise TunError(f"file descriptor {fd} is not a TUN interface's: {error.strerror}") from error
-        return cls(fd, encoded.rstrip(b"\0").decode(), merging, vnet_header=vnet_header)
+        return cls(fd, name, merging, vnet_header=vnet_header)
 
     def fileno(self) -> int:
         """The file descriptor; -1 once closed."""
@@ -268,47 +249,17 @@ class LinuxTun:
     def link(self) -> tuple[bool, int] | None:
         """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
 
-        Takes time where there are very many routes. Raises TunError when it went away.
+        Takes time where there are very many routes. Raises TunError if the interface went away.
         """
         try:
-            encoded = self._name_now()
+            found = look(self._fd)
         except OSError as error:
             raise self._gone(error) from error
-        with self._namespace() as namespace:
-            try:
-                other = None if namespace is None or is_ours(namespace) else namespace
-                self.is_in_other_namespace = other is not None
-                beside = None if other is None else open_socket(other, *_CONTROL)
-            except OSError:
-                return None
-        # Not to be kept open: the namespace would live as long.
-        with beside or socket.socket(*_CONTROL) as sock:
-            try:
-                _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
-                _, mtu = ifreq_int.unpack(ioctl(sock, _SIOCGIFMTU, ifreq_int.pack(encoded, 0)))
-                _, index = ifreq_int.unpack(ioctl(sock, _SIOCGIFINDEX, ifreq_int.pack(encoded, 0)))
-            except OSError:
-                return None
-            self._route_mtus = rtnetlink.route_mtus(sock, index)
-        return bool(flags & _IFF_UP), mtu
-
-    def _name_now(self) -> bytes:
-        """It may have been renamed. Raises OSError."""
-        encoded, _ = ifreq_flags.unpack(ioctl(self._fd, _TUNGETIFF, bytes(ifreq_flags.size)))
-        return bytes(encoded).rstrip(b"\0")
-
-    @contextmanager
-    def _namespace(self) -> Iterator[int | None]:
-        """A descriptor of the network namespace it is in; None without CAP_NET_ADMIN there, or before Linux 5.2."""
-        try:
-            namespace = ioctl(self._fd, _TUNGETDEVNETNS)
-        except OSError:
-            yield None
-            return
-        try:
-            yield namespace
-        finally:
-            os.close(namespace)
+        self.is_in_other_namespace = found.is_in_other_namespace
+        if found.mtu is None:
+            return None
+        self._route_mtus = found.route_mtus
+        return found.is_up, found.mtu
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Have the loop call `callback` while there is something to read."""
@@ -343,7 +294,6 @@ class LinuxTun:
         self.close()
 
 
-_CONTROL: Final = (socket.AF_NETLINK, socket.SOCK_RAW)  # takes an interface's ioctls, as any socket, and tells routes
 _NO_OFFLOAD: Final = VnetHeader()
 _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
 
@@ -360,16 +310,6 @@ def _set_offloads(fd: int, *, wanted: bool) -> frozenset[int]:
             return kinds
     ioctl(fd, _TUNSETOFFLOAD, 0)
     return frozenset()
-
-
-def _mtu_of(name: str) -> int:
-    """The interface's MTU, or WireGuard's default if it is in another network namespace than we are."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            answer = ioctl(sock, _SIOCGIFMTU, ifreq_int.pack(name.encode(), 0))
-        except OSError:
-            return DEFAULT_MTU
-    return int(ifreq_int.unpack(answer)[1])
 
 
 def check_name(name: str) -> None:
