@@ -231,7 +231,7 @@ def test_what_does_not_fit_among_those_that_wait_for_the_socket_is_counted(monke
         async with two_ends() as (left, right):
             endpoint = Endpoint("127.0.0.1", right.tunnel.listen_port)
             for _ in range(MAX_WAITING + 3):
-                left.tunnel._transmit(Transmit(Datagrams.of(b"cookie reply"), endpoint, 0, None))
+                left.tunnel._path._transmit(Transmit(Datagrams.of(b"cookie reply"), endpoint, 0, None))
             assert left.tunnel.status().drops == {"socket_full": 3}
             left.tunnel.down()
             assert left.tunnel.status().drops == {"socket_full": 3, "interface_down": MAX_WAITING}
@@ -257,22 +257,22 @@ def test_deadlines_are_kept_after_the_machine_slept() -> None:
     async def main() -> None:
         nonlocal slept
         async with two_ends() as (left, right):
-            left.tunnel._clock = lambda: machine_clock() + slept
+            left.tunnel._path._clock = lambda: machine_clock() + slept
             packet = ipv4_packet("10.0.0.1", "10.0.0.2", b"hello")
             left.tun.inject(packet)
             assert await right.arrival() == packet
             right.tunnel.down()
-            left.tunnel._cancel_timer()  # it was set for the handshake, and would find out when that is long done
-            left.tunnel._set_timer()
+            left.tunnel._path._cancel_timer()  # it was set for the handshake, and would find out when that is long done
+            left.tunnel._path.set_timer()
             assert due(left.tunnel) > 5.5
             slept = 3600.0
             left.tun.inject(packet)
-            left.tunnel._tun_readable()
+            left.tunnel._path._tun_readable()
             assert due(left.tunnel) < 5.5  # the handshake is repeated after 5 seconds and a third at most
 
     def due(tunnel: Tunnel) -> float:
-        assert tunnel._timer is not None
-        return tunnel._timer.when() - asyncio.get_running_loop().time()
+        assert tunnel._path._timer is not None
+        return tunnel._path._timer.when() - asyncio.get_running_loop().time()
 
     asyncio.run(main())
 

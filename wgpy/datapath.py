@@ -1,4 +1,10 @@
-"""What a tunnel needs from outside: a TUN, a host on which to open a UDP port, and a clock."""
+"""The data path: one Device between one TUN and one UDP port, on one asyncio loop.
+
+Three callbacks, each a straight line: the TUN is readable (wireguard-go's device/send.go, RoutineReadFromTUN), a UDP
+socket is readable (device/receive.go, RoutineReceiveIncoming), a deadline has come. Each reads, calls the device, and
+carries out the effects before it reads again, because a burst lies in its reader's buffer. When the UDP socket is full,
+the TUN is not read until there is room again: packets had better wait in the host's queue.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +16,20 @@ from typing import Any, Final, Protocol
 
 from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import ALL_OFFLOADS, Offloads
+from wgpy.device.device import Device
+from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.endpoint import Endpoint
+from wgpy.errors import TunError
 from wgpy.net.receiving import Received
 from wgpy.net.sending import SendResult
 
-# Bursts taken from one side before the other side and the timers get their turn: some 0.3 ms each. With 8, a ping under
-# load took half as long again, and no more went through.
+# Bursts read from the TUN or a socket, some 0.3 ms each, before the other side and the timers get their turn. With 8,
+# a ping under load took half as long again, and the throughput was the same.
 READS_PER_WAKEUP: Final = 2
-# Datagrams of other senders (handshakes, keepalives) that may wait while a socket is full.
+# Transmits that may wait while a socket is full: the TUN is not read then, but handshakes and keepalives come.
 MAX_WAITING: Final = 256
 
-# Seconds by which the machine must have slept for the sessions to be forgotten, as the kernel forgets them.
+# Seconds that the machine must have slept for the sessions to be forgotten (kernel device.c, wg_pm_notification).
 SUSPENDED_FROM: Final = 1.0
 
 
@@ -66,3 +75,200 @@ class UdpHost(Protocol):
 def machine_clock() -> float:
     """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class DataPath:
+    """Carries the packets of `device` and keeps its deadlines while a UDP port is open.
+
+    `clock` returns the device's `now`, in seconds. `report` is called with effects that have events or unanswered
+    initiations, `fail` when the TUN has gone away.
+    """
+
+    udp: Udp | None
+    """The port in use; None while the interface is down."""
+
+    def __init__(
+        self,
+        device: Device,
+        tun: Tun,
+        clock: Callable[[], float],
+        *,
+        report: Callable[[Effects], None],
+        fail: Callable[[TunError], None],
+    ) -> None:
+        self._device = device
+        self._tun = tun
+        self._clock = clock
+        self._report = report
+        self._fail = fail
+        self.udp = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._waiting: list[Transmit] = []
+        self._clock_awake = time.monotonic if clock is machine_clock else clock  # does not count time spent suspended
+        self._suspended = clock() - self._clock_awake()
+
+    def start(self) -> None:
+        """Begin to read the TUN, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._tun.start_reading(self._loop, self._tun_readable)
+
+    def open(self, udp: Udp) -> None:
+        """Send and receive through this port from now on, in the running loop; a port used before is closed."""
+        self._loop = asyncio.get_running_loop()
+        before, self.udp = self.udp, udp
+        if before is not None:
+            self._close(before)
+        udp.start_reading(self._loop, self._udp_readable)
+        if self._waiting:
+            self._send_waiting()
+
+    def close(self) -> None:
+        """Close the port: datagrams that wait for it are dropped, and the timer is cancelled."""
+        udp, self.udp = self.udp, None
+        if udp is not None:
+            self._close(udp)
+        if self._waiting:
+            for transmit in self._waiting:
+                self._discard(transmit, DropReason.INTERFACE_DOWN)
+            self._waiting.clear()
+            self._tun.start_reading(self._loop, self._tun_readable)
+        self._cancel_timer()
+
+    def _close(self, udp: Udp) -> None:
+        udp.stop_reading(self._loop)
+        for sock in udp.sockets:
+            self._loop.remove_writer(sock.fileno())
+        udp.close()
+
+    def abandon(self) -> None:
+        """In a fork's child: close the copies of the sockets, and leave the loop alone."""
+        udp, self.udp = self.udp, None
+        self._waiting.clear()
+        if udp is not None:
+            udp.close()
+
+    def _tun_readable(self) -> None:
+        now = self.wake()
+        try:
+            for _ in range(READS_PER_WAKEUP):
+                burst = self._tun.read()
+                if burst is None:
+                    break
+                self.carry_out(self._device.send(burst, now))
+                if self._waiting:
+                    break
+        except TunError as error:
+            self._fail(error)
+            return
+        self.set_timer()
+
+    def _udp_readable(self, sock: socket.socket) -> bool:
+        """Read and handle datagrams of one socket; whether a peer was involved (net/schedule prefers such sockets)."""
+        now = self.wake()
+        udp, was_worth_it = self.udp, False
+        try:
+            for _ in range(READS_PER_WAKEUP):
+                if udp is None or (received := udp.receive(sock)) is None:
+                    break
+                datagrams, source, ecn, under_load = received
+                effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load)
+                was_worth_it = was_worth_it or effects.involves_peers
+                self.carry_out(effects)
+                if self.udp is not udp:  # an event's receiver has closed us, or changed the port
+                    return True
+        except TunError as error:
+            self._fail(error)
+            return True
+        self.set_timer()
+        return was_worth_it
+
+    def wake(self) -> float:
+        """The time for all that is done until the loop waits again. If the machine slept, sessions are forgotten.
+
+        The loop's clock stands still while the machine sleeps, so a timer set before would come late: it is cancelled.
+        """
+        now = self._clock()
+        suspended = now - self._clock_awake()
+        if suspended - self._suspended > SUSPENDED_FROM:
+            self._suspended = suspended
+            self._cancel_timer()
+            self._device.forget_sessions()
+        return now
+
+    def _deadline_came(self) -> None:
+        self._timer = self._timer_at = None
+        try:
+            self.carry_out(self._device.handle_timeout(self.wake()))
+        except TunError as error:
+            self._fail(error)
+            return
+        self.set_timer()
+
+    def set_timer(self) -> None:
+        """Have the loop call us for the next deadline.
+
+        A deadline that has moved later, as most do with each packet, is noticed when its old time comes.
+        """
+        at = self._device.next_timeout()
+        if at is None or (self._timer_at is not None and self._timer_at <= at):
+            return
+        self._cancel_timer()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._deadline_came)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_at = None
+
+    def carry_out(self, effects: Effects) -> None:
+        """Transmit, deliver, report. Raises TunError when the TUN has gone away."""
+        for transmit in effects.transmits:
+            self._transmit(transmit)
+        for burst in effects.deliveries:
+            self._tun.write(burst)
+        if effects.unanswered or effects.events:
+            self._report(effects)
+
+    def _transmit(self, transmit: Transmit) -> None:
+        if self.udp is None:
+            return
+        if self._waiting:
+            self._wait_writable(transmit)
+            return
+        result = self.udp.send(transmit.datagrams, transmit.endpoint, transmit.traffic_class)
+        if result.source_stale and transmit.public_key is not None:
+            self._device.forget_source(transmit.public_key)
+        if result.refused:
+            self._device.not_sent(transmit, result.refused, result.refused_bytes, DropReason.SEND_REFUSED)
+        if result.remaining is not None:
+            self._wait_writable(transmit._replace(datagrams=result.remaining))
+
+    def _wait_writable(self, transmit: Transmit) -> None:
+        """Keep what the socket did not take, in a buffer of its own, and read no more of the TUN until it does."""
+        if len(self._waiting) >= MAX_WAITING or self.udp is None:
+            self._discard(transmit, DropReason.SOCKET_FULL)
+            return
+        datagrams = transmit.datagrams
+        kept = Datagrams(memoryview(bytearray(datagrams.view)), datagrams.segment_size)
+        sock = self.udp.socket_for(transmit.endpoint)
+        if not self._waiting and sock is not None:
+            self._tun.stop_reading()
+            self._loop.add_writer(sock.fileno(), self._writable, sock)
+        self._waiting.append(transmit._replace(datagrams=kept))
+
+    def _discard(self, transmit: Transmit, reason: DropReason) -> None:
+        datagrams = transmit.datagrams
+        self._device.not_sent(transmit, len(datagrams), len(datagrams.view), reason)
+
+    def _writable(self, sock: socket.socket) -> None:
+        self._loop.remove_writer(sock.fileno())
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transmit in waiting:
+            self._transmit(transmit)
+        if not self._waiting and self.udp is not None:
+            self._tun.start_reading(self._loop, self._tun_readable)

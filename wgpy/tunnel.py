@@ -1,8 +1,7 @@
-"""Tunnel: one Device between one TUN and one UDP port, on one asyncio loop.
+"""Tunnel: a running interface, from its start to its end.
 
-Three callbacks, each a straight line: the TUN is readable, a UDP socket is readable, a deadline has come. Each reads,
-calls the device, and carries out the effects before it reads again, because a burst lies in its reader's buffer.
-When the UDP socket is full, reading the TUN pauses until it is not: the host's queue is the right place to wait.
+It brings a Device up and down with the link, gives it its configuration, and tells what happens to its peers; the
+packets are carried by datapath.py. wireguard-go's device/device.go has the same job.
 """
 
 from __future__ import annotations
@@ -10,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final, Self
 
-from wgpy.burst import Datagrams
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
-from wgpy.datapath import MAX_WAITING, READS_PER_WAKEUP, SUSPENDED_FROM, Tun, Udp, UdpHost, machine_clock
+from wgpy.datapath import DataPath, Tun, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
-from wgpy.device.effects import DropReason, Effects, Event, EventKind, Transmit
+from wgpy.device.effects import Effects, Event, EventKind
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, SocketError, TunError, TunnelClosedError, WgpyError
@@ -84,14 +81,9 @@ class Tunnel:
         self._events = Events(lambda: self.name, on_event)
         self.on_unanswered = None
         self._offloads = offloads & config.offloads
-        self._udp: Udp | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
-        self._waiting: list[Transmit] = []
+        self._path = DataPath(self.device, tun, clock, report=self._report, fail=self._fail)
         self._labels = _labels(config)
         self._names = Names(_endpoint_names(config), self._peer_moved)
-        self._clock_awake = time.monotonic if clock is machine_clock else clock  # does not count time spent suspended
-        self._suspended = clock() - self._clock_awake()
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
         self._why_closed = ""
@@ -118,7 +110,7 @@ class Tunnel:
     @property
     def listen_port(self) -> int:
         """The UDP port in use; 0 before the tunnel is up."""
-        return self._udp.port if self._udp else 0
+        return self._path.udp.port if self._path.udp else 0
 
     # Life.
 
@@ -130,7 +122,7 @@ class Tunnel:
         self.close()
 
     async def start(self, *, up: bool = True) -> None:
-        """Resolve the endpoints, take the configuration on, and unless `up` is False begin to carry packets.
+        """Resolve the endpoints' names, apply the configuration, and unless `up` is False begin to carry packets.
 
         Raises NetworkError for an endpoint that cannot be resolved, SocketError for a port that cannot be opened.
         """
@@ -138,48 +130,41 @@ class Tunnel:
         self._closed = self._loop.create_future()
         change = await resolved_change(self.config)
         self.device.mtu = self._tun.mtu
-        self._carry_out(self.device.configure(change, self._clock()))
+        self._path.carry_out(self.device.configure(change, self._clock()))
         if up:
             self.up()
-        self._tun.start_reading(self._loop, self._tun_readable)
+        self._path.start()
         self._names.start()
 
     def up(self) -> None:
         """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
-        if self._udp is not None:
+        if self._path.udp is not None:
             return
-        self._udp = self._udp_host.open(self.device.listen_port, fwmark=self.device.fwmark, offloads=self._offloads)
-        self.device.listen_port = self._udp.port
-        self._udp.start_reading(self._loop, self._udp_readable)
-        self._carry_out(self.device.start(self._clock()))
-        self._set_timer()
+        udp = self._udp_host.open(self.device.listen_port, fwmark=self.device.fwmark, offloads=self._offloads)
+        self.device.listen_port = udp.port
+        self._path.open(udp)
+        self._path.carry_out(self.device.start(self._clock()))
+        self._path.set_timer()
 
     def down(self) -> None:
         """Close the sockets and forget sessions, as when the link goes down; the port and the configuration stay."""
-        if self._udp is None:
+        if self._path.udp is None:
             return
-        udp, self._udp = self._udp, None
-        self._stop_udp(udp)
-        if self._waiting:
-            for transmit in self._waiting:
-                self._discard(transmit, DropReason.INTERFACE_DOWN)
-            self._waiting.clear()
-            self._tun.start_reading(self._loop, self._tun_readable)
+        self._path.close()
         self.device.stop()
-        self._cancel_timer()
 
     def follow_link(self) -> None:
-        """From now on go up and down with the interface, take over its MTU, and let new routes choose source addresses.
+        """From now on go up and down with the interface, use its MTU, and let new routes choose source addresses.
 
-        It is followed into another network namespace, too; where that is not permitted, it is taken to be as it was.
+        It is followed into another network namespace, too. Where that is not permitted, its last state is kept.
         """
         self._monitor = Monitor(self._loop, self._link_changed)
         self._link_changed()
 
     def _link_changed(self) -> None:
         self.device.forget_sources()
-        if self._udp is not None:
-            self._udp.forget_refusals()
+        if self._path.udp is not None:
+            self._path.udp.forget_refusals()
         try:
             link = self._tun.link()
             if self._monitor and self._monitor.listen_in_other_namespace(wanted=self._tun.is_in_other_namespace):
@@ -214,13 +199,17 @@ class Tunnel:
     def abandon(self) -> None:
         """In a fork's child: carry nothing any more. The parent goes on."""
         self._why_closed = FORKED
-        udp, self._udp, self._monitor = self._udp, None, None
-        self._waiting.clear()
-        if udp is not None:
-            udp.close()
+        self._monitor = None
+        self._path.abandon()
+
+    def _fail(self, error: WgpyError) -> None:
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_exception(error)
+            self._closed.exception()  # marked as seen: nobody has to wait for it
+        self.close()
 
     async def wait_closed(self) -> None:
-        """Wait until the tunnel is closed. Raises TunError when that was because its interface went away."""
+        """Wait until the tunnel is closed. Raises TunError if it was closed because its interface went away."""
         assert self._closed is not None, "start the tunnel first"
         await asyncio.shield(self._closed)
 
@@ -231,8 +220,16 @@ class Tunnel:
 
     # Events.
 
+    def _report(self, effects: Effects) -> None:
+        for public_key, endpoint in effects.unanswered:
+            self._names.unanswered(public_key, endpoint)
+            if self.on_unanswered is not None:
+                self.on_unanswered()
+        for event in effects.events:
+            self._events.happened(event)
+
     def events(self) -> AsyncIterator[Event]:
-        """Every Event from now on, until the tunnel is closed; of the moves of a peer, those that `on_event` is told.
+        """Every Event from now on until the tunnel is closed; of a peer's moves, those that `on_event` gets.
 
         At most 10,000 wait to be taken. Newer ones are then dropped, and counted in `events_dropped`.
         """
@@ -270,145 +267,6 @@ class Tunnel:
             raise HandshakeTimeout(_silence(peer, known.endpoint, timeout)) from None
         raise TunnelClosedError("the tunnel was closed")
 
-    # Data.
-
-    def _tun_readable(self) -> None:
-        now = self._wake()
-        try:
-            for _ in range(READS_PER_WAKEUP):
-                burst = self._tun.read()
-                if burst is None:
-                    break
-                self._carry_out(self.device.send(burst, now))
-                if self._waiting:
-                    break
-        except TunError as error:
-            self._fail(error)
-            return
-        self._set_timer()
-
-    def _udp_readable(self, sock: socket.socket) -> bool:
-        """Whether anything came of what was read."""
-        now = self._wake()
-        udp, was_worth_it = self._udp, False
-        try:
-            for _ in range(READS_PER_WAKEUP):
-                if udp is None or (received := udp.receive(sock)) is None:
-                    break
-                datagrams, source, ecn, under_load = received
-                effects = self.device.receive(datagrams, source, now, ecn, under_load=under_load)
-                was_worth_it = was_worth_it or effects.involves_peers
-                self._carry_out(effects)
-                if self._udp is not udp:  # an event's receiver has closed us, or changed the port
-                    return True
-        except TunError as error:
-            self._fail(error)
-            return True
-        self._set_timer()
-        return was_worth_it
-
-    def _wake(self) -> float:
-        """The time, for all that is done until the loop waits again; sessions are forgotten if the machine slept.
-
-        The loop's timers sleep with it, so the one that is set would come late.
-        """
-        now = self._clock()
-        suspended = now - self._clock_awake()
-        if suspended - self._suspended > SUSPENDED_FROM:
-            self._suspended = suspended
-            self._cancel_timer()
-            self.device.forget_sessions()
-        return now
-
-    def _deadline_came(self) -> None:
-        self._timer = self._timer_at = None
-        try:
-            self._carry_out(self.device.handle_timeout(self._wake()))
-        except TunError as error:
-            self._fail(error)
-            return
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Wake for the next deadline; that one has moved later, as most do, is found out when its old time comes."""
-        at = self.device.next_timeout()
-        if at is None or (self._timer_at is not None and self._timer_at <= at):
-            return
-        self._cancel_timer()
-        self._timer_at = at
-        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._deadline_came)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._timer_at = None
-
-    def _carry_out(self, effects: Effects) -> None:
-        for transmit in effects.transmits:
-            self._transmit(transmit)
-        for burst in effects.deliveries:
-            self._tun.write(burst)
-        for public_key, endpoint in effects.unanswered:
-            self._names.unanswered(public_key, endpoint)
-            if self.on_unanswered is not None:
-                self.on_unanswered()
-        for event in effects.events:
-            self._events.happened(event)
-
-    def _transmit(self, transmit: Transmit) -> None:
-        if self._udp is None:
-            return
-        if self._waiting:
-            self._wait_writable(transmit)
-            return
-        result = self._udp.send(transmit.datagrams, transmit.endpoint, transmit.traffic_class)
-        if result.source_stale and transmit.public_key is not None:
-            self.device.forget_source(transmit.public_key)
-        if result.refused:
-            self.device.not_sent(transmit, result.refused, result.refused_bytes, DropReason.SEND_REFUSED)
-        if result.remaining is not None:
-            self._wait_writable(transmit._replace(datagrams=result.remaining))
-
-    def _wait_writable(self, transmit: Transmit) -> None:
-        """Keep what did not fit, in a buffer of its own, and hold the TUN until the socket takes it."""
-        if len(self._waiting) >= MAX_WAITING or self._udp is None:
-            self._discard(transmit, DropReason.SOCKET_FULL)
-            return
-        datagrams = transmit.datagrams
-        kept = Datagrams(memoryview(bytearray(datagrams.view)), datagrams.segment_size)
-        sock = self._udp.socket_for(transmit.endpoint)
-        if not self._waiting and sock is not None:
-            self._tun.stop_reading()
-            self._loop.add_writer(sock.fileno(), self._writable, sock)
-        self._waiting.append(transmit._replace(datagrams=kept))
-
-    def _discard(self, transmit: Transmit, reason: DropReason) -> None:
-        datagrams = transmit.datagrams
-        self.device.not_sent(transmit, len(datagrams), len(datagrams.view), reason)
-
-    def _writable(self, sock: socket.socket) -> None:
-        self._loop.remove_writer(sock.fileno())
-        self._send_waiting()
-
-    def _send_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transmit in waiting:
-            self._transmit(transmit)
-        if not self._waiting and self._udp is not None:
-            self._tun.start_reading(self._loop, self._tun_readable)
-
-    def _fail(self, error: WgpyError) -> None:
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_exception(error)
-            self._closed.exception()  # marked as seen: nobody has to wait for it
-        self.close()
-
-    def _stop_udp(self, udp: Udp) -> None:
-        udp.stop_reading(self._loop)
-        for sock in udp.sockets:
-            self._loop.remove_writer(sock.fileno())
-        udp.close()
-
     # Configuration and status.
 
     def configure(self, change: DeviceChange) -> None:
@@ -424,9 +282,10 @@ class Tunnel:
                 self._names.forget(peer.public_key)
 
     async def reconfigure(self, config: InterfaceConfig) -> None:
-        """Become what `config` says, but for the mark, all of it or nothing; peers that stay keep their sessions.
+        """Apply `config`, except its firewall mark, all of it or nothing; peers that stay keep their sessions.
 
-        An address or a port that the configuration leaves open stays as it is, and so does one that a name led to.
+        An endpoint or a port that the configuration leaves open stays as it is, and so does an address that was found
+        by the name that the configuration still gives.
         Raises NetworkError for an endpoint that cannot be resolved, SocketError when the new port cannot be opened.
         """
         expect_config(config)
@@ -447,36 +306,32 @@ class Tunnel:
         self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
 
     def _configure(self, change: DeviceChange) -> None:
-        now = self._wake()
-        reopened: Udp | None = None
-        if self._udp and change.listen_port is not None and change.listen_port != self._udp.port:
+        now = self._path.wake()
+        udp, reopened = self._path.udp, None
+        if udp is not None and change.listen_port is not None and change.listen_port != udp.port:
             fwmark = self.device.fwmark if change.fwmark is None else change.fwmark
             reopened = self._udp_host.open(change.listen_port, fwmark=fwmark, offloads=self._offloads)
-        elif self._udp and change.fwmark is not None:
-            self._udp.set_fwmark(change.fwmark)
+        elif udp is not None and change.fwmark is not None:
+            udp.set_fwmark(change.fwmark)
         try:
             effects = self.device.configure(change, now)
         except ConfigError:
             if reopened is not None:
                 reopened.close()
             raise
-        if reopened is not None and self._udp is not None:
-            self._stop_udp(self._udp)
-            self._udp = reopened
-            self._udp.start_reading(self._loop, self._udp_readable)
-            if self._waiting:
-                self._send_waiting()
-        if self._udp is not None:
-            self.device.listen_port = self._udp.port
-        self._carry_out(effects)
-        self._set_timer()
+        if reopened is not None:
+            self._path.open(reopened)
+        if self._path.udp is not None:
+            self.device.listen_port = self._path.udp.port
+        self._path.carry_out(effects)
+        self._path.set_timer()
 
     def name_of(self, public_key: PublicKey) -> str:
-        """What the configuration calls a peer; empty if it does not."""
+        """The name that the configuration gives a peer; empty if it gives none."""
         return self._labels.get(public_key, "")
 
     def status(self) -> DeviceStatus:
-        """What `wg show` tells, as values. It holds the private key; its repr does not show it."""
+        """The configuration and the counters, as `wg show` prints them; its repr hides the private keys."""
         status = self.device.status()
         if not self._labels:
             return status

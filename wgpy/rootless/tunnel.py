@@ -71,9 +71,8 @@ class RootlessTunnel(Tunnel):
             raise
 
     def _suitable_mtu(self) -> int:
-        return (
-            suitable_mtu(self.config, self.endpoints()) if self._udp is not None and self._udp.sockets else DEFAULT_MTU
-        )
+        udp = self._path.udp
+        return suitable_mtu(self.config, self.endpoints()) if udp is not None and udp.sockets else DEFAULT_MTU
 
     @abstractmethod
     async def _bring_up(self) -> None:
