@@ -25,6 +25,7 @@ from tests.namespace.conftest import Server
 from tests.namespace.conftest import server as server
 from tests.support import pod
 from tests.support.peers import wait_for
+from tests.support.seccomp import refuse_namespaces
 from wgpy.cli.commands import parser
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ def running(found: dict[str, Any], opt: Path, text: str) -> Iterator[None]:
     environment = {"PATH": f"{Path(entry).parent}:{os.environ['PATH']}", "PYTHONPATH": PACKAGES}
     command = pod.confined(found, sidecar, entry, *sidecar["args"])
     probe = pod.confined(found, sidecar, *sidecar["startupProbe"]["exec"]["command"])
-    with subprocess.Popen(command, env=environment) as daemon:
+    with subprocess.Popen(command, env=environment, preexec_fn=refuse_namespaces) as daemon:
         try:
             assert wait_for(
                 lambda: subprocess.run(probe, env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 0
@@ -125,7 +126,9 @@ def test_every_container_of_the_pod_uses_the_interface(server: Server, opt: Path
 
 
 @pytest.mark.root
-def test_a_proxy_needs_neither_root_nor_a_capability(cable: Cable, server: Server, web: Web, opt: Path) -> None:
+def test_a_proxy_needs_neither_root_nor_a_capability_nor_a_namespace(
+    cable: Cable, server: Server, web: Web, opt: Path
+) -> None:
     found = manifest("proxy.yaml")
     (app,) = found["spec"]["containers"]
     program = f"import urllib.request as u; print(u.urlopen('http://{server.address}:8000/page', timeout=10).read())"

@@ -1,6 +1,7 @@
 """A container of a pod, without a container runtime: its files, its user and its capabilities, as the manifest says.
 
-What a runtime does beyond that (cgroups, seccomp and AppArmor profiles, pulling images) is not here.
+Of the runtime's seccomp profile there is what it refuses of namespaces and mounts. What a runtime does beyond that
+(cgroups, AppArmor, pulling images) is not here.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def confined(pod: Mapping[str, Any], container: Mapping[str, Any], *command: str
     """The command as the user, and with the capabilities, that the manifest says."""
     context = {**pod["spec"].get("securityContext", {}), **container["securityContext"]}
     assert not context["allowPrivilegeEscalation"]
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}  # which the caller puts on
     assert context["capabilities"]["drop"] == ["ALL"]
     kept = [f"+{name.lower()}" for name in context["capabilities"].get("add", [])]
     user = [f"--reuid={context['runAsUser']}", "--regid=0", f"--groups={context.get('fsGroup', 0)}"]
