@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from random import Random
 
-from wgpy.device.indextable import IndexTable
+from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.keypair import Keypair
 from wgpy.noise.handshake import SessionKeys
 
 
-def scripted(*draws: int) -> Callable[[int], bytes]:
-    """Randomness that yields these numbers, and fails the test when it is asked for more."""
-    remaining = iter(draws)
-    return lambda size: next(remaining).to_bytes(size, "little")
+def scripted(*draws: int) -> IndexTable[str]:
+    """A table that draws these indices, and fails the test when it asks for more."""
+    return IndexTable(partial(next, iter(draws)))
 
 
-def test_an_index_is_the_four_bytes_drawn() -> None:
-    indices: IndexTable[str] = IndexTable()
-    assert indices.insert("a", scripted(0xDEADBEEF)) == 0xDEADBEEF
+def test_an_index_is_four_random_bytes() -> None:
+    assert random_index(lambda size: b"\xef\xbe\xad\xde"[:size]) == 0xDEADBEEF
+
+
+def test_an_index_is_the_one_drawn() -> None:
+    indices = scripted(0xDEADBEEF)
+    assert indices.insert("a") == 0xDEADBEEF
     assert indices.get(0xDEADBEEF) == ("a", None)
 
 
 def test_an_index_in_use_is_drawn_again() -> None:
-    indices: IndexTable[str] = IndexTable()
-    random = scripted(7, 7, 7, 9)
-    assert [indices.insert("a", random), indices.insert("b", random)] == [7, 9]
+    indices = scripted(7, 7, 7, 9)
+    assert [indices.insert("a"), indices.insert("b")] == [7, 9]
     assert [indices.get(7), indices.get(9)] == [("a", None), ("b", None)]
 
 
 def test_a_removed_index_is_unknown_and_can_be_drawn_again() -> None:
-    indices: IndexTable[str] = IndexTable()
-    indices.insert("a", scripted(7))
+    indices = scripted(7, 7)
+    indices.insert("a")
     indices.remove(7)
     assert indices.get(7) is None
     assert len(indices) == 0
-    assert indices.insert("b", scripted(7)) == 7
+    assert indices.insert("b") == 7
 
 
 def test_removing_a_free_index_does_nothing() -> None:
-    indices: IndexTable[str] = IndexTable()
-    indices.insert("a", scripted(7))
+    indices = scripted(7)
+    indices.insert("a")
     indices.remove(8)
     indices.remove(8)
     assert len(indices) == 1
 
 
 def test_a_handshake_that_became_a_session_keeps_its_index() -> None:
-    indices: IndexTable[str] = IndexTable()
-    indices.insert("a", scripted(7))
+    indices = scripted(7)
+    indices.insert("a")
     keypair = Keypair(SessionKeys(bytes(32), bytes(32), 7, 8, is_initiator=True), 0.0)
     indices.establish(keypair)
     assert indices.get(7) == ("a", keypair)
@@ -56,8 +58,8 @@ def test_a_handshake_that_became_a_session_keeps_its_index() -> None:
 
 
 def test_many_entries_have_as_many_32_bit_indices() -> None:
-    indices: IndexTable[int] = IndexTable()
-    drawn = [indices.insert(entry, Random(entry).randbytes) for entry in range(50)]
+    indices: IndexTable[int] = IndexTable(partial(random_index, Random(1).randbytes))
+    drawn = [indices.insert(entry) for entry in range(50)]
     assert len(set(drawn)) == len(indices) == 50
     assert all(0 <= index < 1 << 32 for index in drawn)
     assert [indices.get(index) for index in drawn] == [(entry, None) for entry in range(50)]

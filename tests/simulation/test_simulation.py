@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import count, cycle
 from math import inf
 from typing import Any
@@ -103,18 +103,13 @@ def test_lengths_that_tell_the_packets_are_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_index_that_comes_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    insert, starts = IndexTable.insert, count(step=100)
+    init, starts = IndexTable.__init__, count(step=100)
 
-    def hundred() -> Iterator[int]:
+    def cycling(self: IndexTable[Any], draw: Callable[[], int]) -> None:
         start = next(starts)
-        return cycle(range(start, start + 100))
+        init(self, partial(next, cycle(range(start, start + 100))))
 
-    draws = defaultdict[int, Iterator[int]](hundred)
-
-    def cycling(self: IndexTable[Any], entry: Any, random: Any) -> int:
-        return insert(self, entry, lambda n: next(draws[id(self)]).to_bytes(n, "little"))
-
-    assert "indices are fresh" in breach(monkeypatch, IndexTable, "insert", cycling)
+    assert "indices are fresh" in breach(monkeypatch, IndexTable, "__init__", cycling)
 
 
 def test_indices_that_are_never_freed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 
 from wgpy.burst import Burst, Datagrams
@@ -27,7 +28,7 @@ from wgpy.device.deadlines import Deadlines
 from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.greetings import Greetings
-from wgpy.device.indextable import IndexTable
+from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
 from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
@@ -67,7 +68,7 @@ class Device:
         self._private_key: PrivateKey | None = None
         self._peers: dict[PublicKey, Peer] = {}
         self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
-        self._indices: IndexTable[Peer] = IndexTable()
+        self._indices: IndexTable[Peer] = IndexTable(partial(random_index, random))
         self._deadlines = Deadlines(self._peers)
         self._drops: Counter[DropReason] = Counter()
         self._receiver = Receiver(

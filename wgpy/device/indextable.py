@@ -20,18 +20,24 @@ class IndexTableEntry(NamedTuple, Generic[P]):
     keypair: Keypair | None
 
 
-class IndexTable(Generic[P]):
-    """The indices in use.
+def random_index(random: Callable[[int], bytes]) -> int:
+    """An index of 32 bits from `random(n)`, which returns n unpredictable bytes."""
+    return int.from_bytes(random(4), "little")
 
-    They are random, so that an index tells nobody which sessions belong together or what the next one will be.
+
+class IndexTable(Generic[P]):
+    """The indices in use. `draw()` returns the next index to try, of the share of indices that this table may use.
+
+    Indices are random, so that one tells nobody which sessions belong together or what the next one will be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[], int]) -> None:
+        self._draw = draw
         self._entries: dict[int, IndexTableEntry[P]] = {}
 
-    def insert(self, peer: P, random: Callable[[int], bytes]) -> int:
-        """A fresh index for a handshake with `peer`, from `random(n)`, which returns n unpredictable bytes."""
-        while (index := int.from_bytes(random(4), "little")) in self._entries:
+    def insert(self, peer: P) -> int:
+        """A fresh index for a handshake with `peer`."""
+        while (index := self._draw()) in self._entries:
             pass
         self._entries[index] = IndexTableEntry(peer, None)
         return index

@@ -180,7 +180,7 @@ class Peer:
             self._not_answered(effects)
         self.handshake_sent_at = now
         self._forget_initiation()
-        index = self.indices.insert(self, self.interface.random)
+        index = self.indices.insert(self)
         self._send_handshake(self.handshake.create_initiation(index), now, effects)
         self.timers.handshake_initiated(now)
 
@@ -219,7 +219,7 @@ class Peer:
             if initiation.timestamp != self.handshake.latest_timestamp:  # the network may deliver the last one twice
                 self._tell_refusal(refusal, source, now, effects)
             return refusal
-        index = self.indices.insert(self, self.interface.random)
+        index = self.indices.insert(self)
         try:
             message, keys = self.handshake.create_response(initiation, index, now)
         except ProtocolError:
