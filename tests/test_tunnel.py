@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,12 @@ from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, SocketError, TunError, TunnelClosedError
-from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.net import names, resolve
 from wgpy.net.memory import MemoryNetwork
 from wgpy.net.sending import SendResult
 from wgpy.net.udp import UdpSockets
+from wgpy.noise.primitives import dh
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
 
@@ -312,6 +314,49 @@ def test_a_name_is_looked_up_again_for_as_long_as_its_peer_does_not_answer(
 
     assert virtual.run(main()) == [EventKind.HANDSHAKE_UNANSWERED, EventKind.HANDSHAKE_ABANDONED]
     assert lookups > 3600 / names.PATIENCE / 2
+
+
+@pytest.mark.parametrize("keepalive", [0, 25])
+def test_a_thousand_peers_are_configured_a_few_for_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, keepalive: int
+) -> None:
+    """Each costs a Diffie-Hellman exchange, and a handshake if it has a keepalive: 40 ms and 200 ms for a thousand."""
+    work = {"changes": 0, "exchanges": 0}
+
+    def counted(what: str, call: Any) -> Any:
+        def counting(*arguments: Any, **options: Any) -> Any:
+            work[what] += 1
+            return call(*arguments, **options)
+
+        return counting
+
+    monkeypatch.setattr(resolve, "PeerChange", counted("changes", PeerChange))
+    monkeypatch.setattr("wgpy.noise.handshake.dh", counted("exchanges", dh))
+    peers = tuple(
+        PeerConfig(
+            public_key=PublicKey(number.to_bytes(32, "big")),
+            endpoint=EndpointName(host="192.0.2.9", port=number),
+            persistent_keepalive=keepalive,
+            allowed_ips=(ip_network(f"10.{number >> 8}.{number & 255}.0/24"),),
+        )
+        for number in range(2, 1002)
+    )
+
+    async def main() -> None:
+        host, clock = MemoryNetwork().host("192.0.2.1"), asyncio.get_running_loop().time
+        tunnel = Tunnel(InterfaceConfig(private_key=LEFT, peers=peers), tun=MemoryTun(), udp=host, clock=clock)
+        starting = asyncio.create_task(tunnel.start())
+        most = dict.fromkeys(work, 0)
+        while not starting.done():
+            before = work.copy()
+            await asyncio.sleep(0)
+            most = {what: max(most[what], now - before[what]) for what, now in work.items()}
+        assert len(tunnel.status().peers) == work["changes"] == len(peers)
+        assert most["changes"] == resolve.SLICE
+        assert most["exchanges"] == resolve.SLICE * (2 if keepalive else 1)
+        tunnel.close()
+
+    virtual.run(main())
 
 
 def virtual_ends(network: MemoryNetwork) -> tuple[Tunnel, Tunnel]:

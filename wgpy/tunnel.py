@@ -28,7 +28,7 @@ from wgpy.fields import Field, expect
 from wgpy.keys import PublicKey
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
-from wgpy.net.resolve import resolved_change
+from wgpy.net.resolve import in_slices, resolved_change
 from wgpy.net.udp import UdpSockets
 from wgpy.system.forks import FORKED, abandon_in_child
 
@@ -129,10 +129,13 @@ class Tunnel:
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
         change = await resolved_change(self.config)
+        change.check(())
         self.device.mtu = self._tun.mtu
-        self._path.carry_out(self.device.configure(change, self._clock()))
+        self._path.carry_out(self.device.configure(replace(change, peers=()), self._clock()))
         if up:
             self.up()
+        async for peers in in_slices(change.peers):
+            self._configure(DeviceChange(peers=peers))
         self._path.start()
         self._names.start()
 

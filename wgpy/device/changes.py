@@ -5,7 +5,7 @@ The meaning of each field is the kernel's `WG_CMD_SET_DEVICE` (netlink.c). None 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from operator import itemgetter
@@ -74,18 +74,21 @@ class DeviceChange:
     def __post_init__(self) -> None:
         take(self, _DEVICE_FIELDS)
 
-    def check(self, present: Iterable[PublicKey]) -> None:
+    def check(self, present: Collection[PublicKey]) -> None:
         """Raises ConfigError for a value out of range, or for too many peers beside those that are `present`."""
         if not 0 <= (self.listen_port or 0) <= 0xFFFF:
             raise ConfigError(f"listen port {self.listen_port} is not between 0 and 65535")
         if not 0 <= (self.fwmark or 0) <= 0xFFFFFFFF:
             raise ConfigError(f"fwmark {self.fwmark} is not a 32-bit number")
-        keys = set() if self.replace_peers else set(present)
         for peer in self.peers:
             if not 0 <= (peer.persistent_keepalive or 0) <= 0xFFFF:
                 raise ConfigError(
                     f"persistent keepalive {peer.persistent_keepalive} is not between 0 and 65535 seconds"
                 )
+        if len(self.peers) + len(present) <= MAX_PEERS:
+            return
+        keys = set() if self.replace_peers else set(present)
+        for peer in self.peers:
             if peer.remove:
                 keys.discard(peer.public_key)
             elif not peer.update_only:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from wgpy.config.values import EndpointName, InterfaceConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
@@ -17,32 +18,46 @@ from wgpy.keys import PresharedKey, PrivateKey
 
 log = logging.getLogger("wgpy")
 
+_Item = TypeVar("_Item")
 FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)
 LONGEST_DELAY: Final = 20.0
+SLICE: Final = 16  # peers: each takes up to 0.3 ms, if it has a keepalive and so a handshake
 _TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY})
 
 
 async def resolved_change(config: InterfaceConfig) -> DeviceChange:
     """The change that makes a device what `config` says, host names resolved. Raises NetworkError naming the host."""
-    names = [peer.endpoint for peer in config.peers]
-    resolved = dict(zip(filter(None, names), await asyncio.gather(*map(resolve, filter(None, names))), strict=True))
+    names = {peer.endpoint for peer in config.peers if peer.endpoint and peer.endpoint.is_host_name}
+    resolved = dict(zip(names, await asyncio.gather(*map(resolve, names)), strict=True))
+    peers: list[PeerChange] = []
+    async for some in in_slices(config.peers):
+        for peer in some:
+            endpoint = resolved.get(peer.endpoint) or await resolve(peer.endpoint) if peer.endpoint else None
+            peers.append(
+                PeerChange(
+                    public_key=peer.public_key,
+                    preshared_key=peer.preshared_key or PresharedKey(bytes(32)),
+                    endpoint=endpoint,
+                    persistent_keepalive=peer.persistent_keepalive,
+                    replace_allowed_ips=True,
+                    allowed_ips=tuple(AllowedIPChange(network) for network in peer.allowed_ips),
+                )
+            )
     return DeviceChange(
         private_key=config.private_key or PrivateKey(bytes(32)),
         listen_port=config.listen_port,
         fwmark=config.fwmark,
         replace_peers=True,
-        peers=tuple(
-            PeerChange(
-                public_key=peer.public_key,
-                preshared_key=peer.preshared_key or PresharedKey(bytes(32)),
-                endpoint=resolved[peer.endpoint] if peer.endpoint else None,
-                persistent_keepalive=peer.persistent_keepalive,
-                replace_allowed_ips=True,
-                allowed_ips=tuple(AllowedIPChange(network) for network in peer.allowed_ips),
-            )
-            for peer in config.peers
-        ),
+        peers=tuple(peers),
     )
+
+
+async def in_slices(items: tuple[_Item, ...]) -> AsyncIterator[tuple[_Item, ...]]:
+    """A few items at a time, with a turn of the event loop between, so that thousands keep nothing else waiting."""
+    for start in range(0, len(items), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + SLICE]
 
 
 async def resolve(name: EndpointName) -> Endpoint:

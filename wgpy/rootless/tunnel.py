@@ -64,15 +64,18 @@ class RootlessTunnel(Tunnel):
         try:
             self.mtu = self.config.mtu or DEFAULT_MTU
             await super().start(up=up)
-            self.mtu = self.config.mtu or self._suitable_mtu()
+            self.mtu = self.config.mtu or await self._suitable_mtu()
             await self._bring_up()
         except BaseException:
             self.close()
             raise
 
-    def _suitable_mtu(self) -> int:
+    async def _suitable_mtu(self) -> int:
         udp = self._path.udp
-        return suitable_mtu(self.config, self.endpoints()) if udp is not None and udp.sockets else DEFAULT_MTU
+        if udp is None or not udp.sockets:
+            return DEFAULT_MTU
+        # In a thread: with very many peers it takes long.
+        return await asyncio.to_thread(suitable_mtu, self.config, self.endpoints())
 
     @abstractmethod
     async def _bring_up(self) -> None:
