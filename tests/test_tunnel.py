@@ -23,8 +23,8 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, NetworkError, SocketError, TunError, TunnelClosedError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.net import names, resolve
+from wgpy.net.datagrams import SendResult
 from wgpy.net.memory import MemoryNetwork
-from wgpy.net.sending import SendResult
 from wgpy.net.udp import UdpSockets
 from wgpy.noise.primitives import dh
 from wgpy.tun.memory import MemoryTun

@@ -16,8 +16,8 @@ from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.keys import PrivateKey
+from wgpy.net.datagrams import Received
 from wgpy.net.memory import MemoryNetwork
-from wgpy.net.receiving import Received
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
@@ -20,8 +21,7 @@ from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
-from wgpy.net.receiving import Received
-from wgpy.net.sending import SendResult
+from wgpy.net.datagrams import Received, SendResult
 
 # Bursts read from the TUN or a socket, some 0.3 ms each, before the other side and the timers get their turn. With 8,
 # a ping under load took half as long again, and the throughput was the same.
@@ -31,6 +31,8 @@ MAX_WAITING: Final = 256
 
 # Seconds that the machine must have slept for the sessions to be forgotten (kernel device.c, wg_pm_notification).
 SUSPENDED_FROM: Final = 1.0
+
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Tun(Protocol):
@@ -50,7 +52,7 @@ class Tun(Protocol):
 
 
 class Udp(Protocol):
-    """What a tunnel needs of an open UDP port: `UdpSockets` and `MemoryUdp` are two."""
+    """What a tunnel needs of an open UDP port: `UdpSockets`, `PlainUdp` and `MemoryUdp` are three."""
 
     port: int
 
@@ -67,14 +69,24 @@ class Udp(Protocol):
 
 
 class UdpHost(Protocol):
-    """Where a tunnel opens its UDP port: the machine, which is `UdpSockets` itself, or a `MemoryHost`."""
+    """Where a tunnel opens its UDP port: the machine, which is `MachineUdp` itself, or a `MemoryHost`."""
 
     def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> Udp: ...
 
 
+if sys.platform == "linux":
+    from wgpy.net.udp import UdpSockets
+
+    MachineUdp: UdpHost = UdpSockets
+else:
+    from wgpy.net.plain import PlainUdp
+
+    MachineUdp = PlainUdp
+
+
 def machine_clock() -> float:
-    """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`. Elsewhere, time.monotonic's."""
+    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
 
 
 class DataPath:

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
-from wgpy.datapath import DataPath, Tun, UdpHost, machine_clock
+from wgpy.datapath import DataPath, MachineUdp, Tun, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Effects, Event, EventKind
@@ -29,7 +29,6 @@ from wgpy.keys import PublicKey
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
 from wgpy.net.resolve import in_slices, resolved_change
-from wgpy.net.udp import UdpSockets
 from wgpy.system.forks import FORKED, abandon_in_child
 
 log = logging.getLogger("wgpy")
@@ -65,7 +64,7 @@ class Tunnel:
         config: InterfaceConfig,
         *,
         tun: Tun,
-        udp: UdpHost = UdpSockets,
+        udp: UdpHost = MachineUdp,
         clock: Callable[[], float] = machine_clock,
         on_event: Callable[[Event], None] | None = None,
         keylog: Callable[[str, bytes], None] | None = None,

@@ -21,8 +21,8 @@ from wgpy.errors import SocketError
 from wgpy.net import binding
 from wgpy.net import queues as queues_module
 from wgpy.net.binding import BUFFER_SIZE
+from wgpy.net.datagrams import SendResult
 from wgpy.net.queues import MAX_KNOWN_HOSTS, QUEUES, SORT_EVERY
-from wgpy.net.sending import SendResult
 from wgpy.net.udp import UdpSockets
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)

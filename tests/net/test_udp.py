@@ -21,8 +21,9 @@ from wgpy.config.values import NO_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
 from wgpy.net import receiving, sending, udp
 from wgpy.net.binding import UDP_GRO
-from wgpy.net.receiving import MAX_GATHERED, Received
-from wgpy.net.sending import UDP_SEGMENT, SendResult
+from wgpy.net.datagrams import Received, SendResult
+from wgpy.net.receiving import MAX_GATHERED
+from wgpy.net.sending import UDP_SEGMENT
 from wgpy.net.udp import UdpSockets
 
 LOCALHOST = ["127.0.0.1", "::1"]

@@ -8,7 +8,6 @@ relative to an open directory.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import stat
@@ -25,8 +24,11 @@ _PATIENCE: Final = 30.0  # seconds to wait for a lock: whoever may read the file
 _SILENCE: Final = 60.0  # seconds to wait for more data from a pipe
 _PIECE: Final = 1 << 20  # bytes per read
 _ACL: Final = "system.posix_acl_access"
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non-blocking, so that opening a FIFO cannot hang
+_CLOEXEC, _NOCTTY, _NOFOLLOW, _NONBLOCK, _IS_DIRECTORY = (  # Windows has none of them, and reads files all the same
+    getattr(os, f"O_{name}", 0) for name in ("CLOEXEC", "NOCTTY", "NOFOLLOW", "NONBLOCK", "DIRECTORY")
+)
+_DIRECTORY: Final = os.O_RDONLY | _IS_DIRECTORY | _CLOEXEC
+_FILE: Final = _NOFOLLOW | _NONBLOCK | _CLOEXEC  # non-blocking, so that opening a FIFO cannot hang
 # The directory is not writable; we may not set the owner or ACL; another file is mounted on the name.
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EOPNOTSUPP})
 
@@ -42,7 +44,7 @@ def read(path: Path) -> tuple[str, os.stat_result]:
     if path == Path():  # an empty name
         raise ConfigError("expected a file, not an empty name or this directory")
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | _NONBLOCK | _NOCTTY | _CLOEXEC)
         try:
             status = os.fstat(file)
             if stat.S_ISFIFO(status.st_mode) and not os.readlink(f"/proc/self/fd/{file}").startswith("pipe:"):
@@ -129,6 +131,8 @@ class HeldFile:
     def lock(self) -> bool:
         """Try to lock the file. Returns whether that worked and the name still refers to this file."""
         try:
+            import fcntl  # Linux's, and files are read elsewhere, too
+
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False

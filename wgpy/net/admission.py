@@ -9,7 +9,6 @@ loop that has none left can accept nothing, and spins.
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,6 +27,10 @@ _SILENCE: Final = 60.0  # seconds between two lines of log that say it is full
 
 def descriptors() -> int:
     """How many descriptors connections may use: the soft limit of files (`ulimit -n`), less what the rest needs."""
+    try:
+        import resource
+    except ImportError:  # Windows, whose sockets are no files
+        return _MOST - _RESERVE
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     most = _MOST if soft == resource.RLIM_INFINITY else min(_MOST, soft)
     return max(_FEWEST, most - _RESERVE)

@@ -12,8 +12,7 @@ from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
-from wgpy.net.receiving import Received
-from wgpy.net.sending import SendResult
+from wgpy.net.datagrams import Received, SendResult
 
 _EPHEMERAL: Final = 49152  # the first dynamic port of RFC 6335
 

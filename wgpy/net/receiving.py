@@ -18,6 +18,7 @@ from wgpy.burst import Datagrams, ReadAhead, ViewCache
 from wgpy.constants import INITIATION_SIZE, RESPONSE_SIZE
 from wgpy.endpoint import Endpoint
 from wgpy.net.binding import IP_PKTINFO, UDP_GRO
+from wgpy.net.datagrams import Received
 
 READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last read
 MAX_GATHERED: Final = READ_SIZE >> 6  # datagrams before the last read: the shortest with a packet in them has 64 bytes
@@ -33,19 +34,6 @@ _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # joining two fla
 _log = logging.getLogger(__name__)
 
 _ControlMessage = tuple[int, int, bytes]
-
-
-class Received(NamedTuple):
-    """Datagrams of one sender that were read together."""
-
-    datagrams: Datagrams
-    """They lie in a buffer that the next `receive` overwrites."""
-    source: Endpoint
-    """Who sent them, and to which of our addresses."""
-    ecn: int
-    """The ECN field that they share, 0 to 3."""
-    under_load: bool = False
-    """Whether so many handshake messages wait that initiators must show a cookie."""
 
 
 class _Read(NamedTuple):

@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)
 LONGEST_DELAY: Final = 20.0
 SLICE: Final = 16  # peers: each takes up to 0.3 ms, if it has a keepalive and so a handshake
-_TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_SYSTEM, socket.EAI_MEMORY})
+_TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, getattr(socket, "EAI_SYSTEM", socket.EAI_AGAIN)})
 
 
 async def resolved_change(config: InterfaceConfig) -> DeviceChange:

@@ -12,12 +12,13 @@ import os
 import socket
 import time
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wgpy.burst import Datagrams
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS
 from wgpy.endpoint import Endpoint
 from wgpy.net.binding import IP_PKTINFO
+from wgpy.net.datagrams import SendResult
 
 UDP_SEGMENT: Final = 103  # a Linux constant that the socket module of Python 3.11 lacks
 
@@ -39,19 +40,6 @@ _U16: Final = Struct("=H")
 _log = logging.getLogger(__name__)
 
 _ControlMessage = tuple[int, int, bytes]
-
-
-class SendResult(NamedTuple):
-    """How a send went; by default, everything was sent."""
-
-    remaining: Datagrams | None = None
-    """What to send again once the socket is writable."""
-    refused: int = 0
-    """Datagrams that the system did not take."""
-    refused_bytes: int = 0
-    """The bytes in them."""
-    source_stale: bool = False
-    """Whether to forget the endpoint's local address: it no longer works, and the route's choice does."""
 
 
 class Sender:

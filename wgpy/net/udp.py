@@ -21,10 +21,11 @@ from wgpy.constants import MESSAGE_COOKIE_REPLY
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net.binding import BUFFER_SIZE, QUEUE_SIZE, bind_port, set_options
+from wgpy.net.datagrams import Received, SendResult
 from wgpy.net.queues import KnownHosts
-from wgpy.net.receiving import Reader, Received
+from wgpy.net.receiving import Reader
 from wgpy.net.schedule import Schedule
-from wgpy.net.sending import Route, Sender, SendResult
+from wgpy.net.sending import Route, Sender
 from wgpy.system import kernel
 from wgpy.system.refusals import explain, net_admin
 

@@ -14,11 +14,10 @@ from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
 from weakref import WeakSet
 
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
-from wgpy.datapath import UdpHost, machine_clock
+from wgpy.datapath import MachineUdp, UdpHost, machine_clock
 from wgpy.device.effects import Event
 from wgpy.errors import NamespaceError, TunnelClosedError
 from wgpy.net.streams import KEEPALIVE, Server
-from wgpy.net.udp import UdpSockets
 from wgpy.rootless.names import AddressInfo
 from wgpy.rootless.tunnel import Context, NetworkKind, RootlessTunnel, SocketFactory
 from wgpy.stack.failures import failure
@@ -59,7 +58,7 @@ class Stack(RootlessTunnel):
         self,
         config: InterfaceConfig,
         *,
-        udp: UdpHost = UdpSockets,
+        udp: UdpHost = MachineUdp,
         clock: Callable[[], float] = machine_clock,
         on_event: Callable[[Event], None] | None = None,
         keylog: Callable[[str, bytes], None] | None = None,

@@ -1,0 +1,34 @@
+"""What passes between a tunnel and its UDP port, whoever the port is of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wgpy.burst import Datagrams
+from wgpy.endpoint import Endpoint
+
+
+class Received(NamedTuple):
+    """Datagrams of one sender that were read together."""
+
+    datagrams: Datagrams
+    """They lie in a buffer that the next `receive` overwrites."""
+    source: Endpoint
+    """Who sent them, and to which of our addresses."""
+    ecn: int
+    """The ECN field that they share, 0 to 3."""
+    under_load: bool = False
+    """Whether so many handshake messages wait that initiators must show a cookie."""
+
+
+class SendResult(NamedTuple):
+    """How a send went; by default, everything was sent."""
+
+    remaining: Datagrams | None = None
+    """What to send again once the socket is writable."""
+    refused: int = 0
+    """Datagrams that the system did not take."""
+    refused_bytes: int = 0
+    """The bytes in them."""
+    source_stale: bool = False
+    """Whether to forget the endpoint's local address: it no longer works, and the route's choice does."""
