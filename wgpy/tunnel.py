@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Final, Self
 
 from wgpy.config import wg
@@ -327,6 +328,15 @@ class Tunnel:
             self.device.listen_port = self._path.udp.port
         self._path.carry_out(effects)
         self._path.set_timer()
+
+    def peer_at(self, host: str) -> PublicKey | None:
+        """The peer whose allowed IPs contain a numeric address, so the only one that can send from it; None if none.
+
+        A server in the tunnel learns by this who calls: `tunnel.peer_at(writer.get_extra_info("peername")[0])`.
+        Raises ValueError for what is no address.
+        """
+        address = ip_address(host.partition("%")[0])
+        return self.device.peer_at((getattr(address, "ipv4_mapped", None) or address).packed)
 
     def name_of(self, public_key: PublicKey) -> str:
         """The name that the configuration gives a peer; empty if it gives none."""

@@ -104,6 +104,11 @@ class Device:
         """Whether that is the key of a peer of this device."""
         return public_key in self._peers
 
+    def peer_at(self, address: bytes) -> PublicKey | None:
+        """The peer whose allowed IPs contain an address of 4 or 16 bytes; None if there is none."""
+        peer = self._allowed_ips.lookup(address)
+        return peer.public_key if peer is not None else None
+
     def has_session(self, public_key: PublicKey, now: float) -> bool:
         """Whether there is a session with this peer under which packets can be sent."""
         peer = self._peers.get(public_key)

@@ -53,11 +53,15 @@ class Server(Protocol):
 
 
 def attended(
-    serving: Serving, admission: Admission, cost: int, log: logging.Logger
+    serving: Serving,
+    admission: Admission,
+    cost: int,
+    log: logging.Logger,
+    client_of: Callable[[object], str] = client_of,
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     """What a listener is to call for each connection, which then counts as `cost` descriptors until it is served.
 
-    An error of the connection ends it, and is logged.
+    `client_of` names the client at a socket's address. An error of the connection ends it, and is logged.
     """
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wgpy.config.services import Place
 from wgpy.errors import WgpyError
-from wgpy.net.admission import ULIMIT, Admission, Admitted, client_of, descriptors
+from wgpy.net.admission import ULIMIT, Admission, Admitted, descriptors
 from wgpy.net.streams import Server, Stream, reason, reset
 from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, send_datagram, serve
 
@@ -73,7 +73,7 @@ async def forward_datagrams(
         await connecting.create_datagram_endpoint(lambda: flow, remote_addr=(to.host, to.port))
 
     transport, _ = await listening.create_datagram_endpoint(
-        lambda: _Listener(open_flow, admission, idle), local_addr=(at.host or None, at.port)
+        lambda: _Listener(open_flow, admission, listening.client_of, idle), local_addr=(at.host or None, at.port)
     )
     return transport
 
@@ -82,9 +82,12 @@ _OpenFlow = Callable[["_Flow"], Awaitable[None]]
 
 
 class _Listener(asyncio.DatagramProtocol):
-    def __init__(self, open_flow: _OpenFlow, admission: Admission, idle: float) -> None:
+    def __init__(
+        self, open_flow: _OpenFlow, admission: Admission, client_of: Callable[[object], str], idle: float
+    ) -> None:
         self._open_flow = open_flow
         self._admission = admission
+        self._client_of = client_of
         self._idle = idle
         self._flows: dict[Any, _Flow] = {}
 
@@ -108,7 +111,7 @@ class _Listener(asyncio.DatagramProtocol):
                 del self._flows[sender]
 
         flow = _Flow(lambda answer: send_datagram(self.transport, answer, sender))
-        flow.admitted = self._admission.admit(client_of(sender), _FLOW_COST, forget)
+        flow.admitted = self._admission.admit(self._client_of(sender), _FLOW_COST, forget)
         flow.keeper = asyncio.create_task(self._keep(flow))
         flow.keeper.add_done_callback(forget)
         self._flows[sender] = flow

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from wgpy.config.services import Place
 from wgpy.errors import ResolveError, WgpyError
-from wgpy.net.admission import BACKLOG, Admission, Admitted
+from wgpy.net.admission import BACKLOG, Admission, Admitted, client_of
 from wgpy.net.streams import KEEPALIVE, Server, Serving, Stream, attended, close, end, reason, reset, send, set_options
 
 log = logging.getLogger("wgpy.relay")
@@ -26,6 +26,9 @@ P = TypeVar("P", bound=asyncio.DatagramProtocol)
 
 class Network(Protocol):
     """A network to listen and connect in, such as `RootlessTunnel` or `HostNetwork`."""
+
+    def client_of(self, address: object) -> str:
+        """Whose connection or datagram comes from this address, for Admission to count."""
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]: ...
 
@@ -45,6 +48,9 @@ class Network(Protocol):
 
 class HostNetwork:
     """The network of this process, with the system's resolver."""
+
+    def client_of(self, address: object) -> str:
+        return client_of(address)
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]:
         return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=type))
@@ -76,7 +82,11 @@ async def serve(network: Network, host: str | None, port: int, serving: Serving,
         await serving(stream, admitted)
 
     server = await network.start_server(
-        attended(kept_alive, admission, _STREAM_COST, log), host, port, limit=_CHUNK, backlog=BACKLOG
+        attended(kept_alive, admission, _STREAM_COST, log, network.client_of),
+        host,
+        port,
+        limit=_CHUNK,
+        backlog=BACKLOG,
     )
     admission.reserve((BACKLOG + 1) * len(server.sockets))
     return server

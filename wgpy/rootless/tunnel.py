@@ -22,6 +22,7 @@ from wgpy.constants import DEFAULT_MTU
 from wgpy.datapath import machine_clock
 from wgpy.endpoint import Endpoint
 from wgpy.errors import TunnelClosedError
+from wgpy.net.admission import client_of
 from wgpy.net.streams import Server
 from wgpy.rootless.eyeballs import DELAY, first_of, interleaved
 from wgpy.rootless.names import AddressInfo, look_up
@@ -96,6 +97,15 @@ class RootlessTunnel(Tunnel):
         if not self._why_closed:
             self._end_connections()
         super().close()
+
+    def client_of(self, address: object) -> str:
+        """Who counts as one client of a relay that listens in the tunnel, from a socket's address: the peer.
+
+        A peer may have as many addresses as its allowed IPs contain.
+        """
+        host = str(address[0]) if isinstance(address, tuple) else ""
+        peer = self.peer_at(host) if host else None
+        return peer.base64() if peer else client_of(address)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tunnel stays in its process: give another one the configuration, or a socket of the tunnel")
