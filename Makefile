@@ -9,7 +9,7 @@ OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
-.PHONY: help test check wheel docs demo labs interop soak endurance bench fuzz lint clean runtime ready install uninstall
+.PHONY: help test check wheel docs demo labs interop soak endurance bench fuzz types lint clean runtime ready install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,6 +56,11 @@ docs:  ## the documentation as a site in site/; a broken link is an error
 	@echo "==> the documentation, as a site"
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+types:  ## pyright, which needs Node: every type that a user of the library meets is known
+	@tests/support/venv.sh $(PYTHON) .venv-types requirements.txt requirements-types.txt
+	@echo "==> pyright --verifytypes wgpy"
+	@PATH="$(CURDIR)/.venv-types/bin:$$PATH" .venv-types/bin/pyright --ignoreexternal --verifytypes wgpy
 
 lint: ready  ## ruff and mypy
 	@echo "==> ruff and mypy"

@@ -11,7 +11,7 @@ from weakref import WeakSet
 from wgpy.device.effects import DropReason, Event, EventKind
 from wgpy.keys import PublicKey
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 MOVE_INTERVAL: Final = 1.0  # seconds; a peer may send every packet from another address
 MAX_QUEUED: Final = 10_000  # events that may wait for one subscriber to take them
@@ -37,7 +37,7 @@ class Events:
         self._moved: dict[PublicKey, Event | None] = {}  # by peer that has just moved: its last move since then
         self._queues: WeakSet[asyncio.Queue[Event | None]] = WeakSet()  # one per subscriber; None is the end
         self._is_closed = False
-        self.dropped = 0  # events for which a subscriber's queue had no room
+        self.dropped: int = 0  # events for which a subscriber's queue had no room
 
     def happened(self, event: Event) -> None:
         """Pass an event on now, or perhaps later if it is a move. Call it in the event loop."""

@@ -32,7 +32,7 @@ from wgpy.net.names import Names
 from wgpy.net.resolve import in_slices, resolved_change
 from wgpy.system.forks import FORKED, abandon_in_child
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 _PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from wgpy import __version__
 
 # In the order of `wgpy -h`. Of a command that is named only its module is loaded: all take longer than most commands.
-MODULES: Final = {
+MODULES: Final[dict[str, tuple[str, ...]]] = {
     "interface": ("up", "run", "down", "apply", "save", "strip", "serve"),
     "show": ("show",),
     "wg": ("showconf", "set", "setconf", "addconf", "syncconf"),

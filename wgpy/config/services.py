@@ -112,7 +112,7 @@ def parse_forward(text: str, *, reverse: bool = False) -> Forward:
 
 
 # The sections and their keys, as wireproxy's documentation spells them; files may have them in any case.
-SECTIONS: Final = {
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Socks5": ("BindAddress", "Username", "Password"),
     "http": ("BindAddress", "Username", "Password"),
     "TCPClientTunnel": ("BindAddress", "Target"),

@@ -24,7 +24,7 @@ from typing import Any, Final
 from wgpy.device.effects import Event, EventKind
 from wgpy.errors import ControlError
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 # To whoever reads the log, giving up on a handshake means that the peer is lost: 90 s without an answer.
 _NAMES: Final = {EventKind.HANDSHAKE_ABANDONED: "peer_lost"}
@@ -61,7 +61,7 @@ class Log:
     """
 
     def __init__(self, name: str, named: Callable[[], os.stat_result], opening: Callable[[], int]) -> None:
-        self.dropped = 0  # since the last line that was written
+        self.dropped: int = 0  # since the last line that was written
         self._name = name
         self._named = named
         self._opening = opening

@@ -19,7 +19,7 @@ from wgpy.errors import ControlError
 from wgpy.net.admission import BACKLOG, Admission, Admitted
 from wgpy.net.streams import Stream, attended, close, listening_reason, send
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 MAX_CONNECTIONS: Final = 8
 TIMEOUT: Final = 10.0  # seconds a connection may last

@@ -20,7 +20,7 @@ class Notifier:
         interval = environment.pop("WATCHDOG_USEC", "")
         pid = environment.pop("WATCHDOG_PID", "")
         asked = interval.isdecimal() and pid in ("", str(os.getpid()))
-        self.watchdog_interval = int(interval) / 1e6 if asked else 0.0  # seconds; 0 if there is no watchdog
+        self.watchdog_interval: float = int(interval) / 1e6 if asked else 0.0  # seconds; 0 if there is no watchdog
 
     def say(self, state: str) -> None:
         """Send a state, such as READY=1. If nobody receives it, that is ignored."""

@@ -42,7 +42,7 @@ from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 STOP_TIMEOUT: Final = 60  # seconds; hooks may be slow
 SILENCE: Final = 2  # seconds before `stop` says what it is waiting for

@@ -53,7 +53,7 @@ class Quick:
         save: Callable[[], None],
     ) -> None:
         self.name = name
-        self.config = config
+        self.config: InterfaceConfig = config
         self._mark = config.fwmark
         self._say = say
         self._set_fwmark = set_fwmark

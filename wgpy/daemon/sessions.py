@@ -25,7 +25,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import KeyFormatError
 from wgpy.keys import PublicKey
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 SAVE_AFTER: Final = 1.0  # seconds
 COST: Final = 100  # a save is delayed by this many times what the last one took, so that saving takes at most 1%

@@ -15,7 +15,7 @@ from typing import Final
 from wgpy.daemon.files import replace_own
 from wgpy.device.device import Device
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 FLOOR_FILE: Final = Path("/var/lib/wgpy/timestamp-floor")
 SAVE_AFTER: Final = 5.0  # seconds

@@ -25,7 +25,7 @@ from wgpy.net.admission import Admission, Admitted
 from wgpy.net.streams import Stream, attended, send
 from wgpy.tunnel import Tunnel
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 MAX_LINE: Final = 1 << 16
 MAX_REQUEST: Final = 1 << 28  # bytes of all lines together, the same limit as for a file

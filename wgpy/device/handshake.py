@@ -33,12 +33,12 @@ class Handshake:
     def __init__(self, interface: Interface, public_key: PublicKey) -> None:
         self._interface = interface
         self._public_key = public_key
-        self.remote = RemoteStatic.of(interface.local, public_key)
+        self.remote: RemoteStatic = RemoteStatic.of(interface.local, public_key)
         self.preshared_key: PresharedKey | None = None
         self.pending: InitiationSent | None = None
-        self.stamped_ns = interface.timestamp_floor  # who had this key before us may have stamped that
-        self.latest_timestamp = bytes(12)
-        self.initiation_consumed_at = -inf
+        self.stamped_ns: int = interface.timestamp_floor  # who had this key before us may have stamped that
+        self.latest_timestamp: bytes = bytes(12)
+        self.initiation_consumed_at: float = -inf
 
     @property
     def is_possible(self) -> bool:

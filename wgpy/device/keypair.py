@@ -55,15 +55,15 @@ class Keypair:
     )
 
     def __init__(self, keys: SessionKeys, now: float) -> None:
-        self.local_index = keys.local_index
-        self.remote_index = keys.remote_index
-        self.is_initiator = keys.is_initiator
-        self.created_at = now
-        self.sending = ChaCha20Poly1305(keys.sending)
-        self.receiving = ChaCha20Poly1305(keys.receiving)
-        self.sending_valid = True
-        self.send_counter = 0
-        self.replay = ReplayWindow()
+        self.local_index: int = keys.local_index
+        self.remote_index: int = keys.remote_index
+        self.is_initiator: bool = keys.is_initiator
+        self.created_at: float = now
+        self.sending: ChaCha20Poly1305 = ChaCha20Poly1305(keys.sending)
+        self.receiving: ChaCha20Poly1305 = ChaCha20Poly1305(keys.receiving)
+        self.sending_valid: bool = True
+        self.send_counter: int = 0
+        self.replay: ReplayWindow = ReplayWindow()
 
     def can_send(self, count: int, now: float) -> bool:
         """Whether `count` more packets may be sealed: young enough, and none would use up the counters."""

@@ -23,7 +23,7 @@ class ReplayWindow:
     __slots__ = ("_seen", "newest")
 
     def __init__(self) -> None:
-        self.newest = 0
+        self.newest: int = 0
         self._seen = bytearray(_RING)
 
     def accept(self, counter: int) -> bool:

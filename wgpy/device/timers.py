@@ -55,10 +55,22 @@ class Timers:
         "zero_key_material_at",
     )
 
+    running: bool
+    retransmit_handshake_at: float
+    send_keepalive_at: float
+    new_handshake_at: float
+    zero_key_material_at: float
+    persistent_keepalive_at: float
+    awaiting_since: float
+    data_sent_at: float
+    handshake_attempts: int
+    need_another_keepalive: bool
+    sent_lastminute_handshake: bool
+
     def __init__(self, random: Callable[[int], bytes]) -> None:
-        self.random = random
-        self.persistent_keepalive = 0
-        self.jitter = 0.0
+        self.random: Callable[[int], bytes] = random
+        self.persistent_keepalive: int = 0
+        self.jitter: float = 0.0
         self.stop()
 
     def start(self) -> None:

@@ -35,10 +35,12 @@ class Lab:
     Namespaces are called `lab-PID-NODE` and interfaces `FILE-PID`, so that labs do not meet.
     """
 
+    directory: Path  # of this run's files
+
     def __init__(
         self, directory: Path, topology: Topology, *, tell: Callable[[str], None] = print, capture: Path | None = None
     ) -> None:
-        self.name = directory.name
+        self.name: str = directory.name
         self.checks: list[Check] = []
         self.topology = topology
         self._source = directory

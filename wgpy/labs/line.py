@@ -72,6 +72,6 @@ def _write(tap: int, frame: bytes) -> None:
 
 
 if __name__ == "__main__":
-    both = (open_tap(*sys.argv[1:3]), open_tap(*sys.argv[3:5]))
+    both: Final = (open_tap(*sys.argv[1:3]), open_tap(*sys.argv[3:5]))
     print("ready", flush=True)
     relay(both)

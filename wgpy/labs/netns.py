@@ -24,7 +24,7 @@ class Namespace:
     """A network namespace with `lo` up. Leaving its context deletes it, and ends every process in it."""
 
     def __init__(self, name: str = "") -> None:
-        self.name = name or f"wgpy-{os.getpid()}-{next(_numbers)}"
+        self.name: str = name or f"wgpy-{os.getpid()}-{next(_numbers)}"
         self._processes: list[subprocess.Popen[str]] = []
         try:
             ip("netns", "add", self.name)

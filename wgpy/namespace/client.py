@@ -37,6 +37,8 @@ def isolated(module: str, arguments: str) -> list[str]:
 class HelperProcess:
     """A helper that has been started, which takes some milliseconds. Raises NamespaceError."""
 
+    channel: socket.socket
+
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_network
 from typing import Final
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 BACKLOG: Final = 64  # connections a listener's queue holds; the loop may accept that many before it looks at any
 _RESERVE: Final = 64  # descriptors of everything else: sockets of the tunnel, the loop, files, libraries
@@ -50,9 +50,9 @@ class Admission:
     """A capacity in descriptors, and those admitted to it. `full` is what the log says when nothing is left of it."""
 
     def __init__(self, capacity: int, full: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.capacity = capacity
+        self.capacity: int = capacity
         self._least = capacity // 2
-        self.used = 0
+        self.used: int = 0
         self._full = full
         self._clock = clock
         self._logged = float("-inf")

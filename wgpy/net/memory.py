@@ -84,7 +84,7 @@ class MemoryUdp:
         self._network = network
         self._arrived: deque[Received] = deque()
         self._readable: Callable[[Any], bool] | None = None
-        self.port = network.bind(self, port)
+        self.port: int = network.bind(self, port)
 
     @property
     def sockets(self) -> list[Any]:

@@ -13,7 +13,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
 from wgpy.net.resolve import look_up
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 INTERVAL: Final = 120.0  # seconds between two looks at a name whose peer answers
 PATIENCE: Final = 15.0  # seconds between two looks at a name whose peer does not

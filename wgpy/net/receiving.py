@@ -52,8 +52,8 @@ class Reader:
         self.carries_data = carries_data
         self.carries_handshakes = carries_handshakes
         self.held: _Read | None = None  # read already, but for the next `receive`: the socket knows nothing of it
-        self.is_dry = False  # the last `receive` found nothing
-        self.truncated = 0  # datagrams that were longer than a read, and dropped
+        self.is_dry: bool = False  # the last `receive` found nothing
+        self.truncated: int = 0  # datagrams that were longer than a read, and dropped
         self._count = 0
         self._buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
         self._cache = ViewCache(self._buffer)

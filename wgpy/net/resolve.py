@@ -16,7 +16,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError
 from wgpy.keys import PresharedKey, PrivateKey
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 _Item = TypeVar("_Item")
 FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)

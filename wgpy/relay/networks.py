@@ -13,7 +13,7 @@ from wgpy.errors import ResolveError, WgpyError
 from wgpy.net.admission import BACKLOG, Admission, Admitted, client_of
 from wgpy.net.streams import KEEPALIVE, Server, Serving, Stream, attended, close, end, reason, reset, send, set_options
 
-log = logging.getLogger("wgpy.relay")
+log: Final = logging.getLogger("wgpy.relay")
 
 CONNECT_TIMEOUT: Final = 30.0  # seconds to look up a name and connect; less than clients usually wait
 _CHUNK: Final = 1 << 18  # bytes per read

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wgpy.namespace.client import HelperProcess
     from wgpy.rootless.tunnel import RootlessTunnel
 
-log = logging.getLogger("wgpy")
+log: Final = logging.getLogger("wgpy")
 
 SETUP_TIMEOUT: Final = 20.0  # seconds; a resolver that does not answer is asked some times within it
 _STACK: Final = "wgpy.userspace.tunnel"

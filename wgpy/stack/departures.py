@@ -42,7 +42,7 @@ class Slots:
         self.mtu = mtu
         self._cache = ViewCache(memoryview(bytearray(max(_SLOTS, mtu + TRANSPORT_OVERHEAD))))
         # As many as one send with UDP_SEGMENT takes.
-        self.most = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // (padded_length(mtu, (mtu,)) + TRANSPORT_OVERHEAD)))
+        self.most: int = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // (padded_length(mtu, (mtu,)) + TRANSPORT_OVERHEAD)))
 
     def segments(self, start: bytes, payload: Packet, size: int) -> Burst:
         """One burst of `size` bytes of payload a segment, the last with what is left; `start` is their headers.

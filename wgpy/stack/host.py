@@ -52,9 +52,9 @@ class Listener:
 
     def __init__(self, address: bytes | None, port: int, backlog: int) -> None:
         """`address` None: all of the host's."""
-        self.address = address
-        self.port = port
-        self.backlog = backlog
+        self.address: bytes | None = address
+        self.port: int = port
+        self.backlog: int = backlog
         self.half_open: dict[Connection, None] = {}  # the oldest first
         self.waiting: deque[Connection] = deque()
 
@@ -77,7 +77,7 @@ class Host:
         self, addresses: Collection[bytes], *, mtu: int, random: Callable[[int], bytes], memory: int = MEMORY
     ) -> None:
         """`addresses` are of 4 or 16 bytes; `memory` bounds what peers have sent and nobody has read, in bytes."""
-        self.addresses = list(addresses)
+        self.addresses: list[bytes] = list(addresses)
         self.mtu = mtu
         self.drops: Counter[ip.Drop] = Counter()
         self._random = random

@@ -9,8 +9,8 @@ class Budget:
     __slots__ = ("limit", "promised")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.promised = 0
+        self.limit: int = limit
+        self.promised: int = 0
 
     def take(self, wanted: int, least: int = 0) -> int:
         """Promise as much of `wanted` bytes as is left, and `least` in any case; returns how many."""

@@ -61,8 +61,8 @@ class UdpSocket:
     __slots__ = ("_held", "address", "error", "peer", "port", "received")
 
     def __init__(self, address: bytes | None, port: int) -> None:
-        self.address = address
-        self.port = port
+        self.address: bytes | None = address
+        self.port: int = port
         self.peer: Address | None = None  # where alone it sends to and receives from, if it is connected
         self.received: deque[Datagram] = deque()
         self.error: OSError | None = None

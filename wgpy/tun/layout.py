@@ -25,8 +25,8 @@ PSH: Final = 0x08
 ACK: Final = 0x10
 CWR: Final = 0x80
 
-u16 = Struct(">H")
-u32 = Struct(">I")
+u16: Final = Struct(">H")
+u32: Final = Struct(">I")
 
 Column = npt.NDArray[Any]
 
@@ -48,10 +48,10 @@ class Layout:
 
         self.headers: Column = np.ndarray((count, end), U8, buffer, at, (stride, 1))
         self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
-        self.ids = column(4, _U16)  # of IPv4, as is the next
-        self.ip_checks = column(10, _U16)
-        self.sequences = column(l4 + 4, _U32)  # of TCP
-        self.checks = column(check, WORD)
+        self.ids: Column = column(4, _U16)  # of IPv4, as is the next
+        self.ip_checks: Column = column(10, _U16)
+        self.sequences: Column = column(l4 + 4, _U32)  # of TCP
+        self.checks: Column = column(check, WORD)
         self.steps: Column = np.arange(count)
         self.offsets: Column = np.arange(0, count * size, size, dtype=np.uint32)
 

@@ -36,7 +36,7 @@ _EBADFD: Final = 77  # the file has lost its interface
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
 
-log = logging.getLogger("wgpy.tun")
+log: Final = logging.getLogger("wgpy.tun")
 
 
 class LinuxTun:

@@ -18,7 +18,7 @@ GSO_UDP_L4: Final = 5
 GSO_ECN: Final = 0x80
 MERGEABLE: Final = frozenset({GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4})
 
-vnet_header = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
+vnet_header: Final = Struct("=BBHHHH")  # native: the kernel's default unless TUNSETVNETLE
 
 
 class VnetHeader(NamedTuple):

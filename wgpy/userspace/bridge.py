@@ -19,7 +19,7 @@ class Bridge(asyncio.Protocol):
 
     def __init__(self, other: Bridge | None = None) -> None:
         self.transport: Any = None
-        self.other = other or Bridge(self)
+        self.other: Bridge = other or Bridge(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -63,6 +63,8 @@ async def paired(loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol
 
 class DatagramBridge(asyncio.DatagramProtocol):
     """Datagrams from a transport of the stack to a socket, and back; what finds no room is lost."""
+
+    theirs: socket.socket
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

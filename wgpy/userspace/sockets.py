@@ -41,10 +41,10 @@ class SocketView:
         settings: Settings | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.family = socket.AF_INET6 if len(own) == 4 else socket.AF_INET
+        self.family: socket.AddressFamily = socket.AF_INET6 if len(own) == 4 else socket.AF_INET
         self.type = kind
-        self.proto = _TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP
-        self.breaks_on_close = False  # SO_LINGER with no time: closing it resets the connection
+        self.proto: int = _TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP
+        self.breaks_on_close: bool = False  # SO_LINGER with no time: closing it resets the connection
         self._own, self._peer, self._settings, self._changed = own, peer, settings, changed
 
     def fileno(self) -> int:

@@ -16,7 +16,8 @@ class SendBuffer:
     __slots__ = ("_chunks", "_starts", "end", "start")
 
     def __init__(self) -> None:
-        self.start = self.end = 1
+        self.start: int = 1
+        self.end: int = 1
         self._starts: deque[int] = deque()
         self._chunks: deque[bytes | bytearray] = deque()
 

@@ -35,9 +35,9 @@ class Congestion:
 
     def __init__(self, segment: int) -> None:
         """`segment` is the payload of a full segment, in bytes."""
-        self.segment = segment
-        self.window = float(INITIAL_SEGMENTS * segment)
-        self.threshold = inf
+        self.segment: int = segment
+        self.window: float = float(INITIAL_SEGMENTS * segment)
+        self.threshold: float = inf
         self._most = 0.0
         self._epoch: float | None = None
         self._cubic_root = 0.0

@@ -46,16 +46,16 @@ class Connection:
         self, names: Names, state: State, isn: int, stamp_offset: int, mtu: int, budget: Budget, settings: Settings
     ) -> None:
         """`isn` is our initial sequence number; `mtu` bytes are what the way to the peer takes."""
-        self.names = names
-        self.state = state
-        self.patience = Patience(settings)
-        self.is_passive = state is State.SYN_RECEIVED
+        self.names: Names = names
+        self.state: State = state
+        self.patience: Patience = Patience(settings)
+        self.is_passive: bool = state is State.SYN_RECEIVED
         self.error: OSError | None = None
-        self.wakes_at = inf  # as its host has noted
-        self.framing = Framing(names, isn, stamp_offset, mtu)
-        self.sender = Sender(self.framing.longest)
-        self.receiver = Receiver(budget, self.framing.longest)
-        self.marks = Marks()
+        self.wakes_at: float = inf  # as its host has noted
+        self.framing: Framing = Framing(names, isn, stamp_offset, mtu)
+        self.sender: Sender = Sender(self.framing.longest)
+        self.receiver: Receiver = Receiver(budget, self.framing.longest)
+        self.marks: Marks = Marks()
         self._syn_wanted = True
         self._reset_number: int | None = None
         self._tail_probe: Leaving | None = None

@@ -45,13 +45,13 @@ class Framing:
     )  # fmt: skip
 
     def __init__(self, names: Names, isn: int, stamp_offset: int, mtu: int) -> None:
-        self.names = names
-        self.isn = isn
-        self.mtu = mtu
-        self.peer_isn = 0
-        self.scale = 0  # of the windows that the peer tells
-        self.has_stamps = True
-        self.last_acknowledged = 0  # of the peer's offsets
+        self.names: Names = names
+        self.isn: int = isn
+        self.mtu: int = mtu
+        self.peer_isn: int = 0
+        self.scale: int = 0  # of the windows that the peer tells
+        self.has_stamps: bool = True
+        self.last_acknowledged: int = 0  # of the peer's offsets
         self._stamp_offset = stamp_offset
         self._recent = 0
         self._recent_at = 0.0

@@ -15,7 +15,7 @@ class Marks:
     __slots__ = ("_echoes", "_has_reduced", "takes_part")
 
     def __init__(self) -> None:
-        self.takes_part = True  # asked for, until the peer's SYN has answered
+        self.takes_part: bool = True  # asked for, until the peer's SYN has answered
         self._echoes = self._has_reduced = False
 
     def asked(self, tries: int, *, is_answer: bool) -> int:

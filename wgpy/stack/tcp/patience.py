@@ -34,9 +34,13 @@ class Patience:
 
     __slots__ = ("_unanswered", "fails_at", "keepalive_at", "persist_at", "probe_wanted", "settings")
 
+    fails_at: float
+    persist_at: float
+    keepalive_at: float
+
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.probe_wanted = False
+        self.settings: Settings = settings
+        self.probe_wanted: bool = False
         self._unanswered = 0  # keepalives
         self.fails_at = self.persist_at = self.keepalive_at = inf
 

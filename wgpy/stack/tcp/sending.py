@@ -29,12 +29,12 @@ class Flight:
     __slots__ = ("at", "end", "is_lost", "is_sacked", "start", "tries")
 
     def __init__(self, start: int, end: int, at: float, tries: int = 1) -> None:
-        self.start = start
-        self.end = end
-        self.at = at
-        self.tries = tries
-        self.is_sacked = False
-        self.is_lost = False
+        self.start: int = start
+        self.end: int = end
+        self.at: float = at
+        self.tries: int = tries
+        self.is_sacked: bool = False
+        self.is_lost: bool = False
 
     def split(self, at: int) -> Flight:
         """Keep what lies before `at`; returns the rest."""
@@ -64,21 +64,26 @@ class Sender:
 
     def __init__(self, segment: int) -> None:
         """`segment` is the payload of a full segment, in bytes."""
-        self.segment = segment
-        self.buffer = SendBuffer()
-        self.congestion = Congestion(segment)
-        self.trips = RoundTrips()
-        self.fin_wanted = False
-        self.acknowledged = self.next = 0
-        self.window = 1  # bytes that the peer takes from `acknowledged` on
-        self.max_window = 1
+        self.segment: int = segment
+        self.buffer: SendBuffer = SendBuffer()
+        self.congestion: Congestion = Congestion(segment)
+        self.trips: RoundTrips = RoundTrips()
+        self.fin_wanted: bool = False
+        self.acknowledged: int = 0
+        self.next: int = 0
+        self.window: int = 1  # bytes that the peer takes from `acknowledged` on
+        self.max_window: int = 1
         self._window_told = (-1, -1)  # by the segment of these: its offset, and what it acknowledged
-        self.has_sack = False
+        self.has_sack: bool = False
         self._flights: list[Flight] = []  # from `acknowledged` to `next`, in order and without gaps
-        self.in_flight = self.sacked = self.lost = 0  # bytes of each kind of them
-        self.duplicates = 0
-        self.timeout_at = self.loss_at = self.probe_at = inf
-        self.idle_since = 0.0
+        self.in_flight: int = 0  # bytes of each kind of them
+        self.sacked: int = 0
+        self.lost: int = 0
+        self.duplicates: int = 0
+        self.timeout_at: float = inf
+        self.loss_at: float = inf
+        self.probe_at: float = inf
+        self.idle_since: float = 0.0
         self._limited = False  # by the congestion window, since the last acknowledgement
         self._delivered = 0.0  # when the flight that was delivered last had left, RFC 8985's RACK.xmit_ts
         self._delivered_end = 0

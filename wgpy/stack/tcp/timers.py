@@ -18,9 +18,9 @@ class RoundTrips:
     __slots__ = ("_backoff", "_shortest_at", "shortest", "smoothed", "variation")
 
     def __init__(self) -> None:
-        self.smoothed = 0.0  # 0: nothing measured yet
-        self.variation = 0.0
-        self.shortest = inf
+        self.smoothed: float = 0.0  # 0: nothing measured yet
+        self.variation: float = 0.0
+        self.shortest: float = inf
         self._shortest_at = 0.0
         self._backoff = 0
 
