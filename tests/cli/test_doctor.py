@@ -71,7 +71,7 @@ def test_a_probe_that_raises_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(doctor, "PROBES", (broken, good))
     assert [str(finding) for finding in doctor.examine()] == [
         "ok    broken: so far",
-        "warn  broken: cannot be told: ZeroDivisionError: oh",
+        "warn  broken: cannot be determined: ZeroDivisionError: oh",
         "ok    good: works",
     ]
 
@@ -185,7 +185,7 @@ def test_without_privilege_there_is_the_stack() -> None:
         assert findings[name]["status"] == "warn"
         assert "root" in str(findings[name])
     assert findings["without root"]["message"].startswith(
-        "tunnels have wgpy's own TCP/IP stack, as no namespace can be"
+        "tunnels use wgpy's own TCP/IP stack, because no namespace can be"
     )
     assert "do not work: " in findings["daemon"]["message"]
     assert findings["commands without root"]["message"] == (

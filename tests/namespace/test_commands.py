@@ -307,9 +307,9 @@ def test_stdio_is_a_connection(server: Server, conf: Path, web: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("proxy",), b"nothing to serve: give --socks"),
+        (("proxy",), b"nothing to run: give --socks"),
         (("forward",), b"nothing to forward: give -L"),
-        (("stdio",), b"nowhere to connect to: give HOST:PORT"),
+        (("stdio",), b"no address to connect to: give HOST:PORT"),
         (("forward", "-L", "80"), b"expected [HOST:]PORT:HOST:PORT"),
     ],
 )

@@ -1,6 +1,6 @@
-"""The `wgpy` command: parse the arguments, call the verb, print what went wrong as one line.
+"""The `wgpy` command: parses the arguments, runs a command, and prints errors as one line.
 
-Exit status: 0 done, 1 failed (the line on stderr says why and what to do), 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 failed (a line on stderr says why and what to do), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     except WgpyError as error:
         print(*(f"wgpy: {line}" for line in _redacted(str(error)).splitlines()), sep="\n", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # `wgpy show | head`: whoever read has read enough
+    except BrokenPipeError:  # the reader has closed the pipe, as in `wgpy show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -37,17 +37,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _redacted(text: str) -> str:
-    from wgpy.config.redact import redacted  # who makes no mistake need not wait for it
+    from wgpy.config.redact import redacted  # imported only if there is an error
 
     return redacted(text)
 
 
 def _open_closed_streams() -> None:
-    """Whoever calls us may have closed the standard streams; a file that took their numbers would be written to."""
+    """Open standard streams that our caller closed. Otherwise a file might get their numbers, and our output."""
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""The whole command line: every module of commands adds its own."""
+"""The command line: its parser, to which each module of commands adds its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 from wgpy import __version__
 
-# In the order of `wgpy -h`. Of a command that is named only its module is loaded: all take longer than most commands.
+# In the order of `wgpy -h`. Only the module of the command that is run is loaded, because loading all takes long.
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "interface": ("up", "run", "down", "apply", "save", "strip", "serve"),
     "show": ("show",),
@@ -23,26 +23,26 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "lab": ("lab",),
 }
 _KNOWN: Final = tuple(name for names in MODULES.values() for name in names)
-_ALONE: Final = ("show", "doctor", "genkey", "genpsk", "pubkey")  # what means something without another word
-_SPARSE: Final = ("client", "stdio")  # what may leave out a word, which Python 3.11 then does not find after an option
+_ALONE: Final = ("show", "doctor", "genkey", "genpsk", "pubkey")  # commands that need no arguments
+_SPARSE: Final = ("client", "stdio")  # commands with optional words, which Python 3.11 does not find after an option
 _FOREGROUND: Final = ("-f", "--foreground")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without a key that stands among the arguments."""
+        """Print what is wrong and exit, without repeating a key that is among the arguments."""
         from wgpy.config.redact import redacted
 
         super().error(redacted(message))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Make the parser of all commands."""
     return _build(MODULES)[0]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments. `[-f] INTERFACE`, wireguard-go's command line, is `serve` without the word."""
+    """Parse the arguments. `[-f] INTERFACE`, wireguard-go's command line, means `serve [-f] INTERFACE`."""
     if _is_interface(argv):
         argv = ["serve", *argv]
     top, verbs = _build([module for module, names in MODULES.items() if argv and argv[0] in names] or MODULES)
@@ -67,7 +67,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _is_interface(argv: list[str]) -> bool:
-    """Whether the only word is an interface's name: wg-quick may give any, also one that is like a command's."""
+    """Whether the arguments are wireguard-go's: an interface's name, which for wg-quick may be that of a command."""
     words = [word for word in argv if word not in _FOREGROUND]
     if len(words) != 1 or words[0].startswith("-"):
         return False
@@ -79,33 +79,33 @@ def _is_interface(argv: list[str]) -> bool:
 
 
 def _similar(word: str, known: Iterable[str] = _KNOWN) -> str:
-    """The command, or other known word, that a word was probably meant to be; empty if there is none."""
+    """The known word that a misspelt one was probably meant to be; empty if there is none."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, list(known))), "")
 
 
 def _no_option(rest: list[str], verb: argparse.ArgumentParser) -> str:
-    """What is wrong with words that `verb` does not know."""
+    """The error message for arguments that `verb` does not know."""
     if not rest[0].startswith("-"):
         return f"unrecognized arguments: {' '.join(rest)}"
     option = rest[0].partition("=")[0]
     if option in _FOREGROUND:
-        return f"{option}: expected the name of an interface, and nothing else"
+        return f"{option}: expected an interface name, and nothing else"
     similar = _similar(option, verb._option_string_actions)
-    return f"there is no option {option}; {f'did you mean {similar}?' if similar else f'`{verb.prog} -h` lists them'}"
+    return f"unknown option {option}; {f'did you mean {similar}?' if similar else f'`{verb.prog} -h` lists them'}"
 
 
 def _no_command(argv: list[str]) -> str:
     similar = _similar(argv[0])
     hint = f"did you mean `wgpy {similar}`?" if similar else "`wgpy -h` lists them"
-    interface = f" To serve an interface of that name: wgpy serve {argv[0]}" if len(argv) == 1 else ""
-    return f"there is no command {argv[0]!r}; {hint}{interface}"
+    interface = f"; to serve an interface of that name: wgpy serve {argv[0]}" if len(argv) == 1 else ""
+    return f"unknown command {argv[0]!r}; {hint}{interface}"
 
 
 def _program_apart(verb: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], list[str]]:
-    """The command line of `exec` up to the program, and the program with options of its own, as with env(1)."""
-    place, words = 1, 0  # words that are no options: the first is the configuration, the second the program
+    """Split the command line of `exec` as env(1) does: up to the program, and the program with its own options."""
+    place, words = 1, 0  # `words` counts words that are not options: first the configuration, then the program
     while place < len(argv):
         word = argv[place]
         if words and (word == "--" or not word.startswith("-")):
@@ -114,7 +114,7 @@ def _program_apart(verb: argparse.ArgumentParser, argv: list[str]) -> tuple[list
             break
         if word.startswith("-"):
             meant = [a for a in verb._actions if any(flag.startswith(word) for flag in a.option_strings)]
-            place += any(action.nargs != 0 for action in meant)  # its value
+            place += any(action.nargs != 0 for action in meant)  # skips its value
         else:
             words += 1
         place += 1
@@ -124,8 +124,9 @@ def _program_apart(verb: argparse.ArgumentParser, argv: list[str]) -> tuple[list
 def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:
     top = _Parser(
         prog="wgpy",
-        description="WireGuard in pure Python: bring up an interface from a wg-quick file, look at it, take it down.",
-        epilog="Each command has its own help: wgpy up -h. As wireguard-go: wgpy [-f] INTERFACE is wgpy serve.",
+        description="WireGuard in pure Python: bring up an interface from a wg-quick file, inspect it, take it down.",
+        epilog="Each command has its own help, such as wgpy up -h. Like wireguard-go's, wgpy [-f] INTERFACE serves a "
+        "bare interface; it is short for wgpy serve.",
     )
     top.add_argument("--version", action="version", version=f"wgpy {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)

@@ -1,6 +1,6 @@
-"""`wgpy doctor`: what will and will not work on this machine, found by trying.
+"""`wgpy doctor`: finds out what works on this machine by trying it.
 
-A probe opens, binds or asks for what a tunnel would, gives it back at once, and sets nothing that others would see.
+A probe opens, binds or requests what a tunnel would and releases it at once. It changes nothing that others could see.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,13 +30,12 @@ from wgpy.system import refusals
 
 _DEVICES: Final = Path("/sys/class/net")
 _SYSCTL: Final = Path("/proc/sys/net")
-_CLOCK_TOLERANCE: Final = 3600.0  # seconds; what is kept of the past may be somewhat ahead of it
-_TIMEOUT: Final = 10.0  # seconds for a tool that hangs
+_CLOCK_TOLERANCE: Final = 3600.0  # seconds; the times we compare with may be slightly in the future
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one probe found: `fail` is that no tunnel can work, `warn` that something of it cannot."""
+    """What a probe found. `fail` means that no tunnel can work, `warn` that something does not work or is slower."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -52,13 +50,13 @@ def add(verbs: Any) -> None:
     """Add the command to the command line."""
     doctor = verbs.add_parser(
         "doctor",
-        help="what will and will not work on this machine, and what to do about it",
-        description="Try what a tunnel needs, and say of each thing whether it works: ok, warn or fail, and a remedy. "
-        "Nothing is left behind. It ends with each way to run a tunnel: the daemon, the commands without root, the "
-        "library. Exit status 1 only if no tunnel can work at all for the user who asks.",
-        epilog="For the daemon run it as the user that the daemon will have: sudo wgpy doctor.",
+        help="show what works on this machine, and how to fix what does not",
+        description="Try everything that a tunnel needs, and print for each whether it works: ok, warn or fail, with a "
+        "remedy. Nothing is left behind. The last lines are about each way to run a tunnel: the daemon, the commands "
+        "without root, the library. The exit status is 1 only if no tunnel can work at all for the current user.",
+        epilog="Run it as the user that will run the tunnel; for the daemon: sudo wgpy doctor.",
     )
-    doctor.add_argument("--json", action="store_true", help="as JSON: a list of findings")
+    doctor.add_argument("--json", action="store_true", help="print JSON: a list of findings")
     doctor.set_defaults(call=_doctor)
 
 
@@ -72,7 +70,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, in the order of what rests on what. Never raises."""
+    """All findings, each after those it depends on. Never raises."""
     for remembered in (_found, _why_not_without_root):
         remembered.cache_clear()
     for probe in PROBES:
@@ -89,8 +87,8 @@ def _found(probe: Callable[[str], Iterator[Finding]]) -> list[Finding]:
     findings: list[Finding] = []
     try:
         findings.extend(probe(name))
-    except Exception as error:  # whatever this machine is like, the other probes still count
-        findings.append(Finding(name, "warn", f"cannot be told: {type(error).__name__}: {error}"))
+    except Exception as error:  # whatever goes wrong here, the other probes are still useful
+        findings.append(Finding(name, "warn", f"cannot be determined: {type(error).__name__}: {error}"))
     return findings
 
 
@@ -99,31 +97,31 @@ def _packages(name: str) -> Iterator[Finding]:
     for package in ("cryptography.hazmat.primitives.ciphers.aead", "nacl.bindings", "pyroute2", "numpy"):
         try:
             import_module(package)
-        except Exception as error:  # a broken binary raises what it likes
+        except Exception as error:  # a broken binary may raise anything
             broken.append(f"{package.partition('.')[0]} ({error})")
     if broken:
         yield Finding(name, "fail", f"cannot be imported: {', '.join(broken)}", "install wgpy again, with pip")
     else:
-        yield Finding(name, "ok", "cryptography, PyNaCl, pyroute2 and numpy load")
+        yield Finding(name, "ok", "cryptography, PyNaCl, pyroute2 and numpy can be imported")
 
 
 def _privilege(name: str) -> Iterator[Finding]:
     held = refusals.has_net_admin()
     if held:
-        yield Finding(name, "ok", "CAP_NET_ADMIN is there")
+        yield Finding(name, "ok", "we have CAP_NET_ADMIN")
     elif held is None:
-        yield Finding(name, "ok", "not known, without /proc; what is said of tun and netlink tells")
+        yield Finding(name, "ok", "unknown without /proc; see tun and netlink below")
     else:
         said = f"the host's interfaces cannot be made or configured: {refusals.explain(refusals.net_admin())}"
         yield Finding(name, "warn", said)
 
 
 def _without_root(name: str) -> Iterator[Finding]:
-    """Which network `wgpy.connect`, proxy, forward and stdio take, and whether exec works."""
+    """Which network `wgpy.connect`, proxy, forward and stdio use, and whether exec works."""
     if reason := _why_not_without_root():
-        yield Finding(name, "warn", f"tunnels have wgpy's own TCP/IP stack, as no namespace can be made: {reason}")
+        yield Finding(name, "warn", f"tunnels use wgpy's own TCP/IP stack, because no namespace can be made: {reason}")
     else:
-        yield Finding(name, "ok", "tunnels have namespaces of their own, and the kernel's TCP/IP")
+        yield Finding(name, "ok", "tunnels use the kernel's TCP/IP, in a namespace of their own")
 
 
 @cache
@@ -147,12 +145,12 @@ def _why_not_without_root() -> str:
 
 
 def _as_root(remedy: str) -> str:
-    """A remedy, beside which anybody but root is told to be root."""
+    """A remedy, and for users other than root the alternative to run as root."""
     return f"{remedy}, or run as root" if os.geteuid() else remedy
 
 
 def _tun(name: str) -> Iterator[Finding]:
-    """A throw-away interface: made, configured, and gone when it is closed. It never comes up."""
+    """Make and configure an interface, which is deleted when it is closed. It is never brought up."""
     from wgpy.constants import TUN_PATH
     from wgpy.net.netlink import Netlink
     from wgpy.system import kernel
@@ -165,21 +163,21 @@ def _tun(name: str) -> Iterator[Finding]:
         yield Finding(name, "warn", str(error))
         return
     try:
-        yield Finding(name, "ok", f"{TUN_PATH} makes interfaces")
+        yield Finding(name, "ok", f"interfaces can be made with {TUN_PATH}")
         for offload, kind, since in (("TSO", GSO_TCPV4, "2.6.27"), ("USO", GSO_UDP_L4, "6.2")):
             if kind in tun.super_packets:
-                yield Finding(f"{name} {offload}", "ok", "the kernel takes super-packets")
+                yield Finding(f"{name} {offload}", "ok", "the kernel supports super-packets")
                 continue
-            remedy = f"Linux {since} or later has them"
+            remedy = f"use Linux {since} or later"
             if not kernel.permitted().tun:
                 remedy = f"unset {kernel.NO_TUN_OFFLOAD}"
             elif kind == GSO_UDP_L4 and kernel.mangles_udp_gso(kernel.release()):
                 remedy = "this kernel may mangle them: use Linux 7.1.5 or later"
-            yield Finding(f"{name} {offload}", "warn", "no super-packets, so slower", remedy)
+            yield Finding(f"{name} {offload}", "warn", "no super-packets, which is slower", remedy)
         with Netlink() as netlink:
             netlink.set_mtu(tun.name, 1420)
             netlink.unused_table()
-        yield Finding("netlink", "ok", "links can be set, and routing tables read")
+        yield Finding("netlink", "ok", "links can be configured, and routing tables read")
     except NetworkError as error:
         yield Finding("netlink", "warn", str(error))
     finally:
@@ -198,7 +196,7 @@ def _uapi_sockets(name: str) -> Iterator[Finding]:
         if made:
             directory.rmdir()
     except OSError as error:
-        said = f"no socket can be made in {directory}: {error.strerror}"
+        said = f"sockets cannot be made in {directory}: {error.strerror}"
         yield Finding(name, "warn", said, _as_root("make it writable"))
     else:
         yield Finding(name, "ok", f"{directory} is writable")
@@ -215,26 +213,28 @@ def _udp(name: str) -> Iterator[Finding]:
         return
     try:
         families = {sock.family for sock in udp.sockets}
-        yield Finding(name, "ok", "a port can be bound")
+        yield Finding(name, "ok", "ports can be bound")
         if len(udp.sockets) > len(families):
-            yield Finding("udp queues", "ok", "peers do not wait behind strangers")
+            yield Finding("udp queues", "ok", "datagrams of peers are queued apart from those of strangers")
         else:
-            said = "the kernel does not sort datagrams: a flood of strangers' displaces those of peers"
-            yield Finding("udp queues", "warn", said, "a kernel with SO_ATTACH_REUSEPORT_CBPF (Linux 4.5)")
+            said = "the kernel cannot sort datagrams: a flood from strangers would displace those of peers"
+            yield Finding("udp queues", "warn", said, "use a kernel with SO_ATTACH_REUSEPORT_CBPF (Linux 4.5 or later)")
         if socket.AF_INET not in families:
-            yield Finding("IPv4", "warn", "the system lacks it: only peers with IPv6 can be reached")
+            yield Finding("IPv4", "warn", "not supported by the system: only peers with IPv6 endpoints can be reached")
         disabled = _sysctl("ipv6/conf/all/disable_ipv6")
         if socket.AF_INET6 not in families or disabled == "1":
             remedy = "sysctl net.ipv6.conf.all.disable_ipv6=0" if disabled else "boot without ipv6.disable=1"
-            yield Finding("IPv6", "warn", "it is off: IPv6 addresses and endpoints will fail", remedy)
+            yield Finding("IPv6", "warn", "disabled: IPv6 addresses and endpoints will fail", remedy)
         else:
-            yield Finding("IPv6", "ok", "it is on")
+            yield Finding("IPv6", "ok", "enabled")
         for option, direction, limit in (
             (socket.SO_RCVBUF, "receiving", "net.core.rmem_max"),
             (socket.SO_SNDBUF, "sending", "net.core.wmem_max"),
         ):
-            # The kernel doubles what it is asked for, and tells the double (socket(7)).
-            size = max(sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets)  # those for data
+            # The kernel doubles the size it is asked for, and returns the double (socket(7)).
+            size = max(
+                sock.getsockopt(socket.SOL_SOCKET, option) // 2 for sock in udp.sockets
+            )  # of the sockets for data
             if size < BUFFER_SIZE:
                 said = f"{size} bytes for {direction}: bursts may be lost"
                 yield Finding("socket buffers", "warn", said, _as_root(f"sysctl {limit}={BUFFER_SIZE}"))
@@ -245,7 +245,7 @@ def _udp(name: str) -> Iterator[Finding]:
 
 
 def _udp_offload(name: str) -> Iterator[Finding]:
-    """Two datagrams in one call over loopback: whether they can be sent so, and whether they come so."""
+    """Send two datagrams over loopback in one call, and see whether one call receives both."""
     from wgpy.net.binding import UDP_GRO
     from wgpy.net.sending import UDP_SEGMENT
     from wgpy.system import kernel
@@ -263,27 +263,31 @@ def _udp_offload(name: str) -> Iterator[Finding]:
             received = len(receiver.recv(1000))
         except OSError as error:
             absent = error.errno in (errno.EINVAL, errno.EIO, errno.EOPNOTSUPP)
-            remedy = "Linux 4.18 or later has it" if absent else "ip link set lo up"
-            yield Finding("UDP GSO", "warn", f"datagrams go one by one, so slower: {error.strerror or error}", remedy)
+            remedy = "use Linux 4.18 or later" if absent else "ip link set lo up"
+            yield Finding(
+                "UDP GSO", "warn", f"datagrams are sent one by one, which is slower: {error.strerror or error}", remedy
+            )
             return
-    one_by_one = "not used, so slower: datagrams go one by one"
+    one_by_one = "not used: datagrams are sent one by one, which is slower"
     if not kernel.permitted().udp_gso:
         yield Finding("UDP GSO", "warn", one_by_one, f"unset {kernel.NO_UDP_GSO}")
     elif kernel.mangles_udp_gso(kernel.release()):
-        yield Finding("UDP GSO", "warn", f"{one_by_one}, as this kernel may mangle them", "use Linux 7.1.5 or later")
+        yield Finding(
+            "UDP GSO", "warn", f"{one_by_one}, because this kernel may mangle them", "use Linux 7.1.5 or later"
+        )
     elif _has_virtual_card():
-        remedy = "if peers get only a few Mbit/s, the host's kernel may mangle it: --no-udp-gso"
-        yield Finding("UDP GSO", "ok", "a burst leaves in one call", remedy)
+        remedy = "if peers get only a few Mbit/s, the host's kernel may mangle them: use --no-udp-gso"
+        yield Finding("UDP GSO", "ok", "one call sends a burst", remedy)
     else:
-        yield Finding("UDP GSO", "ok", "a burst leaves in one call")
+        yield Finding("UDP GSO", "ok", "one call sends a burst")
     if received == 200:
-        yield Finding("UDP GRO", "ok", "a burst arrives in one call")
+        yield Finding("UDP GRO", "ok", "one call receives a burst")
     else:
-        yield Finding("UDP GRO", "warn", "datagrams arrive one by one, so slower", "Linux 5.0 or later has it")
+        yield Finding("UDP GRO", "warn", "datagrams arrive one by one, which is slower", "use Linux 5.0 or later")
 
 
 def _has_virtual_card() -> bool:
-    """Whether a network card is virtio's: it leaves segmentation to the host, whose kernel nobody here can tell."""
+    """Whether there is a virtio network card: it leaves segmentation to the host, whose kernel we cannot see."""
     return any(driver.resolve().name == "virtio_net" for driver in _DEVICES.glob("*/device/driver"))
 
 
@@ -292,14 +296,19 @@ def _event_loop(name: str) -> Iterator[Finding]:
         import uvloop
 
         uvloop.new_event_loop().close()
-    except Exception as error:  # a broken binary raises what it likes
-        yield Finding(name, "warn", f"uvloop does not work ({error}): asyncio's own, slower", "pip install uvloop")
+    except Exception as error:  # a broken binary may raise anything
+        yield Finding(
+            name,
+            "warn",
+            f"uvloop does not work ({error}): asyncio's own loop is used, which is slower",
+            "pip install uvloop",
+        )
     else:
         yield Finding(name, "ok", f"uvloop {version('uvloop')}")
 
 
 def _clock(name: str) -> Iterator[Finding]:
-    """A wall clock that stands before what was certainly in the past is wrong; handshakes carry its time."""
+    """Check that the wall clock, whose time is in handshakes, is not earlier than times that are surely past."""
     from wgpy.daemon import timestamp
 
     past = Path(wgpy.__file__).stat().st_mtime
@@ -307,10 +316,10 @@ def _clock(name: str) -> Iterator[Finding]:
         past = max(past, int(timestamp.FLOOR_FILE.read_text()) / 1e9)
     time.clock_gettime(time.CLOCK_BOOTTIME)
     if (behind := past - time.time()) > _CLOCK_TOLERANCE:
-        said = f"{behind:.0f} s behind what has already been: peers would refuse handshakes, so they are stamped later"
-        yield Finding(name, "warn", said, "set the clock, or let NTP: timedatectl set-ntp true")
+        said = f"at least {behind:.0f} s behind: peers would refuse handshakes, so these get later timestamps"
+        yield Finding(name, "warn", said, "set the clock, or use NTP: timedatectl set-ntp true")
     else:
-        yield Finding(name, "ok", "it is not behind the latest handshake that was sent")
+        yield Finding(name, "ok", "not behind the latest handshake that was sent")
 
 
 def _timestamps(name: str) -> Iterator[Finding]:
@@ -319,14 +328,14 @@ def _timestamps(name: str) -> Iterator[Finding]:
     directory = timestamp.FLOOR_FILE.parent
     known = next(path for path in (directory, *directory.parents) if path.exists())
     if os.access(known, os.W_OK, effective_ids=True):
-        yield Finding(name, "ok", f"the latest is kept in {directory}")
+        yield Finding(name, "ok", f"the latest one is stored in {directory}")
     else:
-        said = f"{known} is not writable: after a restart with a clock set back, peers refuse handshakes"
-        yield Finding(name, "warn", said, _as_root("have /var/lib writable"))
+        said = f"{known} is not writable: after a restart with a slow clock, peers would refuse handshakes"
+        yield Finding(name, "warn", said, _as_root("make /var/lib writable"))
 
 
 def _firewall(name: str) -> Iterator[Finding]:
-    """nft, and only where it is missing or fails iptables."""
+    """Look for nft, and if it is missing or fails, for iptables."""
     from wgpy.daemon import firewall
 
     tool, wrong = firewall.find_tool()
@@ -334,21 +343,21 @@ def _firewall(name: str) -> Iterator[Finding]:
         yield Finding(name, "ok", f"{tool} works" + (f" ({wrong})" if wrong else ""))
         return
     remedy = "run as root" if "not permitted" in wrong and os.geteuid() else "install nftables"
-    yield Finding(name, "warn", f"a full tunnel is not guarded against spoofed packets: {wrong}", remedy)
+    yield Finding(name, "warn", f"full tunnels are not protected against spoofed packets: {wrong}", remedy)
 
 
 def _DNS(name: str) -> Iterator[Finding]:
     from wgpy.daemon import dns
 
     if tools := dns.tools():
-        yield Finding(name, "ok", f"{tools[0]} sets it")
+        yield Finding(name, "ok", f"{tools[0]} can set it")
     else:
-        said = "neither systemd-resolved nor resolvconf is there: files with DNS will not come up"
+        said = "neither systemd-resolved nor resolvconf is installed: interfaces with DNS will not come up"
         yield Finding(name, "warn", said, "install openresolv or systemd-resolved")
 
 
 def _full_tunnels(name: str) -> Iterator[Finding]:
-    """Strict reverse path filtering drops marked replies unless src_valid_mark is 1 (the kernel's ip-sysctl)."""
+    """Check src_valid_mark: strict reverse path filtering drops replies unless it is 1 (the kernel's ip-sysctl)."""
     marked = _sysctl("ipv4/conf/all/src_valid_mark") == "1"
     strict = max(_sysctl("ipv4/conf/all/rp_filter"), _sysctl("ipv4/conf/default/rp_filter")) == "1"
     try:
@@ -361,9 +370,9 @@ def _full_tunnels(name: str) -> Iterator[Finding]:
     else:
         said = "src_valid_mark is 0 and not writable"
         said += (
-            ", rp_filter is strict: replies over IPv4 will be dropped"
+            ", and rp_filter is strict: IPv4 replies will be dropped"
             if strict
-            else ": no matter while rp_filter is not strict"
+            else ", which is harmless unless rp_filter is strict"
         )
         yield Finding(
             name,
@@ -391,7 +400,7 @@ def _library(name: str) -> Iterator[Finding]:
 
 
 def _on_either_network(name: str, all_of_it: str, on_the_stack: str, but: str) -> Finding:
-    """Whether what needs a namespace works, or else what works on wgpy's own stack."""
+    """Whether a way to run a tunnel works in a namespace, or else what of it works on wgpy's own stack."""
     found = _mode(name, all_of_it, _packages, _udp)
     if found.status == "ok" and _why_not_without_root():
         return replace(found, status="warn" if but else "ok", message=f"{on_the_stack} work, on wgpy's own stack{but}")
@@ -399,9 +408,9 @@ def _on_either_network(name: str, all_of_it: str, on_the_stack: str, but: str) -
 
 
 def _mode(name: str, what: str, *needs: Callable[[str], Iterator[Finding]]) -> Finding:
-    """Whether one way to run a tunnel works, and else the first thing that is in the way."""
+    """Whether one way to run a tunnel works, or else the first reason why it does not."""
     for probe in needs:
-        # What comes under other names says how well it works.
+        # Findings of other names say only how well it works.
         for finding in _found(probe):
             if finding.status != "ok" and finding.name in (_name(probe), "netlink"):
                 return replace(finding, name=name, status="warn", message=f"{what} do not work: {finding.message}")
@@ -416,16 +425,16 @@ def _kernel_module(name: str) -> Iterator[Finding]:
         if (modules / index).exists()
     )
     if Path("/sys/module/wireguard").exists() or listed:
-        yield Finding(name, "ok", "the kernel has WireGuard: faster, and what wg-quick takes rather than wgpy")
+        yield Finding(name, "ok", "the kernel has WireGuard, which is faster, and which wg-quick prefers to wgpy")
     else:
-        yield Finding(name, "ok", "the kernel has no WireGuard: wgpy is what runs here, also under wg-quick")
+        yield Finding(name, "ok", "the kernel has no WireGuard: use wgpy, or wg-quick with wgpy")
 
 
 def _programs(name: str) -> Iterator[Finding]:
     for program, without in (
         ("bash", "hooks cannot run"),
-        ("wg", "hooks that call it fail, and scripts that do; wgpy's own commands do the same"),
-        ("wg-quick", "wgpy up and down do the same"),
+        ("wg", "hooks and scripts that call it fail; wgpy's own commands can do the same"),
+        ("wg-quick", "wgpy up and down can do the same"),
     ):
         if path := shutil.which(program):
             yield Finding(program, "ok", path)
@@ -435,22 +444,11 @@ def _programs(name: str) -> Iterator[Finding]:
 
 
 def _sysctl(name: str) -> str:
-    """A setting's text; empty where the system lacks it."""
+    """The value of a sysctl; empty if the system does not have it."""
     try:
         return (_SYSCTL / name).read_text().strip()
     except OSError:
         return ""
-
-
-def _fails(*command: str) -> str:
-    """What a command complains of; empty when it succeeds."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0] if done.returncode else ""
 
 
 PROBES: Final[tuple[Callable[[str], Iterator[Finding]], ...]] = (

@@ -1,4 +1,4 @@
-"""`wgpy up`, `run` and `down`: an interface with all that surrounds it."""
+"""`wgpy up`, `run`, `down`, `apply`, `save`, `strip` and `serve`: interfaces on this host and their daemons."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def add(verbs: Any) -> None:
     """Add the commands to the command line."""
     up = verbs.add_parser(
         "up",
-        help="bring up an interface and leave a daemon serving it",
-        description="Create the interface, start its daemon in the background, and set addresses, MTU, routes, rules, "
-        "DNS and hooks as wg-quick does. Returns when all is done; if a step fails, what was done is undone.",
+        help="bring up an interface, with its daemon in the background",
+        description="Create an interface, start its daemon in the background, set addresses, MTU, routes, rules and "
+        "DNS and run hooks, as wg-quick does. Returns when that is done. If a step fails, the others are undone.",
         epilog="Example: wgpy up ./wg0.conf; wgpy show wg0; wgpy down wg0. Needs root or CAP_NET_ADMIN.",
     )
     up.set_defaults(call=_up)
     run = verbs.add_parser(
         "run",
-        help="the same in the foreground, until SIGTERM or Ctrl-C",
-        description="As `wgpy up`, but stay in the foreground and log to stderr. SIGTERM or Ctrl-C takes it down.",
+        help="bring up an interface and stay in the foreground, until SIGTERM or Ctrl-C",
+        description="Like `wgpy up`, but stay in the foreground and log to stderr. SIGTERM or Ctrl-C takes the "
+        "interface down.",
     )
     run.set_defaults(call=_run)
     for verb in (up, run):
@@ -41,8 +42,8 @@ def add(verbs: Any) -> None:
 
     down = verbs.add_parser(
         "down",
-        help="take an interface down and undo all that `up` did",
-        description="End the daemon of an interface; it runs PreDown, removes its routes, rules and DNS, deletes the "
+        help="take an interface down and undo everything that `up` did",
+        description="Stop the daemon of an interface: it runs PreDown, removes its routes, rules and DNS, deletes the "
         "interface and runs PostDown. Returns when that is done.",
     )
     down.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
@@ -50,26 +51,26 @@ def add(verbs: Any) -> None:
 
     apply = verbs.add_parser(
         "apply",
-        help="make a running interface what its edited file says",
-        description="Bring keys, peers, addresses, MTU, routes, rules and DNS of a running interface in line with its "
-        "file. Peers that stay keep their sessions; hooks are not run. If a step fails, the others are taken back. "
-        "Says each step; nothing is said, or done, for what is as it should be.",
+        help="apply an edited file to the running interface",
+        description="Change keys, peers, addresses, MTU, routes, rules and DNS of a running interface where they "
+        "differ from its file, and print each step. Peers that stay keep their sessions; hooks are not run. If "
+        "a step fails, the others are undone.",
     )
     apply.set_defaults(call=_apply)
     save = verbs.add_parser(
         "save",
-        help="write into its file what a running interface has become",
-        description="Bring the file in line with the running interface: peers, keys, port, mark, addresses and MTU. "
-        "Comments, peers' names, host names of endpoints and everything else in the file stay. Says in a line what "
-        "changed. With SaveConfig = true in the file, `down` does this.",
+        help="write the state of a running interface to its file",
+        description="Write peers, keys, port, mark, addresses and MTU of the running interface to its file. Comments, "
+        "peers' names, host names of endpoints and everything else in the file stay. Prints what changed. With "
+        "SaveConfig = true in the file, `down` does the same.",
     )
     save.set_defaults(call=_save)
     for verb, what in ((apply, "the steps taken"), (save, "what changed")):
         verb.add_argument("--json", action="store_true", help=f"print {what} as JSON")
     strip = verbs.add_parser(
         "strip",
-        help="the file without wg-quick's own keys, for `wg syncconf`",
-        description="Print a configuration file without the keys that only wg-quick and wgpy know.",
+        help="print the file without wg-quick's own keys, for `wg syncconf`",
+        description="Print a configuration file without the keys that only wg-quick and wgpy understand.",
     )
     strip.set_defaults(call=_strip)
     for verb in (apply, save, strip):
@@ -77,39 +78,41 @@ def add(verbs: Any) -> None:
 
     serve = verbs.add_parser(
         "serve",
-        help="serve a bare interface, as wireguard-go does; the same as: wgpy [-f] INTERFACE",
-        description="Create an interface and serve it in the background, without addresses, routes or configuration: "
-        "`wg` and `ip` give it those. This is what wg-quick calls with WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy.",
-        epilog="Environment: WG_PROCESS_FOREGROUND=1 as -f; WG_TUN_FD and WG_UAPI_FD, file descriptors to take over; "
-        "LOG_LEVEL verbose, error (the default) or silent. With one of the first two in it, a daemon in the background "
-        "goes on writing to standard error, else to /run/wgpy/NAME.log. Under wg-quick, WGPY_EVENTS, WGPY_METRICS, "
-        "WGPY_KEYLOG, WGPY_NO_UDP_GSO=1 and WGPY_NO_TUN_OFFLOAD=1 do what the options do.",
+        help="serve a bare interface, like wireguard-go; the same as: wgpy [-f] INTERFACE",
+        description="Create an interface and serve it in the background, without addresses, routes or peers, which "
+        "`ip` and `wg` can set. wg-quick runs this if WG_QUICK_USERSPACE_IMPLEMENTATION=wgpy.",
+        epilog="Environment: WG_PROCESS_FOREGROUND=1 is the same as -f. WG_TUN_FD and WG_UAPI_FD are file descriptors "
+        "to take over. LOG_LEVEL is verbose, error (the default) or silent; if it is verbose or error, a daemon in the "
+        "background keeps writing to standard error, otherwise to /run/wgpy/NAME.log. For wg-quick, WGPY_EVENTS, "
+        "WGPY_METRICS, WGPY_KEYLOG, WGPY_NO_UDP_GSO=1 and WGPY_NO_TUN_OFFLOAD=1 do the same as the options.",
     )
     serve.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
     add_switches(serve)
     _observe(serve)
-    serve.add_argument("interface", metavar="INTERFACE", help='its name; "wg%%d" takes the first free number')
+    serve.add_argument("interface", metavar="INTERFACE", help='its name; "wg%%d" means the first free number')
     serve.set_defaults(call=_serve)
 
 
 def add_switches(verb: argparse.ArgumentParser) -> None:
-    """Add the options that forbid offloads: `permitted` reads them."""
+    """Add the options that turn offloads off; `permitted` reads them."""
     verb.add_argument(
         "--no-udp-gso",
         action="store_true",
-        help="send datagrams one at a time, without UDP segmentation offload (for kernels and network cards where that "
-        "is broken)",
+        help="send datagrams one at a time, without UDP segmentation offload, which is broken in some kernels and "
+        "network cards",
     )
     verb.add_argument(
         "--no-tun-offload",
         action="store_true",
         help="read and write packets of the TUN one at a time, without segmentation or merging",
     )
-    verb.add_argument("--no-offload", action="store_true", help="both, and receive datagrams one at a time, too")
+    verb.add_argument(
+        "--no-offload", action="store_true", help="turn off both, and also receive datagrams one at a time"
+    )
 
 
 def permitted(arguments: argparse.Namespace) -> Offloads:
-    """What the options allow; a file and the environment may forbid more."""
+    """The offloads that the options allow; a file and the environment may turn off more."""
     from wgpy.config.values import NO_OFFLOADS, Offloads
 
     if arguments.no_offload:
@@ -122,19 +125,19 @@ def _observe(verb: argparse.ArgumentParser) -> None:
         "--events",
         metavar="FILE",
         default=os.environ.get("WGPY_EVENTS", ""),
-        help="append what happens to peers, one JSON object a line",
+        help="append events of peers to FILE, one JSON object a line; - is standard output",
     )
     verb.add_argument(
         "--metrics",
         metavar="HOST:PORT",
         default=os.environ.get("WGPY_METRICS", ""),
-        help="serve Prometheus metrics at this address",
+        help="serve Prometheus metrics on this address",
     )
     verb.add_argument(
         "--keylog",
         metavar="FILE",
         default=os.environ.get("WGPY_KEYLOG", ""),
-        help="append the keys of every handshake in Wireshark's format: who has the file can read all traffic",
+        help="append the keys of every handshake to FILE in Wireshark's format; they decrypt all traffic",
     )
 
 
@@ -229,7 +232,7 @@ def _print_json(report: dict[str, Any]) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Have an error of a running interface begin with its name, as that of `up` does."""
+    """Put the interface's name before errors, as `up` does."""
     try:
         yield
     except ControlError as error:
@@ -271,7 +274,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _inherited(variable: str) -> int | None:
-    """A file descriptor that whoever started us names in the environment. Raises ControlError."""
+    """The file descriptor that an environment variable names, from our parent. Raises ControlError."""
     text = os.environ.get(variable)
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""`wgpy genkey`, `genpsk` and `pubkey`, as those of `wg`."""
+"""`wgpy genkey`, `genpsk` and `pubkey`, like those of `wg`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wgpy.keys import PresharedKey, PrivateKey
 def add(verbs: Any) -> None:
     """Add the commands to the command line."""
     for name, call, text in (
-        ("genkey", _genkey, "a new private key, in base64"),
-        ("genpsk", _genpsk, "a new preshared key, in base64"),
-        ("pubkey", _pubkey, "the public key of the private key on standard input"),
+        ("genkey", _genkey, "print a new private key in base64"),
+        ("genpsk", _genpsk, "print a new preshared key in base64"),
+        ("pubkey", _pubkey, "print the public key of the private key on standard input"),
     ):
-        verb = verbs.add_parser(name, help=text, description=f"Print {text}.")
+        verb = verbs.add_parser(name, help=text, description=f"{text.capitalize()}.")
         verb.set_defaults(call=call)
 
 
@@ -35,7 +35,9 @@ def _pubkey(_: argparse.Namespace) -> int:
     try:
         key = PrivateKey.from_base64(sys.stdin.read(1024).rstrip())
     except (KeyFormatError, UnicodeDecodeError):
-        raise KeyFormatError("standard input is not a private key: 44 base64 characters, as genkey prints") from None
+        raise KeyFormatError(
+            "standard input is not a private key: expected the 44 base64 characters that genkey prints"
+        ) from None
     print(key.public_key.base64())
     return 0
 

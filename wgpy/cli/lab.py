@@ -1,4 +1,4 @@
-"""`wgpy lab`: a VPN of the kind people build, made of namespaces on this machine, shown, checked and removed."""
+"""`wgpy lab`: builds an example VPN of network namespaces on this machine, shows and checks it, and removes it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def add(verbs: Any) -> None:
     """Add the command to the command line."""
     lab = verbs.add_parser(
         "lab",
-        help="a VPN of the kind people build, on this machine: built, shown, checked, removed",
+        help="build an example VPN on this machine, show and check it, and remove it again",
         description="Build a network of namespaces with real daemons and real traffic, show what happens, check it, "
-        "and remove it again. Exit status 1 if a check fails. Needs root.",
-        epilog="Each lab's README.md, wg-quick files and program are in examples/.",
+        "and remove it again. The exit status is 1 if a check fails. Needs root.",
+        epilog="The README.md, the wg-quick files and the program of each lab are in examples/.",
     )
     lab.add_argument("name", metavar="NAME", choices=(*NAMES, "all"), help=f"one of {', '.join(NAMES)}; or all")
-    lab.add_argument("--json", action="store_true", help="the findings as JSON on standard output")
-    lab.add_argument("--keep", action="store_true", help="leave it running, to look around, until Ctrl-C")
-    lab.add_argument("--capture", metavar="DIR", type=Path, help="write a pcap file of every cable there")
-    lab.add_argument("--draw", action="store_true", help="only print its topology as SVG")
+    lab.add_argument("--json", action="store_true", help="print the findings as JSON")
+    lab.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C, to look around")
+    lab.add_argument("--capture", metavar="DIR", type=Path, help="write a pcap file of every cable to DIR")
+    lab.add_argument("--draw", action="store_true", help="print only the topology, as SVG")
     lab.set_defaults(call=_lab)
 
 
 def directory(name: str) -> Path:
-    """Where a lab's files are: in the package as it is installed, or beside it in a checkout."""
+    """The directory of a lab's files: in the installed package, or beside it in a checkout. Raises LabError."""
     package = Path(wgpy.__file__).parent
     found = [path for path in (package / "examples" / name, package.parent / "examples" / name) if path.is_dir()]
     if not found:
@@ -92,11 +92,11 @@ def _run(name: str, arguments: argparse.Namespace, tell: Callable[[str], None]) 
     with Lab(directory(name), module["TOPOLOGY"], tell=tell, capture=arguments.capture) as lab:
         try:
             module["run"](lab)
-        except Exception as error:  # a command that failed, or said something else than a lab expects
+        except Exception as error:  # a command failed, or printed something unexpected
             what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             lab.check("runs to its end", False, " ".join(what.split()))
         if arguments.keep:
-            tell(f"\nIt keeps running. Look around from another terminal; Ctrl-C here removes it all:\n{lab.hints()}")
+            tell(f"\nThe lab keeps running. Look around from another terminal; Ctrl-C here removes it:\n{lab.hints()}")
             signal.signal(signal.SIGINT, lambda *_: None)
             signal.pause()
         return lab.checks

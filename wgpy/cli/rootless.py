@@ -1,4 +1,4 @@
-"""`wgpy exec`, `proxy`, `forward` and `stdio`: a tunnel for whom no privileges are needed."""
+"""`wgpy exec`, `proxy`, `forward` and `stdio`: using a tunnel without privileges."""
 
 from __future__ import annotations
 
@@ -37,68 +37,73 @@ _INSTEAD_OF_EXEC: Final = "`wgpy proxy`, `forward` and `stdio` need none"
 def add(verbs: Any) -> None:
     """Add the commands to the command line."""
     needs = (
-        "No privileges are needed: the tunnel has a network namespace of its own, or where none can be made wgpy's own "
-        "TCP/IP stack. Which it is, and why: wgpy doctor."
+        "No privileges are needed: the tunnel has a network namespace of its own, or wgpy's own TCP/IP stack if no "
+        "namespace can be made. wgpy doctor says which, and why."
     )
     needs_namespace = (
-        "No privileges are needed: the program has a network namespace of its own. What may be in the way: wgpy doctor."
+        "No privileges are needed: the program has its own network namespace. wgpy doctor says whether that works."
     )
     run = verbs.add_parser(
         "exec",
-        help="run a program whose only network is the tunnel",
-        description=f"Run a program in the tunnel's network, with the configuration's name servers. {needs_namespace}",
-        epilog="Example: wgpy exec wg0.conf curl -sI http://10.0.0.2/. The program's exit status is passed on.",
+        help="run a program that can use no network but the tunnel",
+        description="Run a program with the tunnel as its network and the configuration's DNS servers. "
+        f"{needs_namespace}",
+        epilog="Example: wgpy exec wg0.conf curl -sI http://10.0.0.2/. The exit status is the program's.",
     )
     run.set_defaults(call=_exec)
     proxy = verbs.add_parser(
         "proxy",
-        help="a SOCKS5 or HTTP proxy into a tunnel",
-        description="Serve a proxy on this host, through which other programs use the tunnel, names resolved at its "
-        f"far end; and whatever wireproxy's sections in the file say. {needs}",
+        help="run a SOCKS5 or HTTP proxy into a tunnel",
+        description="Run a proxy on this host, through which other programs use the tunnel; its DNS servers resolve "
+        f"the names they ask for. Proxies and forwards in wireproxy's sections of the file are run as well. {needs}",
         epilog="Example: wgpy proxy wg0.conf --socks 127.0.0.1:1080; curl --socks5-hostname 127.0.0.1:1080 URL",
     )
     proxy.set_defaults(call=_proxy)
     forward = verbs.add_parser(
         "forward",
-        help="forward ports into a tunnel and out of it, as ssh -L and -R",
+        help="forward ports into a tunnel and out of it, like ssh -L and -R",
         description=f"Forward TCP and UDP between this host and the tunnel. {needs}",
         epilog="Example: wgpy forward wg0.conf -L 8080:10.0.0.5:80 -L 5353:10.0.0.1:53/udp -R 8000:localhost:80",
     )
     forward.set_defaults(call=_forward)
     stdio = verbs.add_parser(
         "stdio",
-        help="standard input and output as a connection through a tunnel",
-        description=f"Connect to HOST:PORT through the tunnel and pass bytes from and to standard streams. {needs}",
+        help="connect standard input and output to a host through a tunnel",
+        description=f"Connect to HOST:PORT through the tunnel, and copy bytes from and to standard streams. {needs}",
         epilog="Example: ssh -o ProxyCommand='wgpy stdio wg0.conf %h:%p' server.internal",
     )
     stdio.set_defaults(call=_stdio)
     for verb in (run, proxy, forward, stdio):
         verb.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
-        verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered after so long")
+        verb.add_argument("--wait", type=_seconds, metavar="SECONDS", help="fail if no peer has answered by then")
         verb.add_argument("-v", "--verbose", action="store_true", help="log handshakes and connections that fail")
         verb.add_argument(
             "--network",
             choices=("auto", "namespace", "stack"),
             default="auto",
-            help="the kernel's TCP/IP in a namespace, or wgpy's own; auto is the first that works",
+            help="use the kernel's TCP/IP in a namespace, or wgpy's own stack; auto takes the first that works",
         )
         add_switches(verb)
-    run.add_argument("command", nargs="+", metavar="COMMAND", help="the program, and whatever it takes")
-    proxy.add_argument("--socks", metavar="[HOST:]PORT", help="serve SOCKS5 there; 127.0.0.1 without a host")
-    proxy.add_argument("--http", metavar="[HOST:]PORT", help="serve an HTTP proxy there")
-    proxy.add_argument("--auth", metavar="FILE", help="a file with NAME:PASSWORD, which clients must give")
+    run.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments")
+    proxy.add_argument(
+        "--socks", metavar="[HOST:]PORT", help="run a SOCKS5 proxy on this address (default host: 127.0.0.1)"
+    )
+    proxy.add_argument("--http", metavar="[HOST:]PORT", help="run an HTTP proxy on this address")
+    proxy.add_argument("--auth", metavar="FILE", help="a file with NAME:PASSWORD, which clients must then give")
     for name, what in (("-L", "from this host into the tunnel"), ("-R", "from the tunnel to this host's network")):
         forward.add_argument(
             name, metavar="[HOST:]PORT:HOST:PORT[/udp]", action="append", default=[], dest=name[1], help=what
         )
-    stdio.add_argument("target", nargs="?", metavar="HOST:PORT", help="without it, [STDIOTunnel] of the file")
+    stdio.add_argument(
+        "target", nargs="?", metavar="HOST:PORT", help="where to connect (default: Target of [STDIOTunnel] in the file)"
+    )
 
 
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < (seconds := float(text)) < float("inf"):
             return seconds
-    raise argparse.ArgumentTypeError(f"expected seconds, more than 0, not {text!r}")
+    raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, not {text!r}")
 
 
 def _exec(arguments: argparse.Namespace) -> int:
@@ -128,7 +133,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _pass_on(process: asyncio.subprocess.Process, number: int) -> None:
-    """To a child in the foreground the terminal's own signals have come already."""
+    """Send a signal to the program, unless the terminal has sent it one already, because it is in the foreground."""
     from_terminal = number in (signal.SIGINT, signal.SIGQUIT)
     if from_terminal and sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp():
         return
@@ -143,7 +148,7 @@ def _proxy(arguments: argparse.Namespace) -> int:
     own = [Proxy(kind, parse_place(at, host="127.0.0.1"), user, password) for kind, at in asked if at]  # type: ignore[arg-type]
     services = replace(services, proxies=(*own, *services.proxies))
     if not services.proxies and not services.forwards:
-        raise ConfigError("nothing to serve: give --socks 127.0.0.1:1080 or --http 127.0.0.1:3128")
+        raise ConfigError("nothing to run: give --socks 127.0.0.1:1080 or --http 127.0.0.1:3128")
     return _run(lambda: _serve(config, services, arguments), arguments)
 
 
@@ -183,7 +188,7 @@ async def _serve(config: InterfaceConfig, services: Services, arguments: argpars
         await asyncio.wait((stopping, closed), return_when=asyncio.FIRST_COMPLETED)
         if closed.done():
             await closed
-            raise TunnelClosedError("the tunnel has ended")
+            raise TunnelClosedError("the tunnel was closed")
         closed.cancel()
     return 0
 
@@ -202,7 +207,7 @@ def _stdio(arguments: argparse.Namespace) -> int:
     config, services = _load(arguments.config)
     target = parse_place(arguments.target) if arguments.target else services.stdio
     if target is None or not target.host:
-        raise ConfigError("nowhere to connect to: give HOST:PORT, or [STDIOTunnel] with Target in the file")
+        raise ConfigError("no address to connect to: give HOST:PORT, or Target in [STDIOTunnel] of the file")
 
     async def main() -> int:
         async with _connected(config, arguments) as tunnel:
@@ -235,7 +240,7 @@ def _stdio(arguments: argparse.Namespace) -> int:
                             data = data[os.write(1, data) :]
                 loop.call_soon_threadsafe(ended.set)
 
-            # Threads, because standard streams may be files, and non-blocking they would be so for others too.
+            # Threads: asyncio would make the standard streams non-blocking, also for other processes that share them.
             for body in (send, receive):
                 threading.Thread(target=body, daemon=True).start()
             await ended.wait()
@@ -265,9 +270,9 @@ async def _connected(config: InterfaceConfig, arguments: argparse.Namespace) -> 
 
 
 async def _answered(tunnel: RootlessTunnel, config: InterfaceConfig, seconds: float) -> None:
-    """Return when some peer has answered. Raises HandshakeTimeout."""
+    """Wait until any peer has answered. Raises HandshakeTimeout."""
     waiting = [asyncio.create_task(tunnel.wait_for_handshake(peer.public_key, seconds)) for peer in config.peers]
-    failure = HandshakeTimeout("there is no peer to wait for")
+    failure = HandshakeTimeout("the configuration has no peer to wait for")
     try:
         for each in asyncio.as_completed(waiting):
             try:
@@ -288,7 +293,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, int]], arguments: argparse.Names
 
 
 def _load(config: str) -> tuple[InterfaceConfig, Services]:
-    """What a file says of the tunnel and of what to serve; hooks are not run, and it may be anywhere."""
+    """Read a file, which may have any name: the tunnel's configuration (hooks are ignored), and what to run."""
     path = Path(config) if "/" in config or config.endswith(".conf") else locate(config)[1]
     source = read_source(path)
     for exposed in source.exposed:
@@ -312,7 +317,7 @@ def _credentials(path: str | None) -> tuple[str, str]:
 
 @contextmanager
 def _listening(place: Place) -> Iterator[None]:
-    """Say where it was that one could not listen."""
+    """Turn errors into one that names the address we cannot listen on."""
     try:
         yield
     except WgpyError:
@@ -324,7 +329,7 @@ def _listening(place: Place) -> Iterator[None]:
 
 
 def _bound(listener: Any) -> Place:
-    """Where a server, or a datagram transport, has come to listen."""
+    """The address that a server or a datagram transport is bound to."""
     sock = listener.sockets[0] if hasattr(listener, "sockets") else listener.get_extra_info("socket")
     return Place(*sock.getsockname()[:2])
 

@@ -1,4 +1,4 @@
-"""`wgpy show`: what a running interface answers, in all forms of `wg show` and as JSON."""
+"""`wgpy show`: prints the state of running interfaces, in all forms of `wg show` and as JSON."""
 
 from __future__ import annotations
 
@@ -28,21 +28,29 @@ def add(verbs: Any) -> None:
     """Add the command to the command line."""
     show = verbs.add_parser(
         "show",
-        help="interfaces and peers, as `wg show`",
-        description="Show every interface, the kernel's too, or one, or one thing of each peer: "
-        f"{', '.join(_SCRIPTS)}. Those forms are for scripts, and private-key, preshared-keys and dump show secrets.",
-        epilog="Environment: WG_COLOR_MODE=always or never; WG_HIDE_KEYS=never shows the keys.",
+        help="show interfaces and peers, like `wg show`",
+        description="Show all interfaces, including the kernel's, or one of them, or only one PARAMETER in a form for "
+        f"scripts: {', '.join(_SCRIPTS)}. Of these, private-key, preshared-keys and dump print secrets.",
+        epilog="Environment: WG_COLOR_MODE is always or never; WG_HIDE_KEYS=never shows the secret keys.",
     )
-    show.add_argument("interface", metavar="INTERFACE", nargs="?", default="all", help="its name, all or interfaces")
-    show.add_argument("parameter", metavar="PARAMETER", nargs="?", help="only this, in a form for scripts")
-    show.add_argument("--json", action="store_true", help="as JSON: bytes, seconds since 1970, drops by reason")
+    show.add_argument(
+        "interface",
+        metavar="INTERFACE",
+        nargs="?",
+        default="all",
+        help="its name; all, for all of them (the default); or interfaces, for only their names",
+    )
+    show.add_argument("parameter", metavar="PARAMETER", nargs="?", help="print only this, in a form for scripts")
+    show.add_argument(
+        "--json", action="store_true", help="print JSON, with bytes, seconds since 1970, and drops by reason"
+    )
     show.add_argument(
         "--watch",
         metavar="SECONDS",
         nargs="?",
         type=_seconds,
         const=1.0,
-        help="again every SECONDS (1), until Ctrl-C",
+        help="repeat every SECONDS (default: 1), until Ctrl-C",
     )
     show.set_defaults(call=_show, usage=show.format_usage(), wrong=show.error)
 
@@ -53,13 +61,15 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0
     if not 0.05 <= seconds <= 86400:  # neither is nan
-        raise argparse.ArgumentTypeError(f"expected seconds, 0.05 to 86400, not {text!r}; an interface goes before it")
+        raise argparse.ArgumentTypeError(
+            f"expected seconds, 0.05 to 86400, not {text!r}; an interface's name goes before --watch"
+        )
     return seconds
 
 
 def _show(arguments: argparse.Namespace) -> int:
     if arguments.json and (arguments.parameter or arguments.interface == "interfaces"):
-        arguments.wrong("--json shows everything at once: without a parameter, of an interface or all")
+        arguments.wrong("--json prints everything, so it takes no parameter, and not `interfaces`")
     if arguments.interface == "interfaces" and arguments.parameter:
         arguments.wrong("interfaces takes no parameter")
     if arguments.watch is None:
@@ -72,7 +82,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _redraw(text: str) -> None:
-    """On a terminal over what is there, line by line, so that nothing flickers, and no more than it holds."""
+    """Print a text; on a terminal, overwrite the last one line by line, without flicker, and cut it to the height."""
     if sys.stdout.isatty():
         lines = text.splitlines()[: shutil.get_terminal_size().lines - 1]
         text = "".join([_HOME, *(f"{line}{_ERASE_LINE}\n" for line in lines), _ERASE_BELOW])
@@ -116,9 +126,9 @@ def _show_once(arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def as_text(name: str, status: DeviceStatus, now: int, *, colour: bool, hidden: bool = True) -> str:
-    """The layout of `wg show`; `now` is seconds since 1970. Peers come with the latest handshake first.
+    """Format a status like `wg show`, peers with the latest handshake first. `now` is seconds since 1970.
 
-    It shows the private and preshared keys unless `hidden`.
+    The private and preshared keys are included unless `hidden`.
     """
     paint = _paint if colour else _plain
     lines = [f"{paint('', '')}{paint('interface bold', 'interface')}: {paint('interface', name)}"]
@@ -160,7 +170,7 @@ def _peer_fields(peer: PeerStatus, now: int, paint: Any, hidden: bool) -> list[t
 
 
 def endpoint(peer: PeerStatus) -> str:
-    """A peer's endpoint as getnameinfo has it: with the name of the interface of a link-local one."""
+    """Format a peer's endpoint as getnameinfo does: a link-local address has its interface's name."""
     known = peer.endpoint
     if known is None:
         return "(none)"
@@ -174,12 +184,12 @@ def endpoint(peer: PeerStatus) -> str:
 
 
 def allowed_ips(peer: PeerStatus, *, slash: str = "/") -> list[str]:
-    """A peer's allowed IPs."""
+    """Format a peer's allowed IPs."""
     return [f"{_address(net.network_address.packed)}{slash}{net.prefixlen}" for net in peer.allowed_ips]
 
 
 def _address(packed: bytes) -> str:
-    """As wg writes it; ipaddress writes an IPv4 address within an IPv6 one otherwise."""
+    """Format an address as wg does; ipaddress formats IPv6 addresses with an embedded IPv4 address differently."""
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
@@ -218,7 +228,7 @@ def _plain(_: str, text: str) -> str:
 
 
 def as_json(status: DeviceStatus) -> dict[str, Any]:
-    """Plain values: bytes, seconds since 1970 with a fraction (null for never), no secrets."""
+    """A status as JSON values: bytes, seconds since 1970 with a fraction (None for never), and no secrets."""
     return {
         "public_key": status.public_key.base64() if status.public_key else None,
         "listen_port": status.listen_port,
@@ -242,7 +252,7 @@ def as_json(status: DeviceStatus) -> dict[str, Any]:
     }
 
 
-# The forms for scripts: what `wg show INTERFACE PARAMETER` prints, as lines of columns. They show the secrets.
+# The forms for scripts: what `wg show INTERFACE PARAMETER` prints, as lines of columns. Some show secrets.
 
 _Lines = Iterable[tuple[object, ...]]
 

@@ -1,4 +1,4 @@
-"""`wgpy showconf`, `set`, `setconf`, `addconf` and `syncconf`: those of `wg`, on whatever serves an interface."""
+"""`wgpy showconf`, `set`, `setconf`, `addconf` and `syncconf`, like those of `wg`, for any WireGuard interface."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ def add(verbs: Any) -> None:
     """Add the commands to the command line."""
     showconf = verbs.add_parser(
         "showconf",
-        help="the configuration of an interface, for setconf",
-        description="Print the configuration of a running interface as a file for setconf. It holds the secrets.",
+        help="print the configuration of an interface, for setconf",
+        description="Print an interface's configuration, with its secret keys, as a file for setconf.",
     )
     showconf.set_defaults(call=_showconf)
     setting = verbs.add_parser(
         "set",
         help="change an interface, and add, change or remove peers",
         usage=f"wgpy set INTERFACE {_SETTINGS}",
-        description="Change a running interface. Keys are read from files, /dev/stdin among them; an empty one removes "
-        "the key. allowed-ips replaces the list, unless all of its networks have a + (to add) or - (to take away).",
+        description="Change a running interface. Keys are read from files (/dev/stdin works); an empty file removes "
+        "the key. allowed-ips replaces the list, unless each network has a + to add it or a - to remove it.",
     )
     setting.set_defaults(call=_set)
     verbs_of_files = [
-        ("setconf", "replace the configuration of an interface by a file's", _setconf),
-        ("addconf", "add what is in a file to an interface", _addconf),
-        ("syncconf", "setconf, but peers that stay keep their sessions", _syncconf),
+        ("setconf", "replace the configuration of an interface by that in a file", _setconf),
+        ("addconf", "add the configuration in a file to that of an interface", _addconf),
+        ("syncconf", "like setconf, but peers that stay keep their sessions", _syncconf),
     ]
     for name, text, call in verbs_of_files:
         verb = verbs.add_parser(
             name,
             help=text,
-            description=f"{text[0].upper()}{text[1:]}. The file is one of wg(8), without the keys that only wg-quick "
-            "knows. If anything in it is wrong, nothing is changed.",
+            description=f"{text[0].upper()}{text[1:]}. The file is in the format of wg(8), without wg-quick's own "
+            "keys. If anything in it is wrong, nothing is changed.",
         )
         verb.set_defaults(call=call)
         verb.add_argument("interface", metavar="INTERFACE")
-        verb.add_argument("file", metavar="FILE", help="the file; /dev/stdin is one")
+        verb.add_argument("file", metavar="FILE", help="the file; /dev/stdin works, too")
     for verb in (showconf, setting):
         verb.add_argument("interface", metavar="INTERFACE")
     setting.add_argument("settings", metavar="SETTING", nargs=argparse.REMAINDER, help=_SETTINGS)
@@ -119,7 +119,7 @@ def _located(change: wg.WgChange) -> DeviceChange:
 
 
 def _resolve(names: Mapping[PublicKey, EndpointName]) -> dict[PublicKey, Endpoint]:
-    import asyncio  # most commands name nobody
+    import asyncio  # most commands resolve no names
 
     from wgpy.net.resolve import resolve
 
@@ -130,7 +130,7 @@ def _resolve(names: Mapping[PublicKey, EndpointName]) -> dict[PublicKey, Endpoin
 
 
 def change_from(words: list[str]) -> wg.WgChange:
-    """What the settings of `wg set` say. Reads the key files. Raises ConfigError and KeyFormatError."""
+    """Parse the settings of `wg set`, and read its key files. Raises ConfigError and KeyFormatError."""
     device: dict[str, Any] = {}
     peers: list[PeerChange] = []
     endpoints: dict[PublicKey, EndpointName] = {}
@@ -168,16 +168,16 @@ _OF_PEER: Final = frozenset({"peer", "remove", "preshared-key", "endpoint", "per
 
 
 def _shown(word: str, after_peer: bool) -> str:
-    """A word that does not belong, and what would; it may be a key in a wrong place, which is not shown."""
+    """The error message for a wrong word, which is not shown if it may be a key in the wrong place."""
     other, place = (_OF_DEVICE, "before the first") if after_peer else (_OF_PEER, "after a")
     if word in other:
-        return f"{word} goes {place} peer"
+        return f"{word} belongs {place} peer"
     expected = ", ".join(sorted(_OF_PEER if after_peer else _OF_DEVICE))
     return f"{shown(word)}; expected one of {expected}"
 
 
 def _with_allowed_ips(peer: PeerChange, text: str) -> PeerChange:
-    """The peer with a list, that replaces what it has unless every item has a sign."""
+    """Add a list of allowed IPs, which replaces the peer's unless every item has a sign."""
     changes = list(peer.allowed_ips)
     replaces = peer.replace_allowed_ips or not text
     for item in text.split(",") if text else []:
@@ -191,13 +191,15 @@ def _with_allowed_ips(peer: PeerChange, text: str) -> PeerChange:
 
 
 def _key_in(word: str, path: str, kind: type[_Secret]) -> _Secret:
-    """The key in a file; all zero, which is none, when it is empty. Raises ConfigError."""
+    """Read the key in a file; an empty file is the all-zero key, which means none. Raises ConfigError."""
     try:
         kind.from_base64(path)
     except KeyFormatError:
         pass
     else:
-        raise ConfigError(f"{word}: expected a file, not the key: everybody can see a command line (/dev/stdin is one)")
+        raise ConfigError(
+            f"{word}: expected a file, not the key, because every user can see command lines (/dev/stdin works)"
+        )
     try:
         text = read_text(Path(path)).rstrip()
         return kind.from_base64(text) if text else kind(bytes(KEY_SIZE))
@@ -208,7 +210,7 @@ def _key_in(word: str, path: str, kind: type[_Secret]) -> _Secret:
 
 
 def as_file(status: DeviceStatus) -> str:
-    """The layout of `wg showconf`. It holds the secrets."""
+    """Format a status like `wg showconf`, including the secret keys."""
     lines = ["[Interface]"]
     if status.listen_port:
         lines.append(f"ListenPort = {status.listen_port}")
