@@ -1,4 +1,4 @@
-"""connect() for programs without a loop: the tunnel lives in a thread of its own, and sockets are ordinary ones."""
+"""connect() for programs without asyncio: the tunnel runs in a thread of its own, and sockets are ordinary ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def connect(
     try:
         yield ready.result()
     finally:
-        if os.getpid() == here:  # else a fork's child leaves the block, and the thread is the parent's
+        if os.getpid() == here:  # in a fork's child that leaves the block, the thread is the parent's
             with suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(task.cancel)
             thread.join()
@@ -82,7 +82,7 @@ def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
 
 
 async def _cancel_the_others() -> None:
-    """End what another thread still waits for."""
+    """Cancel what other threads still wait for."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for other in others:
         other.cancel()
@@ -90,11 +90,11 @@ async def _cancel_the_others() -> None:
 
 
 class BlockingTunnel:
-    """A tunnel in another thread: made by `connect`. Every method may be called from any thread but its own.
+    """A tunnel in another thread, made by `connect`. Its methods may be called from every thread except that one.
 
-    It belongs to the process that opened it. In a fork's child every method raises TunnelClosedError; a socket that was
-    made before is the child's, too, as any socket, and is of use as long as the parent has the tunnel: a server may
-    listen, fork, and accept in each child.
+    It belongs to the process that opened it. In a fork's child every method raises TunnelClosedError. A socket that was
+    made before the fork is shared with the child, as any socket is, and works as long as the parent has the tunnel: a
+    server may listen, fork, and accept in each child.
     """
 
     def __init__(self, tunnel: RootlessTunnel, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,7 +118,7 @@ class BlockingTunnel:
             return future.result()
         except CancelledError:
             raise TunnelClosedError("the tunnel was closed") from None
-        except BaseException:  # of ours, as KeyboardInterrupt: what was asked for is not wanted any more
+        except BaseException:  # raised in this thread, as KeyboardInterrupt: the result is no longer wanted
             future.cancel()
             raise
 
@@ -134,7 +134,7 @@ class BlockingTunnel:
         return self._tunnel.network
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None) -> socket.socket:
-        """As socket.create_connection, through the tunnel; `timeout` in seconds is the socket's from then on, too.
+        """As socket.create_connection, through the tunnel; `timeout`, in seconds, also becomes that of the socket.
 
         Raises OSError of the last address, TimeoutError, ResolveError, TunnelClosedError.
         """
@@ -148,7 +148,7 @@ class BlockingTunnel:
         return sock
 
     def create_server(self, address: tuple[str | None, int], *, backlog: int = 1024) -> socket.socket:
-        """A socket that listens at an address of the tunnel, or at all of them if the host is None: for `accept`."""
+        """A listening socket at an address of the tunnel, or at all of them if the host is None."""
         sock = self._call(self._tunnel.listening_socket(address, backlog=backlog))
         sock.setblocking(True)
         return sock

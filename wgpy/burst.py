@@ -1,7 +1,7 @@
-"""The two shapes in which data moves: inner packets in slots, and outer datagrams end to end.
+"""The two forms in which data moves: inner packets in slots, and outer datagrams end to end.
 
 A transport datagram is its inner packet with 16 bytes before and 16 after (paper, 5.4.6), so the same buffer serves
-as both: what the TUN reader lays into a `Burst` is sealed where it lies and leaves as `Datagrams`, and the way back.
+as both: packets that the TUN reader puts into a `Burst` are sealed in place and leave as `Datagrams`, and vice versa.
 Slicing a memoryview costs a tenth of what sealing a packet costs, so a reader, whose buffer stays the same, keeps the
 slices in a `ViewCache`.
 """
@@ -37,8 +37,8 @@ def run_length(values: Sequence[int]) -> int:
 def padded_length(length: int, mtus: Sequence[int]) -> int:
     """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, but never past an MTU that it fits.
 
-    `mtus` rise. A packet above all of them is padded by its remainder, as the kernel's calculate_skb_padding does;
-    without any there is no limit.
+    `mtus` are in ascending order; without any there is no limit. Of a packet longer than all of them, the remainder is
+    padded, as in the kernel (send.c, calculate_skb_padding).
     """
     padded = (length + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
     for mtu in mtus:
@@ -51,7 +51,7 @@ def padded_length(length: int, mtus: Sequence[int]) -> int:
 
 
 def bodies(view: memoryview, stride: int, cache: ViewCache | None = None) -> Bodies:
-    """The bodies of all slots, of which the last may be shorter."""
+    """The bodies of all slots; the last slot may be shorter."""
     full, total = len(view) // stride, len(view)
     if total <= stride:
         return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
@@ -166,7 +166,7 @@ class Burst:
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
 
     def apart(self) -> Iterator[Burst]:
-        """Each packet in a buffer of its own, padded as it is here: for whoever keeps them one by one."""
+        """Each packet as a burst in a buffer of its own, with the same padding, so that it can be kept by itself."""
         for i, length in enumerate(self.lengths):
             if length:
                 slot = memoryview(bytearray(self.view[i * self.stride : (i + 1) * self.stride]))
@@ -177,7 +177,7 @@ class Burst:
         return bodies(self.view, self.stride, self.cache)
 
     def copy(self) -> Burst:
-        """The same packets in a buffer of their own: for whoever keeps a burst after its reader reads again."""
+        """The same packets in a buffer of their own, to be kept when the reader reads again."""
         return Burst(memoryview(bytearray(self.view)), self.stride, self.lengths.copy())
 
 
@@ -212,7 +212,7 @@ class Datagrams:
         return (view[start : start + size] for start in range(0, len(view), size))
 
     def bodies(self) -> Bodies:
-        """The bodies, were they transport datagrams. Cut once, however often: each run of them under one key asks."""
+        """The bodies, if these are transport datagrams. They are cut once, and used for each run under one key."""
         if self._bodies is None:
             self._bodies = bodies(self.view, self.segment_size, self.cache)
         return self._bodies

@@ -1,4 +1,4 @@
-"""Where a datagram comes from or goes to: a numeric address and port, and how to get back there."""
+"""Where a datagram comes from or goes to: a numeric address and port, and the local address to answer from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LITERAL: Final = re.compile(
 
 
 class Endpoint(NamedTuple):
-    """A peer's UDP address and, once it has spoken, the local address it spoke to (the kernel's struct endpoint)."""
+    """A peer's UDP address and, once it was heard, the local address it sent to (the kernel's struct endpoint)."""
 
     host: str
     """A numeric IPv4 or IPv6 address without brackets or zone."""
@@ -43,7 +43,7 @@ class Endpoint(NamedTuple):
     def address_bytes(self) -> bytes:
         """The host as 4 or 16 bytes. Raises ValueError when it is not a numeric address."""
         host = self.host
-        # A tenth of what ip_address takes; under a flood it is asked for twice a datagram.
+        # This takes a tenth of the time of ip_address; in a flood it is called twice for each datagram.
         return IPv6Address(host).packed if ":" in host else bytes(map(int, host.split(".")))
 
     @property
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
         return self.address_bytes + self.port.to_bytes(2, "big")
 
     def without_source(self) -> Endpoint:
-        """The same remote, with the choice of the local address left to the route."""
+        """The same remote address; the routes choose the local one."""
         return self._replace(source=b"", source_ifindex=0) if self.source or self.source_ifindex else self
 
     def same_remote(self, other: Endpoint) -> bool:

@@ -52,7 +52,7 @@ class ConfigError(WgpyError, ValueError):
 
 
 class ProtocolError(WgpyError):
-    """A message that does not belong: wrong key, wrong state, failed authentication."""
+    """A handshake message with a wrong key, in a wrong state, or that fails to authenticate."""
 
 
 class TunError(_SystemError):
@@ -72,7 +72,7 @@ class ControlError(_SystemError):
 
 
 class NamespaceError(_SystemError):
-    """A network namespace could not be made, or its helper ended: the message says which door is shut."""
+    """A network namespace could not be made, or its helper ended: the message says what the system refused."""
 
 
 class ResolveError(_SystemError, gaierror):

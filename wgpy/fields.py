@@ -1,6 +1,6 @@
-"""The fields of values that programs write: text is read where it can mean one thing only, and all else is refused.
+"""The fields of public values: text is parsed where its meaning is clear, and other types are refused.
 
-Without this, a string in the place of a network would fail far from the line that is wrong, in a word of ipaddress.
+Without this, a string in the place of a network would fail far from the wrong line, with a message of ipaddress.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from wgpy.errors import ConfigError, KeyFormatError
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field takes. `read` makes one of `kinds` of one of `readable`, and raises ValueError for a wrong text.
+    """What a field takes: one of `kinds`; or one of `readable`, which `read` parses, with ValueError for wrong text.
 
-    `accepts` tells a good value of the right kind from a wrong one, as a port from 70000.
+    `accepts` says whether a value of the right type is in range, for example a port. `wanted` is for error messages.
     """
 
     kinds: tuple[type, ...]
     wanted: str
     read: Callable[[Any], Any] | None = None
     readable: tuple[type, ...] = (str,)
-    many: bool = False  # a tuple of them
+    many: bool = False  # whether the field is a tuple of them
     accepts: Callable[[Any], bool] | None = None
 
     def take(self, where: str, given: Any) -> Any:
-        """The value, read if need be. Raises TypeError for what is something else, ConfigError or KeyFormatError."""
+        """The value, parsed if need be. Raises TypeError for a wrong type, ConfigError or KeyFormatError for text."""
         if not self.many:
             return self._take_one(where, given)
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
@@ -57,7 +57,7 @@ class Field:
         return value
 
     def fits(self, given: Any) -> bool:
-        """Whether it is right as it is, as almost always: told in a fraction of a microsecond."""
+        """Whether the value can stay as it is, as nearly always; this takes a fraction of a microsecond."""
         if self.many:
             fitting = type(given) is tuple and {*map(type, given)} <= {*self.kinds}
             return fitting and (self.accepts is None or all(map(self.accepts, given)))
@@ -65,7 +65,7 @@ class Field:
 
 
 def take(value: object, fields: Mapping[str, Field]) -> None:
-    """Have a new frozen dataclass's fields be what they are to be. Raises as Field.take, naming class and field."""
+    """Parse and check the fields of a new frozen dataclass. Raises as Field.take; errors name class and field."""
     for name, field in fields.items():
         given = getattr(value, name)
         if not field.fits(given):
@@ -73,7 +73,7 @@ def take(value: object, fields: Mapping[str, Field]) -> None:
 
 
 def expect(where: str, given: object, kind: type, remedy: str = "") -> None:
-    """Raises TypeError for an argument that is not of the kind."""
+    """Raises TypeError for an argument of another type."""
     if not isinstance(given, kind):
         raise TypeError(f"{where}: expected {_article(kind.__name__)}{remedy}, not {_kind(given)}")
 

@@ -65,7 +65,7 @@ class _Key(bytes):
 
 
 class PublicKey(_Key):
-    """A peer's name on the wire and in configuration."""
+    """A peer's identity, on the wire and in configurations."""
 
     def __repr__(self) -> str:
         return f"PublicKey({self.base64()})"
@@ -74,7 +74,7 @@ class PublicKey(_Key):
         return self.base64()
 
     def short(self) -> str:
-        """The form of log lines, as wireguard-go's: peer(abcd…wxyz)."""
+        """A short form for log lines, as in wireguard-go: peer(abcd…wxyz)."""
         text = self.base64()
         return f"peer({text[:4]}…{text[39:43]})"
 
@@ -107,7 +107,7 @@ class PrivateKey(_Key):
 
     @cached_property
     def x25519(self) -> X25519PrivateKey:
-        """The same for `cryptography`. It multiplies once to make it, which costs more than an exchange."""
+        """This key as an object of `cryptography`, made once: making one costs more than a key exchange."""
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
         return X25519PrivateKey.from_private_bytes(self)

@@ -1,4 +1,4 @@
-"""Time that passes as fast as there is nothing to do: hours of a tunnel's life in a test of a moment."""
+"""An asyncio loop in virtual time: a test runs through hours of a tunnel in a moment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_BEGIN: Final = 1e6  # seconds: not zero, which some take for "never"; up to 97 days a float still tells nanoseconds
+_BEGIN: Final = 1e6  # seconds: zero means "never" to some code; for 97 days a float still resolves nanoseconds
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer whenever nothing is ready.
 
-    It does not wait for threads and processes, for which no time passes: use it for what lives in this process. While
-    something is ready time stands still, so a task that polls has to sleep for more than 0 seconds.
+    It does not wait for threads or other processes, so use it for what runs in the loop alone. While something is
+    ready, time stands still; so a task that polls has to sleep for more than 0 seconds.
     """
 
     def __init__(self) -> None:
@@ -34,17 +34,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def advance(self, seconds: float) -> None:
         """Let time pass. A coroutine does it by `asyncio.sleep`."""
         self._now += seconds
-        # A timer is due when it is earlier than now plus this (BaseEventLoop._run_once). To a large float asyncio's
-        # nanosecond adds nothing, and a timer due exactly now would never fire.
+        # A timer is due when it is earlier than now plus this (BaseEventLoop._run_once). asyncio's own resolution, a
+        # nanosecond, adds nothing to a large float, and a timer due exactly now would never fire.
         self._clock_resolution = nextafter(self._now, inf) - self._now
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As every loop's; a delay too short for the clock to tell is the shortest that it tells."""
+        """As in every loop; a delay too short for the clock is extended to the shortest that it can represent."""
         when = self._now + delay
         if delay > 0:
-            when = max(when, nextafter(self._now, inf))  # or who polls would keep time from passing
+            when = max(when, nextafter(self._now, inf))  # otherwise a task that polls would stop time
         return self.call_at(when, callback, *args, context=context)
 
 

@@ -1,4 +1,4 @@
-"""Allowed IPs: which peer may send from an address, and is sent what goes there (paper, 2; kernel allowedips.c)."""
+"""Allowed IPs: the peer that packets to an address are sent to and received from (paper, 2; kernel allowedips.c)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Network = IPv4Network | IPv6Network
 
 _PLACE: Final = 0xFFFF  # of a block: the last bits of its number
 
-_from_bytes = int.from_bytes  # asked for once, not in each look-up
+_from_bytes = int.from_bytes  # looked up once, not with each packet
 
 
 class _Family(Generic[T]):
-    """The prefixes of one kind of address, by its blocks of so many host bits."""
+    """The prefixes of one address family, in blocks of so many host bits."""
 
     __slots__ = ("_numbers", "block_bits", "plan_of", "plans", "tables")
 
@@ -33,7 +33,7 @@ class _Family(Generic[T]):
         self.plan_of = array("I", bytes(4 * (_PLACE + 1)))
 
     def insert(self, host_bits: int, prefix: int, owner: T) -> T | None:
-        """Note the owner of a prefix; gives who had it before."""
+        """Set the owner of a prefix; returns the one before."""
         table = self.tables.setdefault(host_bits, {})
         before = table.get(prefix)
         table[prefix] = owner
@@ -71,7 +71,7 @@ class AllowedIPs(Generic[T]):
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
 
     def insert(self, network: Network, owner: T) -> None:
-        """Give `network` to `owner`, as the newest of its prefixes; whoever had it before loses it."""
+        """Give `network` to `owner`, after its other prefixes, and take it from the owner before."""
         place = size, host_bits, prefix = _place(network)
         before = self._families[size].insert(host_bits, prefix, owner)
         if before is not None:
@@ -79,14 +79,14 @@ class AllowedIPs(Generic[T]):
         self._owned.setdefault(owner, {})[place] = network
 
     def remove(self, network: Network, owner: T) -> None:
-        """Take `network` from `owner`; nothing happens when it is not the owner's."""
+        """Take `network` from `owner`; a network of another owner is left alone."""
         place = _place(network)
         if place in self._owned.get(owner, ()):
             self._disown(owner, place)
             self._erase(place)
 
     def remove_owner(self, owner: T) -> None:
-        """Take all its prefixes from `owner`."""
+        """Take all prefixes from `owner`."""
         for place in self._owned.pop(owner, ()):
             self._erase(place)
 
@@ -123,7 +123,7 @@ class AllowedIPs(Generic[T]):
 
 @lru_cache(maxsize=1024)
 def _with(lengths: tuple[int, ...], another: int) -> tuple[int, ...]:
-    """Remembered, so that blocks share it: many have the same lengths."""
+    """Cached, so that blocks with the same lengths, of which there are many, share one object."""
     return tuple(sorted({*lengths, another}))
 
 

@@ -1,6 +1,6 @@
-"""What a caller may change, as frozen values: wg-quick files, UAPI text and library calls all become one DeviceChange.
+"""Changes of a configuration, as frozen values: wg-quick files, UAPI text and library calls all become a DeviceChange.
 
-The meaning of each field is the kernel's `WG_CMD_SET_DEVICE` (netlink.c). None leaves a thing as it is.
+The fields mean what they mean in the kernel (netlink.c, WG_CMD_SET_DEVICE). None leaves a value as it is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 
-class AllowedIPChange(NamedTuple):  # there may be a hundred thousand: it is made in half a dataclass's time
-    """A prefix to give to the peer, taking it from whoever had it; or, with `remove`, to take from this peer."""
+class AllowedIPChange(NamedTuple):  # there may be 100,000 of them, and a dataclass takes twice as long to make
+    """A prefix to give to the peer, which takes it from any other peer; or with `remove`, to take from the peer."""
 
     network: IPv4Network | IPv6Network
     """The prefix."""
@@ -98,7 +98,7 @@ class DeviceChange:
 
 
 def _check(endpoint: Endpoint) -> None:
-    """An Endpoint is made for each datagram that comes, so it is not checked before it is used."""
+    """Check an endpoint here: its class does not, because one is made for each datagram received."""
     expect("PeerChange.endpoint: port", endpoint.port, int)
     try:
         is_numeric = len(endpoint.address_bytes) in (4, 16)

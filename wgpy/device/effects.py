@@ -1,4 +1,4 @@
-"""What a call on the Device asks of its caller: datagrams to transmit, packets to deliver, and what rarely happens."""
+"""What a call of Device returns: datagrams to transmit, packets to deliver, and events to report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wgpy.keys import PublicKey
 
 
 class DropReason(StrEnum):
-    """Why a datagram or a packet went no further; counted in `Device.status()`."""
+    """Why a datagram or a packet was dropped; `Device.status()` counts them."""
 
     # Datagrams that were never authenticated, or belong to no peer.
     MALFORMED = "malformed"
-    """A datagram that is none of WireGuard's messages by its type and length."""
+    """A datagram with the type and length of no WireGuard message."""
     INVALID_MAC1 = "invalid_mac1"
     """A handshake message that was not made for our public key."""
     UNDER_LOAD = "under_load"
@@ -24,7 +24,7 @@ class DropReason(StrEnum):
     RATE_LIMITED = "rate_limited"
     """Too many handshake messages from one source."""
     UNKNOWN_INDEX = "unknown_index"
-    """A datagram for no handshake or session of ours, perhaps of one that has ended."""
+    """A datagram for a handshake or session that we do not have, or no longer have."""
     UNKNOWN_PEER = "unknown_peer"
     """A handshake with a public key that is not a peer's."""
     NO_IDENTITY = "no_identity"
@@ -46,7 +46,7 @@ class DropReason(StrEnum):
     REPLAYED = "replayed"
     """A packet that was received before, or is older than the replay window."""
     INVALID_PACKET = "invalid_packet"
-    """What was inside is not a whole IPv4 or IPv6 packet."""
+    """The decrypted content is not a whole IPv4 or IPv6 packet."""
     DISALLOWED_SOURCE = "disallowed_source"
     """The source address inside is not one of the peer's allowed IPs."""
     # Outbound packets.
@@ -77,7 +77,7 @@ class Transmit(NamedTuple):
     datagrams: Datagrams
     """They may lie in the buffer of the burst that was sent: send or copy them before reading into it again."""
     endpoint: Endpoint
-    """Where to, and from which local address."""
+    """The address to send to, and the local address to send from."""
     traffic_class: int
     """The IPv4 TOS byte, or the IPv6 traffic class, of the outer packets."""
     public_key: PublicKey | None
@@ -85,12 +85,12 @@ class Transmit(NamedTuple):
 
 
 class EventKind(StrEnum):
-    """What an Event tells."""
+    """What has happened."""
 
     HANDSHAKE_COMPLETED = "handshake_completed"
-    """There is a new session: the first, or the next about every two minutes while packets flow."""
+    """There is a new session: the first one, or while packets flow the next one about every two minutes."""
     HANDSHAKE_UNANSWERED = "handshake_unanswered"
-    """The first initiation in a row has had no answer for five seconds; others follow."""
+    """An initiation had no answer for five seconds; more will be sent. Only the first in a row is an event."""
     HANDSHAKE_ABANDONED = "handshake_abandoned"
     """20 initiations in a row have had no answer."""
     HANDSHAKE_REFUSED = "handshake_refused"
@@ -102,7 +102,7 @@ class EventKind(StrEnum):
 
 
 class Event(NamedTuple):
-    """A change of a peer's state. What goes on as before is not told again."""
+    """A change of a peer's state, reported once."""
 
     kind: EventKind
     """What happened."""
@@ -116,18 +116,18 @@ class Event(NamedTuple):
 
 @dataclass(slots=True)
 class Effects:
-    """What a Device asks for, to be carried out in this order: transmit, deliver, tell."""
+    """What a Device asks for, to be carried out in this order: transmit, deliver, report."""
 
     transmits: list[Transmit] = field(default_factory=list)
     """Datagrams to send."""
     deliveries: list[Burst] = field(default_factory=list)
     """Packets to write to the TUN."""
     events: list[Event] = field(default_factory=list)
-    """What has changed, to be told to whoever watches."""
+    """What has changed for peers, to be reported."""
     unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)
-    """Peers, and where they were called, of each initiation that had no answer, whether that is news or not."""
+    """The peer and its endpoint for each initiation that had no answer, also when that is no event."""
 
     @property
     def involves_peers(self) -> bool:
-        """Whether a peer proved itself, unless by a keepalive: cookie replies, which anybody can get, do not count."""
+        """Whether there is more than cookie replies, which anybody can get. Data and handshakes of peers count."""
         return bool(self.deliveries or self.events or any(transmit.public_key for transmit in self.transmits))

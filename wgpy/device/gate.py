@@ -1,9 +1,9 @@
-"""Which handshake messages are handled: cheap refusals first (paper, 5.3; kernel receive.c and cookie.c).
+"""Refuses handshake messages cheaply, before any key exchange (paper, 5.3; kernel receive.c and cookie.c).
 
-mac1 shows that the sender knows our public key; under load mac2 shows that it receives at its address, and a sender
-that does not show that gets a cookie to do so with. Nothing is rationed by an address before mac2 has proven it:
-anybody can write a peer's address into a datagram and would use up that peer's ration. The time that cookie replies
-take is bounded by the reader of the sockets, where strangers wait while data waits (net/schedule), and a reply is
+mac1 shows that the sender knows our public key. Under load, mac2 shows that the sender receives at its address, and a
+sender without it gets a cookie to make one. Nothing is limited by an address before mac2 has proven it: anybody can
+write a peer's address into a datagram, and would use up what that peer is allowed. The time that cookie replies take is
+limited by the reader of the sockets, where strangers wait while data waits (net/schedule), and a reply is
 shorter than the message it answers.
 """
 
@@ -26,7 +26,7 @@ _RECEIVER_INDEX = slice(8, 12)  # of a response
 
 
 class Gate:
-    """What stands before the key exchanges of one public key. `random(n)` returns n unpredictable bytes."""
+    """Guards the key exchanges of our `public` key. `random(n)` returns n unpredictable bytes."""
 
     def __init__(self, public: PublicKey, random: Callable[[int], bytes]) -> None:
         self._checker = CookieChecker(public)
@@ -44,11 +44,12 @@ class Gate:
         *,
         is_awaited: bool = False,
     ) -> DropReason | None:
-        """Why an initiation or response goes no further, None if it does; `effects` may take up a cookie reply.
+        """Why an initiation or response is refused, or None; a cookie reply may be added to `effects`.
 
-        `is_awaited`: a response that names the index of a handshake of ours. The index is random, so the sender has
-        seen our initiation, and strangers cannot keep us from completing it: no cookie is needed. An eavesdropper has
-        seen it as well, so these are rationed by handshake, and beyond that a cookie is needed.
+        `is_awaited` means that a response names the index of a handshake of ours. The index is random, so the sender
+        has seen our initiation, and needs no cookie: otherwise a flood of strangers would keep us from completing it.
+        But an eavesdropper has seen the index too, so their number is limited for each handshake; beyond that, a
+        cookie is needed.
         """
         if not self._checker.verify_mac1(message):
             return DropReason.INVALID_MAC1

@@ -17,10 +17,10 @@ _IPV4_QUERIES: Final = frozenset(map(bytes, ([0], [8], [9], [10], [13], [14], [1
 
 
 def unreachable(packet: ip.Packet) -> bytes | None:
-    """The error for `packet`: host unreachable (IPv4) or address unreachable (IPv6), from where it was going.
+    """An error about `packet`, with its destination as source: host unreachable (IPv4) or address unreachable (IPv6).
 
-    None where no error may be sent (RFC 1122, 3.2.2; RFC 4443, 2.4 (e)): about an error, a later fragment, a multicast
-    or broadcast, or to no single sender.
+    None where no error may be sent (RFC 1122, 3.2.2; RFC 4443, 2.4 (e)): about another error, a later fragment, a
+    multicast or broadcast packet, or to a source that is not a single host.
     """
     match ip.version(packet):
         case 4:

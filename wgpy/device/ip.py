@@ -27,7 +27,7 @@ Packet = bytes | bytearray | memoryview
 
 
 def version(packet: Packet) -> int:
-    """4 or 6, or 0 for what is not even a header long."""
+    """4 or 6; 0 for less than a header, or another protocol."""
     if len(packet) >= IPV4_HEADER_SIZE:
         number = packet[0] >> 4
         if number == 4 or (number == 6 and len(packet) >= IPV6_HEADER_SIZE):
@@ -36,7 +36,7 @@ def version(packet: Packet) -> int:
 
 
 def source(packet: Packet) -> bytes | None:
-    """The source address, 4 or 16 bytes; None for what is not IP."""
+    """The source address, 4 or 16 bytes; None if it is not an IP packet."""
     number = version(packet)
     if not number:
         return None
@@ -45,7 +45,7 @@ def source(packet: Packet) -> bytes | None:
 
 
 def destination(packet: Packet) -> bytes | None:
-    """The destination address, 4 or 16 bytes; None for what is not IP."""
+    """The destination address, 4 or 16 bytes; None if it is not an IP packet."""
     number = version(packet)
     if not number:
         return None
@@ -54,7 +54,7 @@ def destination(packet: Packet) -> bytes | None:
 
 
 def udp_payload(packet: Packet) -> Packet | None:
-    """What a UDP packet or the first fragment of one carries; None for any other packet."""
+    """The payload of a UDP packet, or of the first fragment of one; None for any other packet."""
     if packet[0] >> 4 == 4:
         if packet[9] != _UDP or packet[6] & 0x1F or packet[7]:
             return None
@@ -70,9 +70,9 @@ def udp_payload(packet: Packet) -> Packet | None:
 
 
 def length_and_source(plaintext: Packet) -> tuple[int, bytes]:
-    """The length the packet's own header gives, so that padding can be taken off, and its source (kernel receive.c).
+    """The length that the packet's own header gives, which leaves off the padding, and its source address.
 
-    (0, b"") if there is no whole packet: not IP, shorter than its header, or longer than what came.
+    (0, b"") if it is not a whole packet: not IP, or cut off (kernel receive.c, wg_packet_consume_data_done).
     """
     size = len(plaintext)
     if size >= IPV4_HEADER_SIZE:
@@ -90,9 +90,9 @@ def length_and_source(plaintext: Packet) -> tuple[int, bytes]:
 def lengths_and_shared_source(
     view: memoryview, at: int, stride: int, sizes: list[int]
 ) -> tuple[tuple[int, ...], bytes] | None:
-    """What `length_and_source` gives for packets of these sizes that lie `stride` bytes apart from offset `at` on.
+    """The lengths and the common source of packets of these sizes, `stride` bytes apart from offset `at` on.
 
-    None if they do not share their version and their source, or one of them is not whole: then each has its own story.
+    None if their versions or sources differ, or one of them is not whole: then look at each by itself.
     """
     number = version(view[at : at + sizes[0]])
     least = {4: IPV4_HEADER_SIZE, 6: IPV6_HEADER_SIZE}.get(number, 0)
@@ -111,7 +111,7 @@ def lengths_and_shared_source(
 
 @lru_cache(maxsize=256)
 def _headers(number: int, stride: int, count: int) -> Struct:
-    """Of packets `stride` bytes apart, for each: its first byte, its length field, its source."""
+    """Unpacks, for each of `count` packets `stride` bytes apart, its first byte, its length field and its source."""
     one, size = ("BxH8x4s", 16) if number == 4 else ("B3xH2x16s", 24)
     return Struct(">" + one + f"{stride - size}x{one}" * (count - 1))
 
@@ -124,17 +124,17 @@ def ecn(packet: Packet) -> int:
 
 
 def outer_ecn(inner: int) -> int:
-    """The ECN field for the datagram around a packet: a mark already made stays inside (RFC 3168, 9.1.1).
+    """The ECN field for the outer datagram of a packet; a congestion mark is not copied to it (RFC 3168, 9.1.1).
 
-    The rest of the traffic class is not copied, so nothing else about the packet shows.
+    The rest of the traffic class is not copied, so an observer learns nothing else about the packet.
     """
     return ECT_0 if inner == CE else inner
 
 
 def decapsulate_ecn(packet: memoryview, outer: int) -> None:
-    """Carry the outer datagram's mark into the packet, in place (RFC 6040, section 4.2).
+    """Copy the outer datagram's congestion mark into the packet, in place (RFC 6040, section 4.2).
 
-    A packet that does not take part in ECN is left alone, as the kernel leaves it, rather than dropped.
+    A packet that is not ECN-capable is left as it is and not dropped, as in the kernel.
     """
     inner = ecn(packet)
     if inner in (NOT_ECT, CE):
@@ -151,7 +151,7 @@ def _set_ecn(packet: memoryview, value: int) -> None:
         return
     old = packet[1]
     packet[1] = old & 0b11111100 | value
-    # RFC 1624: the header checksum follows the change of one word without the others being read.
+    # The header checksum is updated for the one word that changes (RFC 1624).
     total = (packet[10] << 8 | packet[11]) ^ 0xFFFF
     total = (total - old + packet[1]) % 0xFFFF
     packet[10:12] = (total ^ 0xFFFF).to_bytes(2, "big")

@@ -1,7 +1,7 @@
 """One session's transport keys: sealing and opening whole bursts in place (paper, 5.4.6).
 
-Over a burst goes `map`, not a loop: what Python does for each packet beside the AEAD would cost half as much again. A
-lone packet goes straight: to set the loop up takes as long as to seal it.
+A burst is sealed by `map`, because a loop in Python would cost half as much again as the AEAD. A lone packet is sealed
+directly, because setting up the `map` takes as long as sealing it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _exhaust = deque[Any](maxlen=0).extend
 class Keypair:
     """The two keys of a session, its counters and its replay window (kernel noise.h, struct noise_keypair).
 
-    `created_at` is seconds of CLOCK_BOOTTIME, so that time spent suspended counts towards a key's age.
+    `created_at` is in seconds of CLOCK_BOOTTIME, so that time spent suspended counts towards the age of the keys.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Keypair:
         self.replay: ReplayWindow = ReplayWindow()
 
     def can_send(self, count: int, now: float) -> bool:
-        """Whether `count` more packets may be sealed: young enough, and none would use up the counters."""
+        """Whether `count` more packets may be sealed: the key is young enough and has counters left (paper, 6.1)."""
         return (
             self.sending_valid
             and now - self.created_at < REJECT_AFTER_TIME
@@ -77,13 +77,13 @@ class Keypair:
         return now - self.created_at < REJECT_AFTER_TIME and self.replay.newest < REJECT_AFTER_MESSAGES
 
     def has_sealed(self, datagram: bytes | bytearray | memoryview) -> bool:
-        """Whether it bears the peer's index of this session, a random number that nobody else puts there."""
+        """Whether it is a datagram of this session: it has the peer's index, which is random."""
         return len(datagram) >= 8 and _type_and_index(datagram) == (MESSAGE_TRANSPORT, self.remote_index)
 
     def seal(self, burst: Burst) -> None:
-        """Turn each slot of the burst into a transport datagram.
+        """Turn each slot of the burst into a transport datagram, in place; there are counters left (`can_send`).
 
-        The padding between a packet and its slot's end is zeroed here, so nothing stale in the buffer is ever sent.
+        The padding after each packet is zeroed, so that nothing is sent that an earlier packet left in the buffer.
         """
         view, lengths, first = burst.view, burst.lengths, self.send_counter
         self.send_counter = first + len(lengths)
@@ -103,7 +103,7 @@ class Keypair:
         _exhaust(map(self.sending.encrypt_into, map(_nonce, counters), plaintexts, repeat(None), sealed))
 
     def counters(self, datagrams: Datagrams, first: int) -> tuple[int, ...]:
-        """Those of the datagrams under this key from `first`, which is one, up to one that is not; MAX_RUN at most."""
+        """The counters of the run of datagrams under this key that begins at `first`, which is one; MAX_RUN at most."""
         view, stride = datagrams.view, datagrams.segment_size
         at = first * stride
         then = at + stride
@@ -114,9 +114,9 @@ class Keypair:
         return fields[1::2][: run_length(fields[::2])]
 
     def open(self, counters: tuple[int, ...], bodies: Bodies) -> list[int]:
-        """Open sealed bodies where they lie: the bytes of each plaintext, -1 where the tag is invalid.
+        """Open sealed bodies in place; returns the size of each plaintext in bytes, -1 for an invalid tag.
 
-        What an invalid one leaves in its slot must not be looked at.
+        The content of a slot whose tag was invalid must not be used.
         """
         plaintexts, sealed = bodies
         if len(counters) == 1:
@@ -136,5 +136,5 @@ class Keypair:
 
 @lru_cache(maxsize=256)
 def _headers(stride: int, count: int) -> Struct:
-    """The headers of datagrams end to end: two numbers of each, type with index, and counter."""
+    """Unpacks the headers of datagrams that lie end to end, two numbers each: type with index, and counter."""
     return Struct("<QQ" + f"{stride - TRANSPORT_HEADER_SIZE}xQQ" * (count - 1))

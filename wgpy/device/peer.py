@@ -47,8 +47,8 @@ from wgpy.noise.handshake import (
 
 # An initiator with a key this old, still receiving, renews it once before it expires (kernel receive.c).
 REKEY_AFTER_TIME_RECEIVING = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
-LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2  # initiations in a row without an answer
-REFUSAL_INTERVAL = REJECT_AFTER_TIME  # between two events of refused initiations
+LOST_AFTER = MAX_HANDSHAKE_RETRIES + 2  # so many initiations in a row without an answer are an event
+REFUSAL_INTERVAL = REJECT_AFTER_TIME  # seconds, at least, between two events of refused initiations
 
 
 class Peer:
@@ -66,8 +66,8 @@ class Peer:
         self.keypairs: Keypairs = Keypairs(indices.remove)
         self.cookie_stamp: CookieStamp = CookieStamp(public_key)
         self.timers: Timers = Timers(interface.random)
-        self.unanswered: int = 0  # initiations in a row
-        self.is_refused: bool = False  # told, and no handshake has completed since
+        self.unanswered: int = 0  # how many initiations in a row
+        self.is_refused: bool = False  # an event has said so, and no handshake has completed since
         self.refusal_told_at: float = -inf
         self.handshake_sent_at: float = -inf
         self.staged: deque[Burst] = deque()
@@ -75,17 +75,17 @@ class Peer:
         self.tx_bytes: int = 0
         self.rx_bytes: int = 0
         self.drops: Counter[DropReason] = Counter()
-        self.wakes_at = inf  # the device's business: when it will look at the timers
+        self.wakes_at = inf  # when Deadlines will look at the timers
 
     # Sending.
 
     def send(self, burst: Burst, now: float, effects: Effects) -> None:
-        """Seal and send a burst, or keep its packets until there is a key."""
+        """Seal and send a burst, or stage its packets until there is a key."""
         current = self.keypairs.current
         if not self.staged and current is not None and current.can_send(len(burst.lengths), now):
             self._send_sealed(current, burst, now, effects)
             return
-        # Room is made first (kernel device.c, wg_xmit), so that a long burst does not lose its own head.
+        # Make room first (kernel device.c, wg_xmit), so that a long burst does not push out its own first packets.
         while len(self.staged) > MAX_STAGED_PACKETS:
             self.staged.popleft()
             self.drops[DropReason.STAGED_OVERFLOW] += 1
@@ -93,12 +93,12 @@ class Peer:
         self.send_staged(now, effects)
 
     def has_sealed(self, packet: ip.Packet) -> bool:
-        """Whether a packet is a datagram of ours to this peer: it would go round and grow for ever."""
+        """Whether a packet is one of our own datagrams to this peer, which would go round and grow for ever."""
         payload = ip.udp_payload(packet)
         return payload is not None and self.keypairs.current is not None and self.keypairs.current.has_sealed(payload)
 
     def send_staged(self, now: float, effects: Effects) -> None:
-        """Send what waits, or ask for the key it waits for."""
+        """Send the staged packets, or begin the handshake that they wait for."""
         if not self.staged:
             return
         current = self.keypairs.current
@@ -111,7 +111,7 @@ class Peer:
             self._send_sealed(current, self.staged.popleft(), now, effects)
 
     def send_keepalive(self, now: float, effects: Effects) -> None:
-        """Send what waits, or else an empty packet."""
+        """Send the staged packets or, if there are none, an empty packet."""
         if not self.staged:
             self.staged.append(Burst.of(b""))
         self.send_staged(now, effects)
@@ -135,7 +135,7 @@ class Peer:
         effects.transmits.append(Transmit(datagrams, self.endpoint, traffic_class, self.public_key))
 
     def not_sent(self, datagrams: Datagrams, count: int, size: int, reason: DropReason) -> None:
-        """Some of what was just transmitted did not leave (kernel send.c, wg_packet_create_data_done)."""
+        """Count datagrams that could not be sent as drops (kernel send.c, wg_packet_create_data_done)."""
         self.tx_bytes -= size
         self.drops[reason] += count
         if datagrams.view[0] == MESSAGE_TRANSPORT and len(datagrams.view) > TRANSPORT_OVERHEAD:
@@ -154,7 +154,7 @@ class Peer:
             self.initiate(now, effects)
 
     def keep_key_fresh_receiving(self, now: float, effects: Effects) -> None:
-        """After data was received: renew, once, a key that would soon expire while only receiving."""
+        """After data was received: renew a key, once, that would expire soon though we only receive."""
         current = self.keypairs.current
         if (
             current is not None
@@ -185,7 +185,7 @@ class Peer:
         self.timers.handshake_initiated(now)
 
     def _not_answered(self, effects: Effects) -> None:
-        """The last initiation got no answer, whatever asks for the next one. Only the first and the last are news."""
+        """Note that the last initiation had no answer. Only the first and the LOST_AFTER-th in a row are events."""
         self.unanswered += 1
         effects.unanswered.append((self.public_key, self.endpoint))
         if self.unanswered == LOST_AFTER:
@@ -200,7 +200,7 @@ class Peer:
         self._transmit(Datagrams.of(stamped), HANDSHAKE_TRAFFIC_CLASS, effects)
 
     def consume_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
-        """The answer to our initiation: a session, at once confirmed by what waits or by a keepalive.
+        """Take the answer to our initiation, and confirm the new session with the staged packets or a keepalive.
 
         Raises ProtocolError, with nothing changed, when it does not belong to the pending initiation.
         """
@@ -213,7 +213,7 @@ class Peer:
     def answer_initiation(
         self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
     ) -> DropReason | None:
-        """An authenticated initiation: refuse a replay or a flood, else respond and hold the next keypair ready."""
+        """Answer an authenticated initiation and keep the session as the next one, or say why it is refused."""
         refusal = self.handshake.refusal(initiation, now)
         if refusal is not None:
             if initiation.timestamp != self.handshake.latest_timestamp:  # the network may deliver the last one twice
@@ -235,7 +235,7 @@ class Peer:
         return None
 
     def _tell_refusal(self, reason: DropReason, source: Endpoint, now: float, effects: Effects) -> None:
-        """Once until a handshake completes, and not often: whoever has recorded an initiation can replay it."""
+        """Report it once until a handshake completes, and seldom: whoever recorded an initiation can replay it."""
         if not self.is_refused and now - self.refusal_told_at >= REFUSAL_INTERVAL:
             self.is_refused, self.refusal_told_at = True, now
             effects.events.append(Event(EventKind.HANDSHAKE_REFUSED, self.public_key, source, reason))
@@ -247,10 +247,10 @@ class Peer:
         self._arm_erasure()
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
-        """After authenticated data came under `keypair`: if it is the next one, the initiator has it, so we use it."""
+        """After authenticated data under `keypair`: if that is the next one, the initiator has it, so we use it."""
         if keypair is not self.keypairs.next:
             return
-        self._forget_initiation()  # no answer to it is needed now, and one that comes late would change sessions again
+        self._forget_initiation()  # no longer needed; a late answer to it would change the session once more
         self.keypairs.use(keypair, now)
         self.handshake_complete(effects)
         self.send_staged(now, effects)
@@ -272,14 +272,14 @@ class Peer:
             effects.events.append(Event(EventKind.ENDPOINT_MOVED, self.public_key, source))
 
     def forget_source(self) -> None:
-        """Let the route decide again which local address and interface to send from."""
+        """Let the routes choose the local address and interface again."""
         if self.endpoint is not None:
             self.endpoint = self.endpoint.without_source()
 
     # Timers.
 
     def handle_timeout(self, now: float, effects: Effects) -> None:
-        """Do what every timer that is due asks for."""
+        """Do what each timer that is due stands for (kernel timers.c, wg_expired_*)."""
         while (timer := self.timers.pop_due(now)) is not None:
             match timer:
                 case Timer.RETRANSMIT_HANDSHAKE:
@@ -297,7 +297,7 @@ class Peer:
                         self.send_keepalive(now, effects)
 
     def _retransmit_handshake(self, now: float, effects: Effects) -> None:
-        if now - self.handshake_sent_at < REKEY_TIMEOUT:  # a response went out meanwhile: its time comes first
+        if now - self.handshake_sent_at < REKEY_TIMEOUT:  # a response was sent meanwhile: give it as long
             self.timers.handshake_initiated(self.handshake_sent_at)
             return
         if self.timers.handshake_attempts > MAX_HANDSHAKE_RETRIES:
@@ -322,20 +322,20 @@ class Peer:
             self.send_staged(now, effects)
 
     def greet(self, endpoint: Endpoint, at: float) -> None:
-        """Begin a handshake then, unless the peer has been heard by that time; at `endpoint` if no other is known."""
+        """Begin a handshake at that time unless the peer was heard by then; with `endpoint` if no other is known."""
         self.endpoint = self.endpoint or endpoint
         self.timers.new_handshake_at = min(self.timers.new_handshake_at, at)
 
     def stop(self) -> None:
-        """The interface went down, or the peer is going: nothing pending, no keys, nothing staged."""
+        """The interface went down, or the peer is removed: forget keys, timers and staged packets."""
         self.timers.stop()
         self._drop_staged(DropReason.INTERFACE_DOWN)
         self.erase_keys()
 
     def configure(self, change: PeerChange, now: float, effects: Effects) -> None:
-        """Take on what concerns this peer alone (kernel netlink.c, set_peer); its allowed IPs are the device's.
+        """Apply a change, except allowed IPs, which the device keeps (kernel netlink.c, set_peer).
 
-        A peer that is moved to another endpoint is greeted there at once, which tells whoever moves it if it is there.
+        A peer that is given another endpoint is sent an initiation there at once, so that we learn whether it answers.
         """
         if change.preshared_key is not None:
             self.handshake.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
@@ -351,17 +351,17 @@ class Peer:
             return
         attempts = self.timers.handshake_attempts if self.timers.retransmit_handshake_at < inf else 0
         if moved:
-            self._forget_initiation()  # it has not been unanswered there
+            self._forget_initiation()  # it was not sent there, so it does not count as unanswered
             self.handshake_sent_at = -inf
             self.initiate(now, effects)
         if turned_on:
             self.send_keepalive(now, effects)
         self.send_staged(now, effects)
-        if moved:  # a peer that is sought at one address after the other is still given up after so many attempts
+        if moved:  # however often the endpoint changes, the peer is given up after MAX_HANDSHAKE_RETRIES
             self.timers.handshake_attempts = attempts
 
     def private_key_changed(self) -> None:
-        """Our identity changed: agree anew. What was sealed to the old one may still arrive, until it is too old."""
+        """Our private key changed: agree on new keys. Sessions under the old one still receive until they expire."""
         self.handshake.identity_changed()
         self._forget_initiation()
         self.keypairs.stop_sending()
@@ -373,7 +373,7 @@ class Peer:
         self.keypairs.erase()
 
     def _erase_old_keys(self, now: float, effects: Effects) -> None:
-        """The sessions that are too old go; with the last of them, so does the pending handshake."""
+        """Forget the sessions that are too old and, with the last of them, the pending handshake."""
         erased = self.keypairs.erase_expired(now)
         if self.keypairs:
             self._arm_erasure()

@@ -1,4 +1,4 @@
-"""How often one source may ask for expensive work: a token bucket for each (kernel ratelimiter.c)."""
+"""Limits how often one source may cause expensive work: a token bucket for each (kernel ratelimiter.c)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _IDLE: Final = 1_000_000_000
 
 
 class RateLimiter:
-    """20 a second from one source, 5 at once.
+    """Allows one source 20 requests a second, and 5 at once.
 
-    A source is an IPv4 address or an IPv6 /64. At most `max_entries` sources are known at a time, and none beyond them
-    is allowed anything; a source is forgotten after it was idle for a second.
+    A source is an IPv4 address or an IPv6 /64. At most `max_entries` sources are remembered, and requests of others are
+    refused then; a source is forgotten after it was idle for a second.
     """
 
     def __init__(self, max_entries: int = 65536) -> None:
@@ -23,7 +23,7 @@ class RateLimiter:
         self._buckets: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # tokens and when; the longest idle first
 
     def allow(self, source: bytes | memoryview, now: float) -> bool:
-        """Whether `source`, an address of 4 or 16 bytes, may do one more thing at `now` (seconds)."""
+        """Whether `source`, an address of 4 or 16 bytes, may make one more request at `now` (seconds)."""
         key, at, buckets = bytes(source[:8]), round(now * 1e9), self._buckets
         self._collect(at)
         bucket = buckets.get(key)
@@ -40,7 +40,7 @@ class RateLimiter:
         return allowed
 
     def _collect(self, at: int) -> None:
-        """Forget up to two idle sources: each call adds at most one, so they go faster than they come."""
+        """Forget up to two idle sources. Each request adds at most one, so they are removed faster than added."""
         for _ in range(2):
             oldest = next(iter(self._buckets.values()), None)
             if oldest is None or at - oldest[1] <= _IDLE:

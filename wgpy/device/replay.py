@@ -14,10 +14,8 @@ _BEHIND: Final = REPLAY_WINDOW + 1
 class ReplayWindow:
     """Accepts each counter once, in any order, up to REPLAY_WINDOW behind the newest.
 
-    The RFC keeps a bit for each counter; here it is a byte, because setting one costs Python no arithmetic on words:
-    8 KiB for each session.
-
-    `newest` is the greatest accepted counter + 1, 0 at the start.
+    The RFC keeps a bit for each counter. This keeps a byte, 8 KiB in all, because Python sets a byte without arithmetic
+    on words. `newest` is the greatest accepted counter + 1, or 0 at the start.
     """
 
     __slots__ = ("_seen", "newest")
@@ -27,7 +25,7 @@ class ReplayWindow:
         self._seen = bytearray(_RING)
 
     def accept(self, counter: int) -> bool:
-        """Whether `counter` (0 or more, already authenticated) is new; then it is noted and is not new again.
+        """Accept an authenticated counter (0 or more): True if it is new, and False from then on.
 
         Refuses REJECT_AFTER_MESSAGES and beyond. Never raises; the work is bounded however far a counter jumps.
         """
@@ -46,7 +44,7 @@ class ReplayWindow:
         return True
 
     def accept_run(self, counters: tuple[int, ...]) -> bool:
-        """Whether they are consecutive and newer than any before; then they are all noted, else nothing is done."""
+        """Accept counters that are consecutive and newer than all before: True; or do nothing: False."""
         first, count = counters[0], len(counters)
         if first < self.newest or first + count > REJECT_AFTER_MESSAGES:
             return False
@@ -59,11 +57,11 @@ class ReplayWindow:
         return True
 
     def _forget(self, counter: int, count: int) -> None:
-        """Make room for `count` skipped counters from `counter` on, whose places older ones held."""
+        """Clear the places, last used by older counters, of `count` skipped counters from `counter` on."""
         self._mark(counter, bytes(count))
 
     def _mark(self, counter: int, marks: bytes) -> None:
-        """Set what is noted of as many counters, at most _RING, from `counter` on."""
+        """Set the bytes of as many counters, at most _RING, from `counter` on."""
         start = counter & _MASK
         end = start + len(marks)
         self._seen[start:end] = marks[: _RING - start]

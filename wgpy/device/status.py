@@ -1,4 +1,4 @@
-"""What a device is, as frozen values: the answer to `wg show`."""
+"""The configuration and counters of a device, as frozen values: what `wg show` prints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PeerStatus:
     """What the configuration calls the peer."""
 
     def without_counters(self) -> PeerStatus:
-        """What was configured, and where the peer is; nothing of what else has happened since."""
+        """The configuration and the endpoint, with all counters at zero."""
         endpoint = self.endpoint and self.endpoint.without_source()
         return replace(self, endpoint=endpoint, last_handshake_ns=0, tx_bytes=0, rx_bytes=0, drops={})
 
@@ -59,5 +59,5 @@ class DeviceStatus:
     """How many packets of no known peer were dropped, by the value of their DropReason."""
 
     def without_counters(self) -> DeviceStatus:
-        """What was configured, and nothing of what has happened since."""
+        """The configuration and the endpoints, with all counters at zero."""
         return replace(self, drops={}, peers=tuple(peer.without_counters() for peer in self.peers))

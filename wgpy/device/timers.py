@@ -1,7 +1,7 @@
-"""The five timers of a peer, as a table of deadlines under the names of the kernel's timers.c.
+"""The five timers of a peer: a table of deadlines with the names of the kernel's timers.c.
 
-A hook says what happened and moves deadlines; `pop_due` says which timer fires. What firing does is the peer's part.
-Deadlines are seconds of CLOCK_BOOTTIME; `NEVER` stands for a timer that is not pending.
+Hooks are called when something has happened, and move deadlines. `pop_due` returns the timer that fires; the Peer does
+what it stands for. Deadlines are seconds of CLOCK_BOOTTIME; `NEVER` means that a timer is not pending.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NEVER: Final = math.inf
 
 
 class Timer(Enum):
-    """What can come due (timers.c, top comment)."""
+    """The timers (timers.c, top comment)."""
 
     RETRANSMIT_HANDSHAKE = auto()  # no response to an initiation for REKEY_TIMEOUT + jitter
-    SEND_KEEPALIVE = auto()  # data came and nothing went back for KEEPALIVE_TIMEOUT
-    NEW_HANDSHAKE = auto()  # data went and nothing came back for KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter
+    SEND_KEEPALIVE = auto()  # data was received and nothing sent back for KEEPALIVE_TIMEOUT
+    NEW_HANDSHAKE = auto()  # data was sent and nothing came back for KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter
     ZERO_KEY_MATERIAL = auto()  # a session's keys are 3 * REJECT_AFTER_TIME old; in the kernel the newest's
     PERSISTENT_KEEPALIVE = auto()  # nothing authenticated passed either way for the configured interval
 
@@ -34,8 +34,8 @@ class Timer(Enum):
 class Timers:
     """One peer's deadlines and the flags that go with them.
 
-    `random` gives the jitter of up to a third of a second (paper, 6.1), a new one after each timer that it delayed.
-    While `running` is False (interface down) no hook arms anything.
+    `random(n)` returns n unpredictable bytes, for the jitter of up to a third of a second (paper, 6.1); it is drawn
+    again after each timer that it delayed. While `running` is False (interface down), no hook arms a timer.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Timers:
         self.running = True
 
     def stop(self) -> None:
-        """Nothing is pending any more, nothing will be until `start`."""
+        """Cancel all timers; none is armed until `start`."""
         self.running = False
         self.retransmit_handshake_at = NEVER
         self.send_keepalive_at = NEVER
@@ -99,7 +99,7 @@ class Timers:
         self.data_sent_at = now
 
     def data_not_sent(self) -> None:
-        """After what the last `data_sent` told of turned out not to have been sent."""
+        """After the data of the last `data_sent` turned out not to have been sent."""
         if self.awaiting_since == self.data_sent_at:
             self.new_handshake_at = NEVER
 
@@ -135,24 +135,24 @@ class Timers:
         self.sent_lastminute_handshake = False
 
     def session_derived(self, oldest: float) -> None:
-        """After transport keys were derived, in either role, or erased: `oldest` is when those were that are left."""
+        """After keys were derived or erased; `oldest` is when the oldest that are left were derived."""
         if self.running:
             self.zero_key_material_at = oldest + ZERO_KEY_MATERIAL_AFTER
 
     def handshake_abandoned(self, now: float) -> None:
-        """After the last attempt: what keys there are still live out their time."""
+        """After the last attempt had no answer; the keys there are expire at their time."""
         self.send_keepalive_at = NEVER
         if self.zero_key_material_at == NEVER and self.running:
             self.zero_key_material_at = now + ZERO_KEY_MATERIAL_AFTER
 
     def keepalive_fired(self, now: float) -> None:
-        """After the passive keepalive was sent: data that came meanwhile deserves another."""
+        """After the passive keepalive was sent; data that came meanwhile is answered by another one."""
         if self.need_another_keepalive:
             self.need_another_keepalive = False
             if self.running:
                 self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
 
-    # The clock's side.
+    # Deadlines.
 
     def next_at(self) -> float:
         """The earliest deadline, or NEVER."""
@@ -165,7 +165,7 @@ class Timers:
         )
 
     def pop_due(self, now: float) -> Timer | None:
-        """The timer whose deadline passed longest ago, no longer pending; None when nothing is due.
+        """The timer whose deadline passed longest ago, which is then no longer pending; None when nothing is due.
 
         One at a time, because firing one may cancel or re-arm another.
         """

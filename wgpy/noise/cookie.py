@@ -1,15 +1,15 @@
-"""mac1, mac2 and cookies: who speaks knows us and, under load, is where it says (paper, 5.3, 5.4.4, 5.4.7).
+"""mac1, mac2 and cookies: a sender shows that it knows us, and under load its address (paper, 5.3, 5.4.4, 5.4.7).
 
-Goal: a flood of handshake messages must cost us less than the key exchanges they ask for.
+Goal: a flood of handshake messages must cost us less than the key exchanges that they ask for.
 
-Threat: a sender that forges source addresses, or one that floods from its own.
+Threat: a sender that floods us, from its own address or with forged ones.
 
-Properties: without our public key nobody makes us compute more than a hash (mac1). Under load, only who has lately
-received a cookie at its address and port is heard (mac2), and a rate limiter can then hold that address to account.
-We keep no state per sender. An eavesdropper cannot read a cookie, so it cannot use one up.
+Properties: a sender that does not know our public key makes us compute no more than a hash (mac1). Under load, a
+message is handled only if its sender has lately received a cookie at its address and port (mac2), so a rate limiter can
+count by address. We keep no state per sender. Without our public key, an eavesdropper cannot decrypt a cookie.
 
-Construction: a cookie is a mac of the source under a secret that changes every two minutes; it travels encrypted to the
-public key's holder and bound to the mac1 it answers.
+Construction: a cookie is a mac of the source address under a secret that changes every two minutes. It is encrypted
+under a key made from our public key, and bound to the mac1 that it answers.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _COOKIE_LABEL = b"cookie--"
 
 
 class CookieChecker:
-    """The receiving side: checks macs made for our public key, and hands out cookies.
+    """The receiving side: checks macs that were made for our public key, and makes cookies.
 
-    `source` is the sender's address (4 or 16 bytes) and port (2 bytes). `random` is asked for a new secret when the
-    last is over two minutes old at the time it is needed, and for the nonce of a reply.
+    `source` is the sender's address (4 or 16 bytes) and port (2 bytes). `random(n)` returns n unpredictable
+    bytes, for the nonce of each reply, and for a new secret when the last is over two minutes old.
     """
 
     def __init__(self, public: PublicKey) -> None:
@@ -55,7 +55,7 @@ class CookieChecker:
     def verify_mac2(
         self, message: bytes | memoryview, source: bytes, now: float, random: Callable[[int], bytes]
     ) -> bool:
-        """Whether the sender holds the cookie we give to `source`."""
+        """Whether the sender has the cookie that we give to `source`."""
         cookie = self._cookie(source, now, random)
         return compare_digest(mac(cookie, message[:-MAC_SIZE]), message[-MAC_SIZE:])
 
@@ -90,7 +90,7 @@ class CookieStamp:
         self._unanswered_mac1: bytes | None = None
 
     def stamp(self, message: bytes, now: float) -> bytes:
-        """The message with its two macs; mac2 is zero without a cookie young enough to be still valid."""
+        """The message with its two macs, 32 bytes; mac2 is zero unless we have a cookie that is still valid."""
         mac1 = mac(self._mac1_key, message)
         self._unanswered_mac1 = mac1
         stamped = message + mac1
@@ -99,7 +99,7 @@ class CookieStamp:
         return stamped + bytes(MAC_SIZE)
 
     def consume_reply(self, reply: bytes | memoryview, now: float) -> bool:
-        """Keep the cookie of a reply to the message stamped last; one reply per message. False if it is not that."""
+        """Keep the cookie of a reply to the last stamped message, once per message. False if it is not such a reply."""
         if self._unanswered_mac1 is None:
             return False
         _, _, nonce, sealed = COOKIE_REPLY.unpack(reply)

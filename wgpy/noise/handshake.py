@@ -9,9 +9,9 @@
                                                           .create_response -> message, SessionKeys
     InitiationSent.consume_response -> SessionKeys
 
-A wrong order cannot be written, and a message that fails changes nothing: every failure is a ProtocolError. Messages
-are made and taken without their last 32 bytes, the two macs of cookie.py. Each token of the Noise pattern stands beside
-the line that does it.
+Each step is a method of the state that it needs, so steps cannot be called in a wrong order. A message that fails
+raises ProtocolError and changes nothing. Messages are made and taken without their last 32 bytes, the two macs of
+cookie.py. The token of the Noise pattern that a line carries out is written beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HASH: Final = digest(_CHAINING_KEY, IDENTIFIER)
 
 @dataclass(frozen=True, slots=True)
 class LocalStatic:
-    """Our own identity."""
+    """Our own static key."""
 
     private: PrivateKey
 
@@ -44,9 +44,9 @@ class LocalStatic:
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatic:
-    """A peer's identity, with the secret its static key and ours agree on, which every handshake mixes in.
+    """A peer's static key, and `ss`, the secret of that and ours, which every handshake mixes in.
 
-    `ss` is None where there is none: we have no private key, or theirs is a low-order point.
+    `ss` is 32 bytes, or None if we have no private key, or the peer's is a low-order point.
     """
 
     public: PublicKey
@@ -62,7 +62,7 @@ class RemoteStatic:
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """What a handshake yields (paper, 5.4.5): 32-byte keys and the indices that name the session on the wire."""
+    """The result of a handshake (paper, 5.4.5): 32-byte keys, and the indices that name the session on the wire."""
 
     sending: bytes = field(repr=False)
     receiving: bytes = field(repr=False)
@@ -74,7 +74,7 @@ class SessionKeys:
 def create_initiation(
     local: LocalStatic, remote: RemoteStatic, ephemeral: PrivateKey, sender_index: int, timestamp: bytes
 ) -> tuple[bytes, InitiationSent]:
-    """The first message, 116 bytes, and what to wait for its response with.
+    """The first message, 116 bytes, and the state that consumes its response.
 
     `timestamp` is 12 bytes of TAI64N. Raises ProtocolError when no secret can be agreed with `remote`.
     """
@@ -93,7 +93,7 @@ def create_initiation(
 
 @dataclass(frozen=True, slots=True)
 class InitiationSent:
-    """The initiator, waiting."""
+    """The initiator waits for the response."""
 
     local_index: int
     _ephemeral: PrivateKey = field(repr=False)
@@ -101,7 +101,7 @@ class InitiationSent:
     _hash: bytes = field(repr=False)
 
     def consume_response(self, message: bytes | memoryview, local: LocalStatic, preshared_key: bytes) -> SessionKeys:
-        """Finish. `preshared_key` is 32 bytes, all zero for none. Raises ProtocolError if it does not answer us."""
+        """The session keys. `preshared_key` is 32 bytes, all zero for none. Raises ProtocolError if it does not fit."""
         _, sender_index, receiver_index, ephemeral, sealed_nothing = RESPONSE.unpack_from(message)
         if receiver_index != self.local_index:
             raise ProtocolError("a response to another initiation")
@@ -117,7 +117,7 @@ class InitiationSent:
 
 
 def open_initiation(local: LocalStatic, message: bytes | memoryview) -> InitiationOpened:
-    """Learn who sent an initiation. Raises ProtocolError when it was not made for our public key."""
+    """Decrypt the static key of the sender of an initiation. Raises ProtocolError if it was not made for our key."""
     _, sender_index, ephemeral, sealed_static, sealed_timestamp = INITIATION.unpack_from(message)
     ck, h = _CHAINING_KEY, digest(_HASH, local.public)  # <- s, known beforehand
     h = digest(h, ephemeral)  # e
@@ -130,7 +130,7 @@ def open_initiation(local: LocalStatic, message: bytes | memoryview) -> Initiati
 
 @dataclass(frozen=True, slots=True)
 class InitiationOpened:
-    """The responder, knowing who the initiator claims to be."""
+    """The responder knows who the initiator claims to be."""
 
     remote_public: PublicKey
     _remote_index: int
@@ -140,7 +140,7 @@ class InitiationOpened:
     _hash: bytes = field(repr=False)
 
     def authenticate(self, remote: RemoteStatic) -> InitiationReceived:
-        """Show that the sender holds `remote`'s private key. Raises ProtocolError when it does not."""
+        """Verify that the sender has the private key of `remote`. Raises ProtocolError if it has not."""
         ck, key = kdf2(self._chaining_key, _agreed(remote))  # ss
         timestamp = unseal(key, self._sealed_timestamp, self._hash)
         h = digest(self._hash, self._sealed_timestamp)
@@ -149,7 +149,7 @@ class InitiationOpened:
 
 @dataclass(frozen=True, slots=True)
 class InitiationReceived:
-    """The responder, with an authentic initiation. Whether its timestamp is new is the caller's to say."""
+    """The responder has an authentic initiation. The caller checks that its timestamp is new."""
 
     timestamp: bytes  # 12 bytes of TAI64N
     remote_index: int
@@ -161,7 +161,7 @@ class InitiationReceived:
     def create_response(
         self, ephemeral: PrivateKey, sender_index: int, preshared_key: bytes
     ) -> tuple[bytes, SessionKeys]:
-        """The second message, 60 bytes, and the session. Raises ProtocolError for low-order keys."""
+        """The second message, 60 bytes, and the session keys. Raises ProtocolError for low-order keys."""
         h = digest(self._hash, ephemeral.public_key)  # e
         ck = kdf1(self._chaining_key, ephemeral.public_key)
         ck = kdf1(ck, dh(ephemeral, self._ephemeral))  # ee

@@ -25,12 +25,12 @@ def dh(private: PrivateKey, public: bytes) -> bytes:
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """BLAKE2s-256 of the parts end to end."""
+    """BLAKE2s-256, 32 bytes, of the parts joined."""
     return blake2s(b"".join(parts)).digest()
 
 
 def mac(key: bytes, message: bytes | memoryview) -> bytes:
-    """Keyed BLAKE2s-128: 16 bytes. `key` is up to 32 bytes."""
+    """Keyed BLAKE2s, 16 bytes long. `key` has up to 32 bytes."""
     return blake2s(message, digest_size=MAC_SIZE, key=key).digest()
 
 
@@ -39,7 +39,7 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:
-    """RFC 2104, for a key of at most 64 bytes: in half the time of `hmac.digest`, which looks its hash up each time."""
+    """HMAC (RFC 2104) with a key of at most 64 bytes, in half the time of `hmac.digest`."""
     block = key.ljust(64, b"\0")
     return blake2s(block.translate(_OUTER) + blake2s(block.translate(_INNER) + message).digest()).digest()
 
@@ -68,7 +68,7 @@ def seal(key: bytes, plaintext: bytes, associated: bytes) -> bytes:
 
 
 def unseal(key: bytes, ciphertext: bytes | memoryview, associated: bytes) -> bytes:
-    """The plaintext `seal` took. Raises ProtocolError when key, ciphertext or associated data differ."""
+    """The plaintext of `seal`. Raises ProtocolError if the key, the ciphertext or the associated data differ."""
     try:
         return ChaCha20Poly1305(key).decrypt(_NONCE_ZERO, ciphertext, associated)
     except InvalidTag as error:
@@ -83,7 +83,7 @@ def xseal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> byte
 
 
 def xunseal(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-    """The plaintext `xseal` took. Raises ProtocolError."""
+    """The plaintext of `xseal`. Raises ProtocolError as `unseal` does."""
     from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
     from nacl.exceptions import CryptoError
 
