@@ -87,7 +87,7 @@ def test_without_servers_nothing_is_done(tools: Tools) -> None:
 
 
 def test_without_any_tool_the_remedy_is_named(tools: Tools) -> None:
-    with pytest.raises(NetworkError, match="install openresolv or systemd-resolved, or take DNS out"):
+    with pytest.raises(NetworkError, match="install openresolv or systemd-resolved, or delete DNS"):
         set_dns("wg0", SERVERS)
     unset_dns("wg0")  # nothing was set, so there is nothing to undo
 

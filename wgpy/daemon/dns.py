@@ -1,4 +1,4 @@
-"""Name servers for as long as the tunnel is up: through systemd-resolved where it runs, else through resolvconf."""
+"""Sets the host's name servers while a tunnel is up, by systemd-resolved if it runs, or else by resolvconf."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from typing import Final
 from wgpy.errors import NetworkError
 
 _TIMEOUT: Final = 30.0  # seconds for a tool that hangs
-UMASK: Final = 0o022  # for programs that write what all users read, as Debian's resolvconf does; our units have 0077
-_set_by: dict[str, str] = {}  # the tool that set an interface's
+UMASK: Final = 0o022  # for programs that write files for all users, such as Debian's resolvconf; our units have 0077
+_set_by: dict[str, str] = {}  # by interface, the tool that was used
 _INTERFACE_ORDER: Final = Path("/etc/resolvconf/interface-order")
 
 
 def set_dns(interface: str, servers: Sequence[IPv4Address | IPv6Address | str], search: Sequence[str] = ()) -> None:
-    """Resolve every name by `servers`, completing short ones from `search`; without servers nothing is done.
+    """Make the host use `servers` for all names, and `search` for short ones. Does nothing without servers.
 
-    Raises NetworkError: no tool, or one that fails.
+    Raises NetworkError if there is no tool, or each of them fails.
     """
     if not servers:
         return
     wrong = []
-    before = _set_by.get(interface)  # goes first, for what it set would stay beside what another tool sets
+    before = _set_by.get(interface)  # tried first: otherwise its servers would stay beside the new ones
     for tool in sorted(tools(), key=lambda tool: tool != before):
         try:
             _set(tool, interface, [str(server) for server in servers], search)
         except NetworkError as error:
             wrong.append(str(error))
-            with suppress(NetworkError):  # what of it was set
+            with suppress(NetworkError):  # whatever it did set
                 _unset(tool, interface)
         else:
             _set_by[interface] = tool
             return
     reason = (
-        "; ".join(wrong) or f"cannot set DNS servers for {interface}: neither systemd-resolved nor resolvconf is there"
+        "; ".join(wrong)
+        or f"cannot set DNS servers for {interface}: neither systemd-resolved nor resolvconf is installed"
     )
-    raise NetworkError(f"{reason}; install openresolv or systemd-resolved, or take DNS out of the configuration")
+    raise NetworkError(f"{reason}; install openresolv or systemd-resolved, or delete DNS from the configuration")
 
 
 def unset_dns(interface: str) -> None:
-    """Undo `set_dns`, while the interface still exists. Raises NetworkError where the tool fails."""
-    known = _set_by.pop(interface, "")  # not by a daemon that was killed
-    with (
-        ExitStack() as each
-    ):  # if one tool fails, as resolvectl does without the interface, the next has its turn still
+    """Undo `set_dns`; the interface must still exist. Raises NetworkError if a tool fails."""
+    known = _set_by.pop(interface, "")  # unknown after a daemon was killed
+    with ExitStack() as each:  # runs all of them, even if one fails, as resolvectl does without the interface
         for tool in reversed([known] if known else tools()):
             each.callback(_unset, tool, interface)
 
@@ -57,7 +56,7 @@ def unset_dns(interface: str) -> None:
 def _set(tool: str, interface: str, addresses: Sequence[str], search: Sequence[str]) -> None:
     if tool == "resolvectl":
         _run("set", interface, ["resolvectl", "dns", interface, *addresses])
-        # The routing domain of all names: what resolvconf's -x asks for.
+        # ~. routes all names to these servers, like resolvconf's -x.
         _run("set", interface, ["resolvectl", "domain", interface, *search, "~."])
     else:
         lines = [f"nameserver {address}\n" for address in addresses]
@@ -73,7 +72,7 @@ def _unset(tool: str, interface: str) -> None:
 
 
 def tools() -> list[str]:
-    """What may set name servers here, "resolvectl" before "resolvconf": the next one where one fails."""
+    """The tools that can set name servers here, in the order to try them: "resolvectl", "resolvconf"."""
     return ["resolvectl"] * _resolved_runs() + ["resolvconf"] * bool(shutil.which("resolvconf"))
 
 
@@ -85,9 +84,9 @@ def _resolved_runs() -> bool:
 
 
 def _record(interface: str) -> str:
-    """The name of resolvconf's record. Debian's orders records by name: take the first prefix it lists, as `tun.wg0`.
+    """The name of resolvconf's record. Debian's sorts records by name, so use the first prefix it lists: `tun.wg0`.
 
-    openresolv has no such order, and where `resolvconf` is a symbolic link it is resolvectl under that name.
+    openresolv has no such order. If `resolvconf` is a symbolic link, it is resolvectl under another name.
     """
     program = shutil.which("resolvconf")
     if program and not Path(program).is_symlink() and _INTERFACE_ORDER.is_file():

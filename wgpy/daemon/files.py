@@ -24,7 +24,7 @@ _PATIENCE: Final = 30.0  # seconds to wait for a lock: whoever may read the file
 _SILENCE: Final = 60.0  # seconds to wait for more data from a pipe
 _PIECE: Final = 1 << 20  # bytes per read
 _ACL: Final = "system.posix_acl_access"
-_CLOEXEC, _NOCTTY, _NOFOLLOW, _NONBLOCK, _IS_DIRECTORY = (  # Windows has none of them, and reads files all the same
+_CLOEXEC, _NOCTTY, _NOFOLLOW, _NONBLOCK, _IS_DIRECTORY = (  # Windows, where files can be read as well, has none of them
     getattr(os, f"O_{name}", 0) for name in ("CLOEXEC", "NOCTTY", "NOFOLLOW", "NONBLOCK", "DIRECTORY")
 )
 _DIRECTORY: Final = os.O_RDONLY | _IS_DIRECTORY | _CLOEXEC
@@ -131,7 +131,7 @@ class HeldFile:
     def lock(self) -> bool:
         """Try to lock the file. Returns whether that worked and the name still refers to this file."""
         try:
-            import fcntl  # Linux's, and files are read elsewhere, too
+            import fcntl  # imported here, because only Unix has it, and files can be read on other systems, too
 
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -232,7 +232,7 @@ def new_file(path: Path, content: bytes) -> Iterator[None]:
 def own_directory(path: Path, *, shared: bool = False) -> Iterator[int]:
     """Open a directory for the daemons' own files, and create it if it is missing. Yields its descriptor.
 
-    A new directory is readable by everybody, whatever the umask is, so that anybody can list the interfaces. In a
+    A new directory is readable by all users, whatever the umask, so that they can list the interfaces. In a
     `shared` directory the group may write, because root chose that group. Raises OSError: PermissionError if other
     users may write in it.
     """
@@ -255,7 +255,7 @@ def own_directory(path: Path, *, shared: bool = False) -> Iterator[int]:
 
 
 def open_own(path: Path) -> int:
-    """Open a file that a daemon of ours wrote for us alone, for reading. Returns the descriptor.
+    """Open a file for reading that one of our daemons wrote. Returns the descriptor.
 
     Raises OSError: PermissionError if another user owns or may read the file.
     """
@@ -345,11 +345,11 @@ def _write(file: int, content: bytes) -> None:
 
 
 def _content(file: int) -> bytes:
-    """Read to the end, or until it is too long. Raises OSError, also if a pipe stays silent."""
+    """Read to the end, or until the limit is exceeded. Raises OSError, also if a pipe stays silent."""
     content = bytearray()
     readable = select.poll()
     readable.register(file, select.POLLIN)
-    patience = None if os.isatty(file) else _SILENCE * 1000  # somebody types
+    patience = None if os.isatty(file) else _SILENCE * 1000  # wait for ever on a terminal
     while len(content) <= _LONGEST:
         if not readable.poll(patience):
             raise OSError(errno.ETIMEDOUT, f"no data from this pipe for {_SILENCE:.0f} s")

@@ -1,9 +1,8 @@
-"""The firewall's rules that go with a default route through the tunnel: those that wg-quick(8) would make.
+"""The firewall rules for a default route through a tunnel, the same as wg-quick(8) sets.
 
-They drop what is sent to the tunnel's own addresses from outside the tunnel, so that nobody on the local network can
-probe or spoof connections inside it (CVE-2019-14899), and carry the mark of the tunnel's datagrams over to their
-answers, so that strict reverse path filtering finds the way they came. By nft, and where it is missing or fails by
-iptables.
+They drop packets to the tunnel's own addresses that arrive by another interface, so that nobody on the local network
+can probe or spoof connections in the tunnel (CVE-2019-14899). They also give replies to the tunnel's datagrams the same
+mark, so that strict reverse path filtering accepts them. Set by nft, or by iptables if nft is missing or fails.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _TIMEOUT: Final = 30.0  # seconds
 
 
 def find_tool() -> tuple[str, str]:
-    """The first of "nft" and "iptables" that works, else nothing; and what is wrong with those before it.
+    """Find the first of "nft" and "iptables" that works, or ""; and what is wrong with those before it.
 
-    Each is tried with rules as `replace` makes them, which the kernel checks and does not take: it may lack a module.
+    Each is tried with rules like those of `replace`, which the kernel only checks: it may lack a module they need.
     """
     trials: dict[str, Callable[[], object]] = {
         "nft": lambda: _run(["nft", "-c", "-f", "-"], _nft_script("wgpy-trial", 4, ["192.0.2.1"], 1)),
@@ -39,29 +38,29 @@ def find_tool() -> tuple[str, str]:
             wrong.append(str(error))
         else:
             return program.partition("-")[0], "; ".join(wrong)
-    return "", "; ".join(wrong) or "neither nft nor iptables is there"
+    return "", "; ".join(wrong) or "neither nft nor iptables is installed"
 
 
 _found: Final = cache(find_tool)
 
 
 def rules(name: str, version: int) -> str:
-    """What a person may call the rules of one family for the interface `name`."""
+    """A name, for messages, for the rules of one IP version for an interface."""
     if _found()[0] == "nft":
         return f"nft table {_FAMILIES[version]} wg-quick-{name}"
     return f"{_IPTABLES[version]} rules for {name}"
 
 
 def why_not() -> str:
-    """What keeps this machine from having rules: no tool, or none that works. Empty if it may have them."""
+    """Why no rules can be set on this machine: no tool is installed, or none works. Empty if they can."""
     found, wrong = _found()
     return "" if found else wrong
 
 
 def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Interface], mark: int) -> None:
-    """Guard one family's addresses of the interface `name`, and carry `mark` over, in place of any guard before.
+    """Set the rules of one IP version for an interface, in place of earlier ones. Raises NetworkError.
 
-    Raises NetworkError.
+    They protect those of its `addresses` that have the version, and copy `mark` to replies.
     """
     guarded = [str(address.ip) for address in addresses if address.version == version]
     if _found()[0] == "nft":
@@ -100,7 +99,7 @@ def _nft_script(name: str, version: int, guarded: list[str], mark: int) -> str:
 
 
 def remove(name: str, version: int) -> None:
-    """Take one family's rules of the interface `name` away again. Raises NetworkError."""
+    """Remove the rules of one IP version for an interface. Raises NetworkError."""
     if _found()[0] == "nft":
         _run(["nft", "-f", "-"], f"delete table {_FAMILIES[version]} wg-quick-{name}\n")
     else:
@@ -108,12 +107,12 @@ def remove(name: str, version: int) -> None:
 
 
 def _comment(name: str) -> str:
-    """By which wg-quick, and we, know a rule of iptables again."""
+    """The comment by which wg-quick and wgpy recognize their rules of iptables."""
     return f'-m comment --comment "wg-quick(8) rule for {name}"'
 
 
 def _restore(version: int, name: str, tables: Mapping[str, list[str]], *options: str) -> None:
-    """Put rules into tables of iptables in the place of all that are there for the interface."""
+    """Replace all rules for an interface in tables of iptables."""
     program = _IPTABLES[version]
     script = ""
     for table, added in tables.items():

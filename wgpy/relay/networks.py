@@ -28,7 +28,7 @@ class Network(Protocol):
     """A network to listen and connect in, such as `RootlessTunnel` or `HostNetwork`."""
 
     def client_of(self, address: object) -> str:
-        """Whose connection or datagram comes from this address, for Admission to count."""
+        """The client, as Admission counts them, that an address belongs to."""
 
     async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[Any]: ...
 
@@ -104,7 +104,7 @@ async def connect(network: Network, host: str, port: int) -> Stream:
 
 
 def failure(place: Place, error: BaseException) -> str:
-    """A place, and why no connection to it could be made. The host's name stands there once."""
+    """The text for a failed connection: the place and the reason, without repeating the host's name."""
     return f"{place}: {reason(error).removeprefix(f'{place.host}: ')}"
 
 
