@@ -1,4 +1,4 @@
-"""The same two sites joined by wgpy, wireguard-go, OpenVPN and the kernel's IPsec, and what each costs and shows."""
+"""Join the same two sites by wgpy, wireguard-go, OpenVPN and the kernel's IPsec, and compare them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ TOPOLOGY = Topology(
     ),
     tunnels=(Tunnel("west", "east", "wgpy · wireguard-go · OpenVPN · IPsec"),),
 )
-PAYLOAD = 1000  # bytes in the pings by which overhead is told
+PAYLOAD = 1000  # bytes in the pings that measure the overhead
 PINGS = 50
-# A WireGuard initiation that no key has made; OpenVPN's first packet, P_CONTROL_HARD_RESET_CLIENT_V2; and rubbish.
+# A WireGuard initiation made without a key; OpenVPN's first packet, P_CONTROL_HARD_RESET_CLIENT_V2; and rubbish.
 PROBES = {
     "an initiation": b"\1\0\0\0" + bytes(144),
     "a reset": b"\x38" + b"sessions" + bytes(5),
@@ -60,7 +60,7 @@ except ConnectionRefusedError:
 
 
 class Vpn(ABC):
-    """One way to join the sites. `port` is where both listen, `files` what a person writes for it.
+    """One way to join the sites. `port` is the port of both ends, `files` the files that a person writes.
 
     `first` and `data` are the first byte of what opens a handshake, and of what carries packets after it.
     """
@@ -75,7 +75,7 @@ class Vpn(ABC):
         self.lab = lab
 
     def missing(self) -> str:
-        """Why it cannot be had here; empty when it can."""
+        """Why it does not work on this machine; empty if it does."""
         return ""
 
     @abstractmethod
@@ -130,7 +130,7 @@ class OpenVpn(Vpn):
 
 
 class Ipsec(Vpn):
-    """ESP in tunnel mode by the kernel, with keys set by hand: the least that IPsec can be, without a handshake."""
+    """ESP in tunnel mode by the kernel, with manual keys: the simplest form of IPsec, without a handshake."""
 
     name, port, files = "IPsec", 500, ("ipsec-west.sh", "ipsec-east.sh")
 
@@ -165,7 +165,7 @@ def run(lab: Lab) -> None:
         vpn = kind(lab)
         lab.step(vpn.name)
         if problem := vpn.missing():
-            lab.show(f"{vpn.name} is left out: {problem}")
+            lab.show(f"{vpn.name} is skipped: {problem}")
             continue
         heard = listen(lab, vpn.port)
         began = time.monotonic()
@@ -173,7 +173,7 @@ def run(lab: Lab) -> None:
         joined = wait_for(lambda: bool(ping(lab["west-pc"], lab.address("east-pc"), "-W", "0.2", count=1)), 30)
         seconds = time.monotonic() - began
         if not joined:
-            lab.check(f"{vpn.name} joins the sites", False, f"not in {seconds:.0f} s")
+            lab.check(f"{vpn.name} joins the sites", False, f"no answer within {seconds:.0f} s")
             continue
         handshake = f"{shaken(heard, vpn.first, vpn.data) * 1000:.1f} ms" if vpn.data else "none"
         heard.terminate()
@@ -182,14 +182,14 @@ def run(lab: Lab) -> None:
         rate = report["sum_received"]["bits_per_second"] / 1e6
         lab.check(f"{vpn.name} carries TCP", rate > 0, f"{rate:.0f} Mbit/s")
         times = ping(lab["west-pc"], lab.address("east-pc"), count=20, interval=0.02)
-        lab.check(f"{vpn.name} answers", bool(times), f"{times.median_ms:.2f} ms")
+        lab.check(f"{vpn.name} answers a ping", bool(times), f"{times.median_ms:.2f} ms")
         bytes_more = overhead(lab)
         lab.check(f"{vpn.name} adds to a packet", 20 <= bytes_more <= 150, f"{bytes_more} bytes")
         answers = {name: probe(lab["scanner"], "198.51.100.1", vpn.port, data) for name, data in PROBES.items()}
         alike = len(set(answers.values())) == 1
         seen = answers["rubbish"] if alike else ", ".join(f"{answer} for {name}" for name, answer in answers.items())
         silent = set(answers.values()) <= {"nothing", "closed"}  # nobody serves a port for ESP
-        lab.check(f"{vpn.name} to a port scan", silent, seen)
+        lab.check(f"{vpn.name} does not answer a port scan", silent, seen)
         lines = sum(len(written(lab, name)) for name in vpn.files)
         figures = (
             f"{seconds:.1f} s",
@@ -201,14 +201,14 @@ def run(lab: Lab) -> None:
         rows.append((vpn.name, str(lines), *figures, seen))
         vpn.down()
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lab.step("Side by side, on this machine, both ends and the traffic on its processors")
+    lab.step("Comparison: both ends and the traffic ran on this machine's processors")
     lab.show("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows))
     closed = probe(lab["scanner"], "198.51.100.1", 9, b"x")
-    lab.check("the scan would see a closed port", closed == "closed", closed)
+    lab.check("the scanner recognizes a closed port", closed == "closed", closed)
 
 
 def listen(lab: Lab, port: int) -> subprocess.Popen[str]:
-    """Print what goes to and from a port on the Internet, as it goes."""
+    """Run tcpdump on the packets that pass the Internet to and from a port."""
     command = ("tcpdump", "--immediate-mode", "-ttnlxi", "west", "-Z", "root", "udp", "port", str(port))
     heard = lab["internet"].popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert heard.stderr is not None
@@ -218,7 +218,7 @@ def listen(lab: Lab, port: int) -> subprocess.Popen[str]:
 
 
 def shaken(heard: subprocess.Popen[str], first: int, data: int) -> float:
-    """Seconds from the last opening of a handshake to the last datagram before data, told by their first bytes."""
+    """Seconds from the first datagram of the last handshake to the last datagram before data, by their first bytes."""
     assert heard.stdout is not None
     now = began = ended = 0.0
     for line in heard.stdout:
@@ -235,7 +235,7 @@ def shaken(heard: subprocess.Popen[str], first: int, data: int) -> float:
 
 
 def overhead(lab: Lab) -> int:
-    """Bytes that a packet has more on the Internet than inside, on average of many pings and whatever else is sent."""
+    """Bytes that are added to a packet on the Internet: the average over many pings, with all else that is sent."""
     counter = "/sys/class/net/internet/statistics/tx_bytes"
     before = int(lab["west"].run("cat", counter))
     found = ping(lab["west-pc"], lab.address("east-pc"), "-s", str(PAYLOAD), count=PINGS, interval=0.01)
@@ -244,7 +244,7 @@ def overhead(lab: Lab) -> int:
 
 
 def probe(scanner: Namespace, address: str, port: int, data: bytes) -> str:
-    """What comes back for a datagram: "nothing", "closed", or so many bytes."""
+    """The answer to a datagram: "nothing", "closed", or a number of bytes."""
     return scanner.run(sys.executable, "-c", _PROBE, address, str(port), data.hex()).strip()
 
 

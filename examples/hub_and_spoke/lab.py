@@ -1,4 +1,4 @@
-"""CloudHub: branches that reach one another through a hub, which says what each of them may."""
+"""Hub and spoke: branches reach one another through a hub, whose firewall decides what each of them may do."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def run(lab: Lab) -> None:
     lab.up(hub="hub", **{name: name for name in BRANCHES})
     wait_for(lambda: len(handshakes(lab)) == len(BRANCHES), 30)
     called = handshakes(lab)
-    lab.check("each branch has called the hub", called.keys() == set(BRANCHES), f"{len(called)} handshakes")
+    lab.check("each branch has connected to the hub", called.keys() == set(BRANCHES), f"{len(called)} handshakes")
     pairs = [(a, b) for a in ("lille", "nice") for b in BRANCHES if a != b]
     found = [ping(lab[f"{a}-pc"], lab.address(f"{b}-pc")) for a, b in pairs]
-    lab.check("branches reach one another", all(found), f"{sum(map(bool, found))} of {len(pairs)} ways")
+    lab.check("branches reach one another", all(found), f"{sum(map(bool, found))} of {len(pairs)} directions")
     near, far = (ping(lab["lille-pc"], lab.address("nice-pc"), "-t", str(hops), count=2) for hops in (3, 4))
-    lab.check("and the hub is on the way", not near and bool(far), f"{near} pings with a TTL of 3, {far} of 4")
+    lab.check("through the hub", not near and bool(far), f"{near} pings with a TTL of 3, {far} of 4")
     peers = [peer.name for peer in lab.status("lille").peers]
-    lab.check("a branch knows nobody but the hub", peers == ["hub"], f"Lille's peers: {', '.join(peers)}")
+    lab.check("a branch has no peer but the hub", peers == ["hub"], f"Lille's peers: {', '.join(peers)}")
 
     lab.step("The hub's rules: Brest may use the others' web servers, and nothing else")
     serve_web(lab["lille-pc"], lab.address("lille-pc"), 80, "welcome")
@@ -52,12 +52,14 @@ def run(lab: Lab) -> None:
     shop, url = lab["brest-pc"], f"http://{lab.address('lille-pc')}"
     page, books = fetch(shop, f"{url}/"), fetch(shop, f"{url}:8080/", seconds=2)
     pings = ping(shop, lab.address("nice-pc"), count=2)
-    lab.check("Brest reads Lille's web page", page == "welcome", repr(page))
-    lab.check("and neither its books nor pings Nice", not books and not pings, f"{books!r}, {pings} pings")
+    lab.check("Brest can read Lille's web page", page == "welcome", repr(page))
+    lab.check(
+        "Brest can neither read Lille's books nor ping Nice", not books and not pings, f"{books!r}, {pings} pings"
+    )
     books = fetch(lab["nice-pc"], f"{url}:8080/")
-    lab.check("Nice, under no such rule, reads the books", books == "the books", repr(books))
+    lab.check("Nice, which is not restricted, can read the books", books == "the books", repr(books))
 
-    lab.step("A fourth branch: a [Peer] more at the hub, and `wgpy apply` while the others talk")
+    lab.step("A fourth branch: one more [Peer] at the hub, and `wgpy apply` while the others send packets")
     before = handshakes(lab)
     talk = Ping(lab["lille-pc"], lab.address("nice-pc"), interval=0.02)
     file = lab.file("hub.conf")
@@ -68,12 +70,12 @@ def run(lab: Lab) -> None:
     lab.check("Metz reaches Lille", joined, "yes" if joined else "no")
     pings = talk.result()
     unnoticed = pings.received > 0 and not pings.missed
-    lab.check("nobody noticed", unnoticed, f"{pings.missed} of {pings.sent} pings from Lille to Nice lost")
+    lab.check("the others lost no packet", unnoticed, f"{pings.missed} of {pings.sent} pings from Lille to Nice lost")
     after = handshakes(lab)
     kept = all(after[name] == before[name] for name in BRANCHES)
-    lab.check("their sessions were kept", kept, "no new handshake" if kept else f"{before}, {after}")
+    lab.check("the others kept their sessions", kept, "no new handshake" if kept else f"{before}, {after}")
 
 
 def handshakes(lab: Lab) -> dict[str, int]:
-    """When the hub last shook hands with those branches that it has heard of."""
+    """The time of the hub's last handshake with each branch that has had one."""
     return {peer.name: peer.last_handshake_ns for peer in lab.status("hub").peers if peer.last_handshake_ns}

@@ -1,4 +1,4 @@
-"""A server that answers as a Kubernetes API would: python api.py ADDRESS CERTIFICATE KEY TOKEN_FILE."""
+"""A server that answers like a Kubernetes API: python api.py ADDRESS CERTIFICATE KEY TOKEN_FILE."""
 
 from __future__ import annotations
 

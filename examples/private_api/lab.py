@@ -1,4 +1,4 @@
-"""A private API server: not there for the Internet, and by name, with TLS, for who has the tunnel."""
+"""A private API server: unreachable from the Internet, and reachable by name and with TLS through the tunnel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PODS = f"https://{HOST}:6443/api/v1/namespaces/default/pods"
 
 
 def run(lab: Lab) -> None:
-    lab.step("An API server with a certificate of the cluster's own authority, and its name server")
+    lab.step("Start an API server, with a certificate from the cluster's own authority, and a name server")
     make_certificates(lab)
     token = lab.directory / "token"
     token.touch(mode=0o600)
@@ -54,36 +54,38 @@ def run(lab: Lab) -> None:
     addresses = (lab.address("api"), lab.address("gateway"))
     codes = [fetch(lab["stranger"], f"https://{address}:6443/", *code, seconds=3) for address in addresses]
     text = ", ".join(f"{code} from {address}" for code, address in zip(codes, addresses, strict=True))
-    lab.check("neither the API's address nor the gateway's has an API", set(codes) == {"000"}, text)
+    lab.check("there is no API at its own address or the gateway's", set(codes) == {"000"}, text)
     answers = {name: lab["stranger"].run("getent", "hosts", name, check=False).split() for name in (OUTSIDE, HOST)}
     text = ", ".join(f"{name}: {' '.join(words) or 'nothing'}" for name, words in answers.items())
     unknown = answers == {OUTSIDE: [lab.address("gateway"), OUTSIDE], HOST: []}
-    lab.check("and its name is not one of the Internet's", unknown, text)
+    lab.check("its name does not exist on the Internet", unknown, text)
 
-    lab.step("`wgpy exec admin.conf -- curl`, as kubectl would ask, by name, with the authority's certificate")
+    lab.step(
+        "`wgpy exec admin.conf -- curl`: requests as kubectl makes them, by name, with the authority's certificate"
+    )
     authority = ("--cacert", str(lab.directory / "ca.pem"))
     listed = json.loads(ask(lab, PODS, *authority, "-H", f"@{token}")[0])
     found = [item["metadata"]["name"] for item in listed["items"]]
     lab.check("the pods are listed", found == ["web-0", "web-1"], ", ".join(found))
     ask(lab, f"{PODS}/web-1", *authority, "-H", f"@{token}", "-X", "DELETE")
     left = [item["metadata"]["name"] for item in json.loads(ask(lab, PODS, *authority, "-H", f"@{token}")[0])["items"]]
-    lab.check("one is deleted", left == ["web-0"], ", ".join(left))
+    lab.check("a pod is deleted", left == ["web-0"], ", ".join(left))
     reason = json.loads(ask(lab, PODS, *authority)[0])["reason"]
-    lab.check("without the token there is nothing", reason == "Unauthorized", reason)
+    lab.check("without the token the API refuses", reason == "Unauthorized", reason)
     _, status = ask(lab, PODS, "-H", f"@{token}")
-    lab.check("TLS is checked: not without the authority", status == 60, f"curl exits with {status}")
+    lab.check("without the authority's certificate, TLS fails", status == 60, f"curl exits with {status}")
     by_address = PODS.replace(HOST, lab.address("api"))
     _, status = ask(lab, by_address, *authority, "-H", f"@{token}")
-    lab.check("and not by another name", status == 60, f"curl exits with {status}")
+    lab.check("by address instead of by name, TLS fails", status == 60, f"curl exits with {status}")
 
-    lab.step("The same in a program: wgpy.connect")
+    lab.step("The same from a program, with wgpy.connect")
     program = (str(lab.file("list_pods.py")), str(lab.file("admin.conf")), str(lab.directory / "ca.pem"), str(token))
     said = lab["admin"].run(sys.executable, *program).strip()
-    lab.check("asyncio, ssl and the tunnel's names", said == "web-0", said)
+    lab.check("asyncio and ssl work through the tunnel, by name", said == "web-0", said)
 
 
 def ask(lab: Lab, url: str, *options: str) -> tuple[str, int]:
-    """What curl says in a tunnel of its own, without privileges, and its exit status."""
+    """Run curl through a tunnel without privileges; returns its output and its exit status."""
     tunnel = (sys.executable, "-m", "wgpy", "exec", str(lab.file("admin.conf")), "--")
     command = ["ip", "netns", "exec", lab["admin"].name, *tunnel, "curl", "-s", "-m", "60", *options, url]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -91,7 +93,7 @@ def ask(lab: Lab, url: str, *options: str) -> tuple[str, int]:
 
 
 def make_certificates(lab: Lab) -> None:
-    """An authority, ca.pem, and by it api.pem for the name of the API alone."""
+    """Make a certificate authority, ca.pem, and a certificate from it for the API's name, api.pem."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     # From 3.13 on, Python asks an authority for its key usage.
     kind = ("-x509", *key, "-days", "2", "-addext", "keyUsage=critical,digitalSignature,keyCertSign")

@@ -1,4 +1,4 @@
-"""The names of the pods, asked for through a tunnel of one's own: python list_pods.py CONFIG CA TOKEN_FILE."""
+"""Print the names of the pods, through a tunnel without root: python list_pods.py CONFIG CA TOKEN_FILE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote access: laptops in a private network, each let in to what its group may use, and out when that ends."""
+"""Remote access: laptops get access to a private network, each to what its group may use, until it is revoked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(lab: Lab) -> None:
         serve_web(lab[name], lab.address(name), 80, f"{name} greets CLIENT")
     serve_names(lab["wiki"], lab.address("wiki"), **{"wiki.corp.test": lab.address("wiki")})
 
-    lab.step("The gateway, and `wgpy client add` for Alice, who gets the private network, and Bob, who gets everything")
+    lab.step("Start the gateway, and `wgpy client add` Alice, for the private network, and Bob, for all traffic")
     lab.file("access.nft")
     lab.up(gateway="gateway")
     client(lab, "add", "alice", "--route", "10.50.0.0/16", "--dns", lab.address("wiki"))
@@ -61,27 +61,27 @@ def run(lab: Lab) -> None:
     found = {peer.name: ", ".join(map(str, peer.allowed_ips)) for peer in lab.status("gateway").peers}
     text = ", ".join(f"{name} {address}" for name, address in found.items())
     pooled = found == {"alice": "10.99.0.2/32", "bob": "10.99.0.3/32"}
-    lab.check("each has an address from the pool, and the running gateway knows", pooled, text)
+    lab.check("each has an address from the pool, and is a peer of the running gateway", pooled, text)
     page = by_name(lab, seconds=2)
     lab.check("nobody is authorized yet", not page, repr(page))
     lab["gateway"].run("nft", "add", "element", "ip", "access", "staff", "{ 10.99.0.2, 10.99.0.3 }")
     lab["gateway"].run("nft", "add", "element", "ip", "access", "database_admins", "{ 10.99.0.3 }")
     page = by_name(lab)
-    lab.check("by the DNS in her file Alice reads the wiki", page == "wiki greets 10.50.1.1", repr(page))
+    lab.check("Alice reads the wiki by name, with the DNS of her file", page == "wiki greets 10.50.1.1", repr(page))
 
-    lab.step("`wgpy up` at both. The wiki has no route to the pool: it sees the gateway's address")
+    lab.step("`wgpy up` on both. The wiki needs no route to the pool, because it sees the gateway's address")
     without_dns(lab, "alice")
     lab.up(alice="laptop", bob="desktop")
     hers, his = fetch(laptop, wiki), fetch(desktop, wiki)
     lab.check("both read the wiki", hers == his == "wiki greets 10.50.1.1", f"Alice {hers!r}, Bob {his!r}")
     hers, his = fetch(laptop, db, seconds=2), fetch(desktop, db)
     good = not hers and his == "db greets 10.50.2.1"
-    lab.check("the longest prefix decides: databases are for Bob", good, f"Alice {hers!r}, Bob {his!r}")
+    lab.check("the longest prefix decides: only Bob reaches the databases", good, f"Alice {hers!r}, Bob {his!r}")
     hers, his = fetch(laptop, shop), fetch(desktop, shop)
     good = hers == "shop greets 203.0.113.1" and his == "shop greets 198.51.100.1"
     lab.check("Alice's tunnel is split, Bob's full", good, f"Alice {hers!r}, Bob {his!r}")
 
-    lab.step("Alice walks out of the wifi's reach in the middle of a download")
+    lab.step("Alice leaves the Wi-Fi in the middle of a download")
     before = endpoint(lab)
     command = (*CURL, "--limit-rate", "1M", "-w", "%{size_download}", "-o", "/dev/null", f"{wiki}bytes/{SIZE}")
     download = laptop.popen(*command, stdout=subprocess.PIPE)
@@ -89,35 +89,35 @@ def run(lab: Lab) -> None:
     laptop.run("ip", "link", "set", "wifi", "down")
     laptop.run("ip", "route", "replace", "default", "via", "192.168.2.1")
     size = download.communicate(timeout=100)[0]
-    lab.check("the download goes on to its end", size == str(SIZE), f"{size} of {SIZE} bytes")
+    lab.check("the download completes", size == str(SIZE), f"{size} of {SIZE} bytes")
     after = endpoint(lab)
     moved = before.startswith("203.0.113.1:") and after.startswith("203.0.114.1:")
-    lab.check("the gateway followed her", moved, f"from {before} to {after}")
+    lab.check("the gateway sends to her new address", moved, f"from {before} to {after}")
 
     lab.step("`wgpy client disable alice`, while she is connected")
     client(lab, "disable", "alice")
     pings = {"Alice": ping(laptop, lab.address("wiki"), count=2), "Bob": ping(desktop, lab.address("wiki"), count=2)}
     text = ", ".join(f"{name} {found}" for name, found in pings.items())
-    lab.check("Alice is out, and Bob notices nothing", not pings["Alice"] and pings["Bob"].received == 2, text)
+    lab.check("Alice is cut off, and Bob is not affected", not pings["Alice"] and pings["Bob"].received == 2, text)
     client(lab, "enable", "alice")
     back = wait_for(lambda: bool(ping(laptop, lab.address("wiki"), count=1)), 60)  # first her session must seem dead
-    lab.check("`wgpy client enable alice`: she is back", back, "yes" if back else "no")
+    lab.check("`wgpy client enable alice`: she is connected again", back, "yes" if back else "no")
 
 
 def client(lab: Lab, action: str, name: str, *options: str) -> None:
-    """`wgpy client` at the gateway; a new client's file is where `lab.up` finds it."""
+    """Run `wgpy client` at the gateway, and put a new client's file where `lab.up` finds it."""
     output = ["--output", str(lab.directory / f"{lab.interface(name)}.conf")] if action == "add" else []
     lab.wgpy("gateway", "client", action, name, "--config", str(lab.file("gateway.conf")), *options, *output)
 
 
 def by_name(lab: Lab, seconds: int = 20) -> str:
-    """The wiki as Alice sees it by the name servers of her file, in a tunnel that needs no privileges."""
+    """Fetch the wiki as Alice, by name, through a tunnel that needs no privileges."""
     curl = ("curl", "-s", "-m", str(seconds), "http://wiki.corp.test/")
     return lab.wgpy("laptop", "exec", str(lab.file("alice.conf")), "--", *curl, check=False).strip()
 
 
 def without_dns(lab: Lab, name: str) -> None:
-    """All nodes of a lab share this machine's resolver, which `up` would have to change."""
+    """Remove DNS from a file: all nodes of a lab share this machine's resolver, which `up` must not change."""
     file = lab.file(f"{name}.conf")
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("DNS")))
 
@@ -131,5 +131,5 @@ def endpoint(lab: Lab) -> str:
 
 
 def received(lab: Lab) -> int:
-    """Bytes that were sent to Alice since she came."""
+    """The number of bytes that were sent to Alice since she connected."""
     return alice(lab).tx_bytes

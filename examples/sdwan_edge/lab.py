@@ -51,9 +51,9 @@ def run(lab: Lab) -> None:
     came = wait_for(lambda: came_by(lab) == FIBRE, PATIENCE)
     lab.show(lab["hq"].run("wg", "show", lab.interface("hq")))
     by_fibre = ping(lab["pc"], lab.address("server"), count=10)
-    lab.check("the quicker uplink carries the tunnel", came, f"from {came_by(lab)}, {by_fibre.median_ms:.0f} ms")
+    lab.check("the tunnel uses the faster uplink", came, f"from {came_by(lab)}, {by_fibre.median_ms:.0f} ms")
 
-    lab.step("A download begins, and the fibre starts to lose a third of all packets")
+    lab.step("During a download, the fibre begins to lose a third of all packets")
     where = f"http://{lab.address('server')}/bytes/{SIZE}"
     report = ("-o", "/dev/null", "-w", "%{size_download} %{num_connects}")
     download = lab["pc"].popen("curl", "-s", "-m", "120", "--limit-rate", "1M", *report, where, stdout=subprocess.PIPE)
@@ -61,27 +61,31 @@ def run(lab: Lab) -> None:
     lab.quality("branch", "fibre", delay_ms=5, loss=0.33)
     moved = wait_for(lambda: came_by(lab) == LTE, PATIENCE)
     under_way = download.poll() is None
-    lab.check("loss moves it to the other", moved and under_way, f"from {came_by(lab)}, while the download runs")
+    lab.check(
+        "the tunnel moves to the other uplink", moved and under_way, f"from {came_by(lab)}, while the download runs"
+    )
     size, connections = download.communicate(timeout=130)[0].split()
     lab.check(
         "the download's connection is kept", size == str(SIZE), f"{size} of {SIZE} bytes by {connections} connection"
     )
     by_lte = ping(lab["pc"], lab.address("server"), count=10)
     slower = by_lte.median_ms > by_fibre.median_ms and by_lte.received > 5
-    lab.check("slower, and hardly a loss", slower, f"{by_lte.median_ms:.0f} ms, {by_lte} pings")
+    lab.check(
+        "the other uplink is slower but loses hardly anything", slower, f"{by_lte.median_ms:.0f} ms, {by_lte} pings"
+    )
 
-    lab.step("The fibre is well again")
+    lab.step("The fibre works again")
     before = lab.status("branch").peers[0].last_handshake_ns
     lab.quality("branch", "fibre", delay_ms=5, loss=0)
     back = wait_for(lambda: came_by(lab) == FIBRE, PATIENCE)
     found = ping(lab["pc"], lab.address("server"), count=10)
-    lab.check("the tunnel is back on it", back, f"from {came_by(lab)}, {found.median_ms:.0f} ms")
+    lab.check("the tunnel is back on the fibre", back, f"from {came_by(lab)}, {found.median_ms:.0f} ms")
     kept = lab.status("branch").peers[0].last_handshake_ns == before
     lab.check("moving costs no handshake", kept, "none" if kept else "a new one")
 
 
 def came_by(lab: Lab) -> str:
-    """The address from which headquarters last heard the branch."""
+    """The address from which headquarters last received a packet of the branch."""
     words = lab["hq"].run("wg", "show", lab.interface("hq"), "endpoints").split()
     return words[1].partition(":")[0]
 

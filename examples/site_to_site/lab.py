@@ -37,9 +37,9 @@ SIZE = 200_000  # bytes of a download by which to see whether TCP runs
 
 
 def run(lab: Lab) -> None:
-    lab.step("Without a tunnel, the offices' private addresses mean nothing to the Internet")
+    lab.step("Without a tunnel: the Internet does not route the offices' private addresses")
     before = ping(lab["desk"], lab.address("files"), count=2)
-    lab.check("no tunnel, no way between the offices", not before, f"{before} pings")
+    lab.check("without a tunnel, the offices cannot reach each other", not before, f"{before} pings")
 
     lab.step("`wgpy up` at both gateways")
     lab.file("clamp.nft")
@@ -48,24 +48,26 @@ def run(lab: Lab) -> None:
     pairs = [(a, b) for a in ("desk", "studio") for b in ("shop", "files")]
     found = [ping(lab[a], lab.address(b)) for a, b in pairs] + [ping(lab[b], lab.address(a)) for a, b in pairs]
     worst = max(pings.median_ms for pings in found)
-    lab.check("every host reaches every host", all(found), f"{sum(map(bool, found))} of 8 ways, up to {worst:.1f} ms")
+    lab.check(
+        "every host reaches every host", all(found), f"{sum(map(bool, found))} of 8 directions, up to {worst:.1f} ms"
+    )
     near, far = (ping(lab["desk"], lab.address("files"), "-t", str(hops), count=2) for hops in (2, 3))
     lab.check(
         "the way is two gateways and no Internet", not near and bool(far), f"{near} pings with a TTL of 2, {far} of 3"
     )
 
-    lab.step("Lyon's line carries 1400 bytes, so the tunnel 1320; the clamp tells TCP before anything is lost")
+    lab.step("Lyon's line carries 1400 bytes, so the tunnel's MTU is 1320; the clamp tells TCP before anything is lost")
     mtu = lab["lyon"].run("cat", f"/sys/class/net/{lab.interface('lyon')}/mtu").strip()
     lab.check("Lyon's tunnel has the MTU of its line, less 80", mtu == "1320", mtu)
     full, more = (
         ping(lab["shop"], lab.address("studio"), "-M", "do", "-s", str(size), count=2) for size in (1292, 1293)
     )
     text = f"{full} pings of 1320 bytes, {more} of 1321"
-    lab.check("a full packet passes, a byte more does not", bool(full) and not more, text)
+    lab.check("a full packet passes, one with a byte more does not", bool(full) and not more, text)
     longer = ping(lab["studio"], lab.address("shop"), "-M", "do", "-s", "1392", count=2)
-    lab.check("Paris's full packets come as fragments of datagrams", bool(longer), f"{longer} pings of 1420 bytes")
+    lab.check("full packets from Paris arrive as fragmented datagrams", bool(longer), f"{longer} pings of 1420 bytes")
 
-    lab.step("The worst case: firewalls that drop every ICMP error, and first no clamp")
+    lab.step("The worst case: firewalls drop every ICMP error; first without the clamp, then with it")
     serve_web(lab["files"], lab.address("files"), 80, "")
     for gateway in ("paris", "lyon"):
         lab[gateway].run("nft", FIREWALL)
@@ -76,14 +78,14 @@ def run(lab: Lab) -> None:
     for gateway in ("paris", "lyon"):
         lab[gateway].run("nft", "-D", f"wg={lab.interface(gateway)}", "-f", str(lab.file("clamp.nft")))
     got = fetch(lab["desk"], page, *counting)
-    lab.check("with it, TCP runs", got == str(SIZE), f"{got} of {SIZE} bytes")
+    lab.check("with the clamp, TCP works", got == str(SIZE), f"{got} of {SIZE} bytes")
     for a, b in (("desk", "files"), ("files", "desk")):
         report = iperf3(lab[a], lab[b], lab.address(b), "-n", "4M")["sum_received"]
         lab.check(f"from {a} to {b}", report["bytes"] > 0, f"{report['bits_per_second'] / 1e6:.0f} Mbit/s")
     size = segment_size(lab)
     lab.check("the clamp set the segment size", size == 1280, f"{size} bytes")
 
-    lab.step("`wgpy check` of a third office whose subnet overlaps")
+    lab.step("`wgpy check` finds that a third office's subnet overlaps")
     said = lab.wgpy("paris", "check", str(lab.file("overlap.conf"))).replace(f"{lab.directory}/", "")
     lab.show(said)
     text = said.partition(" (warning)")[0].rpartition("AllowedIPs: ")[2]
@@ -91,7 +93,7 @@ def run(lab: Lab) -> None:
 
 
 def segment_size(lab: Lab) -> int:
-    """What a fresh connection from Paris to Lyon agrees on, in bytes."""
+    """The segment size that a new connection from Paris to Lyon agrees on, in bytes."""
     program = (
         "import socket; s = socket.create_connection(('{}', 80), 20); "
         "print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))"

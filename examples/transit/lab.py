@@ -1,4 +1,4 @@
-"""A transit router: a route table for each attachment; three networks kept apart, all with the shared services."""
+"""A transit router with a routing table for each attachment: three networks are apart, and all use shared services."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ TOPOLOGY = Topology(
 
 
 def run(lab: Lab) -> None:
-    lab.step("Four attachments at the router, each with a table of its own that leads nowhere yet")
+    lab.step("Four attachments at the router, each with its own routing table, which is still empty")
     for script in ("routes.sh", "propagate.sh"):
         lab.file(script)
     lab.up(**{f"to-{name}": "transit" for name in NETWORKS}, **{name: name for name in NETWORKS})
     serve_web(lab["shared-vm"], lab.address("shared-vm"), 80, "the shared services")
     wait_for(lambda: len(called(lab)) == len(NETWORKS), 30)
-    lab.check("four networks have called", called(lab) == [*NETWORKS], f"handshakes with {', '.join(called(lab))}")
+    lab.check("four networks have connected", called(lab) == [*NETWORKS], f"handshakes with {', '.join(called(lab))}")
     open_ways = reachable(lab)
-    lab.check("nobody reaches anybody", not open_ways, f"{len(open_ways)} of 12 ways")
+    lab.check("no network reaches another", not open_ways, f"{len(open_ways)} of 12 directions")
 
-    lab.step("Propagation: the shared services into the tables of the three, the three into the table of the services")
+    lab.step("Propagation: add the shared services to the three tables, and the three networks to the services' table")
     propagate(lab, "shared", *APART)
     for name in APART:
         propagate(lab, name, "shared")
@@ -54,19 +54,21 @@ def run(lab: Lab) -> None:
     lab.check("all three use the shared services", read == 3, f"{read} of 3 pages")
     open_ways = reachable(lab)
     wanted = {way for name in APART for way in ((name, "shared"), ("shared", name))}
-    lab.check("and none reaches another", open_ways == wanted, f"{len(open_ways)} of 12 ways are open")
+    lab.check("no other network is reached", open_ways == wanted, f"{len(open_ways)} of 12 directions are open")
     question = ("ip", "route", "get", "10.2.0.2", "from", "10.1.0.2", "iif", lab.interface("to-red"))
     answer = lab["transit"].run(*question, check=False).strip()
-    lab.check("a blackhole is in between", "Invalid argument" in answer, f"ip route get: {answer}")
+    lab.check("a blackhole route refuses the rest", "Invalid argument" in answer, f"ip route get: {answer}")
 
-    lab.step("Red and green are to talk: two lines, while everything runs")
+    lab.step("Let red and green talk: two commands, while everything runs")
     propagate(lab, "red", "green")
     propagate(lab, "green", "red")
     now = reachable(lab)
     wanted |= {("red", "green"), ("green", "red")}
-    lab.check("they do, and blue is still apart", now == wanted, f"{len(now)} of 12 ways are open")
+    lab.check(
+        "red and green reach each other, blue is still apart", now == wanted, f"{len(now)} of 12 directions are open"
+    )
 
-    lab.step("Red sends from an address that is green's")
+    lab.step("Red sends from one of green's addresses")
     lab["red-vm"].run("ip", "address", "add", "10.2.0.66/32", "dev", "red")
     forged = ping(lab["red-vm"], lab.address("shared-vm"), "-I", "10.2.0.66", count=2)
     (peer,) = lab.status("to-red").peers
@@ -81,12 +83,12 @@ def propagate(lab: Lab, name: str, *into: str) -> None:
 
 
 def called(lab: Lab) -> list[str]:
-    """The networks that have shaken hands with the router."""
+    """The networks that have completed a handshake with the router."""
     return [name for name in NETWORKS if lab.status(f"to-{name}").peers[0].last_handshake_ns]
 
 
 def reachable(lab: Lab) -> set[tuple[str, str]]:
-    """The ways from one network to another on which a ping gets an answer, all tried at once for three seconds."""
+    """The pairs of networks between which a ping is answered; all are tried at once, for three seconds."""
     ways = [(a, b) for a in NETWORKS for b in NETWORKS if a != b]
     tries = [Ping(lab[f"{a}-vm"], lab.address(f"{b}-vm"), "-c", "1", "-w", "3", interval=1) for a, b in ways]
     return {way for way, tried in zip(ways, tries, strict=True) if tried.result()}

@@ -1,4 +1,4 @@
-"""Two tunnels between two clouds: priorities choose one, its failure moves the traffic to the other, and back."""
+"""Two tunnels between two clouds: traffic uses the preferred one, moves to the other if that fails, and moves back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATIENCE = 30.0  # seconds
 
 def run(lab: Lab) -> None:
     east = lab.address("east-vm")
-    lab.step("Two providers, and `wgpy up` of a tunnel by each of them")
+    lab.step("`wgpy up` of two tunnels, one over each provider")
     for gateway, others in (("west", ("203.0.113", "203.0.114")), ("east", ("198.51.100", "198.51.101"))):
         for number, other in enumerate(others, 1):
             own = lab.topology.addresses(gateway)[number].rpartition(".")[0]
@@ -42,23 +42,23 @@ def run(lab: Lab) -> None:
     lab.up(west1="west", west2="west", east1="east", east2="east")
     both = wait_for(lambda: all(routes(lab, gateway) == [1, 2] for gateway in ("west", "east")), PATIENCE)
     lab.show(lab["west"].run("ip", "route", "show", "10.20.0.0/16"))
-    lab.check("each gateway has a route by both", both, "metrics 100 and 200" if both else "no")
+    lab.check("each gateway has a route through both", both, "metrics 100 and 200" if both else "no")
     now = carrier(lab, 1)
-    lab.check("tunnel 1 carries the traffic", now == 1, f"{ping(lab['west-vm'], east)} pings, by tunnel {now}")
+    lab.check("tunnel 1 carries the traffic", now == 1, f"{ping(lab['west-vm'], east)} pings, through tunnel {now}")
 
-    lab.step("The first provider loses everything")
+    lab.step("The first provider drops everything")
     gap = moved(lab, forwarding="0", to=2)
     now = carrier(lab, 2)
-    lab.check("traffic moved to tunnel 2", now == 2, f"by tunnel {now}, {gap:.1f} s without an answer")
-    lab.check("some pings were lost meanwhile, for seconds only", 0 < gap < PATIENCE, f"{gap:.1f} s")
+    lab.check("traffic moved to tunnel 2", now == 2, f"through tunnel {now}, {gap:.1f} s without an answer")
+    lab.check("pings were lost for a few seconds only", 0 < gap < PATIENCE, f"{gap:.1f} s")
     lab.step("The first provider is back")
     gap = moved(lab, forwarding="1", to=1)
     now = carrier(lab, 1)
-    lab.check("traffic is back on tunnel 1", now == 1, f"by tunnel {now}, {gap:.1f} s without an answer")
+    lab.check("traffic is back on tunnel 1", now == 1, f"through tunnel {now}, {gap:.1f} s without an answer")
 
 
 def routes(lab: Lab, gateway: str) -> list[int]:
-    """The tunnels by which a gateway has a route to the other cloud, the preferred one first."""
+    """The tunnels through which a gateway has a route to the other cloud, the preferred one first."""
     network = "10.20.0.0/16" if gateway == "west" else "10.10.0.0/16"
     lines = lab[gateway].run("ip", "route", "show", network).splitlines()
     return [int(line.partition(f"dev {gateway}")[2][0]) for line in lines if f"dev {gateway}" in line]
@@ -88,7 +88,7 @@ def sent(lab: Lab, number: int) -> int:
 
 
 def moved(lab: Lab, *, forwarding: str, to: int) -> float:
-    """Break or mend the first provider under pings; the longest in seconds without an answer until traffic moved."""
+    """Break or repair the first provider during pings; returns the longest time without an answer, in seconds."""
     pings = Ping(lab["west-vm"], lab.address("east-vm"), interval=0.05)
     lab["isp1"].run("sysctl", "-qw", f"net.ipv4.ip_forward={forwarding}")
     there = [2] if to == 2 else [1, 2]

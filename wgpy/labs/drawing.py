@@ -1,4 +1,4 @@
-"""A topology as SVG, readable on light and on dark pages."""
+"""Draws a topology as SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 

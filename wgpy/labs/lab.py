@@ -1,4 +1,4 @@
-"""One lab: its network built from its topology, its daemons started from its files, its findings, and its end."""
+"""A lab: builds its network from a topology, starts daemons from its files, records results, and removes it all."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """A lab that runs. As a context it builds the network, and whatever happens removes all of it in the end.
+    """A running lab. As a context manager it builds the network, and removes all of it at the end, whatever happens.
 
-    Namespaces are called `lab-PID-NODE` and interfaces `FILE-PID`, so that labs do not meet.
+    Namespaces are named `lab-PID-NODE` and interfaces `FILE-PID`, so that several labs can run at once.
     """
 
     directory: Path  # of this run's files
@@ -69,7 +69,7 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Remove everything; further signals wait until that is done."""
+        """Remove everything; signals are ignored until that is done."""
         for number in _ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         _remove(os.getpid())
@@ -80,7 +80,7 @@ class Lab:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
-    # What a lab says.
+    # What a lab prints.
 
     def step(self, text: str) -> None:
         self._tell(f"==> {text}")
@@ -89,7 +89,7 @@ class Lab:
         self._tell("\n".join(f"    {line}" for line in text.strip().splitlines()))
 
     def check(self, what: str, passed: bool, measured: str) -> None:
-        """Note a finding, and say it."""
+        """Record a result, and print it."""
         self.checks.append(Check(self.name, what, bool(passed), measured))
         self._tell(f"    {'ok  ' if passed else 'FAIL'}  {what}: {measured}")
 
@@ -103,13 +103,13 @@ class Lab:
         return self.topology.addresses(node)[0].partition("/")[0]
 
     def ask_at(self, node: str, server: str) -> None:
-        """Give a node a name server of its own, instead of this machine's."""
+        """Give a node its own name server, instead of this machine's."""
         directory = netns.RESOLVER / self[node].name
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "resolv.conf").write_text(f"nameserver {server}\n")
 
     def quality(self, a: str, b: str, *, delay_ms: float = 0, loss: float = 0) -> None:
-        """Make a poor line better or worse from now on."""
+        """Change the delay and the loss of a slow line."""
         stdin = self._lines[frozenset((a, b))].stdin
         assert stdin is not None
         stdin.write(f"{delay_ms} {loss}\n")
@@ -141,7 +141,7 @@ class Lab:
             self._lines[frozenset((cable.a, cable.b))] = line
             assert line.stdout is not None
             if line.stdout.readline() != "ready\n":
-                raise LabError(f"the line from {cable.a} to {cable.b} could not be laid")
+                raise LabError(f"the line from {cable.a} to {cable.b} could not be made")
             self.quality(cable.a, cable.b, delay_ms=cable.delay_ms or 0, loss=cable.loss)
         else:
             netns.join(a, cable.b, b, cable.a)
@@ -149,7 +149,7 @@ class Lab:
         netns.bring_up(b, cable.a, cable.b_address, mtu=cable.mtu)
 
     def _record(self, directory: Path) -> None:
-        """Packets of every cable, one file each, as they are seen where the cable begins."""
+        """Capture the packets of every cable, at its first end, into one file each."""
         directory.mkdir(parents=True, exist_ok=True)
         for cable in self.topology.cables:
             path = directory / f"{self.name}-{cable.a}-{cable.b}.pcap"
@@ -162,15 +162,15 @@ class Lab:
     # Daemons and their files.
 
     def key(self, name: str) -> PublicKey:
-        """The public key that stands in the files as `<public key of NAME>`."""
+        """The public key that replaces `<public key of NAME>` in the files."""
         return self._private(name).public_key
 
     def interface(self, name: str) -> str:
-        """The name under which `NAME.conf` is up."""
+        """The name of the interface that `NAME.conf` brings up."""
         return f"{name}-{os.getpid()}"
 
     def file(self, name: str) -> Path:
-        """A file of the lab's directory, with keys made for this run in their places; mode 0600."""
+        """Copy a file of the lab's directory, with its placeholders replaced by keys for this run; mode 0600."""
         source = Path(name)
         stem = self.interface(source.stem) if source.suffix == ".conf" else source.stem
         path = self.directory / f"{stem}{source.suffix}"
@@ -190,7 +190,7 @@ class Lab:
         return self._keys.setdefault(name, PrivateKey.generate())
 
     def up(self, **files: str) -> None:
-        """`wgpy up` of NAME.conf in its node, `name="node"`, all at once. Other files must be there already."""
+        """Run `wgpy up` with NAME.conf in a node, for each `name="node"`, all at once. Files they use must exist."""
         started = {}
         for name, node in files.items():
             path = self.file(f"{name}.conf")
@@ -211,11 +211,11 @@ class Lab:
         return self[node].run(*WGPY, *arguments, check=check, cwd=self.directory)
 
     def status(self, name: str) -> DeviceStatus:
-        """What `wgpy show` would say of NAME.conf's interface; sockets know no namespaces."""
+        """The status of NAME.conf's interface, of whatever node: control sockets belong to no network namespace."""
         return control.status(self.interface(name))
 
     def wireguard_go(self, node: str, name: str, *addresses: str, mtu: int = 1420) -> None:
-        """Debian's wireguard-go in a node, configured by `wg setconf` with NAME.conf and by `ip`."""
+        """Run Debian's wireguard-go in a node, and configure it with `wg setconf` (NAME.conf) and `ip`."""
         interface = self.interface(name)
         environment = {**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
         self[node].popen(
@@ -230,7 +230,7 @@ class Lab:
     # Looking around.
 
     def hints(self) -> str:
-        """Commands to look around with while it runs."""
+        """Commands with which a user can look around while the lab runs."""
         lines = [
             f"ip netns exec {self[node.name].name} bash    # {node.note or node.kind}" for node in self.topology.nodes
         ]
@@ -239,7 +239,7 @@ class Lab:
 
 
 def missing(*programs: str) -> str:
-    """What keeps labs from running here, with the remedy; empty when nothing does."""
+    """What prevents labs from running here, and the remedy; empty if nothing does."""
     if os.geteuid() != 0:
         return "labs need root, for network namespaces and TUN: run it with sudo"
     if not Path("/dev/net/tun").exists():
@@ -257,7 +257,7 @@ def missing(*programs: str) -> str:
 
 
 def sweep() -> None:
-    """Remove what labs left behind whose process was killed."""
+    """Remove what is left of labs whose process was killed."""
     names = [path.name for path in Path("/run/netns").glob("lab-*-*")]
     for pid in {int(name.split("-")[1]) for name in names if name.split("-")[1].isdigit()}:
         if not Path(f"/proc/{pid}").exists():
@@ -265,7 +265,7 @@ def sweep() -> None:
 
 
 def _remove(pid: int) -> None:
-    """Everything that is named for the lab of one process: namespaces, what runs in them, sockets, logs, files."""
+    """Remove everything of one process's lab: namespaces, what runs in them, sockets, logs and files."""
     netns.delete(*(path.name for path in Path("/run/netns").glob(f"lab-{pid}-*")))
     for path in (*_SOCKETS.glob(f"*-{pid}.sock"), *Path("/run/wgpy").glob(f"*-{pid}.log")):
         path.unlink(missing_ok=True)

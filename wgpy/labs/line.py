@@ -1,8 +1,8 @@
-"""A poor line between two namespaces: frames from one TAP to another, late, and some of them never.
+"""A slow line between two namespaces: carries frames between two TAP interfaces, delays them, and drops some.
 
 `python -m wgpy.labs.line NAMESPACE INTERFACE NAMESPACE INTERFACE` makes the interfaces, and then reads lines of
-`DELAY LOSS` (milliseconds, and a share from 0 to 1), the quality from then on. TAPs and not veths: without offloads
-announced, the kernel hands over whole frames with their checksums in place.
+`DELAY LOSS` (milliseconds, and a share from 0 to 1), the quality from then on. The interfaces are TAPs because
+the kernel hands over complete frames with checksums to a TAP that announces no offloads; to a veth it does not.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final
 _CLONE_NEWNET: Final = 0x40000000
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP_NO_PI: Final = 0x1002
-_BACKLOG: Final = 2000  # frames that wait each way; what comes beyond is lost, as in a router
+_BACKLOG: Final = 2000  # frames that may wait in each direction; more are dropped, as in a router
 
 
 def open_tap(namespace: str, name: str) -> int:
-    """A TAP interface in a namespace, which this thread enters; raises OSError."""
+    """Make a TAP interface in a namespace, which this thread enters. Raises OSError."""
     with open(f"/run/netns/{namespace}") as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")

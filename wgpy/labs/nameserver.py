@@ -1,4 +1,4 @@
-"""A name server: python -m wgpy.labs.nameserver ADDRESS NAME=ADDRESS... Other names do not exist."""
+"""A name server for tests and labs: python -m wgpy.labs.nameserver ADDRESS NAME=ADDRESS... Other names do not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab found, as a table and as JSON."""
+"""The results of labs, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing a lab looked at: `measured` is the figure, or what was seen."""
+    """One check of a lab: `measured` is the figure, or what was observed."""
 
     lab: str
     what: str
@@ -22,7 +22,7 @@ class Check:
 
 
 def table(checks: Iterable[Check]) -> str:
-    """One row a check; of a long error its beginning, the rest was said when it happened."""
+    """A table with one row for each check. Long errors are shortened; they were printed in full when they happened."""
     rows = [("", "lab", "checked", "measured")]
     rows += [
         ("ok" if check.passed else "FAIL", check.lab, check.what, shorten(check.measured, 100, placeholder=" …"))

@@ -1,4 +1,4 @@
-"""A lab's network: nodes on a grid, cables between them, tunnels over them. The lab is built and drawn from it."""
+"""The network of a lab: nodes on a grid, cables and tunnels. The lab is built, and its picture drawn, from this."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Cable:
-    """A cable between two nodes; on each, the interface has the other's name. The first from a node is its way out.
+    """A cable between two nodes. Each end is named after the other node. A node's first cable is its default route.
 
-    With `delay_ms` or `loss` it is a poor line (`wgpy.labs.line`), whose quality a lab may change while it runs.
+    With `delay_ms` it is a slow line (`wgpy.labs.line`), whose delay and loss a lab may change while it runs.
     """
 
     a: str
@@ -41,7 +41,7 @@ class Cable:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A tunnel to draw: the configuration files make it."""
+    """A tunnel, for the picture only: the configuration files make it."""
 
     a: str
     b: str

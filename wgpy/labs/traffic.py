@@ -1,4 +1,4 @@
-"""Traffic between namespaces, and what it tells: ping, iperf3, curl."""
+"""Traffic between namespaces, and its measurements: ping, iperf3, curl."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wgpy.labs.netns import Namespace
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Poll until the condition holds; whether it came to."""
+    """Poll until the condition holds. Returns whether it did within the time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -28,7 +28,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
 
 
 def iperf3(client: Namespace, server: Namespace, address: str, *options: str) -> dict[str, Any]:
-    """Run iperf3 through whatever leads to `address`; its report's "end" part. `options` say how long, or how much."""
+    """Run iperf3 to `address`, and return the "end" part of its report. `options` say how long, or how much."""
     listening = f"{address}:5201" if ":" not in address else f"[{address}]:5201"
     for _ in range(3):
         process = server.popen(
@@ -53,9 +53,9 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
 
 @dataclass(frozen=True, slots=True)
 class Pings:
-    """What one run of ping found: times in milliseconds, `gap` the longest in seconds without an answer.
+    """The result of a run of ping. Times are in milliseconds, `gap` is the longest time without an answer, in seconds.
 
-    `missed` are those without an answer when a later one had it: what is under way in the end is not lost.
+    `missed` counts requests without an answer before the last that was answered: those still under way are not lost.
     """
 
     sent: int
@@ -75,7 +75,7 @@ _ANSWER: Final = re.compile(r"icmp_seq=(\d+) .*time=([0-9.]+) ms")
 
 
 class Ping:
-    """A ping that runs until it is asked for its result; `interval` in seconds."""
+    """A ping that runs until `result` is called; `interval` is in seconds."""
 
     def __init__(self, source: Namespace, address: str, *options: str, interval: float = 0.1) -> None:
         self._interval = interval
@@ -83,7 +83,7 @@ class Ping:
         self._process = source.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def result(self) -> Pings:
-        """End it, or if it has a count wait for its end, and sum up."""
+        """End the ping, or wait for its end if it has a count, and return its result."""
         if "-c" not in self._process.args:  # type: ignore[operator]
             self._process.send_signal(signal.SIGINT)
         said = self._process.communicate(timeout=30)[0]
@@ -99,7 +99,7 @@ class Ping:
 
 
 def ping(source: Namespace, address: str, *options: str, count: int = 3, interval: float = 0.1) -> Pings:
-    """Send so many echo requests and wait for the answers."""
+    """Send `count` echo requests and wait for the answers."""
     return Ping(source, address, "-c", str(count), *options, interval=interval).result()
 
 
@@ -121,17 +121,17 @@ server.serve_forever()
 
 
 def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
-    """A web server, until the lab ends: /bytes/N is N bytes, all else this text, the client's address for CLIENT."""
+    """Run a web server until the lab ends: /bytes/N is N bytes, all else is `text`, with the client's address for CLIENT."""
     start(server, sys.executable, "-c", _WEB, address, str(port), text)
 
 
 def fetch(client: Namespace, url: str, *options: str, seconds: float = 20) -> str:
-    """What is at a URL; nothing if it is not to be had in time, of which what is there needs little."""
+    """Fetch a URL and return its content; empty if that fails or takes longer than `seconds`."""
     return client.run("curl", "-s", "-m", str(seconds), *options, url, check=False)
 
 
 def serve_names(server: Namespace, address: str, **names: str) -> None:
-    """A name server for names and their addresses."""
+    """Run a name server that knows these names and their addresses."""
     words = [f"{name}={its_address}" for name, its_address in names.items()]
     start(server, sys.executable, "-m", "wgpy.labs.nameserver", address, *words)
 
