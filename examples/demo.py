@@ -1,7 +1,7 @@
-"""Two offices, one tunnel: wgpy on real traffic, on one machine, in a minute.
+"""Two offices joined by a tunnel, on one machine, with real traffic, in a minute.
 
 Makes two network namespaces joined by a cable, writes a wg-quick file for each, brings both up with `wgpy up`, sends
-pings and TCP through the tunnel over IPv4 and IPv6, shows what `wgpy show` says, and takes everything down again.
+pings and TCP through the tunnel over IPv4 and IPv6, prints the output of `wgpy show`, and removes everything again.
 Needs root, iproute2, ping and iperf3. Run it with `make demo`, or: python examples/demo.py
 """
 
@@ -53,7 +53,7 @@ def main() -> int:
     if left := leftovers():
         print(f"demo: left behind: {left}", file=sys.stderr)
         return 1
-    print(f"\nDone in {time.monotonic() - begin:.0f} s. Namespaces, interfaces and processes are gone again.")
+    print(f"\nDone in {time.monotonic() - begin:.0f} s. Namespaces, interfaces and processes are removed.")
     return 0
 
 
@@ -97,7 +97,7 @@ def show_tunnel(cleanup: ExitStack) -> None:
         ["ip", "netns", "exec", SOUTH.name, "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     cleanup.callback(stop, server)
-    time.sleep(0.5)  # iperf3 says nothing when it is ready
+    time.sleep(0.5)  # iperf3 does not say when it is ready
     for version, inner in (("IPv4", SOUTH.inner4), ("IPv6", SOUTH.inner6)):
         step(f"TCP through the tunnel with iperf3, {version}, {SECONDS} seconds")
         report = json.loads(inside(NORTH, "iperf3", "-c", inner, "-t", str(SECONDS), "--json"))
@@ -156,7 +156,7 @@ def indent(text: str) -> str:
 
 
 def missing() -> str:
-    """What keeps the demo from running, with the remedy; empty when nothing does."""
+    """What prevents the demo from running, and the remedy; empty if nothing does."""
     if os.geteuid() != 0:
         return "needs root, for network namespaces and TUN: run it with sudo"
     absent = [tool for tool in ("ip", "ping", "iperf3") if shutil.which(tool) is None]
@@ -168,7 +168,7 @@ def missing() -> str:
 
 
 def leftovers() -> str:
-    """Anything of the demo that is still there."""
+    """What is left of the demo."""
     namespaces = [line.split()[0] for line in run("ip", "netns", "list").splitlines()]
     sockets = [path.name for path in Path("/var/run/wireguard").glob("wgpy-*.sock")]
     return ", ".join([name for name in namespaces if name in (NORTH.name, SOUTH.name)] + sockets)

@@ -54,7 +54,7 @@ def main() -> None:
             other = (left, RIGHT) if receiver is right else (right, LEFT)
             wire.append((*other, answer))
     due = left.next_timeout()
-    print(f"left next wants to be called at {due:.1f} s" if due else "left has nothing pending")
+    print(f"left next has to be called at {due:.1f} s" if due else "left has nothing to do")
 
 
 if __name__ == "__main__":

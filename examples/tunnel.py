@@ -1,6 +1,6 @@
 """A tunnel inside your own asyncio program: bring it up, watch it, close it.
 
-Needs root (or CAP_NET_ADMIN) for the TUN. Addresses and routes are the caller's, here by `ip`.
+Needs root (or CAP_NET_ADMIN) for the TUN. The program itself sets addresses and routes, here with `ip`.
 Run it with: python examples/tunnel.py wg0.conf [SECONDS]
 """
 

@@ -1,4 +1,4 @@
-# ipsec-west.sh KEY KEY: ESP between two networks, with a key for each way, west's first.
+# ipsec-west.sh KEY KEY: ESP between two networks, with a key for each direction, west's first.
 out="src 198.51.100.1 dst 203.0.113.1 proto esp"
 in="src 203.0.113.1 dst 198.51.100.1 proto esp"
 ip xfrm state add $out spi 0x1001 mode tunnel aead "rfc7539esp(chacha20,poly1305)" "$1" 128

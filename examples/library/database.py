@@ -18,7 +18,7 @@ async def main(config: str, address: str, query: str) -> None:
     server = urlsplit(address)
     async with (
         wgpy.connect(config) as tunnel,
-        # asyncpg opens its own connections: it is lent a port of this machine that leads to the server.
+        # asyncpg opens its own connections, so give it a local port that leads to the server.
         wgpy.forwarded(tunnel, server.hostname or "", server.port or 5432) as (host, port),
     ):
         connection = await asyncpg.connect(address, host=host, port=port, timeout=30)

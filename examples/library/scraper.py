@@ -13,7 +13,7 @@ from wgpy.adapters.httpx import TunnelTransport
 
 
 async def fetch(config: str, url: str) -> str:
-    """One line of the outcome. Each tunnel has a namespace of its own, so their addresses and routes may be alike."""
+    """Fetch the page through one tunnel; returns a line to print. Tunnels may have the same addresses and routes."""
     begun = time.monotonic()
     try:
         async with (

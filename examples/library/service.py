@@ -1,4 +1,4 @@
-"""A web service that only the other side reaches: python service.py wg0.conf 8080 (needs aiohttp; no root)."""
+"""A web service for the other side of the tunnel only: python service.py wg0.conf 8080 (needs aiohttp; no root)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def main(config: str, port: str) -> None:
         for address in tunnel.config.addresses:
             await tunnel.create_server(runner.server, str(address.ip), int(port))  # in the tunnel, not on the host
         for peer in tunnel.config.peers:
-            await tunnel.wait_for_handshake(peer.public_key)  # so that the other side knows where we are
+            await tunnel.wait_for_handshake(peer.public_key)  # so that the other side knows our address
         own = (f"[{address.ip}]" if address.version == 6 else str(address.ip) for address in tunnel.config.addresses)
         print(f"serving on {' and '.join(f'http://{host}:{port}' for host in own)}", flush=True)
         try:

@@ -12,7 +12,7 @@ from wgpy import virtual
 
 
 class Office:
-    """What is to be tested: an office's gateway, which says when its branch is out of reach."""
+    """The program under test: an office's gateway, which reports when its branch cannot be reached."""
 
     def __init__(self) -> None:
         self.alarms: list[str] = []
@@ -57,7 +57,7 @@ class World:
 
 
 def packet(source: str, destination: str, payload: bytes) -> bytes:
-    """An IPv4 packet; nobody here looks at its checksum."""
+    """An IPv4 packet. Nothing here verifies its checksum."""
     header = b"\x45\x00" + (20 + len(payload)).to_bytes(2, "big") + bytes(4) + b"\x40\xfd\x00\x00"
     return header + ip_address(source).packed + ip_address(destination).packed + payload
 
@@ -89,7 +89,7 @@ def test_keys_are_renewed_every_two_minutes(world: World) -> None:
             for _ in range(2 * 60 * 60):
                 world.lans[0].inject(packet("10.0.0.1", "10.0.1.1", b"tick"))
                 await asyncio.sleep(1)
-        kinds = [event.kind async for event in events]  # they end when the tunnel does
+        kinds = [event.kind async for event in events]  # the loop ends when the tunnel is closed
         assert set(kinds) == {wgpy.EventKind.HANDSHAKE_COMPLETED}
         assert 59 <= len(kinds) <= 61
 

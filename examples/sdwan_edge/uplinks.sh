@@ -1,6 +1,6 @@
-# uplinks.sh INTERFACE HEADQUARTERS UPLINK ITS_ROUTER UPLINK ITS_ROUTER: lead the tunnel by the better of two uplinks.
-# Each round asks headquarters ten times by both. An uplink costs its round trip in milliseconds, and 10 for each percent
-# it loses; the tunnel moves when the other costs less than half. It ends with the tunnel.
+# uplinks.sh INTERFACE HEADQUARTERS UPLINK ITS_ROUTER UPLINK ITS_ROUTER: route the tunnel over the better of two uplinks.
+# In each round, both uplinks send ten pings to headquarters. An uplink costs its round-trip time in milliseconds, plus 10
+# for each percent of loss. The tunnel moves if the other uplink costs less than half. The script ends with the tunnel.
 interface=$1 headquarters=$2
 cost() {
 	ping -q -c 10 -i 0.05 -W 1 -I "$1" "$headquarters" 2>/dev/null | awk '

@@ -1,5 +1,5 @@
-# watch.sh INTERFACE FAR-END NETWORK METRIC: a route by this tunnel for as long as its far end answers.
-# What BGP's keepalives or a cloud's health checks do. It ends with the interface.
+# watch.sh INTERFACE FAR-END NETWORK METRIC: keep a route through this tunnel while its far end answers.
+# This is what BGP's keepalives or a cloud's health checks do. The script ends with the interface.
 interface=$1 far=$2 network=$3 metric=$4
 misses=2
 while [ -e "/sys/class/net/$interface" ]; do

@@ -61,4 +61,4 @@ def test_the_demo() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0% packet loss" in done.stdout
     assert "latest handshake" in done.stdout
-    assert "gone again" in done.stdout
+    assert "are removed" in done.stdout

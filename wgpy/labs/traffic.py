@@ -121,7 +121,7 @@ server.serve_forever()
 
 
 def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
-    """Run a web server until the lab ends: /bytes/N is N bytes, all else is `text`, with the client's address for CLIENT."""
+    """Run a web server until the lab ends: /bytes/N is N bytes, all else `text` with CLIENT filled in."""
     start(server, sys.executable, "-c", _WEB, address, str(port), text)
 
 
