@@ -48,7 +48,7 @@ def test_the_client_that_holds_most_makes_room_and_the_fresh_before_the_silent()
     clients.admit("c")
     used[1].touch()
     clients.admit("d")
-    assert clients.closed[2:] == ["b"], "of those that hold as much, the one silent for longest"
+    assert clients.closed[2:] == ["b"], "of clients that hold as many, the one idle for longest"
     assert clients.admission.used == 6
 
 

@@ -57,7 +57,7 @@ def test_port_is_shared_and_may_be_chosen(port: UdpSockets) -> None:
 
 def test_port_in_use_names_port_and_remedy(port: UdpSockets) -> None:
     """Though its sockets share the port among themselves."""
-    with pytest.raises(SocketError, match=rf"UDP port {port.port} is in use: `ss -ulpn`"):
+    with pytest.raises(SocketError, match=rf"UDP port {port.port} is in use: stop the program that `ss -ulpn` shows"):
         UdpSockets.open(port.port)
 
 

@@ -125,7 +125,7 @@ def test_idle_connections_up_to_the_cap_and_beyond_keep_nobody_out(caplog: pytes
                     writer.close()
 
     run(main)
-    assert caplog.text.count("make room for new ones") == 2  # once with each event loop
+    assert caplog.text.count("are closed for new ones") == 2  # once with each event loop
 
 
 def test_senders_of_one_datagram_do_not_end_the_flow_that_is_answered() -> None:

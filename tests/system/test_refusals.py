@@ -27,6 +27,7 @@ from wgpy.tun.linux import LinuxTun, _why_not
 
 WGPY = (sys.executable, "-m", "wgpy")
 CLOSED = "user.max_user_namespaces is 0: sudo sysctl user.max_user_namespaces=10000"
+WITHOUT = "`wgpy proxy`, `forward` and `stdio` need none"
 
 
 @pytest.mark.root
@@ -51,11 +52,11 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
 
     assert closed(sys.executable, "-c", connect, str(path)).stdout == f"{CLOSED}\n"
     done = closed(*WGPY, "exec", str(path), "true")
-    assert (done.stdout, done.stderr, done.returncode) == ("", f"wgpy: {CLOSED}\n", 1)
+    assert (done.stdout, done.stderr, done.returncode) == ("", f"wgpy: {CLOSED}; {WITHOUT}\n", 1)
     done = closed(*WGPY, "doctor", "--json")
     (finding,) = (finding for finding in json.loads(done.stdout) if finding["name"] == "without root")
     assert CLOSED in finding["message"]
-    assert done.returncode == 1
+    assert done.returncode == 0, "tunnels work, on wgpy's own stack"
 
 
 @pytest.mark.root

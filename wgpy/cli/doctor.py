@@ -71,7 +71,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """All findings, each after those it depends on. Never raises."""
-    for remembered in (_found, _why_not_without_root):
+    for remembered in (_found, _why_no_namespace):
         remembered.cache_clear()
     for probe in PROBES:
         yield from _found(probe)
@@ -118,14 +118,14 @@ def _privilege(name: str) -> Iterator[Finding]:
 
 def _without_root(name: str) -> Iterator[Finding]:
     """Which network `wgpy.connect`, proxy, forward and stdio use, and whether exec works."""
-    if reason := _why_not_without_root():
+    if reason := _why_no_namespace():
         yield Finding(name, "warn", f"tunnels use wgpy's own TCP/IP stack, because no namespace can be made: {reason}")
     else:
         yield Finding(name, "ok", "tunnels use the kernel's TCP/IP, in a namespace of their own")
 
 
 @cache
-def _why_not_without_root() -> str:
+def _why_no_namespace() -> str:
     """Why a tunnel may not have a network namespace of its own; empty if it may."""
     from wgpy.namespace.client import Helper, HelperProcess
 
@@ -402,7 +402,7 @@ def _library(name: str) -> Iterator[Finding]:
 def _on_either_network(name: str, all_of_it: str, on_the_stack: str, but: str) -> Finding:
     """Whether a way to run a tunnel works in a namespace, or else what of it works on wgpy's own stack."""
     found = _mode(name, all_of_it, _packages, _udp)
-    if found.status == "ok" and _why_not_without_root():
+    if found.status == "ok" and _why_no_namespace():
         return replace(found, status="warn" if but else "ok", message=f"{on_the_stack} work, on wgpy's own stack{but}")
     return found
 

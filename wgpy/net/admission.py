@@ -1,9 +1,9 @@
-"""Who may hold the process's descriptors: every listener's connections and flows are counted against one capacity.
+"""Which clients may hold file descriptors: the connections and flows of all listeners share one capacity.
 
-When it is full, a newcomer still gets in. The client that holds most (of several, the one silent for longest) gives up
-one of its connections: first one that has never passed anything on, else the one that has been silent for longest. So
-neither idle connections nor one busy client keep others out, and the process never runs out of descriptors; an event
-loop that has none left can accept nothing, and spins.
+When it is used up, a new connection is still accepted, and another one is closed for it. The client that holds the most
+descriptors gives one up; if there are several, the one that has been idle for longest. It loses a connection that has
+never carried data, or else the one that has been idle for longest. So neither idle connections nor one busy client lock
+others out, and the process never runs out of descriptors: an event loop without any can accept nothing, and spins.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Final
 
 log: Final = logging.getLogger("wgpy")
 
-BACKLOG: Final = 64  # connections a listener's queue holds; the loop may accept that many before it looks at any
-_RESERVE: Final = 64  # descriptors of everything else: sockets of the tunnel, the loop, files, libraries
-_MOST: Final = 1 << 13  # descriptors, however high the limit is: each connection may come to buffer a megabyte or two
+BACKLOG: Final = 64  # connections in a listener's queue; the loop may accept that many before it handles the first
+_RESERVE: Final = 64  # descriptors for everything else: the tunnel's sockets, the loop, files, libraries
+_MOST: Final = 1 << 13  # descriptors, however high the limit: each connection may buffer a megabyte or two
 _FEWEST: Final = 16
 ULIMIT: Final = "as many connections and flows as the limit of files (ulimit -n) allows"
-_SILENCE: Final = 60.0  # seconds between two lines of log that say it is full
+_LOG_EVERY: Final = 60.0  # seconds between two log lines that say that the capacity is used up
 
 
 def descriptors() -> int:
-    """How many descriptors connections may use: the soft limit of files (`ulimit -n`), less what the rest needs."""
+    """How many descriptors connections may use: the soft limit (`ulimit -n`) less what everything else needs."""
     try:
         import resource
-    except ImportError:  # Windows, whose sockets are no files
+    except ImportError:  # Windows, where sockets are not files
         return _MOST - _RESERVE
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     most = _MOST if soft == resource.RLIM_INFINITY else min(_MOST, soft)
@@ -37,7 +37,7 @@ def descriptors() -> int:
 
 
 def client_of(address: object) -> str:
-    """What counts as one client, of a socket's address: the host; of IPv6 its /64, for one host has all of that."""
+    """The client that a socket's address belongs to: its host, or the /64 of an IPv6 host, which may use all of it."""
     host = str(address[0]).partition("%")[0] if isinstance(address, tuple) else ""
     if ":" not in host:
         return host
@@ -47,7 +47,7 @@ def client_of(address: object) -> str:
 
 
 class Admission:
-    """A capacity in descriptors, and those admitted to it. `full` is what the log says when nothing is left of it."""
+    """A capacity in descriptors, and who uses it. `full` is what the log says when it is used up."""
 
     def __init__(self, capacity: int, full: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity: int = capacity
@@ -57,19 +57,19 @@ class Admission:
         self._clock = clock
         self._logged = float("-inf")
         self._holdings: dict[str, _Holdings] = {}
-        self._by_size: dict[int, OrderedDict[str, None]] = {}  # who holds so many descriptors, silent for longest first
+        self._by_size: dict[int, OrderedDict[str, None]] = {}  # size -> clients of that size, longest idle first
         self._most = 0  # the largest of those sizes
 
     def reserve(self, count: int) -> None:
-        """Take descriptors out of the capacity for good, as for a listener and what waits in its queue.
+        """Take descriptors out of the capacity for good, as for a listener and the connections in its queue.
 
-        Half of it always remains: the queues of many listeners are hardly full together, and a loop that runs out of
-        descriptors then has some again as soon as it looks at what it accepted.
+        Half of the capacity always remains. The queues of many listeners are hardly ever full at once; if they are, the
+        loop has descriptors again as soon as it handles what it accepted.
         """
         self.capacity = max(self._least, self.capacity - count)
 
     def admit(self, client: str, cost: int, close: Callable[[], None]) -> Admitted:
-        """Count `cost` descriptors of a client. `close`, which must not raise, is called if it has to make room."""
+        """Count `cost` descriptors for a client. `close`, which must not raise, is called if others need them."""
         while self.used and self.used + cost > self.capacity:
             self._evict()
         admitted = Admitted(self, client, cost, close)
@@ -78,9 +78,9 @@ class Admission:
         return admitted
 
     def _evict(self) -> None:
-        if self._clock() >= self._logged + _SILENCE:
+        if self._clock() >= self._logged + _LOG_EVERY:
             self._logged = self._clock()
-            log.warning("%s; those silent for longest make room for new ones", self._full)
+            log.warning("%s; those idle for longest are closed for new ones", self._full)
         client = next(iter(self._by_size[self._most]))
         holdings = self._holdings[client]
         victim = next(iter(holdings.fresh or holdings.used))
@@ -88,7 +88,7 @@ class Admission:
         victim.close()
 
     def _resize(self, client: str, change: int) -> None:
-        """Note that a client has so many descriptors more: in a few steps, however many clients there are."""
+        """Note that a client has `change` descriptors more; takes a few steps, however many clients there are."""
         holdings = self._holdings[client]
         self.used += change
         if holdings.size:
@@ -106,12 +106,12 @@ class Admission:
 
 
 class _Holdings:
-    """What one client holds, in the order in which it is given up."""
+    """The connections and flows of one client, in the order in which they are given up."""
 
     def __init__(self) -> None:
         self.size = 0  # descriptors
-        self.fresh: OrderedDict[Admitted, None] = OrderedDict()  # nothing has passed yet
-        self.used: OrderedDict[Admitted, None] = OrderedDict()  # silent for longest first
+        self.fresh: OrderedDict[Admitted, None] = OrderedDict()  # have carried no data yet
+        self.used: OrderedDict[Admitted, None] = OrderedDict()  # longest idle first
 
 
 class Admitted:
@@ -125,7 +125,7 @@ class Admitted:
         self._is_released = False
 
     def touch(self) -> None:
-        """Something was passed on."""
+        """Note that it has carried data."""
         if self._is_released:
             return
         holdings = self._admission._holdings[self._client]
@@ -137,7 +137,7 @@ class Admitted:
         self._admission._by_size[holdings.size].move_to_end(self._client)
 
     def release(self) -> None:
-        """It is closed. Releasing twice is harmless."""
+        """Stop counting it, because it is closed. Releasing it twice is harmless."""
         if self._is_released:
             return
         self._is_released = True

@@ -1,4 +1,4 @@
-"""The sockets of one UDP port, bound and set up: of each family as many as it has queues, or one."""
+"""Binding the sockets of one UDP port and setting their options: one per queue for each family, or one per family."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
 UDP_GRO: Final = 104
 
-BUFFER_SIZE: Final = 7 << 20  # kernel bytes for data, in each direction: some 10 ms at 5 Gbit/s
-QUEUE_SIZE: Final = 4 << 20  # kernel bytes for any other queue, which the system doubles: some 10,000 messages
-BIND_ATTEMPTS: Final = 100  # as the kernel's wg_socket_init
+BUFFER_SIZE: Final = 7 << 20  # bytes in the kernel for data, in each direction: about 10 ms at 5 Gbit/s
+QUEUE_SIZE: Final = 4 << 20  # bytes in the kernel for any other queue, which it doubles: about 10,000 messages
+BIND_ATTEMPTS: Final = 100  # as in the kernel's wg_socket_init
 
 _FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 def bind_port(port: int) -> list[socket.socket]:
-    """Non-blocking sockets bound to `port` (0: one that is free in both families) on all addresses of the families.
+    """Non-blocking sockets bound to `port` on all addresses of both families; for 0, to a port that is free in both.
 
-    The last of a family is the one for data. Raises SocketError: the port is taken or privileged.
+    The last socket of a family is the one for data. Raises SocketError if the port is in use or privileged.
     """
     for _ in range(BIND_ATTEMPTS):
         sockets: list[socket.socket] = []
@@ -50,7 +50,7 @@ def bind_port(port: int) -> list[socket.socket]:
 
 
 def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]:
-    """The sockets of a family in the order of its queues, or one; none where the system lacks the family."""
+    """A family's sockets in the order of its queues, or one socket; none if the system lacks the family."""
     try:
         first = _bind(family, port, shared=False)
     except OSError as error:
@@ -59,7 +59,7 @@ def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]
         raise
     sockets = [first]
     try:
-        # Shared only now: were it bound so, another wgpy of this user could have the port as well.
+        # Set only now: had it been bound with it, another wgpy of this user could bind the same port.
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         while len(sockets) < QUEUES:
             sockets.append(_bind(family, first.getsockname()[1], shared=True))
@@ -76,7 +76,7 @@ def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]
 
 
 def _bind(family: socket.AddressFamily, port: int, *, shared: bool) -> socket.socket:
-    """A non-blocking socket on all addresses of a family; a shared port takes more of this user's that share it."""
+    """A non-blocking socket on all addresses of a family. More sockets of this user can bind a `shared` port."""
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         if family == socket.AF_INET6:
@@ -91,24 +91,26 @@ def _bind(family: socket.AddressFamily, port: int, *, shared: bool) -> socket.so
 
 def _refusal(error: OSError, port: int) -> SocketError:
     if error.errno == errno.EADDRINUSE:
-        return SocketError(f"UDP port {port} is in use: `ss -ulpn` shows by whom; stop it or choose another ListenPort")
+        return SocketError(
+            f"UDP port {port} is in use: stop the program that `ss -ulpn` shows, or choose another ListenPort"
+        )
     if error.errno == errno.EACCES:
         return SocketError(f"UDP port {port} is privileged: needs CAP_NET_BIND_SERVICE, or a ListenPort above 1023")
     return SocketError(f"cannot open UDP port {port}: {error.strerror}")
 
 
 def set_options(sock: socket.socket, size: int, *, gro: bool) -> None:
-    """Ask for what the kernel can give, and `size` bytes of room; what it lacks, we do without."""
+    """Set the options that the kernel has, and buffers of `size` bytes; without the others, wgpy works less well."""
     ip, ipv6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
     if sock.family == socket.AF_INET:
         options = [(ip, IP_PKTINFO, 1), (ip, socket.IP_RECVTOS, 1), (ip, IP_MTU_DISCOVER, PMTUDISC_DONT)]
     else:
         options = [(ipv6, socket.IPV6_RECVPKTINFO, 1), (ipv6, socket.IPV6_RECVTCLASS, 1)]
         options += [(ipv6, IPV6_MTU_DISCOVER, PMTUDISC_DONT)]
-    # The unprivileged sizes first: the forced ones fail without CAP_NET_ADMIN.
+    # Both: the forced sizes fail without CAP_NET_ADMIN, the others are limited.
     options += [(socket.SOL_SOCKET, o, size) for o in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
     options += [(socket.SOL_SOCKET, o, size) for o in (SO_RCVBUFFORCE, SO_SNDBUFFORCE)]
-    if gro and version(release()) >= (5, 12):  # earlier ones merge datagrams that must stay apart
+    if gro and version(release()) >= (5, 12):  # earlier kernels merge datagrams that must stay apart
         options.append((socket.SOL_UDP, UDP_GRO, 1))
     for level, option, value in options:
         try:

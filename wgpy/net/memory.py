@@ -1,4 +1,4 @@
-"""A network without a kernel: UDP ports that reach one another within this process, for tests of who uses a tunnel."""
+"""A network without a kernel: UDP ports that reach each other within this process, to test programs with tunnels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MemoryNetwork:
     delay: float
     """Seconds that every datagram takes."""
     carries: Callable[[Endpoint, Endpoint, bytes], bool] | None
-    """Asked, if it is set, whether a datagram arrives, by its source, destination and bytes: for loss and cut links."""
+    """If set, called with a datagram's source, destination and bytes: whether it arrives. For loss and cut links."""
 
     def __init__(self, *, delay: float = 0.0) -> None:
         self.delay = delay
@@ -35,7 +35,7 @@ class MemoryNetwork:
         self._flying: deque[tuple[Endpoint, Endpoint, bytes, int]] = deque()
 
     def host(self, address: str) -> MemoryHost:
-        """A host with this IPv4 or IPv6 address, or with one more."""
+        """A host with this IPv4 or IPv6 address. Call it again for each further address."""
         return MemoryHost(self, address)
 
     def bind(self, udp: MemoryUdp, port: int) -> int:
@@ -51,16 +51,16 @@ class MemoryNetwork:
         self._ports.pop((udp.address, udp.port), None)
 
     def send(self, source: Endpoint, destination: Endpoint, datagram: bytes, traffic_class: int) -> None:
-        """Carry a datagram to whoever has bound its destination `delay` seconds later; what nobody has is lost."""
+        """Deliver a datagram after `delay` seconds; it is lost if no port is bound at its destination."""
         if self.carries is not None and not self.carries(source, destination, datagram):
             return
         self._flying.append((source, destination, datagram, traffic_class & 3))
-        asyncio.get_running_loop().call_later(self.delay, self._land)  # which keeps no order at one time
+        asyncio.get_running_loop().call_later(self.delay, self._land)  # timers of the same time have no order
 
     def _land(self) -> None:
         source, destination, datagram, ecn = self._flying.popleft()
         udp = self._ports.get((destination.host, destination.port))
-        if udp is not None:  # as on the Internet, nobody hears of it otherwise
+        if udp is not None:  # otherwise it is lost without a word, as on the Internet
             udp.arrive(Received(Datagrams.of(datagram), source, ecn))
 
 
@@ -88,10 +88,11 @@ class MemoryUdp:
 
     @property
     def sockets(self) -> list[Any]:
+        """No sockets, because there is no kernel."""
         return []
 
     def socket_for(self, endpoint: Endpoint) -> None:
-        return None
+        """There is no socket to wait for, because nothing ever remains to be sent."""
 
     def set_fwmark(self, mark: int) -> None:
         """Nothing here looks at marks."""
@@ -100,29 +101,32 @@ class MemoryUdp:
         """Nothing was refused."""
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[Any], bool]) -> None:
-        """Have `readable` called for what has come and what comes."""
+        """Call `readable` for each datagram that has arrived or will arrive."""
         self._readable = readable
         if self._arrived:
             loop.call_soon(self._tell)
 
     def stop_reading(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call `readable` no more."""
         self._readable = None
 
     def arrive(self, received: Received) -> None:
+        """Take in a datagram from the network."""
         self._arrived.append(received)
         self._tell()
 
     def receive(self, sock: object) -> Received | None:
-        """The oldest datagram that has come; None if there is none."""
+        """The oldest datagram that has arrived; None if there is none."""
         return self._arrived.popleft() if self._arrived else None
 
     def send(self, datagrams: Datagrams, endpoint: Endpoint, traffic_class: int) -> SendResult:
-        """Every datagram leaves at once."""
+        """Send every datagram at once."""
         for datagram in datagrams:
             self._network.send(Endpoint(self.address, self.port), endpoint, bytes(datagram), traffic_class)
         return SendResult()
 
     def close(self) -> None:
+        """Give the port back."""
         self._network.release(self)
 
     def _tell(self) -> None:

@@ -1,4 +1,4 @@
-"""Word from the kernel that links, addresses or routes of this network namespace have changed."""
+"""Notifications from the kernel that links, addresses or routes of this network namespace have changed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NETLINK_LISTEN_ALL_NSID: Final = 8
 # RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE of linux/rtnetlink.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
-# Where there are very many routes, to look takes long, and they change often: a twentieth of a core is enough for it.
+# Where there are very many routes, they change often and looking at them takes long. It gets a twentieth of a core.
 _REST: Final = 20
 
 
 class Monitor:
-    """Calls `changed` from the event loop, once for any number of changes at once.
+    """Calls `changed` from the event loop, once for any number of changes at the same time.
 
-    What changed is not told: who wants to know looks, and then nothing is missed when messages are lost.
+    It does not say what changed. The callback looks for itself, so nothing is missed when the kernel drops messages.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
@@ -35,13 +35,13 @@ class Monitor:
         self._listen()
 
     def listen_in_other_namespace(self, *, wanted: bool) -> bool:
-        """Hear of the namespaces, too, that links went to from here; whether that is new.
+        """Whether to listen in the other namespaces too that this one knows; returns whether that has just begun.
 
-        A socket in such a namespace would keep it from going away.
+        A socket in such a namespace would keep the namespace alive.
         """
         if wanted is self._elsewhere:
             return False
-        with suppress(OSError):  # without CAP_NET_BROADCAST
+        with suppress(OSError):  # CAP_NET_BROADCAST is missing
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, wanted)
         self._elsewhere = wanted
         return wanted
@@ -51,11 +51,11 @@ class Monitor:
 
     def _readable(self) -> None:
         began = time.thread_time()
-        with suppress(OSError):  # nothing more; or ENOBUFS, more than fitted: then something has changed, too
+        with suppress(OSError):  # nothing is left; or ENOBUFS, messages were lost, so something has changed
             while self._socket.recv(1 << 16):
                 pass
         self._changed()
-        if self._socket.fileno() >= 0:  # it has not closed us
+        if self._socket.fileno() >= 0:  # `changed` has not closed this monitor
             self._loop.remove_reader(self._socket.fileno())
             self._rest = self._loop.call_later(_REST * (time.thread_time() - began), self._listen)
 

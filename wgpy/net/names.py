@@ -1,4 +1,4 @@
-"""Endpoints given by name follow it: looked up every two minutes, and at once when a peer does not answer."""
+"""Endpoints that are given by name: looked up every two minutes, and at once when a peer does not answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wgpy.net.resolve import look_up
 
 log: Final = logging.getLogger("wgpy")
 
-INTERVAL: Final = 120.0  # seconds between two looks at a name whose peer answers
-PATIENCE: Final = 15.0  # seconds between two looks at a name whose peer does not
+INTERVAL: Final = 120.0  # seconds between two lookups of a name whose peer answers
+PATIENCE: Final = 15.0  # seconds between two lookups of a name whose peer does not answer
 
 
 class Names:
-    """The names of some peers' endpoints. `moved` is called, from the loop, with where a peer is to be looked for.
+    """Follows the names of peers' endpoints. The loop calls `moved` with a peer's key and its new endpoint.
 
-    Addresses are not names: peers without one are left alone, and so is a peer after `forget`.
+    A peer whose endpoint is an address is left alone, and so is a peer after `forget`.
     """
 
     def __init__(self, names: Mapping[PublicKey, EndpointName], moved: Callable[[PublicKey, Endpoint], None]) -> None:
@@ -35,30 +35,31 @@ class Names:
         self._regularly: asyncio.Task[None] | None = None
 
     def follow(self, names: Mapping[PublicKey, EndpointName]) -> None:
-        """From now on follow these names and no others; `start` again if it is no longer at the start."""
+        """Follow these names and no others from now on. If the tunnel runs, call `start` afterwards."""
         self._names = {key: name for key, name in names.items() if name.is_host_name}
 
     def follows(self, public_key: PublicKey, name: EndpointName) -> bool:
-        """Whether this peer is where the name leads."""
+        """Whether this peer's endpoint follows this name."""
         return self._names.get(public_key) == name
 
     def start(self) -> None:
-        """Begin to look the names up again, if there are any; not twice."""
+        """Begin to look the names up regularly, if there are any. Starting twice is harmless."""
         if self._names and self._regularly is None:
             self._regularly = self._spawn(self._look_regularly())
 
     def close(self) -> None:
+        """Stop looking names up."""
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
         self._regularly = None
 
     def forget(self, public_key: PublicKey) -> None:
-        """Somebody gave this peer an address: it no longer follows the name."""
+        """Follow this peer's name no more, because it was given an address."""
         self._names.pop(public_key, None)
 
     def unanswered(self, public_key: PublicKey, current: Endpoint | None) -> None:
-        """A handshake got no answer from where the peer should be: see whether it moved, or try another address."""
+        """Look up a peer that did not answer a handshake at `current`: it may have moved, or have another address."""
         now = asyncio.get_running_loop().time()
         if public_key in self._names and now - self._looked_at.get(public_key, -PATIENCE) >= PATIENCE:
             self._looked_at[public_key] = now

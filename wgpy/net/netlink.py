@@ -1,7 +1,7 @@
-"""The few things `ip` does for wg-quick, over netlink: links, addresses, routes, rules and path MTUs.
+"""What wg-quick uses `ip` for, over netlink: links, addresses, routes, rules and path MTUs.
 
-Synchronous, by pyroute2, which cannot run inside a running event loop: call from the main thread before the loop, or
-from a thread. It is imported on first use, because that takes a third of a second.
+It uses pyroute2, which is synchronous and cannot run inside a running event loop: call it before the loop starts, or
+from another thread. pyroute2 is imported on first use, because that takes a third of a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 MAIN_TABLE: Final = 254
-_PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, as `ip route add` does
+_PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, such as `ip route add`
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _LAST_METRIC: Final = 0xFFFFFFFE
 _RULE_INVERT: Final = 2  # FIB_RULE_INVERT: `not`
@@ -33,13 +33,13 @@ _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 class Rule(NamedTuple):
-    """A policy rule wgpy added: all that is needed to delete that one and no other, in this process or a later one."""
+    """A policy rule that wgpy added, with what is needed to delete it and no other, even in a later process."""
 
     family: int
     priority: int
     table: int
     not_fwmark: int | None = None  # for packets without this mark
-    suppress_default: bool = False  # ignoring what the table finds by a default route
+    suppress_default: bool = False  # ignore the table's default routes
 
     def __str__(self) -> str:
         selector = "" if self.not_fwmark is None else f"not fwmark {self.not_fwmark} "
@@ -48,7 +48,7 @@ class Rule(NamedTuple):
 
 
 class Barrier(NamedTuple):
-    """An unreachable default route behind all others of a table, for when the interface that they led to is gone."""
+    """An unreachable default route behind all others in a table, for the time after their interface is gone."""
 
     family: int
     table: int
@@ -58,7 +58,7 @@ class Barrier(NamedTuple):
 
 
 class _Networks:
-    """Kept by prefix length, so that a look-up takes a step for each length in use, and not for each of 129."""
+    """A set of networks, by prefix length: a lookup takes one step for each length in use, not for each of 129."""
 
     def __init__(self) -> None:
         self._bits: dict[tuple[int, int], set[int]] = {}  # by IP version and prefix length
@@ -67,7 +67,7 @@ class _Networks:
         self._bits.setdefault((network.version, network.prefixlen), set()).add(_leading(network, network.prefixlen))
 
     def cover(self, network: IPNetwork) -> bool:
-        """Whether all of `network` is in one of them."""
+        """Whether one of them contains all of `network`."""
         return any(
             version == network.version and length <= network.prefixlen and _leading(network, length) in bits
             for (version, length), bits in self._bits.items()
@@ -75,7 +75,7 @@ class _Networks:
 
 
 class Netlink:
-    """A netlink socket in the calling thread's network namespace. Every failed step raises NetworkError naming it."""
+    """A netlink socket in the calling thread's network namespace. A failed step raises NetworkError with its name."""
 
     def __init__(self) -> None:
         from pyroute2 import IPRoute
@@ -140,7 +140,7 @@ class Netlink:
     # Addresses and routes.
 
     def add_address(self, name: str, address: IPInterface) -> None:
-        """As `ip address add ADDRESS dev NAME`: the prefix becomes a route once the interface is up."""
+        """Do `ip address add ADDRESS dev NAME`. The prefix becomes a route once the interface is up."""
         index = self.link_index(name)
         self._own_routes.pop(name, None)
         with self._step(f"add address {address} to {name}", ipv6=name if address.version == 6 else ""):
@@ -154,7 +154,7 @@ class Netlink:
             )
 
     def delete_address(self, name: str, address: IPInterface) -> None:
-        """As `ip address delete ADDRESS dev NAME`: routes by way of it go, too."""
+        """Do `ip address delete ADDRESS dev NAME`. Routes that use the address go with it."""
         index = self.link_index(name)
         self._own_routes.pop(name, None)
         with self._step(f"delete address {address} from {name}"):
@@ -167,7 +167,7 @@ class Netlink:
             )
 
     def addresses(self, name: str, wanted: Iterable[IPInterface] = ()) -> set[IPInterface]:
-        """The interface's addresses, but for IPv6 link-local ones (the kernel's own) that are not among `wanted`."""
+        """The interface's addresses, without IPv6 link-local ones (the kernel's own) that are not in `wanted`."""
         index = self.link_index(name)
         with self._step(f"list addresses of {name}"):
             found = [ipaddress.ip_interface(f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}")
@@ -176,7 +176,7 @@ class Netlink:
         return set(found) - kernels.difference(wanted)
 
     def delete_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
-        """As `ip route delete NETWORK dev NAME table TABLE`."""
+        """Do `ip route delete NETWORK dev NAME table TABLE`."""
         index = self.link_index(name)
         self._own_routes.pop(name, None)
         with self._step(f"delete route {network} dev {name} table {table}"):
@@ -184,7 +184,7 @@ class Netlink:
             self._ip.route("delete", family=_family(network), dst=str(network), oif=index, table=table, scope=scope)
 
     def routes(self, name: str, table: int = MAIN_TABLE) -> set[IPNetwork]:
-        """Where routes through the interface lead, but for those the kernel makes for its addresses."""
+        """The destinations of routes through the interface, without those that the kernel makes for its addresses."""
         index = self.link_index(name)
         return {
             _destination(route)
@@ -194,11 +194,11 @@ class Netlink:
         }
 
     def has_default_route(self, name: str, table: int) -> bool:
-        """Whether a table, other than 0, has a default route through the interface."""
+        """Whether a table has a default route through the interface; never for table 0."""
         return bool(table) and any(network.prefixlen == 0 for network in self.routes(name, table))
 
     def add_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
-        """As `ip route add NETWORK dev NAME table TABLE`."""
+        """Do `ip route add NETWORK dev NAME table TABLE`."""
         index = self.link_index(name)
         with self._step(f"add route {network} dev {name} table {table}", ipv6=name if network.version == 6 else ""):
             self._ip.route(
@@ -214,7 +214,7 @@ class Netlink:
             self._own_routes[name].add(network)
 
     def add_barrier(self, family: int, table: int) -> Barrier:
-        """As `ip route add unreachable default table TABLE metric 4294967294`."""
+        """Do `ip route add unreachable default table TABLE metric 4294967294`."""
         barrier = Barrier(family, table)
         with self._step(f"add route {barrier}"):
             self._ip.route("add", proto=_PROTOCOL_BOOT, **_barrier_attributes(barrier))
@@ -225,7 +225,7 @@ class Netlink:
             self._ip.route("delete", **_barrier_attributes(barrier))
 
     def route_covered(self, network: IPNetwork, name: str) -> bool:
-        """Whether a route through the interface leads to all of `network`: `ip route show dev NAME match NETWORK`."""
+        """Whether one route through the interface leads to all of `network`: `ip route show dev NAME match NETWORK`."""
         if name not in self._own_routes:
             index = self.link_index(name)
             own = _Networks()
@@ -236,7 +236,7 @@ class Netlink:
         return self._own_routes[name].cover(network)
 
     def path_mtu(self, address: str) -> int | None:
-        """The MTU towards a numeric address: its route's, else that of the device; None where no route leads there."""
+        """The MTU in bytes towards a numeric address: its route's, or else the device's. None without a route."""
         host, _, zone = address.partition("%")
         try:
             scope = {"oif": int(zone) if zone.isdigit() else self.link_index(zone)} if zone else {}
@@ -259,7 +259,7 @@ class Netlink:
         return False
 
     def default_route_mtu(self) -> int | None:
-        """The MTU of the preferred default route, IPv4's if there is one; None without any."""
+        """The MTU in bytes of the preferred default route, IPv4's if there is one; None without a default route."""
         for family in _FAMILIES:
             defaults = [route for route in self._routes(family, table=MAIN_TABLE) if route["dst_len"] == 0]
             for route in sorted(defaults, key=lambda route: route.get_attr("RTA_PRIORITY") or 0):
@@ -270,7 +270,7 @@ class Netlink:
     # Rules.
 
     def unused_table(self, start: int = 51820) -> int:
-        """The first table from `start` on that has no route and that no rule names."""
+        """The first table number from `start` on that has no route and is in no rule."""
         named = {rule.get_attr("FRA_TABLE") for family in _FAMILIES for rule in self._rules(family)}
         table = start
         while table in named or any(self._routes(family, table=table) for family in _FAMILIES):
@@ -278,11 +278,11 @@ class Netlink:
         return table
 
     def add_rule_not_fwmark(self, family: int, mark: int, table: int) -> Rule:
-        """As `ip rule add not fwmark MARK table TABLE`: only our own datagrams pass the tunnel by."""
+        """Do `ip rule add not fwmark MARK table TABLE`: only our own datagrams bypass the tunnel."""
         return self._add_rule(Rule(family, self._next_priority(family), table, not_fwmark=mark))
 
     def add_rule_suppress_default(self, family: int) -> Rule:
-        """As `ip rule add table main suppress_prefixlength 0`: routes other than defaults still come first."""
+        """Do `ip rule add table main suppress_prefixlength 0`: routes other than default routes still come first."""
         return self._add_rule(Rule(family, self._next_priority(family), MAIN_TABLE, suppress_default=True))
 
     def delete_rule(self, rule: Rule) -> None:
@@ -296,7 +296,7 @@ class Netlink:
         return rule
 
     def _next_priority(self, family: int) -> int:
-        """Just before every rule but the one for local addresses, as the kernel chooses; chosen here, to know it."""
+        """A priority before all rules but the one for local addresses, as the kernel would choose."""
         taken = {rule.get_attr("FRA_PRIORITY") or 0 for rule in self._rules(family)} - {0}
         return max(1, min(taken, default=_LOWEST_DEFAULT_PRIORITY) - 1)
 
@@ -329,7 +329,7 @@ class Netlink:
 
     @contextmanager
     def _step(self, step: str, *, ipv6: str = "") -> Iterator[None]:
-        """Turn what netlink refuses into one line: the step, and why. `ipv6` is an interface that needs IPv6 for it."""
+        """Turn a netlink error into one line: the step, and why. `ipv6` names an interface that needs IPv6 for it."""
         try:
             yield
         except (OSError, self._netlink_error) as error:
@@ -355,7 +355,7 @@ def table_number(name: str) -> int:
 
 
 class _Missing(NetworkError):
-    """What was asked for does not exist (a table without routes)."""
+    """The object does not exist, for example a table without routes."""
 
 
 def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:

@@ -1,11 +1,11 @@
-"""Which of a port's sockets a datagram waits in: four of each family, so that peers do not queue among strangers.
+"""Which socket of a port a datagram waits in: each family has four, so that peers do not queue among strangers.
 
-The kernel's WireGuard queues handshakes apart from data (its receive.c), and a flood of them costs no data its place.
-Whoever shares a socket's queue with a flood is lost there, whatever is done behind it. So each family has a group of
-sockets of one port (SO_REUSEPORT), among which a filter in the kernel chooses: by what a datagram's first word says it
-is, by its source, whether a peer was met there, and by whether an initiation shows a cookie. That is no more than a
-guess which saves peers from waiting behind strangers; a train of datagrams goes where its first belongs, and whoever
-reads a queue must expect anything.
+The kernel's WireGuard queues handshakes and data separately (its receive.c), so a flood of handshakes displaces no
+data. Here, the datagrams of a peer that shares a socket with a flood would be lost in the socket, whatever we did
+later. So each family has a group of sockets on one port (SO_REUSEPORT), and a filter in the kernel chooses among them:
+by the message type in the first word, by whether a peer is known at the source, and by whether an initiation shows a
+cookie. The filter's choice is only a guess that keeps peers from waiting behind strangers. Datagrams that the kernel
+merged follow the first of them, so any queue may contain anything.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
 )
 
-# The sockets of a family in the order they are bound, by which the filter names them: what comes from where no peer
-# was met, handshakes from there that show no cookie, handshakes from where one was met, and data from where one was.
-# An initiation that shows a cookie is not to wait behind those that ask for one: it would have to be lucky twice.
+# The queues of a family, in the order in which their sockets are bound; the filter returns these numbers.
+# 0: anything else, and initiations from hosts without a known peer that show a cookie. They do not wait behind those
+#    that ask for a cookie, because they would have to be lucky twice.
+# 1: handshakes from such hosts that show no cookie.
+# 2 and 3: handshakes and data from hosts with a known peer.
 QUEUES: Final = 4
 _OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
 
-MAX_KNOWN_HOSTS: Final = 256  # hosts that the filter compares, within half a microsecond and what any kernel takes
-SORT_EVERY: Final = 0.05  # seconds at most: sorting by hundreds of hosts takes a millisecond
-CROWD: Final = 180.0  # seconds: who meets so many within the life of a session has more peers than the filter can know
+MAX_KNOWN_HOSTS: Final = 256  # that the filter compares: half a microsecond, and a program that any kernel accepts
+SORT_EVERY: Final = 0.05  # seconds, because installing a filter with hundreds of hosts takes a millisecond
+CROWD: Final = 180.0  # seconds, a session's life: if more hosts come within it, the filter cannot know all of them
 
 SO_ATTACH_FILTER: Final = 26  # Linux constants that the socket module of Python 3.11 lacks
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 
-# Classic BPF (linux/filter.h): code, jumps if true and if false, operand. To load what is not there ends it with 0.
+# Classic BPF (linux/filter.h): code, jumps if true and if false, operand. A load beyond the end returns 0.
 _INSTRUCTION: Final = Struct("=HBBI")
 _PROGRAM: Final = Struct("HP")  # a struct sock_fprog: length, address
 _LOAD, _STORE, _LOAD_STORED, _LOAD_X, _TAKE_X = 0x20, 0x02, 0x60, 0x01, 0x87
@@ -52,7 +54,7 @@ _TO_THIS_HOST: Final = 0  # PACKET_HOST
 _NO_COOKIE: Final = 0  # in the first word of mac2
 _WHOLE: Final = (1 << 32) - 1
 
-_SOURCE_WORDS: Final = {socket.AF_INET: (12,), socket.AF_INET6: (8, 12)}  # where they lie; of IPv6 the /64
+_SOURCE_WORDS: Final = {socket.AF_INET: (12,), socket.AF_INET6: (8, 12)}  # offsets in the IP header; of IPv6, the /64
 _INITIATION, _RESPONSE, _COOKIE_REPLY, _TRANSPORT = (
     int.from_bytes(kind.to_bytes(4, "little"), "big")
     for kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_COOKIE_REPLY, MESSAGE_TRANSPORT)
@@ -62,9 +64,9 @@ _Step = tuple[int, int, int, int]
 
 
 class KnownHosts:
-    """The hosts at which peers are known, for the filter of one family, of whose sockets `sock` is one.
+    """The hosts at which peers are known, and the filter of one family, which is set through its socket `sock`.
 
-    Hosts are IPv4 addresses, or the /64 of IPv6 addresses, in 4 or 8 bytes.
+    A host is an IPv4 address in 4 bytes, or the /64 of an IPv6 address in 8.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -77,16 +79,16 @@ class KnownHosts:
         self._sorted_at = 0.0
 
     def start_sorting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Sort by the hosts that are known, now and, from the loop, after each change."""
+        """Install the filter now, and from the loop after each change of the hosts."""
         self._loop = loop
         self._sort()
 
     def stop_sorting(self) -> None:
-        """Leave the filter as it is from now on; the socket may be closed."""
+        """Leave the filter as it is; the socket may be closed afterwards."""
         self._loop = None
 
     def add(self, host: bytes, now: float) -> bool:
-        """Know a host from `now` (seconds) on; whether there were too many, so that all others were forgotten."""
+        """Add a host at `now` (seconds). Returns whether there were too many, so that all others were forgotten."""
         if host in self._hosts:
             return False
         is_full = len(self._hosts) >= MAX_KNOWN_HOSTS
@@ -104,14 +106,14 @@ class KnownHosts:
         self._is_sort_due = False
         if self._loop is not None:
             self._sorted_at = time.monotonic()
-            with suppress(OSError):  # no memory for the filter: the last one stays
+            with suppress(OSError):  # the kernel has no memory for this filter: the last one stays
                 sort(self._socket, self._hosts, are_all=self._are_all)
 
 
 def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True) -> None:
-    """Sort what comes for the family of `sock` by whether it is from one of `hosts`, MAX_KNOWN_HOSTS at most.
+    """Install the filter for the family of `sock`, with at most MAX_KNOWN_HOSTS `hosts`. Raises OSError.
 
-    If they are not all the hosts of peers, data is taken for a peer's wherever it comes from. Raises OSError.
+    Unless `are_all` the hosts of peers, data from any host goes to the queue for peers' data.
     """
     words = _SOURCE_WORDS[socket.AddressFamily(sock.family)]
     steps: list[_Step] = [
@@ -124,7 +126,7 @@ def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True)
         (_IF_EQUAL, 1, 0, _COOKIE_REPLY),
         (_RETURN, 0, 0, _OTHERS),
     ]
-    for i, offset in enumerate(words):  # once: the IP header is dear to read
+    for i, offset in enumerate(words):  # once, because reading the IP header is expensive
         steps += [(_LOAD, 0, 0, _IP_HEADER + offset), (_STORE, 0, 0, i)]
     for host in hosts:
         for i in range(len(words)):
@@ -146,7 +148,7 @@ def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True)
 
 
 def take_only_own(sock: socket.socket) -> None:
-    """Drop what was sent to all of a network, of which each socket of a port gets a copy. Raises OSError."""
+    """Have a socket drop broadcasts and multicasts, of which each socket of a port would get a copy. Raises OSError."""
     steps = [
         (_LOAD, 0, 0, _PACKET_TYPE),
         (_IF_EQUAL, 0, 1, _TO_THIS_HOST),

@@ -1,4 +1,4 @@
-"""Endpoint names to addresses, as `wg` resolves them: the first answer, and patience while DNS is not there yet."""
+"""Resolving endpoint names as `wg` does: the first answer counts, and it waits while DNS is not available yet."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from wgpy.keys import PresharedKey, PrivateKey
 log: Final = logging.getLogger("wgpy")
 
 _Item = TypeVar("_Item")
-FIRST_DELAY: Final = 1.0  # seconds; each further wait is a fifth longer, 20 s at the most (wireguard-tools config.c)
+FIRST_DELAY: Final = 1.0  # seconds; each further one is a fifth longer, up to 20 s (wireguard-tools config.c)
 LONGEST_DELAY: Final = 20.0
 SLICE: Final = 16  # peers: each takes up to 0.3 ms, if it has a keepalive and so a handshake
 _TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, getattr(socket, "EAI_SYSTEM", socket.EAI_AGAIN)})
 
 
 async def resolved_change(config: InterfaceConfig) -> DeviceChange:
-    """The change that makes a device what `config` says, host names resolved. Raises NetworkError naming the host."""
+    """The change that configures a device as in `config`, with names resolved. Raises NetworkError naming the host."""
     names = {peer.endpoint for peer in config.peers if peer.endpoint and peer.endpoint.is_host_name}
     resolved = dict(zip(names, await asyncio.gather(*map(resolve, names)), strict=True))
     peers: list[PeerChange] = []
@@ -63,7 +63,8 @@ async def in_slices(items: tuple[_Item, ...]) -> AsyncIterator[tuple[_Item, ...]
 async def resolve(name: EndpointName) -> Endpoint:
     """The endpoint's address. Raises NetworkError naming the host.
 
-    A resolver that does not answer is asked again, WG_ENDPOINT_RESOLUTION_RETRIES times (15; "infinity" for ever).
+    A resolver that does not answer is asked again as often as WG_ENDPOINT_RESOLUTION_RETRIES says: 15 times if it is
+    not set, without end if it is "infinity".
     """
     setting = os.environ.get("WG_ENDPOINT_RESOLUTION_RETRIES", "15")
     retries = float("inf") if setting == "infinity" else int(setting) if setting.isdigit() else 15
@@ -73,7 +74,9 @@ async def resolve(name: EndpointName) -> Endpoint:
             return (await look_up(name))[0]
         except socket.gaierror as error:
             if error.errno not in _TRANSIENT or retries <= 0:
-                raise NetworkError(f"endpoint {name}: {error.strerror}; check the name and the resolver") from error
+                raise NetworkError(
+                    f"endpoint {name}: {error.strerror}; check the name and this machine's DNS"
+                ) from error
             log.warning("endpoint %s: %s; trying again in %.2f seconds", name, error.strerror, delay)
             await asyncio.sleep(delay)
             delay = min(delay * 1.2, LONGEST_DELAY)
@@ -81,7 +84,7 @@ async def resolve(name: EndpointName) -> Endpoint:
 
 
 async def look_up(name: EndpointName) -> list[Endpoint]:
-    """Every address of the name, in the resolver's order. Raises socket.gaierror."""
+    """All addresses of the name, in the resolver's order. Raises socket.gaierror."""
     # Not the loop's getaddrinfo: uvloop's loses the scope of a link-local address.
     ask = partial(socket.getaddrinfo, name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
     answers = await asyncio.to_thread(ask) if name.is_host_name else ask()

@@ -62,7 +62,7 @@ class Schedule:
     """Has the event loop read each socket of a port in its turn."""
 
     data_turns: int
-    """Turns of the loop in which data came or went. Whoever sends data adds to it."""
+    """Turns of the loop in which data came or went. The sender of data adds to it."""
     under_load: bool
     """Whether so many handshake messages wait in the socket being read, or waited, that cookies are due."""
 
@@ -82,7 +82,7 @@ class Schedule:
             loop.add_reader(queue.reader.socket.fileno(), self._ready, queue)
 
     def stop(self) -> None:
-        """Call nobody any more."""
+        """Call `readable` no more."""
         if self._loop is not None:
             for queue in self._queues:
                 self._loop.remove_reader(queue.reader.socket.fileno())

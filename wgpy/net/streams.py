@@ -1,4 +1,4 @@
-"""Connections of listeners: each is admitted, served, and closed, and what goes wrong with one is its own affair."""
+"""Connections of listeners: each is admitted, served and closed, and an error in one does not affect the others."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def attended(
     log: logging.Logger,
     client_of: Callable[[object], str] = client_of,
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """What a listener is to call for each connection, which then counts as `cost` descriptors until it is served.
+    """The callback of a listener, which serves each connection and counts it as `cost` descriptors meanwhile.
 
-    `client_of` names the client at a socket's address. An error of the connection ends it, and is logged.
+    `client_of` names the client at a socket's address. An error ends the connection and is logged.
     """
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,16 +70,16 @@ def attended(
 
         def make_room() -> None:
             reset(writer)
-            task.cancel()  # it may be waiting for something else than this connection
+            task.cancel()  # it may be waiting for something other than this connection
 
         admitted = admission.admit(client_of(writer.get_extra_info("peername")), cost, make_room)
         try:
             await serving((reader, writer), admitted)
-            await close(writer)  # what is still to be sent counts, too
+            await close(writer)  # it counts until everything is sent
         except (WgpyError, OSError, asyncio.IncompleteReadError) as error:
             log.info("a connection ended: %s", error or type(error).__name__)
         except asyncio.CancelledError:
-            pass  # it made room, or the loop ends; the streams of Python 3.11 print a traceback for a task that says so
+            pass  # it was closed for another, or the loop ends; Python 3.11's streams would print a traceback
         finally:
             writer.transport.abort()
             admitted.release()
@@ -88,24 +88,24 @@ def attended(
 
 
 def set_options(writer: asyncio.StreamWriter, options: Iterable[tuple[int, int, int | bytes]]) -> None:
-    """Set options of a connection's socket, if it is one of the kernel's and not closed yet."""
+    """Set options of a connection's socket, if it has a kernel socket that is not closed yet."""
     sock = writer.get_extra_info("socket")
     if sock is not None:
-        with suppress(OSError, ValueError):  # uvloop's has the number -1 once it is closed
+        with suppress(OSError, ValueError):  # uvloop's has the descriptor -1 once it is closed
             for option in options:
                 sock.setsockopt(*option)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Break a connection so that the other end learns of it: by RST, not FIN."""
+    """Break a connection by RST, not FIN, so that the other end sees an error."""
     set_options(writer, ((SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0)),))
     writer.transport.abort()
 
 
 async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Write, and wait while the other end does not keep up. Raises ConnectionError once the connection is closed.
+    """Write, and wait if the other end is slower. Raises ConnectionError once the connection is closed.
 
-    A transport that is closed takes a write in silence, or with uvloop raises RuntimeError.
+    Without this check, a closed transport ignores the write, or raises RuntimeError with uvloop.
     """
     if writer.is_closing():
         raise ConnectionResetError("the connection was closed")
@@ -114,14 +114,14 @@ async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
-    """Close, and wait until everything is sent, or cannot be."""
+    """Close, and wait until everything is sent or cannot be sent."""
     writer.close()
     with suppress(OSError):
-        await asyncio.shield(writer.wait_closed())  # cancelled itself, it would be so for all who wait
+        await asyncio.shield(writer.wait_closed())  # cancelling it would cancel it for all who wait
 
 
 def end(writer: asyncio.StreamWriter) -> None:
-    """Say that nothing more comes, where that can still be said."""
+    """Send FIN, if the connection is still open."""
     if not writer.is_closing():
         with suppress(OSError):
             writer.write_eof()

@@ -1,6 +1,6 @@
-"""The kernel's own WireGuard interfaces, over generic netlink (linux/wireguard.h): listed, read and changed.
+"""Lists, reads and changes the kernel's own WireGuard interfaces over generic netlink (linux/wireguard.h).
 
-By pyroute2, which cannot run inside a running event loop, so each call has a thread of its own for as long as it takes.
+It uses pyroute2, which cannot run inside a running event loop, so each call runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _GET_DEVICE, _SET_DEVICE = 0, 1
 _REPLACE_PEERS: Final = 1
 _REMOVE_ME, _REPLACE_ALLOWED_IPS, _UPDATE_ONLY = 1, 2, 4
 _REQUEST, _ACK, _DUMP, _DUMP_INTR = 1, 4, 0x300, 0x10  # linux/netlink.h
-_MAX_SIZE: Final = 32768  # bytes of peers in a message; the length of an attribute has 16 bits
-_PEER_SIZE, _ALLOWED_IP_SIZE = 160, 40  # bytes, at the most
+_MAX_SIZE: Final = 32768  # bytes of peers in a message; an attribute's length has 16 bits
+_PEER_SIZE, _ALLOWED_IP_SIZE = 160, 40  # bytes at most
 
 T = TypeVar("T")
 
@@ -45,14 +45,14 @@ def interfaces() -> list[str]:
 
 
 def read(name: str) -> DeviceStatus:
-    """Ask the kernel for the status. Raises ControlError: no such interface, not WireGuard's, no privilege."""
+    """Read an interface's status. Raises ControlError: no such interface, not WireGuard, no privilege."""
     return _apart(lambda: _status(_dump(name)))
 
 
 def write(name: str, change: DeviceChange) -> None:
-    """Have the kernel apply a change, in which no allowed IP is removed singly: that only Linux 6.16 can.
+    """Have the kernel apply a change. It must not remove single allowed IPs, which only Linux 6.16 can.
 
-    One message takes a few hundred peers. A larger change is several, and those before one that is refused stay.
+    One message takes a few hundred peers. A larger change takes several; if one is refused, those before it stay.
     Raises ControlError.
     """
 
@@ -103,7 +103,7 @@ def _ask(opened: Any, command: int, flags: int, attributes: list[Any]) -> list[A
 
 
 def _dump(name: str) -> list[Any]:
-    """The messages that say what an interface is, of one moment."""
+    """The messages that describe an interface, all from the same moment."""
     with _opened(name) as opened:
         while True:
             answers = _ask(opened, _GET_DEVICE, _REQUEST | _DUMP, [["WGDEVICE_A_IFNAME", name]])
@@ -118,7 +118,7 @@ def _status(answers: list[Any]) -> DeviceStatus:
     for answer in answers:
         for part in answer.get_attr("WGDEVICE_A_PEERS") or ():
             peer = _peer_status(part)
-            before = peers.get(peer.public_key)  # one with many allowed IPs goes on in the next message
+            before = peers.get(peer.public_key)  # a peer with many allowed IPs continues in the next message
             allowed_ips = (before.allowed_ips if before else ()) + peer.allowed_ips
             peers[peer.public_key] = replace(before or peer, allowed_ips=allowed_ips)
     return DeviceStatus(
@@ -147,7 +147,7 @@ def _peer_status(part: Any) -> PeerStatus:
 
 
 def _endpoint(found: Any) -> Endpoint:
-    # pyroute2 takes the scope for big-endian; it is the host's, as everything of a sockaddr but port and address.
+    # pyroute2 reads the scope as big-endian, but in a sockaddr only the port and the address are.
     return Endpoint(found["addr"], found["port"], socket.ntohl(found.get("scope_id", 0)))
 
 
@@ -155,7 +155,7 @@ def _endpoint(found: Any) -> Endpoint:
 
 
 def _messages(name: str, change: DeviceChange) -> Iterator[list[Any]]:
-    """The attributes of each message of a change."""
+    """The attributes of each message that a change takes."""
     given = [
         ("WGDEVICE_A_PRIVATE_KEY", change.private_key and change.private_key.base64()),
         ("WGDEVICE_A_LISTEN_PORT", change.listen_port),
@@ -176,7 +176,7 @@ def _messages(name: str, change: DeviceChange) -> Iterator[list[Any]]:
 
 
 def _parts(peer: PeerChange) -> Iterator[tuple[list[Any], int]]:
-    """The attributes of a peer and their size; of one with many allowed IPs in parts that each fit into a message."""
+    """A peer's attributes and their size in bytes; with many allowed IPs, in parts that each fit into a message."""
     flags = _REMOVE_ME * peer.remove | _UPDATE_ONLY * peer.update_only
     given = [
         ("WGPEER_A_PRESHARED_KEY", peer.preshared_key and peer.preshared_key.base64()),

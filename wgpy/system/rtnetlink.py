@@ -1,8 +1,6 @@
-"""The netlink requests by which an interface is given addresses, sizes and routes, as rtnetlink(7) has them.
+"""The netlink requests (rtnetlink(7)) that must be quick: a helper's set-up, and the MTUs of the routes into a tunnel.
 
-And the one by which a tunnel learns the MTUs of the routes into it.
-
-`wgpy.net.netlink` can do all this and more, but takes a third of a second to import; a helper is to be there at once.
+`wgpy.net.netlink` can do all this and more, but takes a third of a second to import.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ _IFF_UP: Final = 1
 _IFLA_MTU: Final = 4
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFA_NODAD: Final = 0x02  # nobody else is on the link
+_IFA_NODAD: Final = 0x02  # no duplicate address detection: nobody else is on the link
 _RTA_OIF, _RTA_METRICS = 4, 8
 _RTAX_MTU: Final = 2
-_MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how one begins: its length, and what it is
+_MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how the metric begins: its length and type
 _MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _nlmsghdr = Struct("=IHHII")
@@ -41,50 +39,50 @@ _rtmsg = Struct("=BBBBBBBBI")
 
 
 def set_up(name: str, mtu: int | None = None) -> None:
-    """Set a link up, with an MTU in bytes. Raises OSError."""
+    """Set a link up, and its MTU in bytes if one is given. Raises OSError."""
     attributes = _attribute(_IFLA_MTU, pack("=I", mtu)) if mtu else b""
     _request(_NEW_LINK, _ifinfomsg.pack(0, 0, socket.if_nametoindex(name), _IFF_UP, _IFF_UP) + attributes)
 
 
 def set_gso_max_size(name: str, size: int) -> None:
-    """Bound the super-packets that a link is handed, in bytes (ip-link(8), gso_max_size). Raises OSError."""
+    """Limit the super-packets that a link is given to `size` bytes (ip-link(8), gso_max_size). Raises OSError."""
     attribute = _attribute(_IFLA_GSO_MAX_SIZE, pack("=I", size))
     _request(_NEW_LINK, _ifinfomsg.pack(0, 0, socket.if_nametoindex(name), 0, 0) + attribute)
 
 
 def add_address(name: str, address: IPv4Interface | IPv6Interface) -> None:
-    """Give a link an address; its network becomes a route. Raises OSError."""
+    """Add an address to a link; its network becomes a route. Raises OSError."""
     index, packed = socket.if_nametoindex(name), address.ip.packed
     body = _ifaddrmsg.pack(_family(address.version), address.network.prefixlen, _IFA_NODAD, 0, index)
     _request(_NEW_ADDRESS, body + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed))
 
 
 def add_default_route(name: str, version: int) -> None:
-    """Lead everything of IPv4 or IPv6 into a link. Raises OSError."""
+    """Route all of IPv4 or IPv6 into a link. Raises OSError."""
     scope = _SCOPE_LINK[version]
     body = _rtmsg.pack(_family(version), 0, 0, 0, _MAIN_TABLE, _BOOT, scope, _UNICAST, 0)
     _request(_NEW_ROUTE, body + _attribute(_RTA_OIF, pack("=I", socket.if_nametoindex(name))))
 
 
 def route_mtus(netlink: socket.socket, index: int) -> set[int]:
-    """The MTUs in bytes that routes through a link have of their own (`ip route add ... mtu`), in all tables.
+    """The MTUs in bytes of routes through a link that have their own (`ip route add ... mtu`), in all tables.
 
-    `netlink` is a NETLINK_ROUTE socket; what it is not told is left out.
+    `netlink` is a NETLINK_ROUTE socket. If the kernel refuses an answer, what is known so far is returned.
     """
     found, link = set(), pack("=I", index)
     with suppress(OSError):
         for family in (socket.AF_INET, socket.AF_INET6):
             for message in _dump(netlink, _rtmsg.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_OIF, link)):
-                if _MTU_METRIC in message:  # hardly ever, and a large table is to be gone through fast
+                if _MTU_METRIC in message:  # rare, and this test is quick, because a table may be large
                     route = _attributes(message[_rtmsg.size :])
                     mtu = _attributes(route.get(_RTA_METRICS, b"")).get(_RTAX_MTU)
-                    if mtu and route.get(_RTA_OIF, link) == link:  # one with several has none here
+                    if mtu and route.get(_RTA_OIF, link) == link:  # a route with several links has no RTA_OIF
                         found.add(int.from_bytes(mtu, sys.byteorder))
     return found
 
 
 def configure(name: str, addresses: list[str], mtu: int) -> None:
-    """All of it: loopback up; the link up, with its addresses, and a default route for each family of theirs."""
+    """Set loopback and the link up, and add its addresses, with a default route for each family. Raises OSError."""
     set_up("lo")
     set_up(name, mtu)
     interfaces = [ip_interface(address) for address in addresses]
@@ -103,15 +101,14 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    """Each attribute by its kind. Raises OSError (EBADMSG) for one that does not fit."""
+    """The attributes by kind. Raises OSError (EBADMSG) if one exceeds `data`."""
     return {kind: data[start:end] for kind, start, end in _each(_nlattr, data)}
 
 
 def _each(header: Struct, data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each message or attribute of `data`, which begins with its length and its kind: the kind, and where its body is.
+    """The kind of each message or attribute in `data`, and where its body begins and ends.
 
-    Raises OSError (EBADMSG) for a length that is less than the header's or more than is left: of length 0 there would
-    be no end.
+    Raises OSError (EBADMSG) for a length below the header's, with which this might not end, or beyond the data.
     """
     at = 0
     while at < len(data):
@@ -123,7 +120,7 @@ def _each(header: Struct, data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _dump(netlink: socket.socket, body: bytes) -> Iterator[bytes]:
-    """The bodies of the messages that tell of all routes, or of those that `body` selects. Raises OSError."""
+    """The bodies of the messages about the routes that `body` selects. Raises OSError."""
     with suppress(OSError):
         netlink.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
     netlink.send(_nlmsghdr.pack(_nlmsghdr.size + len(body), _GET_ROUTE, _REQUEST | _DUMP, 1, 0) + body)

@@ -1,4 +1,4 @@
-"""Attaching to a TUN interface, and no more: what a process needs that hands the file descriptor to another."""
+"""Attaching to a TUN interface: all that a helper needs, which passes the file descriptor to another process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
 _SIOCSIFTXQLEN: Final = 0x8943
 _ADDR_GEN_NONE: Final = "1"  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
-_MAX_TCP_HEADER: Final = 320  # of the kernel's configurations the most; what it takes off gso_max_size, with one more
+_MAX_TCP_HEADER: Final = 320  # the largest of any kernel configuration; the kernel subtracts it and 1 from gso_max_size
 _TCPV4_HEADERS: Final = 52  # bytes, with timestamps
 _NO_LIMIT: Final = 65536  # GSO_LEGACY_MAX_SIZE
-_QUEUE_LENGTH: Final = 2000  # packets that wait to be read: of the kernel's 500, a tunnel within the tunnel loses some
+_QUEUE_LENGTH: Final = (
+    2000  # packets that wait to be read; with the kernel's 500, a tunnel within the tunnel loses some
+)
 
 
 def attach(name: str, *, offload: bool = True) -> int:
-    """The file descriptor, non-blocking, of an interface in the caller's network namespace, made if there is none.
+    """A non-blocking file descriptor attached to an interface in the caller's network namespace, created if missing.
 
     "%d" in the name becomes the first free number. Raises OSError.
     """
-    is_ours = name not in (existing for _, existing in socket.if_nameindex())
+    is_new = name not in (existing for _, existing in socket.if_nameindex())
     fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _set_interface(fd, name, offload=offload)
@@ -41,10 +43,10 @@ def attach(name: str, *, offload: bool = True) -> int:
     except OSError:
         os.close(fd)
         raise
-    # As the kernel's: no link-local address of its own making, whose solicitations would go into the tunnel.
+    # As for the kernel's WireGuard: no automatic link-local address, whose solicitations would go into the tunnel.
     with suppress(OSError), open(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "w") as file:
         file.write(_ADDR_GEN_NONE)
-    if is_ours:
+    if is_new:
         with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as control:
             ioctl(control, _SIOCSIFTXQLEN, ifreq_int.pack(name.encode(), _QUEUE_LENGTH))
     return fd
@@ -60,13 +62,14 @@ def _set_interface(fd: int, name: str, *, offload: bool) -> None:
                 raise
         else:
             return
-    ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags))  # gVisor's has no IFF_VNET_HDR
+    ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags))  # gVisor has no IFF_VNET_HDR
 
 
 def super_packet_limit(mtu: int) -> int:
-    """The gso_max_size for which TCP makes super-packets that one sendmsg with UDP_SEGMENT takes, once sealed.
+    """The gso_max_size with which TCP makes super-packets that fit into one sendmsg with UDP_SEGMENT once sealed.
 
-    The kernel's own, 64 kB, makes two or three segments more than that, hence two sends of half the size.
+    `mtu` and the result are in bytes. The kernel's default, 64 kB, makes two or three segments too many, so that each
+    super-packet would take two sends of half the size.
     """
     segments = min(MAX_SEGMENTS, MAX_DATAGRAM // (mtu + TRANSPORT_OVERHEAD))
     if segments < 2:

@@ -1,8 +1,8 @@
-"""The Internet checksum (RFC 1071), of one packet and of every packet of a burst at once.
+"""The Internet checksum (RFC 1071) of one packet, or of all packets of a burst at once.
 
-A one's complement sum of 16-bit words is the sum modulo 0xFFFF: 2**16 is 1 there, so a whole packet read as one big
-number leaves the same remainder, and swapping the bytes of every word is multiplying by 256. Sums here are in network
-byte order; they may be added to one another before they are folded by `complement`.
+A one's complement sum of 16-bit words is their sum modulo 0xFFFF. Modulo 0xFFFF, 2**16 is 1, so a whole packet read as
+one big number has the same remainder, and swapping the bytes of every word multiplies the sum by 256. Sums here are in
+network byte order; they may be added to one another before `complement` folds them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 MODULUS: Final = 0xFFFF
-_NUMPY_FROM: Final = 600  # bytes from which one numpy sum is cheaper than one long division
-WORD: Final = np.dtype("<u2")  # of which sums are made: one that is stored as such a word lies in network order again
+_NUMPY_FROM: Final = 600  # bytes from which a numpy sum is faster than one long division
+WORD: Final = np.dtype("<u2")  # of which sums are made; a sum of such words stored as one is in network order again
 
 
 def ones_sum(data: bytes | bytearray | memoryview) -> int:
-    """The sum of `data` as 16-bit words, folded to 0..0xFFFE; an odd last byte is followed by a zero."""
+    """The sum of `data` as 16-bit words, folded to 0..0xFFFE; an odd last byte is padded with a zero."""
     if len(data) & 1:
         return (ones_sum(data[:-1]) + (data[-1] << 8)) % MODULUS
     if len(data) < _NUMPY_FROM:
@@ -27,7 +27,7 @@ def ones_sum(data: bytes | bytearray | memoryview) -> int:
 
 
 def complement(total: int) -> int:
-    """The checksum to store for a sum: 0xFFFF in place of 0, which UDP keeps for "none" and which counts the same."""
+    """The checksum to store for a sum. It is 0xFFFF instead of 0, which has the same value but means "none" in UDP."""
     return MODULUS - total % MODULUS
 
 
@@ -45,20 +45,21 @@ def pseudo_header_sum(addresses: bytes | bytearray | memoryview, protocol: int, 
 
 
 class Rows:
-    """The bytes of many packets from some place on, as many of each, for their sums: an array over their buffer."""
+    """The same range of bytes of many packets, as an array over their buffer, to sum each packet's."""
 
     __slots__ = ("_odd", "_words")
 
     def __init__(self, buffer: memoryview | bytearray, at: int, stride: int, count: int, length: int) -> None:
-        """`length` bytes of each of `count` packets that lie `stride` bytes apart, the first's at `at`."""
+        """`length` bytes of each of `count` packets that are `stride` bytes apart; the first packet's begin at `at`."""
         self._words: npt.NDArray[Any] = np.ndarray((count, length // 2), WORD, buffer, at, (stride, 2))
         self._odd: npt.NDArray[Any] | None = None
         if length & 1:
             self._odd = np.ndarray((count,), np.uint8, buffer, at + length - 1, (stride,))
 
     def beyond(self, total: int) -> npt.NDArray[np.uint32]:
-        """How far each packet's sum is from `total`, in the wrong byte order: 0 where they are the same."""
-        # 32,768 words fit into 32 bits, of which a vector holds twice as many as of 64; ndarray.sum is slower to begin.
+        """How far each packet's sum is from `total`, with its bytes swapped; 0 where they are equal."""
+        # The sum of 32,768 words fits into 32 bits, and a vector holds twice as many of those as of 64 bits.
+        # ndarray.sum has a higher fixed cost.
         sums: npt.NDArray[np.uint32] = np.add.reduce(self._words, 1, np.uint32)
         if self._odd is not None:
             sums += self._odd
@@ -67,5 +68,5 @@ class Rows:
         return sums
 
     def store_checksums(self, column: npt.NDArray[np.uint16], initial: int = 0) -> None:
-        """Store `checksum` of each into a column of WORDs."""
+        """Store each packet's `checksum` into a column of WORDs."""
         np.subtract(MODULUS, self.beyond(-initial), out=column, casting="same_kind")

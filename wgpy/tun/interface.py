@@ -25,7 +25,10 @@ _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFINDEX: Final = 0x8933
 _IFF_UP: Final = 0x1
 
-_CONTROL: Final = (socket.AF_NETLINK, socket.SOCK_RAW)  # takes an interface's ioctls, as any socket, and tells routes
+_CONTROL: Final = (
+    socket.AF_NETLINK,
+    socket.SOCK_RAW,
+)  # takes an interface's ioctls, as any socket does, and lists routes
 
 
 class Link(NamedTuple):
@@ -50,7 +53,7 @@ def name_and_flags(fd: int) -> tuple[str, int]:
 def look(fd: int) -> Link:
     """Find out where the interface is, and its state there. Raises OSError if it went away.
 
-    Takes time where there are very many routes.
+    It takes time if there are very many routes.
     """
     name, _ = name_and_flags(fd)
     encoded = name.encode()
@@ -62,7 +65,7 @@ def look(fd: int) -> Link:
                 there = open_socket(namespace, *_CONTROL)
         except OSError:
             return Link(is_in_other_namespace)
-    # The socket is not kept open: the namespace would live as long.
+    # The socket is closed at once, because it keeps the namespace alive.
     with there or socket.socket(*_CONTROL) as sock:
         try:
             _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))

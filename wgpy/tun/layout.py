@@ -1,4 +1,4 @@
-"""Where the header fields and payloads of many packets lie: arrays over the buffer they lie in.
+"""Where the header fields and payloads of many packets are, as arrays over the buffer that holds the packets.
 
 Making one costs as much as computing with it, so a reader, whose buffer stays the same, keeps them in its `ViewCache`.
 """
@@ -32,10 +32,10 @@ Column = npt.NDArray[Any]
 
 
 class Layout:
-    """Of `count` packets that lie `stride` bytes apart, the first at `at`, all with headers as long.
+    """Arrays over `count` packets that are `stride` bytes apart, the first at `at`, with headers of equal length.
 
-    `l4` is the offset of the transport header, which has its checksum at `check`; `end` that of the payload, of `size`
-    bytes in all but the last. `steps` counts the packets from 0, `offsets` the payload bytes before each.
+    The transport header is at the offset `l4`, its checksum at `check`, and the payload at `end`; it has `size` bytes
+    in all packets but the last. `steps` numbers the packets from 0, `offsets` counts the payload bytes before each.
     """
 
     __slots__ = ("checks", "headers", "ids", "ip_checks", "offsets", "payloads", "sequences", "steps")
@@ -48,7 +48,7 @@ class Layout:
 
         self.headers: Column = np.ndarray((count, end), U8, buffer, at, (stride, 1))
         self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
-        self.ids: Column = column(4, _U16)  # of IPv4, as is the next
+        self.ids: Column = column(4, _U16)  # of IPv4, like the next
         self.ip_checks: Column = column(10, _U16)
         self.sequences: Column = column(l4 + 4, _U32)  # of TCP
         self.checks: Column = column(check, WORD)

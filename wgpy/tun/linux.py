@@ -1,6 +1,6 @@
-"""The kernel's TUN device: /dev/net/tun, with super-packets both ways where the kernel offers them.
+"""The kernel's TUN device, /dev/net/tun, with super-packets in both directions where the kernel offers them.
 
-The ioctls and flags are linux/if_tun.h's; what each error number means was read from drivers/net/tun.c.
+The ioctls and flags are from linux/if_tun.h, the meanings of error numbers from drivers/net/tun.c.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
 _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
-_EBADFD: Final = 77  # the file has lost its interface
+_EBADFD: Final = 77  # the descriptor has lost its interface
 
-_MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, to the next multiple of 16
+_MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, rounded up to a multiple of 16
 
 log: Final = logging.getLogger("wgpy.tun")
 
 
 class LinuxTun:
-    """A TUN interface of the kernel's, non-blocking: made by `open` or `adopt`."""
+    """A TUN interface of the kernel, non-blocking. Make one by `open` or `adopt`."""
 
     name: str
     """The interface's name when it was opened."""
@@ -60,7 +60,7 @@ class LinuxTun:
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
-        self._cache = ViewCache(self._buffer)  # lone packets stay where they were read
+        self._cache = ViewCache(self._buffer)  # lone packets stay where they are read
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
@@ -88,7 +88,7 @@ class LinuxTun:
     def open(cls, name: str = "wg%d", *, offload: bool = True) -> Self:
         """Create the interface, or attach to an idle one; "%d" in the name becomes the first free number.
 
-        Without `offload` each packet is read and written by itself. Raises TunError, with a remedy.
+        Without `offload`, packets are read and written one by one. Raises TunError, with a remedy.
         """
         offload = offload and kernel.permitted().tun
         check_name(name)
@@ -106,8 +106,8 @@ class LinuxTun:
     def adopt(cls, fd: int, *, offload: bool = True, release: str | None = None) -> Self:
         """Take over a file descriptor that is attached to a TUN interface; `close` will close it.
 
-        `release` is the kernel's: this one's, unless told otherwise. Raises TunError, and leaves the descriptor open,
-        if it is attached to nothing or to something else.
+        `release` is the kernel's, by default this one's. Raises TunError, and leaves the descriptor open, if it is not
+        attached to a TUN interface.
         """
         try:
             name, flags = name_and_flags(fd)
@@ -118,7 +118,7 @@ class LinuxTun:
                 ioctl(fd, _TUNSETVNETHDRSZ, VNET_HEADER_SIZE.to_bytes(4, sys.byteorder))
             wanted = offload and kernel.permitted().tun
             merging = _set_offloads(fd, wanted=wanted) if vnet_header else frozenset[int]()
-            if kernel.mangles_udp_gso(release or kernel.release()):  # what we write may be forwarded to a network card
+            if kernel.mangles_udp_gso(release or kernel.release()):  # it may forward what we write to a network card
                 merging -= {GSO_UDP_L4}
             os.set_blocking(fd, False)
         except TunError:
@@ -137,9 +137,9 @@ class LinuxTun:
         return self._merging
 
     def read(self) -> Burst | None:
-        """A super-packet's segments, or what lone packets wait that may go together; None: there is nothing to read.
+        """The segments of a super-packet, or lone packets that can be sent together; None if nothing waits.
 
-        For use until the next read. Raises TunError when the interface went away.
+        The burst is valid until the next read. Raises TunError if the interface went away.
         """
         while True:
             read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
@@ -157,7 +157,7 @@ class LinuxTun:
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
-        """One packet, where in the buffer it is to lie."""
+        """Read one packet into the buffer at `start`."""
         packet = self._buffer[start : start + _MAX_READ]
         try:
             if not self._vnet_header:
@@ -171,9 +171,9 @@ class LinuxTun:
         return header, packet[: length - VNET_HEADER_SIZE]
 
     def _gather(self, header: VnetHeader, first: Burst) -> Burst:
-        """Read on while what comes belongs in the next slot: sealed and sent together, packets cost a third.
+        """Read more packets into the next slots, while they belong to the burst; each then costs a third of a lone one.
 
-        The one that does not is held for the next read.
+        The first one that does not belong is held for the next read.
         """
         stride, length, lengths = first.stride, first.lengths[0], list[int]()
         least, key = shortest(header), burst_key(first.packet(0))
@@ -191,12 +191,12 @@ class LinuxTun:
         return join(first, header, self._cache, lengths, self._mtus) if lengths else first
 
     def write(self, burst: Burst) -> None:
-        """Deliver a burst, in as few writes as it can be merged into.
+        """Deliver a burst, merged into as few writes as possible.
 
-        What the kernel does not take is counted in `drops`. Raises TunError when the interface went away.
+        Packets that the kernel does not take are counted in `drops`. Raises TunError if the interface went away.
         """
         writes = merge(burst, self._merging)
-        rest: Iterator[memoryview] | None = None  # the packets from the first write on that was refused
+        rest: Iterator[memoryview] | None = None  # the packets from the first refused write on
         for number, parts in enumerate(writes):
             failure = self._write(parts)
             if failure and rest is None:
@@ -210,7 +210,7 @@ class LinuxTun:
                 self._count(failure, len(those))
 
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
-        """Write a refused super-packet's packets one by one; if they are taken, stop making its kind.
+        """Write a refused super-packet's packets one by one; if the kernel takes them, make no more of its kind.
 
         Some kernels refuse what others take: Linux 6.6.44 answered EINVAL to UDP super-packets with a short tail.
         """
@@ -224,14 +224,14 @@ class LinuxTun:
         if taken and header.gso_type in self._merging:
             self._merging -= {header.gso_type}
             log.warning(
-                "(%s) the kernel refuses super-packets of type %d (%s): they are written apart from now on",
+                "(%s) the kernel refuses super-packets of type %d (%s); packets are written one by one from now on",
                 self.name,
                 header.gso_type,
                 os.strerror(failure),
             )
 
     def _write(self, parts: IoVector) -> int:
-        """0, or the error number of a packet that was not taken."""
+        """Write once. Returns 0, or the errno if the kernel did not take it."""
         try:
             os.writev(self._fd, parts if self._vnet_header else parts[1:])
         except OSError as error:
@@ -247,9 +247,9 @@ class LinuxTun:
         return TunError(f"the interface went away ({error.strerror})")
 
     def link(self) -> tuple[bool, int] | None:
-        """Whether the interface is up, and its MTU in bytes; None if it is where we may not look.
+        """Whether the interface is up, and its MTU in bytes; None if we may not look where it is.
 
-        Takes time where there are very many routes. Raises TunError if the interface went away.
+        It takes time if there are very many routes. Raises TunError if the interface went away.
         """
         try:
             found = look(self._fd)
@@ -272,24 +272,24 @@ class LinuxTun:
     def _readable(self) -> None:
         if self._callback is not None:
             self._callback()
-        if self._held and self._loop is not None:  # of which the descriptor knows nothing
+        if self._held and self._loop is not None:  # the kernel knows nothing of it, so the loop would not call
             self._loop.call_soon(self._readable)
 
     def stop_reading(self) -> None:
-        """Call nobody any more; packets wait in the interface's queue."""
+        """Call `callback` no more; packets wait in the interface's queue."""
         if self._loop is not None:
             self._loop.remove_reader(self._fd)
             self._loop = self._callback = None
 
     def close(self) -> None:
-        """Give the interface up; unless it was made persistent, it disappears."""
+        """Close the descriptor; unless the interface is persistent, it disappears."""
         self.stop_reading()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def abandon(self) -> None:
-        """In a fork's child: close this copy, and nothing else. The parent goes on."""
+        """In a forked child, close this copy and nothing else. The parent carries on."""
         self._loop = self._callback = None
         self.close()
 
@@ -299,7 +299,7 @@ _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full",
 
 
 def _set_offloads(fd: int, *, wanted: bool) -> frozenset[int]:
-    """Ask for super-packets; the GSO types the kernel knows. Where it knows none, it goes on as if none were wanted."""
+    """Switch super-packets on if they are wanted; returns the GSO types that the kernel takes, which may be none."""
     if wanted:
         tcp = _TUN_F_CSUM | _TUN_F_TSO
         for flags, kinds in ((tcp | _TUN_F_USO, MERGEABLE), (tcp, MERGEABLE - {GSO_UDP_L4})):
@@ -313,7 +313,7 @@ def _set_offloads(fd: int, *, wanted: bool) -> frozenset[int]:
 
 
 def check_name(name: str) -> None:
-    """Raise TunError for what Linux takes for no interface's name (dev_valid_name)."""
+    """Raise TunError for a name that Linux does not allow for an interface (dev_valid_name)."""
     if not 0 < len(name.encode()) < 16 or name in (".", "..") or any(c in "/:" or c.isspace() for c in name):
         raise TunError(f"{name!r} cannot be an interface's name: use 1 to 15 bytes without '/', ':' and spaces")
 

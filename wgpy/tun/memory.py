@@ -1,4 +1,4 @@
-"""A TUN without a kernel: packets come and go through two queues of this process."""
+"""A TUN without a kernel: two queues of packets in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wgpy.errors import TunError
 
 
 class MemoryTun:
-    """A TUN for `Tunnel` that needs no kernel: the application's side are `inject` and `take`.
+    """A TUN for `Tunnel` that needs no kernel: applications use `inject` and `take`.
 
     It belongs to one thread, the event loop's.
     """
@@ -22,7 +22,7 @@ class MemoryTun:
     mtu: int
     """The largest packet in bytes."""
     on_arrival: Callable[[], None] | None
-    """Called, if it is set, after packets have come for `take`."""
+    """If set, called after packets have arrived for `take`."""
 
     def __init__(self, name: str = "memory", mtu: int = DEFAULT_MTU) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class MemoryTun:
         self._schedule()
 
     def take(self) -> bytes | None:
-        """The oldest packet that came out of the tunnel and was not taken yet."""
+        """The oldest packet that came out of the tunnel and has not been taken; None if there is none."""
         return self._inbound.popleft() if self._inbound else None
 
     def read(self) -> Burst | None:
@@ -59,20 +59,20 @@ class MemoryTun:
 
     @property
     def is_in_other_namespace(self) -> bool:
-        """It is in no network namespace."""
+        """False: it is in no network namespace."""
         return False
 
     def link(self) -> tuple[bool, int] | None:
-        """It is up until it is closed."""
+        """Whether it is up, which it is until it is closed; and its MTU in bytes."""
         return not self._closed, self.mtu
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        """Call `callback` from the loop, again and again while there are packets to read."""
+        """Have the loop call `callback` as long as there are packets to read."""
         self._loop, self._callback = loop, callback
         self._schedule()
 
     def stop_reading(self) -> None:
-        """Call nobody any more."""
+        """Call `callback` no more."""
         self._loop = self._callback = None
         if self._wakeup is not None:
             self._wakeup.cancel()

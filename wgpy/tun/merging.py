@@ -1,11 +1,11 @@
-"""A burst of packets merged into few TUN writes.
+"""Merging a burst of packets into few TUN writes.
 
-`merge` finds runs of packets that a split of one super-packet could have made, verifies each checksum (what was
-corrupted before the tunnel must not be signed as good after it), and makes each run one scattered write. Payloads are
-copied together, which costs a third of cutting a view of each.
+`merge` finds runs of packets that could be the segments of one super-packet. It verifies each checksum, because a
+packet that was corrupted before the tunnel must not get a valid checksum after it. Each run becomes one scattered
+write. Payloads are copied together, which takes a third of the time of slicing a view of each.
 
-A peer chooses the packets, so the work is bounded by their number and bytes, whatever is in them. Arrays over many
-packets cost the least for each, but must not be made over the same packets again and again: see `merge`.
+A peer chooses the packets, so the work is bounded by their number and size, whatever they contain. Arrays over many
+packets are the fastest way to compare them, but must not be made over the same packets again and again: see `merge`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from wgpy.tun.virtio import (
 MAX_PACKET_SIZE: Final = 65535
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
-_FEW: Final = 4  # packets for which one after the other is faster than arrays
+_FEW: Final = 4  # packets up to which comparing them one by one is faster than arrays
 
 _tcp_fields = Struct(">IIBxH").unpack_from  # sequence, acknowledgement, header length, window
 
@@ -45,8 +45,8 @@ IoVector = list[bytes | bytearray | memoryview]
 def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     """The TUN writes that deliver a burst, each as the parts of one scattered write, virtio_net_hdr first.
 
-    `[PLAIN, packet]` is one packet, left as it is for the kernel to judge; `[header, headers, payloads, last payload]`
-    is a super-packet. `kinds` are the GSO types that may be made. Packets keep their order; only neighbours are merged.
+    `[PLAIN, packet]` is one packet, unchanged, for the kernel to judge; `[header, headers, payloads, last payload]` is
+    a super-packet. `kinds` are the GSO types that may be made. Packets keep their order; only neighbours are merged.
     """
     lengths = burst.lengths
     if len(lengths) == 1 or not kinds:
@@ -54,8 +54,8 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
     cache = burst.cache or ViewCache(burst.view)
     writes: list[IoVector] = []
     i, count = 0, len(lengths)
-    # How many packets arrays may still be laid over to no avail. Without a limit, a peer whose packets look alike at a
-    # glance and are not would have them laid over all that follow for each.
+    # How many packets may still be compared by arrays without being merged. Without a limit, a peer could send packets
+    # that seem to belong together and do not, and for each of them all that follow would be compared.
     credit = count + 2 * _FEW
     while i < count:
         run, alike = 0, 1
@@ -71,14 +71,14 @@ def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
                 credit += 2 * alike - window
             if run:
                 writes.append(lead.super_packet(burst, i, run))
-        # What follows a wrong checksum is left as it is too: looking again after each would take quadratic time.
+        # The rest of a run after a wrong checksum is not merged: looking again after each would take quadratic time.
         writes += [[PLAIN, burst.packet(j)] for j in range(i + run, i + alike) if lengths[j]]
         i += alike
     return writes
 
 
 class _Lead(NamedTuple):
-    """The first packet of a possible run: `kind` of super-packet, offsets of transport header and payload."""
+    """The first packet of a possible run: the super-packet's GSO type, the offsets of transport header and payload."""
 
     cache: ViewCache
     kind: int
@@ -90,7 +90,7 @@ class _Lead(NamedTuple):
 
     @classmethod
     def of(cls, burst: Burst, cache: ViewCache, i: int) -> Self | None:
-        """Judge packet i; None if no run can begin with it. A glance at the next packet spares most the closer look."""
+        """Look at packet i; None if no run can begin with it, which a quick look at the next packet shows mostly."""
         view, stride, length, following = burst.view, burst.stride, burst.lengths[i], burst.lengths[i + 1]
         at = i * stride + TRANSPORT_HEADER_SIZE
         if length < 29 or following > length:
@@ -109,7 +109,7 @@ class _Lead(NamedTuple):
             kind, end = GSO_TCPV4 if version == 4 else GSO_TCPV6, l4 + (view[at + l4 + 12] >> 2)
         elif protocol == UDP:
             kind, end = GSO_UDP_L4, l4 + 8
-            if not view[at + l4 + 6] | view[at + l4 + 7]:  # no checksum, so nothing to make one from
+            if not view[at + l4 + 6] | view[at + l4 + 7]:  # there is no checksum, so the super-packet could have none
                 return None
         else:
             return None
@@ -131,10 +131,10 @@ class _Lead(NamedTuple):
         return _MAX_UDP_SEGMENTS if self.protocol == UDP and most > _MAX_UDP_SEGMENTS else most
 
     def run(self, burst: Burst, i: int, window: int) -> tuple[int, int]:
-        """How many packets from i on may be merged, 0 for none, and how many (1 or more) look as if they might.
+        """How many packets from i on can be merged, 0 for none; and how many (1 or more) have headers of a run.
 
-        They look like a run if a split of one super-packet could have made them; their checksums decide. No more than
-        `window` are looked at.
+        They do if they could be the segments of one super-packet; then their checksums decide. At most `window` packets
+        are looked at.
         """
         if window <= _FEW:
             return self._short_run(burst, i, window)
@@ -154,7 +154,7 @@ class _Lead(NamedTuple):
         return verified if verified > 1 else 0, count
 
     def _short_run(self, burst: Burst, i: int, window: int) -> tuple[int, int]:
-        """The same, packet by packet: no more is looked at than the first that does not belong to it."""
+        """The same, packet by packet, as far as the first that does not belong to the run."""
         view, stride, lengths, l4 = burst.view, burst.stride, burst.lengths, self.l4
         length, at = lengths[i], i * stride + TRANSPORT_HEADER_SIZE
         alike, then = 1, at + stride
@@ -174,9 +174,9 @@ class _Lead(NamedTuple):
         return good if good > 1 else 0, alike
 
     def _follows(self, view: memoryview, at: int, then: int, steps: int, length: int, following: int) -> bool:
-        """Whether a split would have put the packet at `then` so many steps behind that at `at`; payloads' sums apart.
+        """Whether the packet at `then` can be the segment `steps` after the one at `at`, if its payload is intact.
 
-        `length` and `following` are theirs in bytes. The one that follows may have PSH.
+        `length` and `following` are the lengths in bytes of the first and of the following packet, which may have PSH.
         """
         l4, end = self.l4, self.end
         if not end < following <= length:
@@ -198,16 +198,16 @@ class _Lead(NamedTuple):
         return following == length or self._states(view, then, following)
 
     def _states(self, view: memoryview, at: int, length: int) -> bool:
-        """Whether the length fields of the packet at `at` say that it has `length` bytes."""
+        """Whether the length fields of the packet at `at` say `length` bytes."""
         stated = u16.unpack_from(view, at + 2)[0] if self.version == 4 else u16.unpack_from(view, at + 4)[0] + 40
         return stated == length and (
             self.protocol == TCP or u16.unpack_from(view, at + self.l4 + 4)[0] == length - self.l4
         )
 
     def _alike(self, burst: Burst, at: int, equal: int, tail: int) -> int:
-        """How many packets lead with headers as a split would have made them from the first's; payloads' sums apart.
+        """How many packets, from the first on, have the headers of one super-packet's segments.
 
-        There are `equal` packets of one length and, if `tail` is not 0, a shorter one.
+        There are `equal` packets of one length and, if `tail` is not 0, a shorter one of `tail` bytes.
         """
         l4, check, count = self.l4, self.l4 + CHECK_AT[self.protocol], equal + (tail > 0)
         layout = self.cache.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
@@ -217,14 +217,14 @@ class _Lead(NamedTuple):
         differs[-1] &= fixed.of_tail if tail else fixed.of_last
         alike = _clear(differs)
         if self.protocol == TCP:
-            if alike < count and not (differs[alike] & fixed.of_last).any():  # PSH is the last of its run
+            if alike < count and not (differs[alike] & fixed.of_last).any():  # a packet with PSH is the last of its run
                 alike += 1
             sequence = u32.unpack_from(burst.view, at + l4 + 4)[0]
             alike = min(alike, _clear(layout.sequences - layout.offsets - sequence))
         else:
             alike = min(alike, _clear(layout.checks == 0))
         if self.version == 4:
-            if not burst.view[at + 6]:  # without DF the id says something (RFC 6864), and a split would count it up
+            if not burst.view[at + 6]:  # without DF the id has a meaning (RFC 6864), and segments count it up
                 identification = u16.unpack_from(burst.view, at + 4)[0]
                 alike = min(alike, _clear((layout.ids - layout.steps - identification) & 0xFFFF))
             headers = self.cache.recall(Rows, at, burst.stride, count, 20)
@@ -232,7 +232,7 @@ class _Lead(NamedTuple):
         return alike
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
-        """How many of `count` packets of equal length, and then one of `tail` bytes, lead with good checksums."""
+        """How many packets, of `count` with equal length and one of `tail` bytes, come before a bad checksum."""
         l4, stride = self.l4, burst.stride
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
@@ -271,7 +271,7 @@ class _Lead(NamedTuple):
 
 
 class _Fixed(NamedTuple):
-    """Masks of a header's bytes: the bits that all of a run share, that its last does, and that a shorter one does."""
+    """Masks of the header bits that the packets of a run share: all, the last one, and a shorter last one."""
 
     all: Column
     of_last: Column
@@ -279,7 +279,7 @@ class _Fixed(NamedTuple):
 
 
 class _Bits(NamedTuple):
-    """Those of `_Fixed` for the last of a run, as numbers."""
+    """The masks of `_Fixed` for the last packet of a run, as numbers."""
 
     of_last: int
     of_tail: int
@@ -313,13 +313,13 @@ def _fixed(version: int, protocol: int, l4: int, end: int) -> _Fixed:
 
 
 def packets_in(write: IoVector) -> int:
-    """How many packets of its burst a write of `merge` delivers."""
+    """How many packets a write of `merge` delivers."""
     header = VnetHeader.unpack(write[0])
     return 1 if header.gso_type == GSO_NONE else -(-sum(map(len, write[2:])) // header.gso_size)
 
 
 def _clear(rows: Column) -> int:
-    """How many elements, or rows, come before the first that is not zero."""
+    """How many elements or rows come before the first that is not zero."""
     if not np.count_nonzero(rows):
         return len(rows)
     return int(rows.reshape(len(rows), -1).any(axis=1).argmax())

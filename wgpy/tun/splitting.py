@@ -27,12 +27,12 @@ Packet = bytes | bytearray | memoryview
 
 
 def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
-    """Lay what one TUN read gave into `slots`: a plain packet, or the segments of a super-packet.
+    """Put what one TUN read brought into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
-    `mtus`); the burst's view ends with the last slot. A plain packet may already lie at `slots.buffer[16:]`; a
-    super-packet must lie in another buffer. Unfinished checksums are completed. Gives None for what the kernel would
-    not send.
+    `mtus`); the burst's view ends with the last slot. A plain packet may already be at `slots.buffer[16:]`; a
+    super-packet must be in another buffer. Unfinished checksums are completed. Returns None for a packet and header
+    that do not fit together.
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
@@ -43,9 +43,10 @@ def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequen
 
 
 def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
-    """Lay segments into `slots` as `split` does: `start` is the headers of them all, `payload` the bytes they share.
+    """Put segments into `slots` as `split` does: `start` is the headers of all, `payload` the bytes that they share.
 
-    None if there are more than the slots hold. The start's lengths, checksums and IPv4 identification are the first's.
+    Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
+    is that of the first segment.
     """
     l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == TCP
     longest, last = end + size, end + len(payload) - (count - 1) * size
@@ -66,12 +67,12 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
     layout.payloads[:] = np.ndarray((count - 1, size), U8, payload)
     tail = TRANSPORT_HEADER_SIZE + (count - 1) * stride
     buffer[tail + end : tail + last] = payload[(count - 1) * size :]
-    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that every sum may run to the longest's end
+    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
     store_lengths(buffer, tail, segments.version, segments.protocol, l4, last)
 
     if segments.version == 4:
         stated, identification, ip_check = _ipv4_fields(start)
-        np.add(layout.steps, identification, out=layout.ids, casting="unsafe")  # wraps as it is stored
+        np.add(layout.steps, identification, out=layout.ids, casting="unsafe")  # wraps when it is stored
         before = stated + identification + ip_check - longest - ones_sum(start[:l4])
         sums: Column = np.subtract(before, layout.ids, dtype=np.int64)
         sums[-1] += longest - last
@@ -104,12 +105,12 @@ def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Seque
 
 
 def shortest(header: VnetHeader) -> int:
-    """The bytes that a lone packet under this header has at least: an unfinished checksum lies within."""
+    """The fewest bytes that a lone packet with this header has: an unfinished checksum is within the packet."""
     return header.csum_start + header.csum_offset + 2 if header.flags & NEEDS_CSUM else 1
 
 
 def burst_key(packet: memoryview) -> bytes:
-    """Lone packets may share a burst if this is equal: version, traffic class, destination. Empty if it is not IP."""
+    """Lone packets with equal keys can share a burst: version, traffic class, destination. Empty if it is not IP."""
     length = len(packet)
     if length >= 20 and packet[0] >> 4 == 4:
         return bytes(packet[:2]) + packet[16:20]
@@ -119,9 +120,9 @@ def burst_key(packet: memoryview) -> bytes:
 
 
 def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int], mtus: Sequence[int]) -> Burst:
-    """One burst of the lone packet `first` and those with the same burst key that were read into the slots after it.
+    """One burst of the lone packet `first` and of packets with the same key, which were read into the slots after it.
 
-    All were read under one header, and all but the last are as long as the first. Checksums are completed.
+    All were read with the same header, and all but the last are as long as the first. Checksums are completed.
     """
     buffer, stride, before = slots.buffer, first.stride, len(lengths) - 1
     last = len(lengths) * stride + TRANSPORT_HEADER_SIZE
@@ -141,7 +142,7 @@ def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> No
 
 
 class Segments(NamedTuple):
-    """How a super-packet is to be cut: offsets of its transport header and payload, payload bytes a segment."""
+    """How to cut a super-packet: the offsets of its transport header and payload, and payload bytes per segment."""
 
     version: int
     protocol: int
@@ -153,7 +154,7 @@ class Segments(NamedTuple):
 
     @classmethod
     def of(cls, header: VnetHeader, packet: memoryview) -> Self | None:
-        """Read from the packet's own headers: `hdr_len` is wrong for forwarded packets. None if they do not fit."""
+        """Read it from the packet: `hdr_len` is wrong for forwarded ones. None if packet and header disagree."""
         l4, length = header.csum_start, len(packet)
         if l4 < 20 or l4 + 8 > length:
             return None
@@ -162,7 +163,7 @@ class Segments(NamedTuple):
         if version == 4 and l4 == (packet[0] & 15) * 4:
             tcp, next_header, addresses = GSO_TCPV4, packet[9], slice(12, 20)
         elif version == 6 and l4 >= 40:
-            # Behind extension headers the kernel's word is taken for what the transport is.
+            # Behind extension headers, the kernel is trusted about the transport protocol.
             tcp, next_header, addresses = GSO_TCPV6, packet[6] if l4 == 40 else None, slice(8, 40)
         else:
             return None

@@ -1,7 +1,7 @@
 """`struct virtio_net_hdr` (linux/virtio_net.h), which precedes each packet of a TUN opened with IFF_VNET_HDR.
 
 It says whether a packet's checksum is unfinished, and whether the packet is a super-packet: TCP or UDP of up to 64 kB,
-which whoever sends it cuts into segments. With offloads on, the kernel hands over such packets, and takes them back.
+to be cut into segments before it is sent. With offloads on, the kernel hands over such packets, and accepts them.
 """
 
 from __future__ import annotations
