@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address, ip_network
+import random
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -22,6 +24,15 @@ class Office:
             self.alarms.append("the branch is out of reach")
 
 
+async def open_door(tunnel: wgpy.RootlessTunnel) -> bytes:
+    """To be tested too: ask the branch's door, by TCP, to open."""
+    reader, writer = await tunnel.open_connection("10.0.1.1", 80)
+    writer.write(b"open\n")
+    answer = await reader.readline()
+    writer.close()
+    return answer
+
+
 class World:
     """The office at 192.0.2.1 and its branch at 192.0.2.2, in this process's memory."""
 
@@ -29,6 +40,18 @@ class World:
         self.network = wgpy.MemoryNetwork(delay=0.02)
         self.office = Office()
         self.lans = wgpy.MemoryTun("office"), wgpy.MemoryTun("branch")
+
+    def stacks(self) -> tuple[wgpy.Stack, wgpy.Stack]:
+        """The same two with TCP/IP: what a program gets of `wgpy.connect`."""
+        office, branch = (
+            wgpy.Stack(
+                replace(tunnel.config, addresses=(ip_interface(f"10.0.{i}.1/24"),)),
+                udp=self.network.host(f"192.0.2.{i + 1}"),
+                clock=asyncio.get_running_loop().time,
+            )
+            for i, tunnel in enumerate(self.tunnels())
+        )
+        return office, branch
 
     def tunnels(self) -> tuple[wgpy.Tunnel, wgpy.Tunnel]:
         keys = wgpy.PrivateKey.generate(), wgpy.PrivateKey.generate()
@@ -109,5 +132,22 @@ def test_the_office_is_told_when_the_branch_is_cut_off(world: World) -> None:
             assert (await anext(events)).kind is wgpy.EventKind.HANDSHAKE_ABANDONED
             assert 60 < loop.time() - begin < 120  # it keeps trying for a minute and a half
             assert world.office.alarms == ["the branch is out of reach"]
+
+    virtual.run(main())
+
+
+def test_the_door_opens_over_a_line_that_loses_a_tenth(world: World) -> None:
+    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"open it is\n" if await reader.readline() == b"open\n" else b"what?\n")
+        writer.close()
+
+    async def main() -> None:
+        office, branch = world.stacks()
+        async with office, branch:
+            chance = random.Random(1)
+            world.network.carries = lambda *_: chance.random() > 0.1
+            await branch.start_server(door, port=80)
+            for _ in range(20):
+                assert await open_door(office) == b"open it is\n"
 
     virtual.run(main())

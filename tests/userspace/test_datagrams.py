@@ -97,6 +97,9 @@ def test_errors() -> None:
                 await here.create_datagram_endpoint(Kept, local_addr=(HERE[0], PORT))
             client.sendto(bytes(70_000), (THERE[0], PORT))
             client.sendto(b"x", (THERE[1], PORT))
+            client.sendto(b"to myself", ("127.0.0.1", PORT))
+            await asyncio.sleep(0.1)
+            assert kept.received == [(b"to myself", (HERE[0], PORT))]
             assert [getattr(error, "errno", None) for error in kept.errors] == [errno.EMSGSIZE, errno.ENETUNREACH]
             with pytest.raises(ValueError, match="not connected"):
                 client.sendto(b"x")

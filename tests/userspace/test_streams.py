@@ -147,6 +147,7 @@ def test_ones_own_addresses_and_localhost_are_reached_without_the_peer() -> None
                 assert await reader.readexactly(5) == b"hello"
                 writer.close()
             assert await here.ping(HERE[0]) < 1
+            assert here.status().peers[0].tx_bytes == 0  # with 0.0.0.0/0 these would go there
 
     in_virtual_time(main)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from errno import ENOBUFS
-from ipaddress import ip_address
 from socket import SOCK_DGRAM
 from typing import Any, Final
 
@@ -67,7 +66,11 @@ class DatagramTransport(asyncio.DatagramTransport):
         peer = self._udp.peer
         if addr is None and peer is None:
             raise ValueError("the socket is not connected: give the address to send to")
-        destination = peer or (ip_address(str(addr[0]).partition("%")[0]).packed, int(addr[1]))
+        try:
+            destination = peer or (self._tun.packed(str(addr[0])), int(addr[1]))
+        except OSError as error:
+            self._call("error_received", error)
+            return
         if peer is not None and addr not in (None, sockaddr(*peer), sockaddr(*peer)[:2]):
             raise ValueError(f"Invalid address: must be None or {sockaddr(*peer)}")
         if self._waiting or not self._send(bytes(data), destination):

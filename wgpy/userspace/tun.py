@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection
+from errno import ENETUNREACH
+from ipaddress import IPv6Address, ip_address
 from math import inf
 from typing import Any
 
 from wgpy.burst import Burst
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE
 from wgpy.errors import TunError, TunnelClosedError
+from wgpy.stack.failures import failure
 from wgpy.stack.host import Host, News
 from wgpy.stack.tcp.connection import Connection
 
@@ -52,6 +55,21 @@ class StackTun:
     def begin(self, addresses: Collection[bytes]) -> None:
         """Be a host with these addresses, of 4 or 16 bytes each, from now on; `mtu` is fixed then."""
         self._host = Host(addresses, mtu=self.mtu, random=os.urandom)
+
+    def packed(self, address: str) -> bytes:
+        """The 4 or 16 bytes of the address to send to: a loopback address, or none, means the tunnel's own.
+
+        Raises OSError, ENETUNREACH: the tunnel has no address of that family. ValueError: it is a name.
+        """
+        found = ip_address(address.partition("%")[0])
+        if isinstance(found, IPv6Address) and found.ipv4_mapped:
+            found = found.ipv4_mapped
+        if not found.is_loopback and not found.is_unspecified:
+            return found.packed
+        own = [known for known in self.host.addresses if len(known) == len(found.packed)]
+        if not own:
+            raise failure(ENETUNREACH)
+        return own[0]
 
     def wake(self, connection: Connection) -> None:
         """An application did something with a connection."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from errno import ENETUNREACH
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from itertools import count
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from socket import socket as Socket
@@ -97,24 +97,12 @@ class Stack(RootlessTunnel):
 
     # Connections.
 
-    def _host_at(self, address: str) -> bytes:
-        """The address to send to: a loopback address means the tunnel's own."""
-        found = ip_address(address.partition("%")[0])
-        if isinstance(found, IPv6Address) and found.ipv4_mapped:
-            found = found.ipv4_mapped
-        if not found.is_loopback and not found.is_unspecified:
-            return found.packed
-        own = [known for known in self._stack.host.addresses if len(known) == len(found.packed)]
-        if not own:
-            raise failure(ENETUNREACH)
-        return own[0]
-
     async def _open(self, info: AddressInfo, local: Any) -> Connection:
         self.check_open()
         tun, address = self._stack, info[4]
         own = ip_address(local[0]) if local else None
         connection = tun.host.connect(
-            self._host_at(address[0]),
+            self._stack.packed(address[0]),
             address[1],
             tun.clock(),
             local=None if own is None or own.is_unspecified else own.packed,
@@ -216,7 +204,7 @@ class Stack(RootlessTunnel):
         address = ip_address(found[0].partition("%")[0])
         if address.is_unspecified:
             return None, str(address), 4 if address.version == 4 else None
-        packed = self._host_at(found[0])
+        packed = self._stack.packed(found[0])
         return packed, str(ip_address(packed)), None
 
     # Datagrams.
@@ -235,7 +223,7 @@ class Stack(RootlessTunnel):
         if remote_addr is not None:
             family = 0 if local_addr is None or host is None else AF_INET6 if ":" in shown else AF_INET
             infos = await self.getaddrinfo(*remote_addr, family=family, type=SOCK_DGRAM)
-            peer = self._host_at(infos[0][4][0]), infos[0][4][1]
+            peer = self._stack.packed(infos[0][4][0]), infos[0][4][1]
             address = address or self._source(peer[0])
             shown = str(ip_address(address))
         sock = self._stack.host.bind_udp(address, port)
@@ -257,7 +245,7 @@ class Stack(RootlessTunnel):
         return own
 
     async def _ping(self, address: str, size: int) -> float:
-        target, number, identifier = self._host_at(address), next(_numbers) & 0xFFFF, os.urandom(2)
+        target, number, identifier = self._stack.packed(address), next(_numbers) & 0xFFFF, os.urandom(2)
         key = target, identifier + number.to_bytes(2)
         answer = self._pings[key] = self._loop.create_future()
         began = self._loop.time()
