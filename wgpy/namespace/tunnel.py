@@ -17,6 +17,7 @@ from socket import (
     AF_INET6,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_IP,
     IPPROTO_IPV6,
     IPV6_V6ONLY,
     SHUT_RDWR,
@@ -43,6 +44,8 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 _MAX_PACKET: Final = 1 << 16
+_RECVERR_V4: Final = (IPPROTO_IP, 11)  # linux/in.h and in6.h
+_RECVERR_V6: Final = (IPPROTO_IPV6, 25)
 _numbers = count(1)  # of echo requests
 
 
@@ -242,7 +245,8 @@ class NamespaceTunnel(RootlessTunnel):
         request = icmp.echo(bytes(len(target)), target, identifier, number, bytes(size), is_reply=False)
         sock = await self.socket(family, SOCK_RAW, protocol)
         with sock:
-            await self._loop.sock_connect(sock, (address, 0))
+            sock.setsockopt(*(_RECVERR_V4 if is_v4 else _RECVERR_V6), 1)  # or soft errors are not told (raw(7))
+            sock.connect((address, 0))  # at once; an event loop would look the address up for this type of socket
             began = self._loop.time()
             await self._loop.sock_sendall(sock, request)
             while True:
