@@ -1,4 +1,4 @@
-"""A web server in a tunnel, in the clear and by TLS, that has a name only there."""
+"""A web server in a tunnel, with and without TLS, whose name exists only there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = "from the other side\n"
 
 @dataclass
 class Web:
-    """Its addresses, who may verify it, and the configuration and the place from which it is reached."""
+    """The server's URLs, its certificate, and the configuration and namespace from which to reach it."""
 
     client: Namespace
     config: InterfaceConfig
@@ -54,7 +54,7 @@ def web(cable: Cable, server: Server) -> Web:
 
 
 def _certificate(directory: Path) -> str:
-    """Write a key and a certificate that signs itself to `pem`; the certificate."""
+    """Write a key and a self-signed certificate to `pem`, and return the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
     now = datetime.now(UTC)

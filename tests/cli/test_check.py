@@ -17,7 +17,7 @@ AMNEZIA = "Jc = 4\nJmin = 40\nJmax = 70\nS1 = 86\nS2 = 120\nH1 = 1\nH2 = 2\nH3 =
 
 
 class Said:
-    """What `check` says of a file with these lines, and whether it passes."""
+    """Runs `check` on a file with these lines: whether it passes, and what it prints."""
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path, self.capsys = path, capsys
@@ -144,7 +144,7 @@ def test_keys_of_amneziawg_are_one_line_that_names_them_and_it(said: Said) -> No
 
 @pytest.mark.root
 def test_up_says_which_endpoint_is_routed_into_the_tunnel(host: Host) -> None:
-    """By the kernel's routes: a more specific one may lead elsewhere, as to a neighbour."""
+    """`up` asks for the kernel's routes: a more specific one may lead elsewhere, such as to a neighbour."""
     host.write(peer="AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = 198.51.100.7:5")
     assert f"warning: 198.51.100.7 is routed into {host.name} itself" in host.up()
     host.write(peer="AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = 192.0.2.2:5")

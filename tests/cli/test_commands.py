@@ -1,4 +1,4 @@
-"""The commands that need no root: keys, `check`, help, and what they say when something is wrong."""
+"""Commands that need no root: keys, `check`, help, and their error messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AllowedIPs = 10.0.0.0/8
 
 
 def wgpy(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run as a user would, in a process."""
+    """Run `wgpy` in a process of its own, as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "wgpy", *arguments], input=stdin, capture_output=True, text=True, check=False, cwd=cwd
     )
@@ -187,7 +187,7 @@ def test_a_command_is_found_in_its_module(module: str) -> None:
 
 
 def test_show_loads_only_what_it_needs() -> None:
-    """People run it in a loop and by hand: what a daemon needs would double the time it takes."""
+    """People run `show` in a loop and by hand: importing what only a daemon needs would double its time."""
     program = "import sys; from wgpy.cli import main; main(['show', 'doesnotexist']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""`wgpy doctor`: what it says where things work, where they do not, and that it leaves nothing behind."""
+"""`wgpy doctor`: what it reports if things work or do not, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_what_is_switched_off_is_said() -> None:
 
 @pytest.mark.root
 def test_an_ordinary_user_is_told_what_works_for_them() -> None:
-    """The daemon does not, the rest does: that is no failure."""
+    """The daemon does not work, but everything else does, so nothing is reported as `fail`."""
 
     async def main() -> None:
         await asyncio.to_thread(body)
@@ -219,7 +219,7 @@ def test_offloads_that_are_not_used_are_told_with_the_reason(
 
 
 def test_a_virtual_network_card_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the host's kernel does with UDP super-packets cannot be seen from within."""
+    """A guest cannot see what the host's kernel does with UDP super-packets."""
     monkeypatch.setattr(kernel, "release", lambda: "6.17.0-41-generic")
     monkeypatch.setattr(doctor, "_DEVICES", tmp_path)
     (tmp_path / "virtio_net").mkdir()

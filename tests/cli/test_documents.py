@@ -1,4 +1,4 @@
-"""Manual pages and completion: they hold every command and key, and the programs they are for understand them."""
+"""Manual pages and completion have every command and key, and the programs they are made for understand them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def bash_offers(directory: Path, line: str, path: str = "/usr/bin:/bin") -> set[
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A PATH on which `wgpy` is this one."""
+    """A PATH on which `wgpy` runs the code under test."""
     program = tmp_path / "bin" / "wgpy"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m wgpy "$@"\n')

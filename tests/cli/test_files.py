@@ -20,7 +20,7 @@ from wgpy.keys import PrivateKey
 
 @pytest.mark.root
 def test_hooks_are_judged_by_the_file_they_were_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link in another user's directory leads to their file when it is read, and to root's right after that."""
+    """A link in another user's directory points to their file while it is read, and to root's right after that."""
     theirs, ours, link = tmp_path / "theirs.conf", tmp_path / "ours.conf", tmp_path / "wg0.conf"
     theirs.write_text("[Interface]\nPreUp = id\n")
     theirs.chmod(0o600)

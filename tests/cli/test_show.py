@@ -1,4 +1,4 @@
-"""`wgpy show` says what `wg show` says."""
+"""`wgpy show` prints what `wg show` prints."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_json_has_no_secrets() -> None:
 def test_whoever_may_not_see_which_interfaces_there_are_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    """As by `wg show`, with status 1; where there is no directory yet there are no interfaces."""
+    """It fails with status 1 like `wg show`; without the directory there are no interfaces."""
     directory = tmp_path / "wireguard"
     monkeypatch.setattr(uapi_client, "DIRECTORY", directory)
     assert main(["show", *words]) == 0

@@ -49,7 +49,7 @@ PARAMETERS = [
 
 
 class Served:
-    """A bare interface, and both programs to speak to it."""
+    """A bare interface, and both programs to use on it."""
 
     def __init__(self, namespace: Namespace, directory: Path) -> None:
         self.namespace, self.directory = namespace, directory
@@ -79,7 +79,7 @@ class Served:
         return text
 
     def refused(self, *words: str, **options: Any) -> str:
-        """The one line that wgpy ends with when it fails; nothing has changed then."""
+        """The one line of a command that fails; checks that nothing has changed."""
         before = self.configuration()
         text, status = self.run("wgpy", *words, **options)
         assert status == 1, text
@@ -97,18 +97,18 @@ class Served:
         self.wg("setconf", self.name, self.file(FULL))
 
     def configuration(self) -> list[str]:
-        """What wg shows of it."""
+        """What `wg` shows of the interface."""
         return ordered(self.wg("showconf", self.name))
 
 
 def ordered(text: str) -> list[str]:
-    """Its sections, or lines, sorted: wireguard-go tells its peers in any order."""
+    """The sections, or lines, in sorted order: wireguard-go lists its peers in any order."""
     sections = text.rstrip("\n").split("\n\n")
     return sorted(sections if len(sections) > 1 else text.splitlines())
 
 
 def without_random_port(sections: list[str]) -> list[str]:
-    """Ours are of four digits, what the kernel chooses has five."""
+    """Replace the port: ours have four digits, those that the kernel chooses have five."""
     return [re.sub(r"ListenPort = \d{5}", "ListenPort = any", section) for section in sections]
 
 

@@ -1,4 +1,4 @@
-"""A gateway's clients: addresses from a pool, sections in and out of comments, and the rest of the file as it was."""
+"""A gateway's clients: addresses from a pool, disabling and enabling, and the rest of the file unchanged."""
 
 from __future__ import annotations
 

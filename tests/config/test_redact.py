@@ -1,4 +1,4 @@
-"""A key in a wrong place is never repeated: not by a file's errors, not by the command line's."""
+"""Errors about files and command lines never repeat a key that is in the wrong place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wireproxy's sections and ssh's words for forwards."""
+"""wireproxy's sections, and ssh's syntax for forwards."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_password_is_all_of_its_line(line: str, password: str) -> None:
     ],
 )
 def test_no_proxy_serves_with_less_than_the_password_that_is_meant(lines: str, said: str) -> None:
-    """Each of these once served without any, or with half of it."""
+    """Each of these once ran a proxy that asked for no password, or only for half of it."""
     with pytest.raises(ConfigFileError) as raised:
         split(f"[http]\nBindAddress = 3128\n{lines}\n", "f")
     assert said in str(raised.value)

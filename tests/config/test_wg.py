@@ -1,4 +1,4 @@
-"""What setconf, addconf and syncconf make of a file of wg(8)."""
+"""The changes that setconf, addconf and syncconf make with a file of wg(8)."""
 
 from __future__ import annotations
 

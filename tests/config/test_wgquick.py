@@ -371,7 +371,7 @@ def test_a_comment_names_a_peer(comment: str) -> None:
 
 
 def test_a_network_of_two_peers_is_doubtful() -> None:
-    """Not /0 and its halves, which are the rest; and not one peer's own."""
+    """/0 and its halves, which mean the rest, are no overlap, nor are networks of the same peer."""
     keys = [PrivateKey.generate().public_key.base64() for _ in range(3)]
     networks = ("10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, ::/1", "10.0.0.0/8, 192.0.2.0/24", "10.1.2.0/24, fd00::/8")
     peers = [f"[Peer]\nPublicKey = {key}\nAllowedIPs = {of}\n" for key, of in zip(keys, networks, strict=True)]

@@ -1,3 +1,3 @@
-"""The same cable as the interoperation tests'."""
+"""The cable of the interoperation tests."""
 
 from tests.interop.conftest import cable as cable

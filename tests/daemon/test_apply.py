@@ -1,4 +1,4 @@
-"""`wgpy apply`: a running interface becomes what its file says, and nobody notices who need not."""
+"""`wgpy apply`: a running interface gets the settings of its file, and what stays the same is not disturbed."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_an_mtu_that_ipv6_cannot_live_with_is_refused_and_changes_nothing(cable:
 
 
 def surroundings(cable: Cable) -> list[str]:
-    """All that `apply` may change, but for the order of routes."""
+    """Everything that `apply` may change, with routes in sorted order."""
     name, run = cable.left.name, cable.left.namespace.run
     assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
     shown = (
@@ -231,7 +231,7 @@ def surroundings(cable: Cable) -> list[str]:
 
 @pytest.mark.parametrize("default", [False, True])
 def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
-    """Also what `wg set` had changed, which no file says; and the session stays."""
+    """What `wg set` had changed is restored as well, although it is in no file; and the session stays."""
     ours, theirs = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
     if default:
@@ -256,7 +256,7 @@ def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
 
 
 def test_a_default_route_that_cannot_be_added_is_taken_back(cable: Cable) -> None:
-    """What was never added was to be deleted, which failed: the rest stayed as it was half way."""
+    """It once tried to delete what had never been added, which failed, so the rest was not undone."""
     ours, _ = bring_up(cable)
     cable.left.namespace.run("ip", "route", "add", "blackhole", "default", "table", "77")
     before = surroundings(cable)

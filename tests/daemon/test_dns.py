@@ -1,4 +1,4 @@
-"""DNS through the system's tools: stand-ins on PATH note how they were called."""
+"""DNS by the system's tools: stand-ins on PATH record how they are called."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_resolvconf_takes_over_where_resolved_is_not_running(tools: Tools) -> No
 
 
 def test_what_resolvconf_writes_may_be_read_by_all_whatever_our_own_mask(tools: Tools) -> None:
-    """The units have 0077, and Debian's resolvconf keeps the mask it is given."""
+    """The units have umask 0077, and Debian's resolvconf keeps its parent's umask."""
     tools.add("resolvconf", f"umask >>{tools.log}")
     before = os.umask(0o077)
     try:
@@ -127,7 +127,7 @@ def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) 
 
 
 def test_servers_that_change_are_set_by_the_tool_that_set_those_before(tools: Tools) -> None:
-    """resolvectl fails at first; once it works, what resolvconf was told would stay for ever beside it."""
+    """resolvectl fails at first. If it were used once it works, resolvconf's servers would stay for ever."""
     tools.add("systemctl")
     tools.add("resolvectl", "exit 1")
     tools.add("resolvconf")

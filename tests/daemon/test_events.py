@@ -89,7 +89,7 @@ def test_a_reader_who_stalls_keeps_nobody_waiting(tmp_path: Path, opened: str) -
 
 @pytest.mark.parametrize("opened", ["open_log('-')", "standard_error()"])
 def test_lines_to_a_file_and_what_is_printed_there_do_not_overwrite_each_other(tmp_path: Path, opened: str) -> None:
-    """As in `wgpy run wg0 2> log`, which is not opened to append."""
+    """The shell's `2> log` does not open the file for appending."""
     program = f"import os; from wgpy.daemon.events import *; log = {opened}\nfor fd in (1, 2) * 3:\n"
     program += " log.write('a line\\n'); os.write(fd, b'printed\\n')"
     with (tmp_path / "log").open("w") as log:
@@ -98,7 +98,7 @@ def test_lines_to_a_file_and_what_is_printed_there_do_not_overwrite_each_other(t
 
 
 def test_the_journals_socket_takes_lines_and_keeps_nobody_waiting_either(tmp_path: Path) -> None:
-    """Standard output under systemd is a stream socket, which no path leads to."""
+    """Standard output under systemd is a stream socket, which cannot be opened again by a path."""
     ours, theirs = socket.socketpair()
     log = Log("a socket", partial(os.fstat, theirs.fileno()), partial(os.dup, theirs.fileno()))
     for _ in range(100_000):

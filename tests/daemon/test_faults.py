@@ -1,4 +1,4 @@
-"""Whatever is killed, deleted, moved or taken away: the tunnel recovers, or one line says why not; nothing is left."""
+"""If something is killed, deleted or moved, the tunnel recovers, or one line says why not; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MANY: Final = 10_000  # peers
 
 
 class End:
-    """One daemon of two, and what it holds of the system."""
+    """One of two daemons, and the system's resources it uses."""
 
     def __init__(self, side: Side, other: Side, directory: Path) -> None:
         self.side, self.other, self.directory = side, other, directory
@@ -39,7 +39,7 @@ class End:
         self.pid = serving_pid(self.side.name)
 
     def reaches(self, seconds: int = 30) -> bool:
-        """Whether a ping is answered within so many seconds."""
+        """Whether a ping is answered within this many seconds."""
         ping = ("ping", "-c1", "-i0.2", f"-w{seconds}", self.other.inner4)
         return ", 0 received" not in self.side.namespace.run(*ping, check=False)
 
@@ -48,7 +48,7 @@ class End:
         assert wait_for(lambda: not Path(f"/proc/{self.pid}").exists())
 
     def drops(self) -> list[dict[str, int]]:
-        """What was dropped, of nobody and of each peer, by reason."""
+        """The drops by reason, of the device and of each peer."""
         status = self.daemon.status()
         return [status["drops"], *(peer["drops"] for peer in status["peers"])]
 
@@ -56,14 +56,14 @@ class End:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def resident(self) -> int:
-        """Resident memory, MiB."""
+        """Resident memory in MiB."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 @pytest.fixture
 def ends(tmp_path: Path) -> Iterator[tuple[End, End]]:
-    """Two daemons that have exchanged a packet; at the end neither has said anything but its steps."""
+    """Two daemons that have exchanged a packet. At the end, neither may have printed anything but its steps."""
     with Namespace() as left, Namespace() as right:
         veth_pair(left, right, (["10.0.0.1/24"], ["10.0.0.2/24"]))
         a = Side(left, "10.0.0.1", "10.9.0.1", "fd09::1")
@@ -81,7 +81,7 @@ def ends(tmp_path: Path) -> Iterator[tuple[End, End]]:
 
 @contextmanager
 def pinging(end: End) -> Iterator[list[str]]:
-    """Pings ten times a second meanwhile; its summary is filled in at the end."""
+    """Pings ten times a second during the block; the summary is complete at its end."""
     said: list[str] = []
     process = end.side.namespace.popen("ping", "-i0.1", end.other.inner4, stdout=-1)
     yield said

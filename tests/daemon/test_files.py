@@ -1,4 +1,4 @@
-"""Files that root reads and writes in a directory of another user, who swaps names at the worst moment."""
+"""Files that root reads and writes in a directory of another user, who replaces files at the worst moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ root = pytest.mark.root
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """A directory of another user, and root's secret beside it."""
+    """A directory of another user, and beside it a secret of root's."""
     directory = tmp_path / "theirs"
     directory.mkdir()
     os.chown(directory, NOBODY, NOBODY)
@@ -35,7 +35,7 @@ def theirs(tmp_path: Path) -> Path:
 
 
 def at_the_sync(monkeypatch: pytest.MonkeyPatch, swap: Callable[[], None]) -> None:
-    """Have `swap` happen once, just after a new file was synced: where the owner of its directory would wait for it."""
+    """Run `swap` once, just after a new file was synced, which is when the directory's owner would attack."""
     sync = os.fsync
     done: list[bool] = []
 
@@ -188,7 +188,7 @@ def test_owner_mode_and_access_list_stay(tmp_path: Path) -> None:
 def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    """Root without CAP_CHOWN; a file, with its list, mounted from elsewhere; a directory that cannot be written to."""
+    """Root without CAP_CHOWN; a file with an ACL, bind-mounted from elsewhere; a directory that is not writable."""
     path = tmp_path / "wg0.conf"
     path.write_text("a longer text before")
     inode, call = path.stat().st_ino, getattr(os, refused)
@@ -233,7 +233,7 @@ def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, m
 
 
 def test_a_lock_on_the_directory_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """Which anybody may have who may list it."""
+    """Any user who may list the directory can lock it."""
     path = tmp_path / "wg0.conf"
     path.write_text("before")
     directory = os.open(tmp_path, os.O_RDONLY)
@@ -324,7 +324,7 @@ def test_notes_of_a_killed_daemon_are_read_from_a_file_of_our_own_alone(
 def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error said that the file was as it had been, though the new text was there."""
+    """The error once said that the file was unchanged, although it had the new text."""
     path, sync = tmp_path / "wg0.conf", os.fsync
     path.write_text("before")
 
@@ -344,7 +344,7 @@ def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(
 def test_a_disk_that_fails_while_the_old_file_is_overwritten_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error said that the file was as it had been, and the whole copy was removed."""
+    """The error once said that the file was unchanged, and the complete copy was removed."""
     path, sync = tmp_path / "wg0.conf", os.fsync
     path.write_text("before")
 

@@ -1,4 +1,4 @@
-"""The nftables rules of a tunnel that carries everything: wg-quick's own, proved by packets, and gone afterwards."""
+"""The firewall rules of a full tunnel are those of wg-quick, work on real packets, and are removed afterwards."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def everything_through(cable: Cable, extra: str = "") -> Wgpy:
 
 
 def ruleset(cable: Cable) -> str:
-    """Without handles and comments, in one spelling."""
+    """The rules without handles and comments, normalized."""
     return cable.left.namespace.run("nft", "-nn", "list", "ruleset")
 
 
 def test_the_rules_are_those_of_wg_quick(cable: Cable) -> None:
-    """Its commands, as linux.bash of wireguard-tools composes them, make the same rule set."""
+    """The commands that linux.bash of wireguard-tools runs make the same rule set."""
     before = ruleset(cable)
     ours = everything_through(cable)
     made = ruleset(cable)
@@ -205,7 +205,7 @@ def test_nothing_leaks_beside_a_tunnel_that_carries_everything(
 
 
 def test_a_full_tunnel_works_where_sysctls_are_read_only(cable: Cable) -> None:
-    """As in most containers: what could not be set is said, with who can set it, and the tunnel is up."""
+    """As in most containers, `up` prints what could not be set and who can set it, and the tunnel comes up."""
 
     class Contained(Wgpy):
         program = ("unshare", "-m", "sh", "-c", 'mount -o bind,ro /proc/sys /proc/sys && exec "$@"', "sh", *WGPY)

@@ -1,4 +1,4 @@
-"""A full tunnel whose daemon was killed: nothing leaves beside it until it is brought up, or down."""
+"""A full tunnel whose daemon is killed: nothing leaks until the interface is brought up or taken down again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAR = {4: "203.0.113.5", 6: "2001:db8:99::5"}
 
 
 def everything_through(cable: Cable, *families: int) -> Wgpy:
-    """A tunnel that carries everything of these families, beside a way out that leads to FAR, too."""
+    """A full tunnel for these IP versions, and beside it another route to FAR."""
     run = cable.left.namespace.run
     run("ip", "route", "add", "default", "via", cable.right.outer)
     run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
@@ -77,7 +77,7 @@ def test_nothing_leaves_beside_a_full_tunnel_whose_daemon_was_killed(cable: Cabl
 
 
 def test_what_was_left_is_cleared_away_before_names_are_looked_up(cable: Cable) -> None:
-    """For the name servers may be behind it."""
+    """The name servers may only be reachable through the tunnel."""
     ours = everything_through(cable, 4)
     kill(cable)
     text = ours.path.read_text()

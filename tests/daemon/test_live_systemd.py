@@ -1,4 +1,4 @@
-"""The units under a systemd that runs: what it starts, watches, reloads, starts again and bounds."""
+"""The units under a running systemd: starting, watchdog, reload, restart and limits."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_daemon_that_is_killed_or_says_nothing_is_started_again(
 
 
 def test_up_and_down_within_the_bounds_of_wgpy_quick(machine: Machine) -> None:
-    """With what hooks do there and could not in wgpy@: a network namespace that is seen by all."""
+    """With a hook that could not work in wgpy@: it makes a network namespace that everyone can see."""
     hooks = "PostUp = ip netns add hooked; nft add table inet hooked; sysctl -qw net.ipv4.ip_forward=1\n"
     hooks += "PostUp = umask >/run/witness\nPostDown = nft delete table inet hooked; ip netns delete hooked\n"
     machine.write("/etc/wireguard/wg0.conf", CONFIG.replace("[Peer]", hooks + "[Peer]"))

@@ -1,4 +1,4 @@
-"""The HTTP side of --metrics: how many connections, for how long, and what they are answered."""
+"""The HTTP server of --metrics: the limits of its connections, and its answers."""
 
 from __future__ import annotations
 

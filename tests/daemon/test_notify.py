@@ -1,4 +1,4 @@
-"""What systemd is told, read from a real socket as systemd would."""
+"""What the daemon tells systemd, read from a real socket as systemd does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wgpy.keys import PrivateKey
 
 @pytest.fixture(params=["path", "abstract"])
 def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
-    """A socket, and its name as NOTIFY_SOCKET has it."""
+    """A socket, and its name for NOTIFY_SOCKET."""
     name = f"@wgpy-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(name.replace("@", "\0"))

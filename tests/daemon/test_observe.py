@@ -1,4 +1,4 @@
-"""What a daemon tells besides its status: events, metrics, and keys for Wireshark."""
+"""What a daemon reports besides its status: events, metrics, and keys for Wireshark."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
 
 
 def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
-    """After five seconds instead of 90."""
+    """The daemon gives up after five seconds instead of 90."""
     impatient = "from wgpy import constants; constants.MAX_HANDSHAKE_RETRIES = -1; from wgpy.cli import main; main()"
     path = cable.directory / "events"
 
@@ -61,7 +61,7 @@ def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
 
 
 def test_an_event_log_that_nobody_reads_keeps_no_packet(cable: Cable) -> None:
-    """Standard output is a pipe that is full already."""
+    """Standard output is a full pipe."""
     theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     readable, writable = os.pipe()
@@ -121,7 +121,7 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
 
 
 def test_idle_connections_to_the_metrics_hold_nothing_up(cable: Cable) -> None:
-    """1,003 took all descriptors: a core spun, and `wg show` had no answer."""
+    """1,003 connections once took all descriptors: the daemon spun, and `wg show` got no answer."""
     bring_up(cable, "--metrics", "127.0.0.1:9586")
     program = r"""
 import gzip, resource, socket, subprocess, sys, urllib.request

@@ -1,4 +1,4 @@
-"""What `up` and `apply` find out beside the kernel, without one."""
+"""The part of `up` and `apply` that can be tested without a kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wgpy.keys import PublicKey
 
 
 class Routes:
-    """A kernel that routes all it is asked for into the interface."""
+    """A kernel that routes every address into the interface."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -35,7 +35,7 @@ def quick_of(networks: list[IPv4Network | IPv6Network], say: Callable[[str], Non
 
 
 def warned(networks: list[IPv4Network | IPv6Network], endpoints: list[Endpoint]) -> tuple[list[str], list[str], int]:
-    """For which endpoints the kernel was asked, what was said, and the calls that this took."""
+    """The endpoints the kernel was asked for, the steps that were printed, and the number of calls."""
     said: list[str] = []
     quick = quick_of(networks, said.append)
     routes: Any = Routes()
@@ -69,7 +69,7 @@ def test_an_endpoint_within_the_allowed_ips_is_warned_of() -> None:
 
 
 def test_the_kernel_is_asked_for_so_many_routes_and_no_more() -> None:
-    """A provider's 10,000 clients, whose endpoints all lie within 0.0.0.0/0: a request for each took many seconds."""
+    """10,000 clients whose endpoints are all in 0.0.0.0/0: a request for each once took many seconds."""
     networks: list[IPv4Network | IPv6Network] = [IPv4Network("0.0.0.0/0")]
     endpoints = [
         Endpoint(str(IPv4Address(number)), port) for number in range(1 << 24, (1 << 24) + 3000) for port in (1, 2)
@@ -82,7 +82,7 @@ def test_the_kernel_is_asked_for_so_many_routes_and_no_more() -> None:
 
 
 def test_many_peers_with_ipv6_endpoints_take_little_work_each() -> None:
-    """Each of the 129 prefixes of an endpoint was made and looked for: many seconds for 10,000 peers."""
+    """Looking for each of the 129 prefixes of an endpoint once took many seconds for 10,000 peers."""
     count, inside, outside = 1000, int(IPv6Address("fd00::")), int(IPv6Address("2001:db8::"))
     networks: list[IPv4Network | IPv6Network] = [IPv6Network((inside + number, 128)) for number in range(count)]
     asked, said, calls = warned(networks, [Endpoint(str(IPv6Address(outside + i)), 51820) for i in range(count)])

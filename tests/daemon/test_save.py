@@ -1,4 +1,4 @@
-"""`wgpy save` and SaveConfig: the interface's state goes into the file, and what people wrote stays."""
+"""`wgpy save` and SaveConfig write the interface's state to the file, and what people wrote there stays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALICE, BOB = (PrivateKey(letter * 32).public_key.base64() for letter in (b"a", b
 
 
 class Host:
-    """A namespace with one interface of an edited file, up."""
+    """A namespace in which one interface is up, from a file written by hand."""
 
     def __init__(self, namespace: Namespace, directory: Path, interface: str = "") -> None:
         self.run = namespace.run
@@ -96,7 +96,7 @@ def test_what_has_changed_is_saved_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 def test_the_interface_is_read_while_the_file_is_locked(tmp_path: Path) -> None:
-    """So that a client that `wgpy client add` puts into the file and then into the interface is not lost."""
+    """Otherwise a client that `wgpy client add` has put into the file but not the interface yet would be lost."""
     path = tmp_path / "lo.conf"
     path.write_text("[Interface]\nAddress = 127.0.0.1/8, ::1/128\n")
 
@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_written_does_not_keep_the_interface_up(tmp_path: 
 
 @pytest.mark.parametrize("replaceable", [True, False])
 def test_nothing_is_lost_under_the_capabilities_of_the_unit(tmp_path: Path, replaceable: bool) -> None:
-    """Root's own file, of a group that this root may not give files to; in a directory of its own, or in another's."""
+    """Root's file has a group that this root may not set; the directory is root's, or another user's."""
     unit = (Path(__file__).parents[2] / "systemd/wgpy@.service").read_text()
     (bounding,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
     left = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in bounding.split())

@@ -23,7 +23,7 @@ KEY = PrivateKey(b"k" * 32)
 
 
 class Bare:
-    """A namespace and a name for an interface in it."""
+    """A namespace, and the name of an interface in it."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.run = namespace.run

@@ -1,4 +1,4 @@
-"""Where peers were is kept for the next daemon of the interface, which greets them."""
+"""The peers with sessions are saved for the next daemon of the interface, which starts handshakes with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def device(key: PrivateKey = OWN, peers: list[PublicKey] = PEERS) -> Device:
 
 
 def greeted(made: Device, now: float = 0.0) -> dict[PublicKey, Endpoint]:
-    """Whom a device greets that is up from then on, and where."""
+    """The peers with which a device that starts now begins handshakes, and their endpoints."""
     SessionFile("wg0", made, lambda: now).restore()
     sent = [*made.start(now).transmits, *made.handle_timeout(now + 10.0).transmits]
     return {transmit.public_key: transmit.endpoint for transmit in sent if transmit.public_key}
@@ -49,7 +49,7 @@ def completed(peer: PublicKey, endpoint: Endpoint) -> Event:
 
 
 def live(made: Device, *events: Event, at_once: bool = True, now: float = 0.0) -> None:
-    """A daemon's life in which these events happen; without `at_once` it is killed a little later, else stopped."""
+    """The life of a daemon with these events; it is stopped if `at_once`, else killed a little later."""
 
     async def main() -> None:
         kept = SessionFile("wg0", made, lambda: now)
@@ -76,7 +76,7 @@ def test_who_had_a_session_is_greeted_where_it_was(path: Path, stopped: bool) ->
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_who_has_no_session_any_more_is_not_greeted(path: Path, stopped: bool) -> None:
-    """An `up` long after `down`, or after a crash: peers may be gone, and another host may be where they were."""
+    """`up` long after `down` or a crash: peers may be gone, and other hosts may have their addresses."""
     moved = Event(EventKind.ENDPOINT_MOVED, PEERS[0], THERE)
     live(device(), completed(PEERS[0], HERE), moved, at_once=stopped, now=1000.0)
     before = path.read_bytes()

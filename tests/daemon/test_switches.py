@@ -1,4 +1,4 @@
-"""Each offload is switched off by an option, the environment and the file, whatever runs the tunnel."""
+"""Each offload can be turned off by an option, the environment and the file, whatever runs the tunnel."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_under_exec(
 def test_under_connect(
     tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], lines: str, gso: bool, tso: bool
 ) -> None:
-    """The library, for which an argument is the option."""
+    """The library, where an argument takes the place of the option."""
     offloads = "NO_OFFLOADS" if options else "ALL_OFFLOADS"
     program = f"""
 import logging, sys, subprocess, wgpy
@@ -129,7 +129,7 @@ def test_under_serve(namespace: Namespace, tmp_path: Path, switch: str) -> None:
 
 
 def test_under_wg_quick_the_environment_says_all(namespace: Namespace, tmp_path: Path) -> None:
-    """The offloads, the events, the metrics and the key log: wg-quick passes no option on."""
+    """wg-quick passes no options on, so the environment sets the offloads, events, metrics and key log."""
     path = conf(tmp_path, "")
     program = wgpy_program(tmp_path)
     environment = {

@@ -1,4 +1,4 @@
-"""The latest timestamp is kept over restarts."""
+"""The latest timestamp is kept across restarts."""
 
 from __future__ import annotations
 

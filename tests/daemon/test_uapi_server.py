@@ -1,4 +1,4 @@
-"""The userspace API, spoken to as a program would: an errno for whatever is wrong, and nothing applied of it."""
+"""The userspace API, as programs use it: whatever is wrong gets an errno, and nothing of it is applied."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Interface:
         assert self.ask(f"set=1\nprivate_key={KEY.hex()}\nlisten_port=7001\n{peer}\n\n") == "errno=0\n\n"
 
     def ask(self, request: str, *, end: bool = True) -> str:
-        """What is answered until the daemon, or we without `end`, have had enough."""
+        """All that the daemon answers until it closes the connection; with `end`, we end our side first."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             client.connect(f"/var/run/wireguard/{self.name}.sock")
@@ -122,7 +122,7 @@ def test_several_requests_have_an_answer_each_whatever_came_before(interface: In
 
 
 def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface) -> None:
-    """There may be 64; whoever says nothing makes room, and whoever asks from time to time stays."""
+    """There may be 64: the connections that stay silent are closed, and those that send requests are not."""
     with ExitStack() as stack:
 
         def connected() -> socket.socket:
@@ -146,7 +146,7 @@ def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface
 
 
 def test_a_group_that_root_chose_may_write_beside_the_socket_and_no_other_user(interface: Interface) -> None:
-    """As for wireguard-go: `chmod 770 /var/run/wireguard` lets admins see which interfaces there are."""
+    """As with wireguard-go, `chmod 770 /var/run/wireguard` lets a group see which interfaces there are."""
     name, directory = fresh_name(), uapi_client.DIRECTORY
     before = directory.stat().st_mode
     try:

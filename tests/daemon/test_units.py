@@ -1,4 +1,4 @@
-"""The systemd units: that systemd understands them, and that wgpy can live with what they leave it."""
+"""The systemd units: systemd understands them, and wgpy works within their restrictions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_systemd_understands_it(tmp_path: Path, unit: str, spoilt: bool) -> None
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
 @pytest.mark.parametrize(("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0)])
 def test_it_leaves_little_that_could_be_taken_away(unit: str, exposure: float) -> None:
-    """By systemd's own scale of 0 to 10. wgpy-quick@ says which hooks each directive that it lacks would stop."""
+    """By systemd's own scale of 0 to 10. wgpy-quick@ says which hooks each missing directive would break."""
     command = ("systemd-analyze", "security", "--offline=true", f"--threshold={exposure * 10:.0f}", str(UNITS / unit))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

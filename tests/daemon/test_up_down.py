@@ -1,4 +1,4 @@
-"""`wgpy up`, `run` and `down` on a real TUN: what they set, what they say, and that they leave nothing behind."""
+"""`wgpy up`, `run` and `down` on a real TUN: what they set and print, and that they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PEER = PrivateKey(b"p" * 32).public_key.base64()
 
 
 class Host:
-    """A namespace with a way out, and one interface's file."""
+    """A namespace with a default route, and the file of one interface."""
 
     def __init__(self, namespace: Namespace, directory: Path) -> None:
         self.namespace = namespace
@@ -50,7 +50,7 @@ class Host:
         return self.wgpy("up", str(self.path))
 
     def refused(self, *arguments: str) -> str:
-        """What a command says that ends with status 1; never a traceback."""
+        """What a command prints that fails with status 1; checks that it is no traceback."""
         said = self.namespace.run(
             "bash", "-c", '"$@"; echo "status $?"', "bash", *WGPY, *(arguments or ("up", str(self.path))), check=False
         )
@@ -59,7 +59,7 @@ class Host:
         return said
 
     def surroundings(self) -> str:
-        """Everything that `up` changes, but for a sysctl that wg-quick leaves set, too."""
+        """Everything that `up` changes, except a sysctl that wg-quick leaves set, too."""
         shown = ["link", "address", "route show table all", "-6 route show table all", "rule", "-6 rule"]
         commands = [*(f"ip {what}" for what in shown), "ss -Hlun", "nft list ruleset"]
         said = "\n".join(self.namespace.run(*command.split()) for command in commands)
@@ -148,7 +148,7 @@ def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> N
 
 
 def test_what_a_hook_writes_may_be_read_by_all_whatever_our_own_mask(host: Host, tmp_path: Path) -> None:
-    """The units have 0077; a PostUp that wrote /etc/resolv.conf with it would leave other users without names."""
+    """The units have umask 0077: a PostUp that writes /etc/resolv.conf with it would break DNS for other users."""
     host.write("".join(f"{key} = touch {tmp_path}/{key}\n" for key in ("PreUp", "PostUp", "PreDown", "PostDown")))
     host.namespace.run("bash", "-c", 'umask 077; exec "$@"', "bash", *WGPY, "up", str(host.path))
     host.wgpy("down", host.name)
@@ -198,7 +198,7 @@ def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path, number
 
 @pytest.mark.parametrize("endpoint", ["192.0.2.2:51820", "no-such-host.invalid:51820"])
 def test_what_a_killed_up_began_is_undone(host: Host, tmp_path: Path, endpoint: str) -> None:
-    """While it takes its steps, and while it looks up a name that is not there."""
+    """It is stopped while it takes its steps, and while it looks up a name that does not exist."""
     before = host.surroundings()
     host.write(f"PreUp = touch {tmp_path}/begun; sleep 1", f"AllowedIPs = 0.0.0.0/0\nEndpoint = {endpoint}")
     process = host.namespace.popen(*WGPY, "up", str(host.path), stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""Word of a file's end."""
+"""Noticing that a file was deleted or replaced."""
 
 from __future__ import annotations
 

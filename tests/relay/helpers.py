@@ -1,4 +1,4 @@
-"""What the tests of forwards and proxies share: servers to lead to, and clients. All on this host, without a tunnel."""
+"""Servers and clients for the tests of forwards and proxies, all on this host and without a tunnel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def admission(capacity: int = 10_000) -> Admission:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Once with each event loop that wgpy may run on: they differ where connections end."""
+    """Runs a test with each event loop that wgpy may use: they differ in how connections end."""
 
     async def in_time() -> None:
         async with asyncio.timeout(20):
@@ -47,7 +47,7 @@ def port_of(listener: Any) -> int:
 
 @asynccontextmanager
 async def shouting() -> AsyncIterator[int]:
-    """A TCP server that reads to the end, and then answers in capitals."""
+    """A TCP server that reads until the end, and then answers in capitals."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.read()).upper())
@@ -74,7 +74,7 @@ async def echo() -> AsyncIterator[int]:
 
 
 async def talk(stream: Stream, said: bytes) -> bytes:
-    """Say it, say that this was all, and hear the other out."""
+    """Send data and the end of the stream, and read until the other side has ended as well."""
     reader, writer = stream
     writer.write(said)
     writer.write_eof()

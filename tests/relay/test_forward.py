@@ -41,7 +41,7 @@ def test_a_connection_that_is_closed_already_is_reset_without_harm() -> None:
 
 
 def test_connections_that_the_end_of_the_loop_cuts_off_are_not_failures(caplog: pytest.LogCaptureFixture) -> None:
-    """The streams of Python 3.11 say so of each task that was cancelled, and print where."""
+    """The streams of Python 3.11 log every task that was cancelled, with a traceback."""
 
     async def main() -> None:
         async with (
@@ -161,7 +161,7 @@ def test_what_waits_for_a_socket_is_bounded() -> None:
 
 
 def test_every_connection_is_asked_whether_it_is_still_there() -> None:
-    """Both of a forward: one whose other end has vanished ends within minutes."""
+    """Both connections of a forward have keepalives: if the other end has vanished, they end within minutes."""
 
     class Told(HostNetwork):
         async def open_connection(self, host: str, port: int, *, limit: int) -> Stream:
@@ -194,7 +194,7 @@ def test_every_connection_is_asked_whether_it_is_still_there() -> None:
 
 
 def test_both_ends_that_break_at_once_are_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """uvloop raises RuntimeError where a closed connection is written to."""
+    """uvloop raises RuntimeError if a closed connection is written to."""
 
     async def main() -> None:
         accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()

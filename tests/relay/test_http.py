@@ -138,7 +138,7 @@ def test_http_wants_the_password() -> None:
 
 
 def test_what_follows_the_first_request_reaches_no_server() -> None:
-    """A server that keeps its connection open was handed the client's next requests, whoever they were for."""
+    """A server that kept its connection open once got the client's next requests, whatever host they were for."""
 
     async def main() -> None:
         async with origin() as (port, told), origin() as (other, _), proxied() as proxy:

@@ -18,7 +18,7 @@ from wgpy.relay.socks import serve_socks
 
 
 async def socks(proxy_port: int, request: bytes, *, greeting: bytes = b"\x05\x01\x00") -> tuple[Stream, bytes]:
-    """A connection that has greeted and asked, and the reply's first bytes: version, code, 0, kind."""
+    """A connection after greeting and request, and the first bytes of the reply: version, code, 0, kind."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy_port)
     writer.write(greeting)
     assert await reader.readexactly(2) == b"\x05\x00"
@@ -128,7 +128,7 @@ def test_socks_carries_datagrams_while_the_connection_lasts() -> None:
 
 
 def test_nobody_takes_the_datagrams_of_a_client_that_told_no_port() -> None:
-    """Whoever sent first, on its host, had the association; and the client's own answers."""
+    """The first sender on a host once took over the association, and got the client's replies."""
 
     async def main() -> None:
         async with echo() as port, await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
