@@ -1,7 +1,7 @@
-"""Both ends begin at once: their handshakes cross, and each completes by itself.
+"""Both ends begin at once, so that their handshakes cross: both complete.
 
-Against the kernel and wireguard-go, too, which have one handshake state for each peer: an initiation that arrives takes
-the place of their own (kernel noise.c, wg_noise_handshake_consume_initiation).
+This is tested against the kernel and wireguard-go too, which have one handshake state for each peer: an initiation that
+arrives replaces their own (kernel noise.c, wg_noise_handshake_consume_initiation).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wgpy.noise.handshake import InitiationReceived, SessionKeys
 
 
 class KernelPeer(Peer):
-    """A peer as Linux and wireguard-go keep it: one handshake state, and of older sessions the last."""
+    """A peer as in Linux and wireguard-go: one handshake state, and one older session."""
 
     def answer_initiation(
         self, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
@@ -68,7 +68,7 @@ def count(world: World, kind: int, since: float = 0.0) -> int:
 
 
 def demand_sound(world: World, a: Host, b: Host) -> None:
-    """Both ends have keys that the other has, one of them renews, and no more is held than may be."""
+    """Each end sends under keys that the other has, one of them will renew, and neither keeps more than it may."""
     (of_a,), (of_b,) = peers(a), peers(b)
     session_a, session_b = of_a.keypairs.current, of_b.keypairs.current
     assert session_a is not None
@@ -84,7 +84,7 @@ def demand_sound(world: World, a: Host, b: Host) -> None:
 @pytest.mark.parametrize("kernel", [False, True], ids=["wgpy", "kernel"])
 @pytest.mark.parametrize("seed", range(24))
 def test_handshakes_that_cross_complete_in_one_round_trip_and_lose_nothing(seed: int, kernel: bool) -> None:
-    """At start and at each renewal, whatever overtakes what."""
+    """At the start and at each renewal, in every order of arrival."""
     world = World(seed)
     a, b = pair(world, kernel=kernel)
     world.link = Link(latency=0.05, jitter=world.random.choice([0.0, 0.0, 0.001, 0.06]))
@@ -112,7 +112,7 @@ def test_handshakes_that_cross_complete_in_one_round_trip_and_lose_nothing(seed:
 
 
 class Wire:
-    """Holds what two hosts send, for a test to let it arrive in any order."""
+    """Holds back what two hosts send, so that a test can let it arrive in any order."""
 
     def __init__(self, *, kernel: bool, rekey: bool) -> None:
         self.world = World(1)
@@ -138,7 +138,7 @@ class Wire:
 @pytest.mark.parametrize("rekey", [False, True], ids=["first", "rekey"])
 @pytest.mark.parametrize("priorities", list(permutations(range(4))))
 def test_every_order_of_arrival_ends_in_a_session(priorities: tuple[int, ...], rekey: bool, kernel: bool) -> None:
-    """`priorities` says which of a's and b's initiations and answers arrives first when several are on the wire."""
+    """`priorities`: which initiation or answer, of a or b, arrives first when several are on the wire."""
     wire = Wire(kernel=kernel, rekey=rekey)
     world, a, b = wire.world, wire.a, wire.b
     for host, other in ((a, b), (b, a)):

@@ -1,4 +1,4 @@
-"""Transport data and what a stranger, a liar or a fool may send (kernel receive.c, send.c)."""
+"""Transport data, and what strangers, attackers and faulty peers may send (kernel receive.c, send.c)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connected(world: World) -> tuple[Host, Host]:
 
 
 def drops(a: Host, b: Host) -> dict[str, int]:
-    """What `a` dropped, of `b` and of nobody."""
+    """What `a` has dropped, with `b` as the peer or with none."""
     return {**a.device.status().drops, **a.peer(b).drops}
 
 
@@ -154,7 +154,7 @@ def test_padding_stops_at_the_mtu() -> None:
 
 @pytest.mark.parametrize("waits", [True, False], ids=["for a key", "for nothing"])
 def test_a_packet_in_a_burst_is_as_long_as_its_slot(waits: bool) -> None:
-    """Who laid it there knew where padding ends."""
+    """The reader that made the burst has chosen the padding."""
     world = World()
     a, b = world.pair() if waits else connected(world)
     packet = ipv4_packet(a.inner, b.inner, bytes(1277))
@@ -341,7 +341,7 @@ def test_a_packet_for_nobody_is_answered_with_unreachable(version: int) -> None:
 
 
 def test_a_datagram_that_is_routed_back_into_the_tunnel_is_not_sealed_again() -> None:
-    """The endpoint is routed to the peer itself. Each round would add 60 bytes, then fragments, and know no end."""
+    """The endpoint is routed to the peer itself: each round would add 60 bytes, then fragments, without end."""
     world = World()
     a, b = connected(world)
     looped = ipv4_packet(a.inner, b.inner, bytes(8) + captured(world, a, b))
@@ -430,7 +430,7 @@ def test_a_datagram_may_hold_transport_data_for_several_sessions() -> None:
 
 
 def test_many_short_runs_cost_no_more_than_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing about them is authenticated: who saw an index can send every second datagram under it."""
+    """An index is not authenticated: whoever has seen one can put it into every second datagram."""
     world = World()
     a, b = connected(world)
     datagram = captured(world, a, b)

@@ -1,4 +1,4 @@
-"""What somebody on the wire may learn: three hosts on a bad network, and an eavesdropper who checks every datagram."""
+"""What an observer can learn: three hosts on a bad network, and an eavesdropper that checks every datagram."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event is a change of a peer's state: what goes on as before is not told again, and nothing mutes it."""
+"""An event is a change of a peer's state: it is reported once, and nothing suppresses it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def initiations(world: World, host: Host) -> int:
 @pytest.mark.parametrize("keepalive", [0, 1, 4, 5, 6, 25])
 @pytest.mark.parametrize("every", [0.0, 0.7])
 def test_an_offline_peer_is_told_of_twice_and_looked_for_again_and_again(keepalive: int, every: float) -> None:
-    """Whatever asks for a handshake: retransmission, persistent keepalive or packets."""
+    """Whatever causes the handshakes: retransmission, persistent keepalive or packets."""
     world = World()
     a, b = world.pair()
     world.link.cut = True
@@ -61,7 +61,7 @@ def test_a_peer_that_is_moved_to_another_address_has_not_been_silent_there() -> 
 
 
 def restarted_in_the_past(world: World, a: Host, b: Host) -> None:
-    """The initiator's machine starts anew without a battery behind its clock, or the file of its latest timestamp."""
+    """The initiator restarts with a clock in the past, and without the file that has its latest timestamp."""
     a.device = Device(random=world.random.randbytes, wall_clock=lambda: world.wall_ns(a))
     a.wall_offset_ns = -86400 * 10**9
     a.device.configure(DeviceChange(private_key=a.private_key), world.now)
@@ -87,7 +87,7 @@ def test_a_peer_whose_clock_went_back_is_told_of_once() -> None:
 
 
 def test_replays_do_not_fill_the_log() -> None:
-    """Six hours of an eavesdropper who replays what it has recorded at each moment."""
+    """For six hours, an eavesdropper replays all that it has recorded."""
     world = World()
     a, b = world.pair()
     world.configure(a, public_key=b.public_key, persistent_keepalive=25)

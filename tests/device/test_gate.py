@@ -1,4 +1,4 @@
-"""Under a flood of handshakes: what is refused without a cookie, who is heard all the same, and what is remembered."""
+"""A flood of handshakes: what is refused without a cookie, what is handled all the same, and what is remembered."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_without_load_a_right_mac1_is_enough(gate: Gate, stamp: CookieStamp) -> 
 
 
 def test_nobody_uses_up_the_cookies_of_an_address_that_is_not_theirs(gate: Gate, stamp: CookieStamp) -> None:
-    """Whoever shares a peer's address, or writes it into datagrams."""
+    """Not even a sender that shares a peer's address or forges it."""
     message = CookieStamp(PUBLIC).stamp(MESSAGE, 1.0)
     for number in range(1000):
         source = Endpoint(HERE.host, 1024 + number % 7)
@@ -76,7 +76,7 @@ def test_a_false_cookie_is_answered_by_one(gate: Gate, stamp: CookieStamp) -> No
 
 
 def test_nothing_is_remembered_of_an_address_that_is_not_proven(gate: Gate) -> None:
-    """Otherwise a flood from many of them would fill the tables, and full tables refuse everybody."""
+    """Otherwise a flood from many addresses would fill the tables, and full tables refuse everybody."""
     message = CookieStamp(PUBLIC).stamp(MESSAGE, 1.0)
     for number in range(2000):
         ask(gate, message, source=Endpoint(f"198.51.{number >> 8}.{number & 255}", 9))

@@ -1,4 +1,4 @@
-"""What is read from inner packets, and how congestion marks pass through the tunnel."""
+"""The fields read from inner packets, and congestion marks through the tunnel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The under-load test: what waits, times what one takes, and for a second after."""
+"""A socket is under load by the number of waiting messages, times the time of one, and for a second after that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CAPACITY = 10_000
 
 
 def slow(seconds: float) -> LoadMeter:
-    """One whose messages take so long each."""
+    """A meter for messages that take so long each."""
     meter = LoadMeter()
     for _ in range(100):
         meter.handled(100, 100 * seconds)
@@ -38,7 +38,7 @@ def test_load_lasts_one_second_after_the_queue_was_long() -> None:
 
 
 def test_however_many_are_handled_what_does_not_wait_is_no_load() -> None:
-    """Two thousand from one address, 64 at a time, are what one core can do."""
+    """One core can handle two thousand from one address, 64 at a time."""
     meter = LoadMeter()
     for _ in range(10_000):
         assert not meter.is_present(64, CAPACITY, 1.0)

@@ -101,7 +101,7 @@ def test_a_view_of_a_changing_buffer_is_the_address_it_held() -> None:
 
 
 def test_collecting_never_changes_an_answer() -> None:
-    """Buckets are full again after 0.25 s, so one forgotten after a second is as one that never was."""
+    """A bucket is full again after 0.25 s, so forgetting it after a second makes no difference."""
     random = Random(1)
     limiter = RateLimiter()
     tokens: dict[int, tuple[int, int]] = {}  # a plain bucket for each, kept for ever; milliseconds

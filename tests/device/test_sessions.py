@@ -186,7 +186,7 @@ def test_keys_are_erased_540_seconds_after_the_last_session_began() -> None:
 
 
 def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
-    """The kernel's timer, started anew by each session, would keep the first one's for 690 seconds here."""
+    """The kernel's timer starts anew with each session, and would keep the first one's key for 690 seconds here."""
     world = World()
     a, b = connected(world)
     began = next(seen.at for seen in world.eve if seen.kind == MESSAGE_RESPONSE)

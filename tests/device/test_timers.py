@@ -1,4 +1,4 @@
-"""Every arm and every fire of the timer machine, as a table (kernel timers.c)."""
+"""A table of all that arms, cancels and fires each timer (kernel timers.c)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under load: whoever is where it says gets through, whatever others send in its name."""
+"""Under load, a peer at its own address gets through, whatever others send with that address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE = Endpoint("198.51.100.7", 4444)
 
 
 def forged(world: World, victim: Host, kind: int = MESSAGE_INITIATION, receiver: bytes = bytes(4)) -> bytes:
-    """Its mac1 is right, and the rest is noise."""
+    """An initiation with a valid mac1, and noise otherwise."""
     size = INITIATION_SIZE if kind == MESSAGE_INITIATION else RESPONSE_SIZE
     begin = kind.to_bytes(4, "little") + bytes(4) + receiver
     body = begin + world.random.randbytes(size - 2 * MAC_SIZE - len(begin))
@@ -50,7 +50,7 @@ def test_a_cookie_is_asked_for_and_the_retransmission_brings_it() -> None:
 
 
 def test_initiations_in_a_peers_name_cost_it_no_session() -> None:
-    """A thousand a second to either end, from the other's address, before the keys are changed and until after."""
+    """A thousand a second to each end, from the address of the other, from before the keys are renewed until after."""
     world = World(link=Link(latency=0.001))
     a, b = world.pair()
 
@@ -97,7 +97,7 @@ def test_responses_that_nobody_awaits_are_neither_computed_nor_answered() -> Non
 
 
 def test_an_eavesdropper_makes_us_compute_no_more_than_few_responses() -> None:
-    """Who has seen our initiation knows its index; beyond its ration, a response needs a cookie."""
+    """Whoever has seen our initiation knows its index; after a few responses to it, one needs a cookie."""
     world = World()
     a, b = world.pair()
     a.under_load = world.link.cut = True
@@ -110,7 +110,7 @@ def test_an_eavesdropper_makes_us_compute_no_more_than_few_responses() -> None:
 
 
 def test_each_of_a_burst_gets_a_cookie() -> None:
-    """The address of a burst is as little proven as any: it holds what others sent in a peer's name, and the peer's."""
+    """The address of a burst is not proven either: messages of a peer and forged ones may be in it together."""
     world = World()
     _, b = world.pair()
     burst = b"".join(forged(world, b) for _ in range(8))

@@ -1,4 +1,4 @@
-"""Points of low order, and points written in another way than the canonical one, wherever a key may stand.
+"""Points of low order, and points in a form that is not canonical, in the place of each key.
 
 The numbers are Wycheproof's: github.com/C2SP/wycheproof, testvectors_v1/x25519_test.json, by their tcId.
 """
@@ -67,7 +67,7 @@ low_order = pytest.mark.parametrize("point", LOW_ORDER, ids=bytes.hex)
 
 
 class Pretended(PrivateKey):
-    """An ephemeral key whose public half is said to be `point`."""
+    """An ephemeral key that claims `point` as its public half."""
 
     point = b""
 
@@ -84,7 +84,7 @@ def pretended(point: bytes) -> PrivateKey:
 
 @pytest.fixture
 def careless(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Until undone nobody minds a shared secret of zeros: how a liar comes by messages that fit together otherwise."""
+    """Accept a shared secret of zeros until undone, as an attacker would to make messages that are otherwise valid."""
 
     def zeros(private: PrivateKey, public: bytes) -> bytes:
         with suppress(ProtocolError):

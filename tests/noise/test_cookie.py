@@ -1,4 +1,4 @@
-"""Macs and cookies (paper, 5.3): wireguard-go's TestCookieMAC1 and what it leaves out."""
+"""Macs and cookies (paper, 5.3): wireguard-go's TestCookieMAC1, and what that does not test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stamp() -> CookieStamp:
 
 
 def exchange(checker: CookieChecker, stamp: CookieStamp, now: float) -> None:
-    """A message goes out and earns a cookie."""
+    """Send a message, and have it answered with a cookie."""
     reply = checker.create_reply(stamp.stamp(MESSAGE, now), 7, HERE, now, RANDOM)
     assert stamp.consume_reply(reply, now)
 

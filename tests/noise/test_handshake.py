@@ -27,7 +27,7 @@ TIMESTAMP = tai64n(1_700_000_000_123_456_789)
 
 
 class Party:
-    """A fixed identity, with a fixed ephemeral."""
+    """A fixed static key and a fixed ephemeral key."""
 
     def __init__(self, seed: int) -> None:
         random = Random(seed)
@@ -107,7 +107,7 @@ def test_different_preshared_keys_do_not_meet(alice: Party, bob: Party, bobs: by
     response, _ = respond(bob, alice, initiation, bobs)
     with pytest.raises(ProtocolError):
         sent.consume_response(response, alice.local, alices)
-    assert sent.consume_response(response, alice.local, bobs)  # a failure spoils nothing
+    assert sent.consume_response(response, alice.local, bobs)  # a failure changes nothing
 
 
 def test_a_spoilt_initiation_is_refused_wherever_it_is_spoilt(alice: Party, bob: Party) -> None:

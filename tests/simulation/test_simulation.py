@@ -1,4 +1,4 @@
-"""A thousand hours of bad luck in a minute or two; and each invariant shown to notice what it is there for."""
+"""A thousand simulated hours of bad luck; and tests that each invariant notices the fault it is for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import settings
 
 import wgpy.burst
 from tests.simulation.__main__ import main
-from tests.simulation.life import Breach, Life
+from tests.simulation.simulation import Breach, Simulation
 from wgpy.constants import MAX_STAGED_PACKETS
 from wgpy.device.deadlines import Deadlines
 from wgpy.device.indextable import IndexTable
@@ -23,30 +23,30 @@ from wgpy.device.peer import Peer
 from wgpy.device.replay import ReplayWindow
 from wgpy.device.timers import Timers
 
-# Under --hypothesis-profile=brief one life is enough: the others look for faults of the protocol, not of a Python.
+# Under --hypothesis-profile=brief one seed is enough: the others look for faults of the protocol, not of a Python.
 SEEDS = range(1 if settings.get_current_profile_name() == "brief" else 10)
 HOURS = 100
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_hundred_hours(seed: int) -> None:
-    life = Life(seed)
-    life.live(HOURS)
-    assert life.witness.delivered > life.sent / 2
-    assert len(life.happened) == 9
-    assert min(life.happened.values()) > 10, "all that can happen has, more than once"
+    simulation = Simulation(seed)
+    simulation.run(HOURS)
+    assert simulation.checker.delivered > simulation.sent / 2
+    assert len(simulation.counts) == 9
+    assert min(simulation.counts.values()) > 10, "every kind of incident has happened, more than once"
 
 
-def test_a_seed_tells_the_same_story_each_time() -> None:
-    stories = []
+def test_a_seed_gives_the_same_run_each_time() -> None:
+    digests = []
     for seed in (7, 7, 8):
-        life = Life(seed)
-        life.live(3)
-        stories.append(life.digest)
-    assert stories[0] == stories[1] != stories[2]
+        simulation = Simulation(seed)
+        simulation.run(3)
+        digests.append(simulation.digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_failing_seed_is_told_and_fails_again(
+def test_a_failing_seed_is_named_and_fails_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def raising(self: ReplayWindow, counter: int) -> bool:
@@ -66,14 +66,14 @@ def test_a_failing_seed_is_told_and_fails_again(
         first, *_, again = said[0]
         assert first.startswith("seed ")
         assert again.startswith("again: python -m tests.simulation --seed ")
-        assert said[0][-len(said[1]) :] == said[1]  # before it there may be stories that went well
+        assert said[0][-len(said[1]) :] == said[1]  # seeds that went well may come before it
 
 
 def breach(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, value: Any) -> str:
-    """What is noticed when a part does its work badly."""
+    """The message of the invariant that notices a faulty part."""
     monkeypatch.setattr(owner, name, value)
     with pytest.raises(AssertionError) as caught:
-        Life(1).live(HOURS)
+        Simulation(1).run(HOURS)
     return str(caught.value)
 
 
@@ -128,19 +128,19 @@ def test_deadlines_that_pile_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_tunnel_that_does_not_recover_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has forgotten the sessions, and nobody wonders why nothing comes back."""
-    life = Life(1)
-    life.calm()
-    life.start_anew(life.server)
-    life.calm()
+    simulation = Simulation(1)
+    simulation.calm()
+    simulation.start_anew(simulation.server)
+    simulation.calm()
     monkeypatch.setattr(Timers, "data_sent", lambda self, now: None)
-    life.start_anew(life.server)
+    simulation.start_anew(simulation.server)
     with pytest.raises(Breach, match="has not reached"):
-        life.calm()
+        simulation.calm()
 
 
 def test_a_source_that_is_not_the_peers_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(1)
-    server = life.server.device
+    simulation = Simulation(1)
+    server = simulation.server.device
     lookup = server._allowed_ips.lookup
     last: list[Peer] = []
 
@@ -152,17 +152,17 @@ def test_a_source_that_is_not_the_peers_is_noticed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(server._allowed_ips, "lookup", careless)
     last.extend(server._peers.values())
     with pytest.raises(Breach):
-        life.live(HOURS)
+        simulation.run(HOURS)
 
 
 def test_what_is_staged_without_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(1)
-    life.pass_time(1)
-    client = life.clients[0]
+    simulation = Simulation(1)
+    simulation.pass_time(1)
+    client = simulation.clients[0]
     (peer,) = client.device._peers.values()
     for _ in range(MAX_STAGED_PACKETS):
-        life.send(client, life.server)
-    life.witness.check()
+        simulation.send(client, simulation.server)
+    simulation.checker.check()
     peer.staged.append(peer.staged[0])
     with pytest.raises(Breach, match="stages too much"):
-        life.witness.check()
+        simulation.checker.check()

@@ -20,7 +20,7 @@ from wgpy.daemon.files import read_own, replace_own
 from wgpy.daemon.leftovers import NAMESPACE, RUN_DIRECTORY
 from wgpy.device.device import Device
 from wgpy.device.effects import Event, EventKind
-from wgpy.device.greetings import may_look_alive
+from wgpy.device.resumption import may_look_alive
 from wgpy.endpoint import Endpoint
 from wgpy.errors import KeyFormatError
 from wgpy.keys import PublicKey

@@ -27,12 +27,12 @@ from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.deadlines import Deadlines
 from wgpy.device.effects import DropReason, Effects, Transmit
 from wgpy.device.gate import Gate
-from wgpy.device.greetings import Greetings
 from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
 from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.receive import Receiver
+from wgpy.device.resumption import Resumption
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.fields import expect
@@ -75,7 +75,7 @@ class Device:
             self._interface, self._indices, self._peers, self._allowed_ips, self._deadlines, self._drops
         )
         self._icmp_limiter = RateLimiter()
-        self._greetings: Greetings | None = None
+        self._resumption: Resumption | None = None
         self.mtu = DEFAULT_MTU
         self.listen_port = 0
         self.fwmark = 0
@@ -130,13 +130,13 @@ class Device:
         the interface is up, an initiation is sent to each of them that is configured, one after the other. The endpoint
         is used only if the configuration gives none: an address or host name in there may be newer.
         """
-        self._greetings = Greetings(owner, sessions)
+        self._resumption = Resumption(owner, sessions)
 
-    def _greet(self, peer: Peer, now: float) -> None:
-        if self._greetings is not None and self._interface.is_up:
-            greeting = self._greetings.take(self.public_key, peer.public_key, now)
-            if greeting is not None:
-                peer.greet(*greeting)
+    def _resume(self, peer: Peer, now: float) -> None:
+        if self._resumption is not None and self._interface.is_up:
+            found = self._resumption.take(self.public_key, peer.public_key, now)
+            if found is not None:
+                peer.resume(*found)
 
     def start(self, now: float) -> Effects:
         """The interface came up: timers run, and peers with a persistent keepalive get one."""
@@ -144,7 +144,7 @@ class Device:
         self._interface.is_up = True
         for peer in self._peers.values():
             peer.start(now, effects)
-            self._greet(peer, now)
+            self._resume(peer, now)
             self._deadlines.note(peer)
         return effects
 
@@ -308,7 +308,7 @@ class Device:
             else:
                 self._allowed_ips.insert(allowed_ip.network, peer)
         peer.configure(change, now, effects)
-        self._greet(peer, now)
+        self._resume(peer, now)
         self._deadlines.note(peer)
 
     def _remove_peer(self, public_key: PublicKey) -> None:

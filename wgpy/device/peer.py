@@ -321,7 +321,7 @@ class Peer:
         else:
             self.send_staged(now, effects)
 
-    def greet(self, endpoint: Endpoint, at: float) -> None:
+    def resume(self, endpoint: Endpoint, at: float) -> None:
         """Begin a handshake at that time unless the peer was heard by then; with `endpoint` if no other is known."""
         self.endpoint = self.endpoint or endpoint
         self.timers.new_handshake_at = min(self.timers.new_handshake_at, at)

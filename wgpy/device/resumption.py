@@ -1,4 +1,4 @@
-"""Which peers had sessions with the process before this one, and when each is to be greeted."""
+"""After a restart: which peers still believe in a session, and when to begin a handshake with each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from wgpy.constants import REJECT_AFTER_TIME
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
 
-# Seconds between two greetings: a handshake takes about half of it, and 7,500 are done before a peer tries by itself.
+# Seconds between two handshakes: one takes about half of that, and 7,500 are begun before a peer would itself.
 INTERVAL: Final = 0.002
 
 
-class Greetings:
-    """The peers that had sessions under our key `owner`: where each was, and when its last session began.
+class Resumption:
+    """The peers that had sessions under our key `owner`: where each was, and when its last session began, in seconds.
 
-    To a peer a session looks alive for REJECT_AFTER_TIME (paper, 6.2). A peer whose session is older knows that there
-    is none, and begins one itself when it has something to send: it is not greeted, because it may be gone for good.
+    To a peer its session looks alive for REJECT_AFTER_TIME (paper, 6.2). A peer whose session is older begins a new one
+    itself when it has something to send. We begin none with it, because it may be gone for good.
     """
 
     def __init__(self, owner: PublicKey, sessions: Mapping[PublicKey, tuple[Endpoint, float]]) -> None:
@@ -27,7 +27,7 @@ class Greetings:
         self._last = -inf
 
     def take(self, owner: PublicKey | None, peer: PublicKey, now: float) -> tuple[Endpoint, float] | None:
-        """Where a peer was and when to greet it, once; None for one that is not to be."""
+        """Where a peer was and when to begin a handshake with it; None if there is no reason to, or not again."""
         if owner != self._owner or peer not in self._sessions:
             return None
         endpoint, began = self._sessions[peer]
@@ -39,5 +39,5 @@ class Greetings:
 
 
 def may_look_alive(began: float, now: float) -> bool:
-    """Whether a session of that age may still be used. One from the future is of before a reboot."""
+    """Whether a session that began then may still be used; one that began in the future is from before a reboot."""
     return 0 <= now - began < REJECT_AFTER_TIME

@@ -1,7 +1,7 @@
-"""Some clients and a server over hours, to whom all happens that happens: from one seed, and the same each time.
+"""Hours of a server and its clients in virtual time, with all that goes wrong in networks, drawn from one seed.
 
-Links lose, repeat, reorder, corrupt and shorten; networks part; clients move; clocks step back; hosts sleep and start
-anew. `Witness` looks at everything, after every event. A breach is an AssertionError.
+Links lose, repeat, reorder, corrupt and shorten datagrams; networks are cut off; clients move; clocks step back; hosts
+sleep and restart. `Checker` checks every invariant after every event. A breach of one is an AssertionError.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from wgpy.endpoint import Endpoint
 
 ICMP: Final = 1
 HOUR: Final = 3600.0
-# Who sends notices within these that nothing comes back, and then a first initiation may come too soon after another.
+# Seconds within which a sender notices that nothing comes back, and its initiation is answered, if need be the second.
 RECOVERY: Final = KEEPALIVE_TIMEOUT + 2 * (REKEY_TIMEOUT + RETRANSMIT_JITTER) + 1
 # Timers are late by the time a host slept; beyond that they are exact.
 SLACK: Final = 0.001
-BETWEEN: Final = 120.0  # seconds, on average, between two things that happen
+BETWEEN: Final = 120.0  # seconds, on average, between two incidents
 
 
 class Breach(AssertionError):
-    """An invariant that did not hold."""
+    """An invariant does not hold."""
 
 
 def demand(condition: bool, what: str) -> None:
@@ -44,14 +44,14 @@ def demand(condition: bool, what: str) -> None:
         raise Breach(what)
 
 
-class Witness:
-    """Knows what was sent, and by whom; sees the wire as `Eve` does."""
+class Checker:
+    """Checks what is delivered, the wire (with `Eve`), and the state of every host."""
 
     def __init__(self, world: World, hosts: list[Host]) -> None:
         self.world = world
         self.hosts = hosts
         self.eve = Eve(hosts)
-        self.on_the_way: dict[bytes, Host] = {}  # a packet, and who is to get it
+        self.on_the_way: dict[bytes, Host] = {}  # by packet: the host that is to get it
         self.delivered = 0
         self.digest = 0  # of all that was on the wire
         world.on_datagram = self.look
@@ -65,7 +65,7 @@ class Witness:
         """After every event."""
         for host in self.hosts:
             for packet in host.received:
-                if packet[9] == ICMP:  # from itself: there was no way for a packet
+                if packet[9] == ICMP:  # its own error: a packet had no route
                     continue
                 demand(self.on_the_way.pop(packet, None) is host, f"{host.name} got what nobody sent it, or twice")
                 self.delivered += 1
@@ -75,7 +75,7 @@ class Witness:
                 self.check_state(host)
 
     def check_state(self, host: Host) -> None:
-        """Every key is gone at its own time, and no table grows."""
+        """Every key is erased in time, and no table grows."""
         sessions = 0
         for peer in host.device._peers.values():
             keypairs = peer.keypairs
@@ -88,8 +88,8 @@ class Witness:
         demand(deadlines <= 2 * len(host.device._peers) + 64, f"{host.name} has {deadlines} deadlines to wait for")
 
 
-class Life:
-    """One seed's story. `live` lets hours pass; `digest` tells two stories apart."""
+class Simulation:
+    """One seed's run. `digest` is equal for equal runs."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -100,17 +100,17 @@ class Life:
         self.server, *self.clients = self.hosts
         for client in self.clients:
             self.world.introduce(client, self.server, one_way=True)
-        self.witness = Witness(self.world, self.hosts)
+        self.checker = Checker(self.world, self.hosts)
         self.sent = 0
-        self.happened: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     @property
     def digest(self) -> int:
-        return self.witness.digest
+        return self.checker.digest
 
-    def live(self, hours: float) -> None:
+    def run(self, hours: float) -> None:
         end = self.world.now + hours * HOUR
-        happenings: list[tuple[int, Callable[[], None]]] = [
+        incidents: list[tuple[int, Callable[[], None]]] = [
             (40, self.talk),
             (4, self.spoof),
             (10, self.bad_network),
@@ -121,18 +121,18 @@ class Life:
             (3, self.sleep),
             (3, self.restart),
         ]
-        weights, acts = zip(*happenings, strict=True)
+        weights, acts = zip(*incidents, strict=True)
         while self.world.now < end:
             self.pass_time(self.random.expovariate(1 / BETWEEN))
             (act,) = self.random.choices(acts, weights)
-            self.happened[act.__name__] += 1
+            self.counts[act.__name__] += 1
             act()
 
     def pass_time(self, seconds: float) -> None:
         """Event by event, each looked at."""
 
         def check() -> bool:
-            self.witness.check()
+            self.checker.check()
             return False
 
         self.world.run_until(check, seconds)
@@ -141,7 +141,7 @@ class Life:
         self.sent += 1
         payload = self.sent.to_bytes(8) + bytes(self.random.randrange(60))
         packet = ipv4_packet(source.inner, destination.inner, payload)
-        self.witness.on_the_way[packet] = destination
+        self.checker.on_the_way[packet] = destination
         self.world.inject(source, packet)
         return packet
 
@@ -214,7 +214,7 @@ class Life:
             for ends, bound in (((client, self.server), RECOVERY), ((self.server, client), 2.0)):
                 begun = self.world.now
                 packets: list[bytes] = []
-                while not any(packet not in self.witness.on_the_way for packet in packets):
+                while not any(packet not in self.checker.on_the_way for packet in packets):
                     late = self.world.now - begun
                     demand(late <= bound, f"{ends[0].name} has not reached {ends[1].name} for {late:.1f} s")
                     packets.append(self.send(*ends))

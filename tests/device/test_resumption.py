@@ -15,7 +15,7 @@ from wgpy.keys import PrivateKey
 
 
 def connected(world: World) -> tuple[Host, Host]:
-    """A client, and a gateway whose configuration does not say where that is; their session goes on."""
+    """A client and a gateway, in whose configuration the client has no endpoint, with a session."""
     client, gateway = world.host("client"), world.host("gateway")
     world.introduce(client, gateway, one_way=True)
     world.send(client, gateway)
@@ -27,7 +27,7 @@ def connected(world: World) -> tuple[Host, Host]:
 def restart(
     world: World, gateway: Host, client: Host, endpoint: Endpoint | None = None, *, up_first: bool = False
 ) -> None:
-    """The gateway's process is another; with `up_first` its peers come after that, by `wg`."""
+    """Replace the gateway by a new process; with `up_first` it comes up before its peers are configured, as by `wg`."""
     gateway.device = Device(random=world.random.randbytes, wall_clock=lambda: world.wall_ns(gateway))
     gateway.device.resume(gateway.public_key, {client.public_key: (client.endpoint, world.now)})
     peer = PeerChange(
@@ -65,11 +65,11 @@ def test_what_a_client_sends_after_one_handshake_arrives(seed: int) -> None:
 
 
 def test_without_it_the_client_notices_after_15_seconds() -> None:
-    """What every WireGuard does, and this one did."""
+    """As with every other WireGuard."""
     world = World()
     client, gateway = connected(world)
     restart(world, gateway, client)
-    gateway.device._greetings = None
+    gateway.device._resumption = None
     gateway.device._peers[client.public_key].timers.new_handshake_at = float("inf")
     gateway.received.clear()
     for _ in range(20):
@@ -87,7 +87,7 @@ def test_the_configurations_endpoint_counts_more() -> None:
     assert initiations(world, gateway) == [client.endpoint] != [before]
 
 
-def test_who_is_not_configured_or_only_later_or_under_another_key_is_not_greeted() -> None:
+def test_a_peer_that_is_not_configured_or_only_later_or_under_another_key_gets_no_initiation() -> None:
     world = World()
     client, gateway = world.pair()
     device, at = gateway.device, {client.public_key: (client.endpoint, world.now)}
@@ -105,7 +105,7 @@ def test_who_is_not_configured_or_only_later_or_under_another_key_is_not_greeted
     assert device.next_timeout() == world.now
 
 
-def test_a_peer_that_comes_by_itself_is_not_greeted_and_nobody_is_greeted_twice() -> None:
+def test_a_peer_that_comes_by_itself_gets_no_initiation_and_nobody_gets_two() -> None:
     world = World()
     client, gateway = connected(world)
     client.device.forget_sessions()
@@ -124,7 +124,7 @@ def test_a_peer_that_comes_by_itself_is_not_greeted_and_nobody_is_greeted_twice(
     assert len(initiations(world, gateway)) == 1
 
 
-def test_many_are_greeted_one_after_the_other() -> None:
+def test_many_get_an_initiation_one_after_the_other() -> None:
     count = 1000
     world = World()
     gateway = world.host("gateway", up=False)
