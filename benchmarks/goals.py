@@ -11,6 +11,7 @@ from benchmarks.results import Results
 
 WGPY, GO, OLD_GO, BORINGTUN, GOTATUN = "wgpy", "wireguard-go", "wireguard-go (Debian)", "boringtun", "gotatun"
 OPENVPN, KERNEL, IPSEC = "OpenVPN", "Linux", "IPsec"
+GVISOR: Final = "wireguard-go with gVisor"
 MANY_PEERS: Final = 10_000
 MANY_ALLOWED_IPS: Final = 130_561
 
@@ -42,6 +43,14 @@ MEASURES: Final = {
     "flood_crowd": Measure("5,000 behind one address in a second: until connected", "s", False, "floods"),
     "rootless": Measure("TCP without root, by open_connection", "Mbit/s"),
     "rooted": Measure("TCP, one flow, to wireguard-go", "Mbit/s", True, "rootless"),
+    "stack_download": Measure("own TCP/IP: download, one connection", "Mbit/s", True, "stack"),
+    "stack_upload": Measure("own TCP/IP: upload, one connection", "Mbit/s", True, "stack"),
+    "stack_downloads": Measure("own TCP/IP: download, 50 connections", "Mbit/s", True, "stack"),
+    "stack_requests": Measure("own TCP/IP: HTTP requests on one connection", "/s", True, "stack"),
+    "stack_requests16": Measure("own TCP/IP: HTTP requests on 16 connections", "/s", True, "stack"),
+    "stack_connections": Measure("own TCP/IP: HTTP connections, 16 at once", "/s", True, "stack"),
+    "stack_memory": Measure("own TCP/IP: resident memory at the start", "MB", False, "stack"),
+    "stack_idle": Measure("own TCP/IP: resident memory of an idle connection", "kB", False, "stack"),
     "peers_configure": Measure(f"{MANY_PEERS:,} peers: configure", "s", False, "peers"),
     "peers_memory": Measure(f"{MANY_PEERS:,} peers: resident memory of each", "kB", False, "peers"),
     "peers_tcp_few": Measure("TCP, one flow, 1 peer", "Mbit/s", True, "peers"),
@@ -116,6 +125,14 @@ GOALS: Final = (
     Goal("tcp", 3.0, 5.0, OPENVPN),
     *(Goal(measure, 0.6, 1.0, GO) for measure in ("tcp8", "tcp_both", "tcp_inner6", "tcp_outer6")),
     Goal("rootless", 0.7, 1.0, WGPY, "rooted"),
+    Goal("stack_download", 1.0, 1.3, GVISOR),
+    Goal("stack_upload", 1.5, 3.0, GVISOR),
+    Goal("stack_downloads", 0.9, 1.2, GVISOR),
+    Goal("stack_requests", 0.9, 1.0, GVISOR),
+    Goal("stack_requests16", 0.8, 1.0, GVISOR),
+    Goal("stack_connections", 0.6, 1.0, GVISOR),
+    Goal("stack_memory", 60, 40),
+    Goal("stack_idle", 8, 4),
     Goal("udp", 1.0, 1.7, GO),
     Goal("udp_gso", 0.6, 1.0, GO),
     *(Goal(measure, 1.25, 0.7, GO) for measure in ("ping_idle", "ping_often", "ping_load")),

@@ -36,10 +36,14 @@ class Plan:
             if (self.only and program.name not in self.only) or (daemons and not program.is_wireguard_daemon):
                 continue
             if reason := program.missing():
-                _note(self.results.absent, f"{program.name}: {reason}")
+                self.leave_out(program.name, reason)
             else:
                 found.append(program)
         return found
+
+    def leave_out(self, what: str, reason: str) -> None:
+        """Note what cannot be measured here."""
+        _note(self.results.absent, f"{what}: {reason}")
 
     def charted(self, *, daemons: bool = False) -> list[Program]:
         """Those to measure for a chart alone."""
