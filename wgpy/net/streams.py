@@ -19,7 +19,7 @@ from wgpy.net.admission import Admission, Admitted, client_of
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _REMEDIES: Final = {
     EADDRNOTAVAIL: "; give an address of this host, such as 127.0.0.1",
-    EADDRINUSE: "; choose another port, or stop the program that listens there (`ss -ltnp` names it)",
+    EADDRINUSE: "; choose another port, or stop the program that listens there (`ss -lnp` names it)",
     EACCES: "; choose a port above 1023, or run as root",
     EAI_NONAME: "; give an address of this host, such as 127.0.0.1",
 }
