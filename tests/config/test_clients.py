@@ -98,7 +98,7 @@ def test_what_cannot_be_added_or_found_is_said() -> None:
     ):
         with pytest.raises(ConfigError, match=match):
             add(file, name, key(number), PSK)
-    with pytest.raises(ConfigError, match="no client has that name; there are alice"):
+    with pytest.raises(ConfigError, match="no client has that name; the clients are alice"):
         remove(file, "bob")
     with pytest.raises(ConfigError, match="no pool of addresses"):
         add(parse("[Interface]\nAddress = 10.8.0.1\n"), "a", key(1), PSK)

@@ -215,7 +215,7 @@ def _apply(interface: str, file: WgQuickFile) -> bool:
         return False
     _, error = control.apply(interface, str(file))
     if error:
-        raise ControlError(f"{interface}: the file is changed, but not the interface: {error}")
+        raise ControlError(f"{interface}: the file was changed, but the interface was not: {error}")
     return True
 
 

@@ -155,7 +155,7 @@ def find(file: WgQuickFile, name: str) -> Client:
             raise ConfigError(f"{name}: several clients have that name; rename all but one in the file")
     names = ", ".join(client.peer.name for client in present if client.peer.name)
     raise ConfigError(
-        f"{name}: no client has that name; {f'there are {names}' if names else 'there are no named clients'}"
+        f"{name}: no client has that name; {f'the clients are {names}' if names else 'no client here has a name'}"
     )
 
 
