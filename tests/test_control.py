@@ -33,6 +33,7 @@ def test_daemons(cable: Cable, kind: type[Wgpy] | type[StockTools]) -> None:
 
 @pytest.mark.root
 @pytest.mark.timeout(600)
+@pytest.mark.xdist_group("kernel")
 def test_the_kernel(kernel_ends: tuple[Namespace, Namespace], tmp_path: Path) -> None:
     with kernel_cable(kernel_ends, tmp_path) as cable:
         here, there = cable.left.namespace, cable.right.namespace

@@ -33,6 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
+    for item in items:
+        if program_of(item) == "kernel":
+            item.add_marker(pytest.mark.xdist_group("kernel"))  # several emulated at once leave each too little time
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,7 +10,7 @@ from tests.support import kernel_peer
 from tests.support.kernel_peer import CARD, Guest
 from tests.support.netns import Namespace
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("kernel")]
 
 
 @pytest.fixture
