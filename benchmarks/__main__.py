@@ -1,6 +1,6 @@
-"""`make bench`: how fast wgpy is beside others, and whether that is what it is to be (as root).
+"""`make bench`: measure wgpy and other programs, and compare the results with the goals (as root).
 
-Without names everything is measured but `endurance`, and docs/performance.md is written.
+Without names, everything except `endurance` is measured and docs/performance.md is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks import endurance, floods, handshakes, merging, report, rootless, scale, stack, stages, starting
 from benchmarks.goals import GOALS, Verdict
-from benchmarks.plan import Plan, tell
+from benchmarks.plan import Plan, progress
 from benchmarks.results import Results
 from benchmarks.traffic import TRAFFIC, Traffic
 from benchmarks.tunnels import PROGRAMS
@@ -45,30 +45,30 @@ TOOLS: Final = ("ip", "ss", "ping", "iperf3", "wg")
 
 def main() -> int:
     arguments = _parser().parse_args()
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")  # the results; some daemons write what they like to theirs
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")  # for the results alone; daemons also write to standard output
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     if arguments.read:
         results = Results.from_json(json.loads(arguments.read.read_text()))
     else:
         if missing := _missing():
-            tell(f"benchmarks: needs {missing}")
+            progress(f"benchmarks: needs {missing}")
             return 2
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and daemons go
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and daemons are removed
         results = measure(arguments)
     tables = f"\n{report.figures(results)}\n{report.summary(results)}"
     print(json.dumps(results.to_json(), indent=1) if arguments.json else tables, file=output, flush=True)
     if arguments.json:
-        tell(tables)
+        progress(tables)
     if arguments.write or (not arguments.names and not arguments.read and not arguments.quick):
         report.write(results)
-        tell(f"\nwrote {report.DOCUMENT}")
+        progress(f"\nwrote {report.DOCUMENT}")
     if arguments.check and any(goal.verdict(results) is Verdict.MISSED for goal in GOALS):
         return 3
     return 1 if results.failures else 0
 
 
 def measure(arguments: argparse.Namespace) -> Results:
-    """All that was asked for, in one run."""
+    """Measure what the arguments ask for, in one run."""
     plan = Plan.quick() if arguments.quick else Plan()
     plan.only = frozenset(arguments.programs)
     plan.rounds = arguments.rounds or plan.rounds
@@ -76,13 +76,13 @@ def measure(arguments: argparse.Namespace) -> Results:
     names = arguments.names or {*TRAFFIC, *OTHERS} - {"endurance"}
     began = time.monotonic()
     plan.results.about = about(plan)
-    tell(report.about(plan.results))
+    progress(report.about(plan.results))
     if traffic := frozenset(names) & frozenset(TRAFFIC):
-        tell("Through tunnels:")
+        progress("Through tunnels:")
         Traffic(plan, traffic).measure()
     for name, function in OTHERS.items():
         if name in names:
-            tell(f"{(function.__doc__ or name).splitlines()[0]}")
+            progress(f"{(function.__doc__ or name).splitlines()[0]}")
             plan.attempt(name, partial(function, plan))
     minutes = (time.monotonic() - began) / 60
     plan.results.about["duration"] = f"{minutes:.0f} minutes, {plan.rounds} rounds"
@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> Results:
 
 
 def about(plan: Plan) -> dict[str, str]:
-    """When, on what, and of which versions."""
+    """The date, the machine and the versions."""
     models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     return {
@@ -114,18 +114,21 @@ def _missing() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    epilog = "Exit status: 0 measured, 1 something failed, 2 cannot measure here, 3 with --check: a goal is missed."
+    epilog = (
+        "Exit status: 0 if everything was measured, 1 if something failed, 2 if nothing can be measured here, "
+        "3 if --check finds that a minimum is missed."
+    )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, epilog=epilog)
     every = (*TRAFFIC, *OTHERS)
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*every, []], help=", ".join(every))
-    parser.add_argument("--quick", action="store_true", help="one short round, a quarter of the time")
+    parser.add_argument("--quick", action="store_true", help="one short round, for a quick look")
     parser.add_argument("--rounds", type=int, help="rounds in which the programs take turns (default 5)")
-    parser.add_argument("--programs", nargs="+", default=[], choices=list(PROGRAMS), help="these alone")
-    parser.add_argument("--json", action="store_true", help="the results as JSON on standard output")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: results as --json wrote them")
-    parser.add_argument("--write", action="store_true", help=f"write {report.DOCUMENT} in any case")
+    parser.add_argument("--programs", nargs="+", default=[], choices=list(PROGRAMS), help="measure only these programs")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on standard output")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing; read what --json printed")
+    parser.add_argument("--write", action="store_true", help=f"write {report.DOCUMENT} even after a partial run")
     parser.add_argument("--check", action="store_true", help="exit with status 3 if a minimum is missed")
-    parser.add_argument("--minutes", type=float, default=10, help="of TCP for endurance (default 10)")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes of TCP for endurance (default 10)")
     return parser
 
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 Point = tuple[float, float]
 
-# Colours that stay apart for the colour-blind (Okabe and Ito), on light and on dark; wgpy has the strongest.
+# Colours that the colour-blind can tell apart (Okabe and Ito), on light and on dark; wgpy has the strongest.
 COLOURS: Final = ("#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#999999", "#e69f00", "#8c7b00")
 STYLE: Final = """\
 text{font:12px system-ui,sans-serif;fill:#24292f}.title{font-size:15px;font-weight:600}.faint{fill:#57606a}
@@ -17,13 +17,13 @@ text{font:12px system-ui,sans-serif;fill:#24292f}.title{font-size:15px;font-weig
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.faint{fill:#9198a1}.grid{stroke:#30363d}.axis{stroke:#9198a1}
 .spread{stroke:#e6edf3}}"""
 WIDTH: Final = 760  # pixels, as all numbers below
-LABELS: Final = 280  # to the left of bars
+LABELS: Final = 280  # left of the bars
 BAR: Final = 15
 PLOT_HEIGHT: Final = 300
 
 
 class Bar(NamedTuple):
-    """A value, and how far apart the measurements were."""
+    """A value, and the smallest and largest measurement."""
 
     series: str
     value: float
@@ -32,7 +32,7 @@ class Bar(NamedTuple):
 
 
 class Axis:
-    """Where a value lies between two pixels, and which values to write beside it."""
+    """Maps values to pixels between `begin` and `end`, and chooses the values to label."""
 
     def __init__(self, values: Iterable[float], begin: float, end: float, *, log: bool = False) -> None:
         numbers = list(values)
@@ -53,7 +53,7 @@ class Axis:
 
 
 def bars(title: str, unit: str, rows: Mapping[str, Sequence[Bar]], colours: Mapping[str, str]) -> str:
-    """Horizontal bars, grouped by row; a thin line tells the spread."""
+    """Horizontal bars, grouped by row; a thin line shows the spread."""
     axis = Axis((bar.high for group in rows.values() for bar in group), LABELS, WIDTH - 60)
     legend = [] if len(colours) < 2 else list(colours)
     body, top = _legend(legend, colours), 62.0 if legend else 44.0

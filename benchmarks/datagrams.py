@@ -1,8 +1,8 @@
-"""The highest rate of UDP that arrives without loss: `python -m benchmarks.datagrams receive|send ...`, one at an end.
+"""The highest rate at which UDP arrives without loss: `python -m benchmarks.datagrams receive|send ...` at each end.
 
-Not iperf3, which knows no UDP GSO and whose receiver's buffer holds 90 datagrams: that loses some on a bare cable. The
-receiver here has a buffer that a real one would ask for, and GRO; the sender's is left as it is, for that is what holds
-an application back when its interface is slower than it. After each trial the sender asks how much arrived.
+iperf3 has no UDP GSO, and its receive buffer holds 90 datagrams, so it loses some even on a bare cable. The receiver
+here has GRO and a buffer as large as a real program would ask for. The sender's buffer has the default size, because it
+slows an application down to the speed of its interface. After each trial the sender asks how much arrived.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 PORT: Final = 5202
 RECEIVE_BUFFER: Final = 4 << 20  # bytes
-QUESTION: Final = b"?"  # its size tells it from data
+QUESTION: Final = b"?"  # data is longer
 DRAINING: Final = 0.1  # seconds from the last datagram to the question
-PATIENCE: Final = 0.3  # seconds to wait for an answer, before asking again
-NAP: Final = 0.0005  # seconds to sleep at least: what becomes due meanwhile is sent then
-LOSS: Final = 0.001  # that counts as none
-PRECISION: Final = 1.07  # of the rate found
+PATIENCE: Final = 0.3  # seconds to wait for an answer before asking again
+NAP: Final = 0.0005  # seconds, the shortest sleep; what becomes due meanwhile is sent afterwards
+LOSS: Final = 0.001  # a smaller share counts as none
+PRECISION: Final = 1.07  # the ratio of a rate with loss to one without at which the search ends
 TRIALS: Final = 14
-SATURATED: Final = 0.85  # of the wanted rate: with less the sender can no more
+SATURATED: Final = 0.85  # of the wanted rate; if less arrives, the sender is at its limit
 
 
 def receive(address: str) -> None:
-    """Count bytes, and when asked, tell how many and begin anew. Prints "ready"; ends when it is ended."""
+    """Count bytes; when asked, answer how many, and start again at 0. Prints "ready", and runs until it is killed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         sock.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
         sock.bind((address, PORT))
         print("ready", flush=True)
-        buffer, total, told = bytearray(1 << 16), 0, False
+        buffer, total, is_answered = bytearray(1 << 16), 0, False
         receive_into = sock.recvfrom_into
         while True:
             length, source = receive_into(buffer)
             if length > len(QUESTION):
-                if told:
-                    total, told = 0, False
+                if is_answered:
+                    total, is_answered = 0, False
                 total += length
             else:
                 sock.sendto(str(total).encode(), source)
-                told = True
+                is_answered = True
 
 
 class Sender:
-    """Sends datagrams of `size` bytes, `segments` of them with each system call, for `seconds` at each rate."""
+    """Sends datagrams of `size` bytes, `segments` per system call, for `seconds` at each rate."""
 
     def __init__(self, address: str, size: int, segments: int, seconds: float) -> None:
         self._payload = bytes(size * segments)
@@ -88,9 +88,9 @@ class Sender:
 
 
 def fastest(trial: Callable[[float], tuple[float, float]], rate: float, step: float) -> float:
-    """The most that arrived at a rate at which (nearly) nothing was lost, from `rate` on up or down by `step`.
+    """The most Mbit/s that arrived at a rate with (almost) no loss, searched from `rate` in steps of the factor `step`.
 
-    One lossy trial may have been the machine's fault, so it takes two.
+    Loss in one trial may be the machine's fault, so a rate is lossy only after two.
     """
     good = bad = best = 0.0
     for _ in range(TRIALS):

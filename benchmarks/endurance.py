@@ -1,4 +1,4 @@
-"""TCP between wgpy and wireguard-go for minutes on end: how long did it ever stand still while keys were renewed?"""
+"""TCP between wgpy and wireguard-go for many minutes: the longest time without a byte while keys are renewed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.plan import Plan, tell
+from benchmarks.plan import Plan, progress
 from benchmarks.tunnels import cable
 from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
 
-INTERVAL = 0.1  # seconds between two of iperf3's counts
+INTERVAL = 0.1  # seconds between two counts of iperf3
 
 
 def measure(plan: Plan) -> None:
-    """TCP for minutes on end, while keys are renewed."""
+    """TCP for many minutes, while keys are renewed."""
     seconds = int(plan.minutes * 60)
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
@@ -39,8 +39,8 @@ def measure(plan: Plan) -> None:
         report = json.loads(report_path.read_text())
     counts = [interval["sum"]["bytes"] for interval in report["intervals"]]
     still = max((len(list(run)) for empty, run in groupby(counts, lambda count: count == 0) if empty), default=0)
-    plan.results.about["endurance"] = told = (
+    plan.results.about["endurance"] = finding = (
         f"{seconds} s of TCP to wireguard-go at {report['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s, "
         f"over {len(handshakes - {'0'})} sessions, never more than {still * INTERVAL:.1f} s without a byte"
     )
-    tell(f"  {told}")
+    progress(f"  {finding}")

@@ -1,7 +1,7 @@
-"""Who gets through while somebody floods the port, and how soon a crowd is served: handshakes counted, not timed.
+"""Which peers get through while an attacker floods the port, and how soon a crowd is served.
 
-A flood passes mac1, so each of its messages asks for a cookie or for an exchange of keys. A try is one initiation; the
-next one follows after three seconds or a cookie, in place of WireGuard's five seconds.
+The flood's messages have a valid mac1, so each demands a cookie or a key exchange. Handshakes are counted, not timed. A
+try is one initiation; the next follows after three seconds or a cookie, instead of after WireGuard's five seconds.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from wgpy.noise.cookie import CookieStamp
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
 
-STRANGERS: Final = "10.66.0.0/17"  # whose addresses the flood has
-NEWCOMERS: Final = IPv4Address("10.66.200.1")  # the first newcomer's
+STRANGERS: Final = "10.66.0.0/17"  # the flood's source addresses
+NEWCOMERS: Final = IPv4Address("10.66.200.1")  # of the first newcomer
 NETWORK: Final = "10.66.0.0/16"
 NEIGHBOUR: Final = "10.66.250.1"  # shared by the crowd
-TRY_AGAIN_AFTER: Final = 3.0  # seconds: longer than a queue without load may take
-RETRANSMIT_AFTER: Final = 5.0  # of WireGuard
+TRY_AGAIN_AFTER: Final = 3.0  # seconds, longer than messages wait in a queue without load
+RETRANSMIT_AFTER: Final = 5.0  # seconds, as in WireGuard
 
-SPOOFED_RATE: Final = 9_000  # a second, as all floods here
+SPOOFED_RATE: Final = 9_000  # messages a second, like all rates of floods here
 SPOOFED_TRIES: Final = 17
-BETWEEN_HANDSHAKES: Final = 0.1  # seconds: within 20 a second, which is what an address may do
+BETWEEN_HANDSHAKES: Final = 0.1  # seconds: below the 20 a second that an address is allowed
 NEWCOMER_COUNT: Final = 6
 MOST_TRIES: Final = 12
 WINDOW: Final = 64
@@ -50,8 +50,8 @@ CROWD_COMES_IN: Final = 1.0  # seconds
 CROWD_WAITS: Final = 30.0
 
 
-class Knocker:
-    """One peer that begins handshakes from a given address, and does no more."""
+class Initiator:
+    """One peer that begins handshakes from a given address, and does nothing else."""
 
     def __init__(self, victim: PublicKey, number: int = 0) -> None:
         self.key = PrivateKey.generate()
@@ -61,27 +61,27 @@ class Knocker:
         self.index = number
 
     def initiation(self) -> bytes:
-        """A new one, with the cookie if there is one."""
+        """A new initiation, with the cookie if there is one."""
         stamp = tai64n(time.time_ns())
         message, _ = create_initiation(self._local, self._remote, PrivateKey.generate(), self.index, stamp)
         return self._stamp.stamp(message, time.monotonic())
 
     def is_answered(self, reply: bytes) -> bool:
-        """Whether that completes the handshake; a cookie is kept for the next one."""
+        """Whether the reply completes the handshake; a cookie is kept for the next initiation."""
         if reply[0] == MESSAGE_RESPONSE:
             return True
         self._stamp.consume_reply(reply, time.monotonic())
         return False
 
     def tries(self, sock: socket.socket, victim: Side, source: str, most: int) -> int:
-        """How many initiations it takes to be answered; one more than `most` for never."""
+        """How many initiations it takes until one is answered; `most` + 1 if none is."""
         for number in range(1, most + 1):
-            if self.knock(sock, victim, source):
+            if self.initiate(sock, victim, source):
                 return number
         return most + 1
 
-    def knock(self, sock: socket.socket, victim: Side, source: str) -> bool:
-        """Whether one initiation is answered by a response."""
+    def initiate(self, sock: socket.socket, victim: Side, source: str) -> bool:
+        """Send one initiation; whether a response comes."""
         send(sock, victim, source, self.initiation())
         until = time.monotonic() + TRY_AGAIN_AFTER
         while (left := until - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
@@ -103,7 +103,7 @@ def addressed(reply: bytes) -> int:
 
 
 class Scene:
-    """A daemon, and the network on the other end of its cable that everybody else comes from."""
+    """A daemon, and the network at the other end of its cable, from which all others send."""
 
     def __init__(self, program: Program, cleanup: ExitStack) -> None:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
@@ -114,13 +114,13 @@ class Scene:
         self.left.namespace.run("ip", "route", "add", "local", NETWORK, "dev", "lo")
         self._directory, self._program, self._cleanup = directory, program, cleanup
 
-    def knockers(self, count: int) -> list[Knocker]:
-        """Peers that the daemon knows and has not met."""
-        knockers = [Knocker(self.right.public_key, number) for number in range(count)]
+    def initiators(self, count: int) -> list[Initiator]:
+        """Peers that are configured in the daemon and have not sent anything yet."""
+        initiators = [Initiator(self.right.public_key, number) for number in range(count)]
         path = self._directory / "peers.conf"
-        path.write_text("".join(map(_peer_section, knockers)))
+        path.write_text("".join(map(_peer_section, initiators)))
         self.right.namespace.run("wg", "addconf", self.right.name, str(path))
-        return knockers
+        return initiators
 
     def socket(self) -> socket.socket:
         sock = self._cleanup.enter_context(self.left.namespace.udp_socket())
@@ -129,7 +129,7 @@ class Scene:
         return sock
 
     def connect(self) -> None:
-        """Serve the other end by the same program, and wait for the tunnel."""
+        """Run the same program at the other end, and wait until the tunnel carries packets."""
         self._cleanup.callback(self._program.open(self.left, self.right, self._directory).close)
         self.left.namespace.run("ping", "-c1", "-i0.2", "-w10", self.right.inner4)
 
@@ -141,7 +141,7 @@ class Scene:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            time.sleep(1.5)  # until load is noticed, and lasts
+            time.sleep(1.5)  # until the daemon notices that it is under load
             yield
             assert process.poll() is None
         finally:
@@ -150,7 +150,7 @@ class Scene:
 
     @contextmanager
     def trickle(self) -> Iterator[None]:
-        """A packet through the tunnel every 2 ms."""
+        """Send a packet through the tunnel every 2 ms."""
         ping = self.left.namespace.popen("ping", "-q", "-i0.002", self.right.inner4, stdout=subprocess.DEVNULL)
         try:
             yield
@@ -159,45 +159,45 @@ class Scene:
             ping.wait(10)
 
 
-def _peer_section(knocker: Knocker) -> str:
-    address = IPv4Address("10.77.0.0") + knocker.index
-    return f"[Peer]\nPublicKey = {knocker.key.public_key.base64()}\nAllowedIPs = {address}/32\n"
+def _peer_section(initiator: Initiator) -> str:
+    address = IPv4Address("10.77.0.0") + initiator.index
+    return f"[Peer]\nPublicKey = {initiator.key.public_key.base64()}\nAllowedIPs = {address}/32\n"
 
 
 def spoofed(program: Program) -> float:
-    """Of the handshakes of a peer, how many are answered while somebody sends initiations from the peer's address."""
+    """How many of a peer's handshakes are answered while an attacker sends initiations from the peer's address."""
     with ExitStack() as cleanup:
         scene = Scene(program, cleanup)
-        (knocker,), sock = scene.knockers(1), scene.socket()
+        (initiator,), sock = scene.initiators(1), scene.socket()
         with scene.flood(SPOOFED_RATE, f"{OUTER[4][0]}/32"):
-            knocker.knock(sock, scene.right, scene.left.outer)  # which may bring a cookie only
+            initiator.initiate(sock, scene.right, scene.left.outer)  # may bring only a cookie
             answered = 0
             for _ in range(SPOOFED_TRIES):
                 time.sleep(BETWEEN_HANDSHAKES)
-                answered += knocker.knock(sock, scene.right, scene.left.outer)
+                answered += initiator.initiate(sock, scene.right, scene.left.outer)
             return answered
 
 
 def newcomers(program: Program, rate: int) -> list[int]:
-    """Tries that peers at new addresses need while others flood and a tunnel carries a packet every 2 ms."""
+    """How many tries peers at new addresses need during a flood, while a tunnel carries a packet every 2 ms."""
     with ExitStack() as cleanup:
         scene = Scene(program, cleanup)
-        knockers, sock = scene.knockers(NEWCOMER_COUNT), scene.socket()
+        initiators, sock = scene.initiators(NEWCOMER_COUNT), scene.socket()
         scene.connect()
         with scene.trickle(), scene.flood(rate, STRANGERS):
-            places = (str(NEWCOMERS + knocker.index) for knocker in knockers)
+            sources = (str(NEWCOMERS + initiator.index) for initiator in initiators)
             return [
-                knocker.tries(sock, scene.right, place, MOST_TRIES)
-                for knocker, place in zip(knockers, places, strict=True)
+                initiator.tries(sock, scene.right, source, MOST_TRIES)
+                for initiator, source in zip(initiators, sources, strict=True)
             ]
 
 
 def window(program: Program) -> int:
-    """Of so many initiations, each of another peer behind one address, how many are answered without a second try."""
+    """How many initiations are answered at the first try, each from another peer behind the same address."""
     with ExitStack() as cleanup:
         scene = Scene(program, cleanup)
-        knockers, sock = scene.knockers(WINDOW_PEERS), scene.socket()
-        unsent = iter([(knocker.index, knocker.initiation()) for knocker in knockers])
+        initiators, sock = scene.initiators(WINDOW_PEERS), scene.socket()
+        unsent = iter([(initiator.index, initiator.initiation()) for initiator in initiators])
         waiting, answered = set[int](), 0
         while True:
             while len(waiting) < WINDOW and (following := next(unsent, None)):
@@ -215,24 +215,24 @@ def window(program: Program) -> int:
 
 
 def crowd(program: Program) -> float:
-    """Seconds until all of a crowd behind one address, which comes within one second, are connected."""
+    """Seconds until a whole crowd behind one address, which arrives within one second, is connected."""
     with ExitStack() as cleanup:
         scene = Scene(program, cleanup)
-        knockers, sock = scene.knockers(CROWD), scene.socket()
-        messages = [knocker.initiation() for knocker in knockers]
+        initiators, sock = scene.initiators(CROWD), scene.socket()
+        messages = [initiator.initiation() for initiator in initiators]
         began = now = time.monotonic()
-        due = {knocker.index: began + CROWD_COMES_IN * knocker.index / CROWD for knocker in knockers}
+        due = {initiator.index: began + CROWD_COMES_IN * initiator.index / CROWD for initiator in initiators}
         last = began
         while due and now < began + CROWD_WAITS:
             for index, at in list(due.items()):
                 if at > now:
                     continue
-                message = messages[index] if at < began + CROWD_COMES_IN else knockers[index].initiation()
+                message = messages[index] if at < began + CROWD_COMES_IN else initiators[index].initiation()
                 send(sock, scene.right, NEIGHBOUR, message)
                 due[index] = now + RETRANSMIT_AFTER
             select.select([sock], [], [], 0.002)
             for reply in _replies(sock):
-                if knockers[addressed(reply)].is_answered(reply) and due.pop(addressed(reply), 0.0):
+                if initiators[addressed(reply)].is_answered(reply) and due.pop(addressed(reply), 0.0):
                     last = time.monotonic()
             now = time.monotonic()
         return CROWD_WAITS if due else last - began

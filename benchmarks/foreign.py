@@ -1,4 +1,4 @@
-"""One end of a tunnel not WireGuard's, as in tests.support.peers: OpenVPN, and IPsec where the kernel has ESP."""
+"""One end of another VPN's tunnel, like those of tests.support.peers: OpenVPN, and IPsec if the kernel has ESP."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from tests.support.netns import Namespace
 from tests.support.peers import Side, wait_for
 
-# What the kernel calls AEADs, and the bytes of their key and salt: ChaCha20-Poly1305 as WireGuard has it, or AES-GCM.
+# The kernel's names of AEADs, and the bytes of their key and salt: ChaCha20-Poly1305 as in WireGuard, or AES-GCM.
 _ESP_CIPHERS: Final = {"rfc7539esp(chacha20,poly1305)": 36, "rfc4106(gcm(aes))": 20}
 
 
 class OpenVpn:
-    """OpenVPN with ChaCha20-Poly1305 over UDP, each end knowing the other's certificate."""
+    """OpenVPN with ChaCha20-Poly1305 over UDP. Each end knows the other's certificate."""
 
     def __init__(self, side: Side, other: Side, directory: Path) -> None:
         self.side = side
@@ -53,14 +53,14 @@ class OpenVpn:
 
 
 class Ipsec:
-    """ESP in tunnel mode by the kernel, keyed by hand."""
+    """The kernel's ESP in tunnel mode, with manual keys."""
 
     def __init__(self, side: Side, other: Side, directory: Path) -> None:
         self.side = side
         cipher = _cipher(side.namespace)
         run = side.namespace.run
         for source, destination in ((side, other), (other, side)):
-            key = (source.key + destination.public_key)[: _ESP_CIPHERS[cipher]].hex()  # both ends know both
+            key = (source.key + destination.public_key)[: _ESP_CIPHERS[cipher]].hex()  # both ends need both
             addresses = ("src", source.outer, "dst", destination.outer, "proto", "esp")
             spi = str(0x1000 + int.from_bytes(source.public_key[:2], "big"))
             state = ("mode", "tunnel", "aead", cipher, f"0x{key}", "128")
@@ -88,7 +88,7 @@ class Ipsec:
 
 
 def _cipher(namespace: Namespace) -> str:
-    """The first of the ciphers that the kernel takes."""
+    """The first of the ciphers that the kernel has."""
     for cipher, size in _ESP_CIPHERS.items():
         state = ("xfrm", "state", "add", "src", "192.0.2.8", "dst", "192.0.2.9", "proto", "esp", "spi", "1")
         said = namespace.run("ip", *state, "mode", "tunnel", "aead", cipher, f"0x{'5a' * size}", "128", check=False)
@@ -99,7 +99,7 @@ def _cipher(namespace: Namespace) -> str:
 
 
 def _certificate(name: str, directory: Path) -> str:
-    """The SHA-256 fingerprint of a self-signed certificate, made if it is not there."""
+    """The SHA-256 fingerprint of a self-signed certificate, which is made if it is missing."""
     key, certificate = directory / f"{name}.key", directory / f"{name}.crt"
     if not certificate.exists():
         elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")

@@ -20,7 +20,7 @@ class Measure(NamedTuple):
     title: str
     unit: str
     more_is_better: bool = True
-    name: str = ""  # what `python -m benchmarks` calls it, if not by the measure's key
+    name: str = ""  # its name for `python -m benchmarks`, if it is not the measure's key
 
 
 MEASURES: Final = {
@@ -79,14 +79,14 @@ class Verdict(Enum):
 class Goal:
     """A minimum and a target for wgpy's median, or for its ratio to a rival in the same round.
 
-    For a measure of which less is better, "minimum" is the most that is acceptable.
+    If less is better, the minimum is the largest value that is acceptable.
     """
 
     measure: str
     minimum: float | None
     target: float
     rival: str | None = None
-    rival_measure: str | None = None  # where it differs from `measure`
+    rival_measure: str | None = None  # if it is not `measure`
 
     @property
     def title(self) -> str:
@@ -96,7 +96,7 @@ class Goal:
         return f"{title}, against {self.rival}" if self.rival else title
 
     def reached(self, results: Results) -> float | None:
-        """wgpy's value or ratio; None when there is none."""
+        """wgpy's value or ratio; None if it was not measured."""
         if self.rival is None:
             return results.median(self.measure, WGPY)
         ratios = results.ratios(self.measure, WGPY, self.rival_measure or self.measure, self.rival)
@@ -113,7 +113,7 @@ class Goal:
                 return verdict
         return Verdict.MISSED
 
-    def tell(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """The value as the table shows it: a ratio followed by x, or a value with its unit."""
         return f"{value:.2f} x" if self.rival else f"{figure(value)} {MEASURES[self.measure].unit}"
 

@@ -1,7 +1,7 @@
-"""Handshakes answered per second by one daemon on one core, by an honest crowd that asks again with cookies.
+"""Handshakes per second that a daemon on one core answers to an honest crowd, which tries again with cookies.
 
-A thousand peers, each from an address of its own and with authentic initiations made beforehand, so that no limit on a
-source or a peer is met and the other core has little to do. As many are under way as fit a queue.
+The crowd is a thousand peers, each at an address of its own, so that no limit per address or peer applies. Their
+initiations are made beforehand, so that the other core has little to do. As many wait for an answer as fit in a queue.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from wgpy.noise.handshake import LocalStatic, RemoteStatic, create_initiation
 from wgpy.noise.tai64n import tai64n
 
 PEERS: Final = 1000
-EACH: Final = 4  # initiations of each peer: within 20 a second, which is what some allow
-WINDOW: Final = 64  # under way at once
+EACH: Final = 4  # initiations of each peer: below the 20 a second that some programs allow
+WINDOW: Final = 64  # that wait for an answer at once
 LOST_AFTER: Final = 0.2  # seconds
 SOURCES: Final = IPv4Address("10.66.0.10")  # the first peer's
 NETWORK: Final = "10.66.0.0/16"
 
 
 @dataclass
-class Initiator:
-    """Many peers in one place."""
+class Crowd:
+    """Many peers that send from one socket."""
 
     victim: PublicKey
     keys: list[PrivateKey] = field(default_factory=lambda: [PrivateKey.generate() for _ in range(PEERS)])
     stamps: list[CookieStamp] = field(init=False)
-    messages: list[bytes] = field(init=False)  # the first of each peer, then the second of each ...
+    messages: list[bytes] = field(init=False)  # the first of each peer, then the second of each, and so on
 
     def __post_init__(self) -> None:
         self.stamps = [CookieStamp(self.victim) for _ in self.keys]
@@ -58,7 +58,7 @@ class Initiator:
             self.messages.append(create_initiation(local, remote, PrivateKey.generate(), number, stamp)[0])
 
     def answered(self, sock: socket.socket, address: tuple[str, int]) -> float:
-        """Send all of them, never more than a window ahead of the answers; answers a second."""
+        """Send all initiations, at most a window ahead of the answers. Returns answers per second."""
         waiting: dict[int, float] = {}
         unsent = iter(range(len(self.messages)))
         answers, begin, last = 0, time.monotonic(), 0.0
@@ -76,7 +76,7 @@ class Initiator:
                 answers, last = answers + 1, time.monotonic()
 
     def _replies(self, sock: socket.socket, address: tuple[str, int], waiting: dict[int, float]) -> Iterator[int]:
-        """The numbers of initiations that were answered; those that were not, for want of a cookie, are sent again."""
+        """The numbers of answered initiations. One that got a cookie is sent again with it."""
         if not select.select([sock], [], [], 0.05)[0]:
             return
         for _ in range(WINDOW):
@@ -112,7 +112,7 @@ def _round(plan: Plan, number: int, program: Program) -> None:
         left, right = cable(cleanup)
         daemon = program.open(right, left, directory)
         cleanup.callback(daemon.close)
-        initiator = Initiator(right.public_key)
+        initiator = Crowd(right.public_key)
         path = directory / "peers.conf"
         path.write_text("".join(map(_peer_section, range(PEERS), initiator.keys)))
         right.namespace.run("wg", "addconf", right.name, str(path))
@@ -137,7 +137,7 @@ def _peer_section(number: int, key: PrivateKey) -> str:
 
 
 def _keep_to_one_core(pid: int, cleanup: ExitStack) -> None:
-    """All threads of a daemon, and this process to the others, if there are any."""
+    """Pin all threads of a daemon to one core, and this process to the others, if there are any."""
     cores = os.sched_getaffinity(0)
     core = max(cores)
     for thread in Path(f"/proc/{pid}/task").iterdir():

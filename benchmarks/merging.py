@@ -1,10 +1,10 @@
-"""What a peer costs the others that sends tiny packets which look as if they could be merged, and cannot.
+"""What it costs other peers when one peer sends tiny packets that look as if they could be merged, but cannot be.
 
-TCP segments of two bytes in sequence, whose TTL alternates, at a steady rate into a network that the other end drops. A
-second peer pings meanwhile: what it loses and waits, and the daemon's share of a core.
+They are TCP segments of two bytes in sequence whose TTL alternates, sent at a steady rate to a network that the other
+end drops. Meanwhile a second peer pings. Measured are its losses and round trips, and the daemon's share of a core.
 
-`python -m benchmarks.merging VICTIM-KEY ADDRESS:PORT` is such a peer, until it is ended; its own key comes by
-standard input.
+`python -m benchmarks.merging VICTIM-KEY ADDRESS:PORT` is such an attacker, until it is killed. It reads its own key
+from standard input.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from wgpy.net.udp import UdpSockets
 
 ATTACKER: Final = "10.77.0.1"
 NOWHERE: Final = "10.99.0.0/16"
-RATE: Final = 26e6 / 8 / (80 + 28)  # packets a second: 26 Mbit/s of datagrams with their IP and UDP headers
-BURST: Final = 50  # packets that are sent at once
-BURSTS: Final = 40  # before the sequence numbers begin anew
+RATE: Final = 26e6 / 8 / (80 + 28)  # packets per second: 26 Mbit/s of datagrams with their IP and UDP headers
+BURST: Final = 50  # packets sent at once
+BURSTS: Final = 40  # until the sequence numbers start again
 WARM_UP: Final = 1.0  # seconds
 PINGS: Final = 200
 PING_EVERY: Final = 0.02  # seconds
 
 
-class Suffered(NamedTuple):
-    """Pings lost in percent, the median of the others in ms, the daemon's share of a core in percent.
+class Impact(NamedTuple):
+    """Lost pings in percent, the others' median in ms, and the daemon's share of a core in percent.
 
-    And how much of what the attacker sends the daemon takes in, in percent: it has no more work than that.
+    `taken_in` is the percentage of the attacker's packets that the daemon receives; only these cost it work.
     """
 
     lost: float
@@ -59,7 +59,7 @@ class Suffered(NamedTuple):
 
 
 def attack(key: PrivateKey, victim: PublicKey, endpoint: Endpoint) -> None:
-    """Send at the rate until ended; prints "ready" when there is a session."""
+    """Send at the rate until killed; prints "ready" once there is a session."""
     device = Device(random=os.urandom, wall_clock=time.time_ns)
     peer = PeerChange(public_key=victim, endpoint=endpoint, allowed_ips=(AllowedIPChange(ip_network("0.0.0.0/0")),))
     device.configure(DeviceChange(private_key=key, peers=(peer,)), 0.0)
@@ -87,8 +87,8 @@ def attack(key: PrivateKey, victim: PublicKey, endpoint: Endpoint) -> None:
             udp.send(transmit.datagrams, endpoint, 0)
 
 
-def suffer(program: Program) -> Suffered:
-    """Attack one end of a tunnel between two, and ask the other."""
+def impact_on(program: Program) -> Impact:
+    """Attack one end of a tunnel, and ping it from the other end."""
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
         left, right = cable(cleanup)
@@ -120,30 +120,30 @@ def suffer(program: Program) -> Suffered:
         lost = re.search(r"([\d.]+)% packet loss", said)
         times = [float(time) for time in re.findall(r"time=([\d.]+)", said)]
         assert lost, said
-        return Suffered(float(lost[1]), median(times) if times else 1000.0, 100 * cpu, 100 * taken_in)
+        return Impact(float(lost[1]), median(times) if times else 1000.0, 100 * cpu, 100 * taken_in)
 
 
 def _seconds_used(pid: int) -> float:
-    """Processor time, of all threads."""
+    """Processor time of all threads, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _received(side: Side, key: PrivateKey) -> int:
-    """Bytes of datagrams that came from a peer."""
+    """Bytes of datagrams received from a peer."""
     lines = (line.split() for line in side.namespace.run("wg", "show", side.name, "transfer").splitlines())
     return next(int(received) for peer, received, _ in lines if peer == key.public_key.base64())
 
 
 def measure(plan: Plan) -> None:
-    """Beside a peer whose packets only look as if they could be merged:"""
+    """A second peer beside one whose packets look as if they could be merged, but cannot be:"""
     for number, program in plan.turns(daemons=True):
         plan.attempt(f"{program.name}: merging", partial(_add, plan, program, number))
 
 
 def _add(plan: Plan, program: Program, number: int) -> None:
-    suffered = suffer(program)
-    for name, value in suffered._asdict().items():
+    impact = impact_on(program)
+    for name, value in impact._asdict().items():
         plan.add(f"merging_{name}", program.name, number, value, "DAEMON, and a peer of benchmarks/merging.py")
 
 

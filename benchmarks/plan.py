@@ -1,4 +1,4 @@
-"""How often and how long to measure, and where progress is told."""
+"""How often and how long to measure, and progress messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Plan:
 
     rounds: int = 5
     seconds: float = 2.0  # of each transfer
-    trial_seconds: float = 0.6  # of each rate that UDP is tried at
-    others_every: int = 3  # in how many rounds programs take part that wgpy is not in a goal with
-    minutes: float = 10  # of endurance
-    chart_all: bool = True  # in charts, besides wgpy and wireguard-go
-    only: frozenset[str] = frozenset()  # programs; empty for all
+    trial_seconds: float = 0.6  # of each trial of a UDP rate
+    others_every: int = 3  # programs that are in no goal are measured in one round of so many
+    minutes: float = 10  # of the endurance test
+    chart_all: bool = True  # measure all programs for charts, not only wgpy and wireguard-go
+    only: frozenset[str] = frozenset()  # measure only these programs; empty for all
     results: Results = field(default_factory=Results)
 
     @classmethod
@@ -30,7 +30,7 @@ class Plan:
         return cls(rounds=1, seconds=1.0, trial_seconds=0.4, chart_all=False)
 
     def programs(self, *, daemons: bool = False) -> list[Program]:
-        """Those that can be measured here, if `daemons` only WireGuard in userspace; the rest is noted."""
+        """The programs that can be measured here; with `daemons`, only userspace WireGuard. Notes the absent ones."""
         found = []
         for program in PROGRAMS.values():
             if (self.only and program.name not in self.only) or (daemons and not program.is_wireguard_daemon):
@@ -46,12 +46,12 @@ class Plan:
         _note(self.results.absent, f"{what}: {reason}")
 
     def charted(self, *, daemons: bool = False) -> list[Program]:
-        """Those to measure for a chart alone."""
+        """The programs to measure when it is only for a chart."""
         programs = self.programs(daemons=daemons)
         return [program for program in programs if self.chart_all or program.name in (WGPY, GO)]
 
     def turns(self, *, daemons: bool = False, all_rounds: bool = False) -> Iterator[tuple[int, Program]]:
-        """Rounds, and the programs of each, in an order that alternates."""
+        """Each round with each of its programs, whose order alternates."""
         programs = self.programs(daemons=daemons)
         for number in range(self.rounds):
             for program in programs[:: -1 if number % 2 else 1]:
@@ -59,13 +59,13 @@ class Plan:
                     yield number, program
 
     def add(self, measure: str, program: str, round_: int, value: float, command: str) -> None:
-        """Keep a value, and tell it."""
+        """Keep a value, and print it as progress."""
         self.results.add(measure, program, round_, value, command)
         title, unit, *_ = MEASURES.get(measure, (measure, "us"))
-        tell(f"  round {round_ + 1} of {self.rounds}  {program:22} {title:48} {value:10,.2f} {unit}")
+        progress(f"  round {round_ + 1} of {self.rounds}  {program:22} {title:48} {value:10,.2f} {unit}")
 
     def attempt(self, what: str, measure: Callable[[], None]) -> None:
-        """Measure; a failure is noted, and the run goes on."""
+        """Measure; note a failure and carry on."""
         try:
             measure()
         except Exception as error:
@@ -77,8 +77,9 @@ class Plan:
 def _note(where: list[str], what: str) -> None:
     if what not in where:
         where.append(what)
-        tell(f"not measured: {what}")
+        progress(f"not measured: {what}")
 
 
-def tell(line: str) -> None:
+def progress(line: str) -> None:
+    """Print a line to standard error."""
     print(line, file=sys.stderr, flush=True)

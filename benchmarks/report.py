@@ -1,4 +1,4 @@
-"""docs/performance.md and its charts, from results."""
+"""Writes docs/performance.md and its charts from results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LINE_CHARTS: Final = {
 
 
 def write(results: Results, document: Path = DOCUMENT) -> None:
-    """The document, and its charts into a directory beside it."""
+    """Write the document, and its charts into a directory beside it."""
     directory = document.with_suffix("")
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("*.svg"):
@@ -66,9 +66,9 @@ def goals_table(results: Results) -> str:
     rows = [
         (
             goal.title,
-            goal.tell(reached) if (reached := goal.reached(results)) is not None else "",
-            goal.tell(goal.minimum) if goal.minimum is not None else "",
-            goal.tell(goal.target),
+            goal.format(reached) if (reached := goal.reached(results)) is not None else "",
+            goal.format(goal.minimum) if goal.minimum is not None else "",
+            goal.format(goal.target),
             goal.verdict(results).value,
         )
         for goal in GOALS
@@ -77,7 +77,7 @@ def goals_table(results: Results) -> str:
 
 
 def figures(results: Results) -> str:
-    """A row for each measure: the median of each program, and the least and the most in parentheses."""
+    """A row for each measure: each program's median, and its smallest and largest value in parentheses."""
     programs = _programs(results)
     rows = []
     for measure, (title, unit, *_) in MEASURES.items():
@@ -107,13 +107,13 @@ def summary(results: Results) -> str:
 def _outcome(goal: Goal, results: Results) -> str:
     reached = goal.reached(results)
     assert reached is not None
-    minimum = "" if goal.minimum is None else f"minimum {goal.tell(goal.minimum)}, "
+    minimum = "" if goal.minimum is None else f"minimum {goal.format(goal.minimum)}, "
     verdict = goal.verdict(results).value.strip("*")
-    return f"{goal.tell(reached):>14}  {minimum}target {goal.tell(goal.target)}: {verdict}"
+    return f"{goal.format(reached):>14}  {minimum}target {goal.format(goal.target)}: {verdict}"
 
 
 def draw(results: Results) -> Iterator[tuple[str, str]]:
-    """Each chart for which there are results, by name."""
+    """The name and the SVG of each chart for which there are results."""
     programs = _programs(results)
     colours = charts.palette(programs)
     rows = {MEASURES[measure].title: _bars(results, measure, programs) for measure in _THROUGHPUT}
@@ -142,7 +142,7 @@ def _bars(results: Results, measure: str, programs: Iterable[str]) -> list[chart
 
 
 def _programs(results: Results) -> list[str]:
-    """All programs that were measured, in the order of their first measurement, but wgpy first."""
+    """All programs that were measured: wgpy, then the others in the order of their first measurement."""
     found = {program: None for by_program in results.samples.values() for program in by_program}
     return [WGPY, *(program for program in found if program != WGPY)]
 

@@ -1,6 +1,7 @@
 """What was measured: a value for each measure, program and round, and the command that made it.
 
-Programs take turns within a round, so ratios are taken round by round: what else the machine did fell on both.
+Programs take turns within a round, and ratios are taken round by round, so that other load on the machine affects both
+values.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ Point = tuple[float, float]
 
 @dataclass
 class Results:
-    """Everything a run found out. Units are those of `goals.MEASURES`."""
+    """All results of a run, in the units of `goals.MEASURES`."""
 
     samples: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     curves: dict[str, dict[str, list[Point]]] = field(default_factory=dict)  # for charts only
     failures: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)  # programs that cannot run here, and why
+    absent: list[str] = field(default_factory=list)  # programs that cannot be measured here, and why
     about: dict[str, str] = field(default_factory=dict)  # date, machine, versions
 
     def add(self, measure: str, program: str, round_: int, value: float, command: str) -> None:
@@ -36,7 +37,7 @@ class Results:
         return median(values) if values else None
 
     def ratios(self, measure: str, program: str, rival_measure: str, rival: str) -> list[float]:
-        """The one's value over the other's, for each round in which both were measured."""
+        """The program's value divided by the rival's, for each round in which both were measured."""
         ours = self.samples.get(measure, {}).get(program, {})
         theirs = self.samples.get(rival_measure, {}).get(rival, {})
         return [ours[number] / theirs[number] for number in sorted(ours) if theirs.get(number)]
@@ -67,7 +68,7 @@ class Results:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent are not above, between two by proportion."""
+    """The value that `percent` of the values do not exceed, interpolated between two."""
     ordered = sorted(values)
     place = (len(ordered) - 1) * percent / 100
     below = int(place)

@@ -1,7 +1,7 @@
-"""TCP by `open_connection` in a tunnel without root, beside iperf3 through a root's tunnel, both to wireguard-go.
+"""TCP by `open_connection` through a tunnel without root, and iperf3 through one with root, both to wireguard-go.
 
-As a program, `python -m benchmarks.rootless ADDRESS SIZE` sends so many bytes as nobody, by the configuration on
-standard input, to `tests.namespace.serve`, and prints the seconds until their SHA-256 had come back and was right.
+`python -m benchmarks.rootless ADDRESS SIZE` sends SIZE bytes to `tests.namespace.serve` as the user nobody, with the
+configuration on standard input. It checks the SHA-256 that comes back, and prints the seconds that this took.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PORT: Final = 8080
 
 
 def measure(plan: Plan) -> None:
-    """TCP without root, by open_connection, and the same with root by iperf3."""
+    """TCP without root by open_connection, and with root by iperf3."""
     if WGPY not in (program.name for program in plan.programs()):
         return
     for number in range(plan.rounds):

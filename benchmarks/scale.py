@@ -1,4 +1,4 @@
-"""Many peers and many allowed IPs: how long configuring takes, what memory it takes, and what it costs a flow."""
+"""Many peers and many allowed IPs: the time to configure them, their memory, and their effect on a flow."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Final
 from benchmarks.goals import MANY_ALLOWED_IPS, MANY_PEERS, WGPY
 from benchmarks.plan import Plan
 from benchmarks.traffic import tcp
-from benchmarks.tunnels import Program, Tunnel, greet, resident, tunnel
+from benchmarks.tunnels import Program, Tunnel, resident, tunnel, wait_until_up
 from tests.support.peers import Side
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.keys import PublicKey
 
 COUNTS: Final = (1, 10, 100, 1000, MANY_PEERS)
-# Prefix lengths about as often as in the Internet's routing table.
+# Prefix lengths, about as frequent as in the Internet's routing table.
 LENGTHS: Final = {24: 60, 23: 10, 22: 12, 21: 6, 20: 5, 19: 3, 18: 2, 16: 2}
 LOOKUPS: Final = 200_000
 
 
 def peers(plan: Plan) -> None:
-    """Configuring many peers, memory, and one flow with and without them."""
+    """Many peers: time to configure them, memory, and one flow with and without them."""
     for number, program in plan.turns(daemons=True):
         plan.attempt(f"{program.name}: {MANY_PEERS:,} peers", partial(_many_peers, plan, number, program))
 
@@ -51,7 +51,7 @@ def by_peers(plan: Plan) -> None:
 
 
 def allowed_ips(plan: Plan) -> None:
-    """Very many allowed IPs on one peer, as to route a country's networks through a tunnel."""
+    """Very many allowed IPs of one peer, as when a country's networks are routed through a tunnel."""
     networks = random_networks(MANY_ALLOWED_IPS)
     section = f"[Peer]\nPublicKey = {PublicKey(os.urandom(32)).base64()}\nAllowedIPs = {','.join(map(str, networks))}\n"
     for number, program in plan.turns(daemons=True):
@@ -70,7 +70,7 @@ def allowed_ips(plan: Plan) -> None:
 
 
 def lookup_microseconds(networks: Iterable[IPv4Network]) -> float:
-    """Of AllowedIPs.lookup for ever new addresses, half of them within one of the networks."""
+    """Microseconds of AllowedIPs.lookup for always new addresses, half of them in one of the networks."""
     table: AllowedIPs[str] = AllowedIPs()
     within = []
     for network in networks:
@@ -98,13 +98,13 @@ def _many_peers(plan: Plan, number: int, program: Program) -> None:
         configure(many.right, many.directory, peer_sections(MANY_PEERS))
         flows: list[tuple[str, Tunnel]] = [("peers_tcp_few", few), ("peers_tcp_many", many)]
         for measure, through in flows[:: -1 if number % 2 else 1]:
-            greet(through)
+            wait_until_up(through)
             rate, command = tcp(through, plan.seconds)
             add(measure, value=rate, command=command)
 
 
 def configure(side: Side, directory: Path, sections: Iterable[str]) -> float:
-    """Seconds that `wg addconf` takes, and the daemon until it answers the next request."""
+    """Seconds that `wg addconf` takes, until the daemon answers the next request."""
     path = directory / "many.conf"
     path.write_text("".join(sections))
     begin = time.perf_counter()
@@ -113,14 +113,14 @@ def configure(side: Side, directory: Path, sections: Iterable[str]) -> float:
 
 
 def peer_sections(count: int) -> Iterable[str]:
-    """Peers nobody has heard of, with an allowed IP each."""
+    """Sections of random peers, each with one allowed IP."""
     for number in range(count):
         key = PublicKey(os.urandom(32)).base64()
         yield f"[Peer]\nPublicKey = {key}\nAllowedIPs = {IPv4Address('10.128.0.0') + number}/32\n"
 
 
 def random_networks(count: int) -> list[IPv4Network]:
-    """Different networks, the same each time."""
+    """Random networks without duplicates, the same in each run."""
     chance = random.Random(count)
     lengths, weights = list(LENGTHS), list(LENGTHS.values())
     found: dict[IPv4Network, None] = {}

@@ -1,7 +1,7 @@
 """The stages of the data path, without a kernel: split, route and seal, open and check, merge.
 
-Each works on bursts of 44 full segments, as one read from the TUN gives them; or on a lone packet as long, of which a
-burst's shares show what is saved. `test_stages.py` times them.
+Each handles a burst of 44 full segments, as one read from the TUN brings them, or a lone packet of the same length,
+which shows what bursts save. `test_stages.py` times them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(plan: Plan) -> None:
 
 
 class Stages:
-    """Two devices that have agreed on keys, and what each stage is given and does."""
+    """Two devices with a session, and each stage's input and action."""
 
     def __init__(self) -> None:
         self.sender, self.receiver = _connected_pair()
@@ -70,9 +70,9 @@ class Stages:
         keypair = next(iter(self.sender._peers.values())).keypairs.current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
-            (lambda: None, lambda _: self.cut()),
-            (self.cut, keypair.seal),
-            (self.cut, lambda burst: self.sender.send(burst, 1.0)),
+            (lambda: None, lambda _: self.split_burst()),
+            (self.split_burst, keypair.seal),
+            (self.split_burst, lambda burst: self.sender.send(burst, 1.0)),
             (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
             (lambda: self.opened(self.sealed()), merge),
             (self.lone, lambda burst: self.sender.send(burst, 1.0)),
@@ -80,7 +80,7 @@ class Stages:
         )
         self.by_name = dict(zip(NAMES, stages, strict=True))
 
-    def cut(self) -> Burst:
+    def split_burst(self) -> Burst:
         burst = split(self._header, self._super_packet, self._slots, (MTU,))
         assert burst is not None
         return burst
@@ -92,7 +92,7 @@ class Stages:
         return self.sender.send(self.lone(), 1.0).transmits[0].datagrams
 
     def sealed(self) -> Datagrams:
-        (transmit,) = self.sender.send(self.cut(), 1.0).transmits
+        (transmit,) = self.sender.send(self.split_burst(), 1.0).transmits
         transmit.datagrams.cache = self._slots
         return transmit.datagrams
 

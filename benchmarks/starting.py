@@ -1,4 +1,4 @@
-"""How long it takes to start, to show and to carry the first byte; and what an idle tunnel wakes up for."""
+"""The time to import, to show and to carry the first byte; and how often an idle tunnel wakes up."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Final
 
 from benchmarks.goals import WGPY
 from benchmarks.plan import Plan
-from benchmarks.tunnels import PROGRAMS, Program, Tunnel, cable, greet, tunnel
+from benchmarks.tunnels import PROGRAMS, Program, Tunnel, cable, tunnel, wait_until_up
 from tests.support.peers import WGPY as COMMAND
 
-SETTLING: Final = 3.0  # seconds: what the kernel sends when an interface comes up is sent
+SETTLING: Final = 3.0  # seconds in which the kernel sends what it sends when an interface comes up
 IDLE: Final = 5.0  # seconds
 
 
 def starting(plan: Plan) -> None:
-    """`import wgpy`, `wgpy show`, and up to the first byte."""
+    """`import wgpy`, `wgpy show`, and the time to the first byte."""
     if WGPY in (program.name for program in plan.programs()):
         plan.attempt("starting", partial(_commands, plan))
     for number, program in plan.turns(daemons=True):
@@ -31,9 +31,9 @@ def starting(plan: Plan) -> None:
 def _commands(plan: Plan) -> None:
     statement = "import wgpy"
     with tunnel(PROGRAMS[WGPY]) as through:
-        greet(through)
+        wait_until_up(through)
         for number in range(plan.rounds):
-            _seconds(*COMMAND, "show", through.left.name)  # the first of a round finds colder caches
+            _seconds(*COMMAND, "show", through.left.name)  # the first one in a round finds cold caches
             imported = _seconds(sys.executable, "-c", statement) - _seconds(sys.executable, "-c", "pass")
             plan.add("import", WGPY, number, imported * 1e3, f"python -c '{statement}', less python -c pass")
             shown = _seconds(*COMMAND, "show", through.left.name)
@@ -62,12 +62,12 @@ def _up(plan: Plan, number: int, program: Program) -> None:
 
 
 def idle(plan: Plan) -> None:
-    """Wakeups of a tunnel that nothing went through yet, so that no timer is due; both ends, all programs at once."""
+    """Wakeups of a tunnel that has carried nothing, so that no timer is due; both ends, all programs at once."""
     with ExitStack() as cleanup:
         tunnels: list[Tunnel] = []
         for program in plan.programs():
             plan.attempt(f"{program.name}: idle", partial(_open, tunnels, cleanup, program))
-        ends = [through.pids() for through in tunnels]  # beforehand: to ask who serves an interface wakes who does
+        ends = [through.pids() for through in tunnels]  # asked beforehand, because asking wakes the daemon
         time.sleep(SETTLING)
         for number in range(plan.rounds):
             before = [sum(map(switches, pids)) for pids in ends]
@@ -84,6 +84,6 @@ def _open(tunnels: list[Tunnel], cleanup: ExitStack, program: Program) -> None:
 
 
 def switches(pid: int) -> int:
-    """How often any thread of a process was given a core so far."""
+    """How often the threads of a process have been scheduled so far."""
     statuses = (task.read_text().splitlines() for task in Path(f"/proc/{pid}/task").glob("*/status"))
     return sum(int(line.split()[1]) for lines in statuses for line in lines if "ctxt_switches" in line)

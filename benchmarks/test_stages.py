@@ -1,4 +1,4 @@
-"""Micro-benchmarks of the data path, of 44 packets of 1,420 bytes or a lone one: pytest benchmarks/test_stages.py"""
+"""Micro-benchmarks of the data path, for 44 packets of 1,420 bytes or a lone one: pytest benchmarks/test_stages.py"""
 
 from __future__ import annotations
 

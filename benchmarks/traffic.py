@@ -1,4 +1,4 @@
-"""Through a tunnel: TCP in several shapes, UDP without loss, pings, and what the daemons' memory is afterwards."""
+"""Traffic through a tunnel: TCP in several forms, UDP without loss, pings, and the daemons' memory afterwards."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, Final
 
 from benchmarks.goals import GO, WGPY
-from benchmarks.plan import Plan, tell
+from benchmarks.plan import Plan, progress
 from benchmarks.results import percentile
-from benchmarks.tunnels import Program, Tunnel, greet, resident, tunnel
+from benchmarks.tunnels import Program, Tunnel, resident, tunnel, wait_until_up
 from tests.support.peers import iperf3, wait_for
 
 Row = Callable[[], tuple[float, str]]  # a value, and the command that made it
 
-# By measure: iperf3's options, and whether it goes to the inner IPv6.
+# By measure: iperf3's options, and whether it uses the inner IPv6.
 TCP: Final = {
     "tcp": ((), False),
     "tcp8": (("-P", "8"), False),
@@ -27,11 +27,11 @@ TCP: Final = {
     "tcp_inner6": ((), True),
 }
 TCP_OUTER6: Final = "tcp_outer6"
-UDP: Final = {"udp": 1, "udp_gso": 32}  # datagrams to a system call: one, and as QUIC does
+UDP: Final = {"udp": 1, "udp_gso": 32}  # datagrams per system call: one, and as many as QUIC sends
 UDP_SIZE: Final = 1300  # bytes of payload
-FIRST: Final = 300.0  # Mbit/s that UDP is tried at, and by which factor the next rate differs
-FAR, NEAR = 1.7, 1.2  # without and with knowledge of the tunnel
-PINGS: Final = {"ping_idle": ("0.2", 2), "ping_often": ("0.001", 1)}  # seconds between two, seconds in all
+FIRST: Final = 300.0  # Mbit/s: the first rate of UDP to try
+FAR, NEAR = 1.7, 1.2  # the factor to the next rate, before and after a rate of the program is known
+PINGS: Final = {"ping_idle": ("0.2", 2), "ping_often": ("0.001", 1)}  # seconds between two pings, seconds in total
 LOADED_PINGS: Final = ("ping_load", "0.004")
 SIZES: Final = (64, 256, 768, 1392)  # bytes of UDP payload
 PERCENTS: Final = (1, 5, 10, 25, 50, 75, 90, 95, 98, 99, 99.5)
@@ -39,18 +39,18 @@ TRAFFIC: Final = (*TCP, "memory", *UDP, *PINGS, LOADED_PINGS[0], TCP_OUTER6, "si
 
 
 class Traffic:
-    """What to measure, and what carries over from one tunnel of a program to its next."""
+    """What to measure, and what is known from a program's earlier tunnels."""
 
     def __init__(self, plan: Plan, names: frozenset[str]) -> None:
         self.plan = plan
         self.names = names
-        self._rates: dict[tuple[str, str], float] = {}  # Mbit/s of UDP without loss, found the last time
+        self._rates: dict[tuple[str, str], float] = {}  # Mbit/s of UDP without loss, found in the last round
         self._pings: dict[str, dict[str, list[float]]] = {}  # all of them, in ms
 
     def measure(self) -> None:
         for number, program in self.plan.turns(all_rounds=True):
             all_rows = program.name in (WGPY, GO) or number % self.plan.others_every == 0
-            names = self.names - {"sizes"} if all_rows else self.names & {"tcp"}  # which all have a goal in
+            names = self.names - {"sizes"} if all_rows else self.names & {"tcp"}  # in which every program has a goal
             self.plan.attempt(program.name, partial(self._round, number, program, names))
         if "sizes" in self.names:
             for program in self.plan.charted():
@@ -61,16 +61,16 @@ class Traffic:
                 self.plan.results.curves.setdefault(chart, {})[name] = curve
 
     def _round(self, number: int, program: Program, names: frozenset[str]) -> None:
-        """All rows through one tunnel and, over IPv6, another."""
+        """Measure all rows through one tunnel, and one through a second tunnel over IPv6."""
         if inside := names - {TCP_OUTER6}:
             with tunnel(program) as through:
-                greet(through)
+                wait_until_up(through)
                 for measure, row in self._rows(through).items():
                     if measure in inside:
                         self.plan.add(measure, program.name, number, *row())
         if TCP_OUTER6 in names:
             with tunnel(program, 6) as through:
-                greet(through)
+                wait_until_up(through)
                 self.plan.add(TCP_OUTER6, program.name, number, *tcp(through, self.plan.seconds))
 
     def _rows(self, through: Tunnel) -> dict[str, Row]:
@@ -104,17 +104,17 @@ class Traffic:
             return self._ping(through, *LOADED_PINGS, self.plan.seconds)
 
     def _sizes(self, program: Program) -> None:
-        """UDP by size, one round."""
+        """UDP by size of the datagrams, in one round."""
         with tunnel(program) as through:
-            greet(through)
+            wait_until_up(through)
             for size in SIZES:
                 rate, _ = self._lossless(through, f"size {size}", size, 1)
-                tell(f"  {program.name:22} UDP of {size:5,} bytes {rate:10,.1f} Mbit/s")
+                progress(f"  {program.name:22} UDP of {size:5,} bytes {rate:10,.1f} Mbit/s")
                 self.plan.results.curves.setdefault("sizes", {}).setdefault(program.name, []).append((size, rate))
 
 
 class _Load(AbstractContextManager[None]):
-    """TCP through the tunnel meanwhile."""
+    """TCP through the tunnel while something else is measured."""
 
     def __init__(self, through: Tunnel, seconds: float) -> None:
         self._tunnel, self._seconds = through, seconds
@@ -133,7 +133,7 @@ class _Load(AbstractContextManager[None]):
 
 
 def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) -> tuple[float, str]:
-    """Mbit/s received, of both directions together if there are two, and the command."""
+    """Mbit/s received, in all directions together, and the command."""
     address = through.right.inner6 if inner6 else through.right.inner4
     options = ("-t", f"{seconds:.0f}", *options)
     end = iperf3(through.left.namespace, through.right.namespace, address, *options)
@@ -142,13 +142,13 @@ def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) ->
 
 
 def _memory(through: Tunnel) -> tuple[float, str]:
-    """MiB of the larger end, after TCP."""
+    """Resident MiB of the larger end after TCP, and the command."""
     _, command = tcp(through, 1)
     return max(map(resident, through.pids())) / 1024, f"{command}; grep VmRSS /proc/PID/status"
 
 
 def datagrams(through: Tunnel, size: int, segments: int, seconds: float, rate: float, step: float) -> tuple[float, str]:
-    """Mbit/s of UDP without loss, searched from `rate` on, and the command."""
+    """Mbit/s of UDP without loss, searched from `rate` on; and the command."""
     program = ("-m", "benchmarks.datagrams")
     address = through.right.inner4
     receiver = through.right.namespace.popen(sys.executable, *program, "receive", address, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""The programs that are measured, and a tunnel between two network namespaces by each of them."""
+"""The programs that are measured, and tunnels of each of them between two network namespaces."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ OUTER: Final = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")
 
 
 class Opener(Protocol):
-    """Opens one end, given both and a directory for files."""
+    """Opens one end of a tunnel, given both ends and a directory for files."""
 
     def __call__(self, side: Side, other: Side, directory: Path) -> Interface: ...
 
 
 class Program(NamedTuple):
-    """Something that makes tunnels."""
+    """A program that makes tunnels."""
 
     name: str
     open: Opener
-    missing: Callable[[], str]  # why it cannot be measured here; empty when it can
+    missing: Callable[[], str]  # why it cannot be measured here; empty if it can
     version: Callable[[], str]
     is_wireguard_daemon: bool = True
 
@@ -89,7 +89,7 @@ PROGRAMS: Final = {
 
 @dataclass
 class Tunnel:
-    """Two ends that reach each other."""
+    """A tunnel: its program and its two ends."""
 
     program: Program
     left: Side
@@ -98,14 +98,14 @@ class Tunnel:
     ends: tuple[Interface, Interface]
 
     def pids(self) -> list[int]:
-        """The processes that carry its packets; none where the kernel does."""
+        """The processes that carry its packets; none if the kernel does."""
         if self.program.is_wireguard_daemon:
             return [uapi_client.serving_pid(end.side.name) for end in self.ends]
         return [end.process.pid for end in self.ends if isinstance(end, OpenVpn)]
 
 
 def cable(cleanup: ExitStack, outer: int = 4) -> tuple[Side, Side]:
-    """Two namespaces that reach each other, over both families; the tunnel is to run over `outer`."""
+    """Two namespaces connected by both families; `outer`, 4 or 6, is the family that the tunnel will use."""
     a, b = cleanup.enter_context(Namespace()), cleanup.enter_context(Namespace())
     veth_pair(a, b, tuple((f"{OUTER[4][end]}/24", f"{OUTER[6][end]}/64") for end in (0, 1)))  # type: ignore[arg-type]
     here, there = OUTER[outer]
@@ -114,7 +114,7 @@ def cable(cleanup: ExitStack, outer: int = 4) -> tuple[Side, Side]:
 
 @contextmanager
 def tunnel(program: Program, outer: int = 4) -> Iterator[Tunnel]:
-    """Both ends up, before anything went through."""
+    """A tunnel whose ends are up and which has carried nothing yet."""
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
         left, right = cable(cleanup, outer)
@@ -125,8 +125,8 @@ def tunnel(program: Program, outer: int = 4) -> Iterator[Tunnel]:
         yield Tunnel(program, left, right, directory, (ends[0], ends[1]))
 
 
-def greet(tunnel: Tunnel) -> None:
-    """Until the first packet came through."""
+def wait_until_up(tunnel: Tunnel) -> None:
+    """Wait until the first packet has passed."""
     tunnel.left.namespace.run("ping", "-c", "1", "-i", "0.2", "-w", "10", tunnel.right.inner4)
 
 
