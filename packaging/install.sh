@@ -1,15 +1,15 @@
 #!/bin/sh
 # `make install` and `make uninstall`: install.sh install|uninstall DIRECTORY PREFIX PYTHON, from the checkout.
 #
-# DIRECTORY (DESTDIR and PREFIX) gets lib/wgpy, which is a link to one of two environments. A new version is built in the
-# other one, and takes its place by a rename when all of it is there: a build that fails changes nothing. The old one stays
-# until the next version, for the daemons that run from it still import from there.
+# In DIRECTORY (DESTDIR and PREFIX), lib/wgpy is a link to one of two environments. A new version is built in the other one,
+# and the link is replaced by a rename when the build is complete: a build that fails changes nothing. The old environment
+# stays until the next upgrade, because daemons that were started from it still import modules from there.
 set -eu
 umask 022
 action=$1 directory=$2 prefix=$3 python=$4
 library=$directory/lib/wgpy
 
-targets() { # TEXT FILE: what wgpy.cli.documents writes, and where it goes
+targets() { # TEXT FILE: each text that wgpy.cli.documents writes, and its path
     cat <<EOT
 man share/man/man8/wgpy.8
 conf share/man/man5/wgpy.conf.5
@@ -26,7 +26,7 @@ uninstall() {
     targets | while read -r _ file; do rm -f "$directory/$file"; done
 }
 
-build() { # NEW: the environment, and in NEW/files what goes elsewhere
+build() { # NEW: make the environment, and in NEW/files all files that are installed elsewhere
     "$python" -m venv --clear "$1"
     "$1/bin/pip" install --quiet --disable-pip-version-check '.[metrics,qr]'
     mkdir -p "$1/files/bin" "$1/files/lib/systemd/system"
@@ -50,7 +50,7 @@ swap() { # NEW
         mv -f "$1/files/$file" "$directory/$file" || exit
     done
     rm -rf "$1/files"
-    if [ -d "$library" ] && [ ! -L "$library" ]; then mv "$library" "$library-2"; fi # from before there were two
+    if [ -d "$library" ] && [ ! -L "$library" ]; then mv "$library" "$library-2"; fi # an installation from before there were two environments
     ln -sfn "${1##*/}" "$library.new"
     mv -fT "$library.new" "$library"
 }
@@ -65,13 +65,13 @@ install)
     echo "==> building $new"
     build "$new"
     swap "$new"
-    echo "installed $("$directory/bin/wgpy" --version) as $prefix/bin/wgpy; what works here: sudo wgpy doctor"
+    echo "installed $("$directory/bin/wgpy" --version) as $prefix/bin/wgpy; to see what works on this machine: sudo wgpy doctor"
     if [ "$directory" = "$prefix" ] && [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
         ! setpriv --reuid 65534 --clear-groups "$directory/bin/wgpy" --version >/dev/null 2>&1; then
         echo "warning: only root can run it: $(readlink -f "$library/bin/python") or $directory is closed to other users;" \
             "give another Python, as in: make install PYTHON=/usr/bin/python3"
     fi
-    echo "interfaces that are up keep the version they began with, until: systemctl daemon-reload;" \
+    echo "interfaces that are up keep the version they were started with, until you restart them: systemctl daemon-reload;" \
         "systemctl restart wgpy@NAME (or wgpy down NAME; wgpy up NAME)"
     ;;
 esac

@@ -59,12 +59,12 @@ def _marks(function: ast.FunctionDef) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def page() -> str:
-    """The page of the documentation that tells all of them."""
+    """The page of the documentation that describes all scenarios."""
     lines = [
         "# What the interop scenarios expect",
         "",
-        "Each scenario judges the program under test: [Test another WireGuard](../how-to/interop.md) tells how to",
-        "run them. The paper is Jason A. Donenfeld's *WireGuard: Next Generation Kernel Network Tunnel*. The kernel's",
+        "Each scenario tests one program: [Test another WireGuard](../how-to/interop.md) says how to run them on yours.",
+        "The paper is Jason A. Donenfeld's *WireGuard: Next Generation Kernel Network Tunnel*. The kernel's",
         "files are in `drivers/net/wireguard`, but `netns.sh` is in `tools/testing/selftests/wireguard`.",
     ]
     group = ""
@@ -72,7 +72,7 @@ def page() -> str:
         if scenario.group != group:
             group = scenario.group
             lines += ["", f"## {group.rstrip('.')}"]
-        slow = "\n\nIt takes minutes, and is run with `--slow` only." if scenario.is_slow else ""
+        slow = "\n\nThis takes minutes, so it runs only with `--slow`." if scenario.is_slow else ""
         lines += ["", f"### `{scenario.name}`", "", f"{scenario.expected}{slow}", ""]
         lines.append(f"Written in: {'; '.join(scenario.sources)}.")
     return "\n".join(lines) + "\n"
