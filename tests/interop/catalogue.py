@@ -63,7 +63,7 @@ def page() -> str:
     lines = [
         "# What the interop scenarios expect",
         "",
-        "Each scenario tests one program: [Test another WireGuard](../how-to/interop.md) says how to run them on yours.",
+        "Each scenario tests one program: [Test another WireGuard](../how-to/interop.md) says how to run it on yours.",
         "The paper is Jason A. Donenfeld's *WireGuard: Next Generation Kernel Network Tunnel*. The kernel's",
         "files are in `drivers/net/wireguard`, but `netns.sh` is in `tools/testing/selftests/wireguard`.",
     ]
