@@ -66,7 +66,7 @@ def _round(plan: Plan, number: int) -> None:
 
 
 async def _send(config: wgpy.InterfaceConfig, address: str, size: int) -> float:
-    async with wgpy.connect(config) as tunnel:
+    async with wgpy.connect(config, network="namespace") as tunnel:
         reader, writer = await tunnel.open_connection(address, PORT)
         await tunnel.wait_for_handshake(config.peers[0].public_key)
         block, digest, left = bytes(range(256)) * (CHUNK // 256), hashlib.sha256(), size

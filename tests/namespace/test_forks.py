@@ -55,6 +55,7 @@ def echo(tunnel: wgpy.blocking.BlockingTunnel, server: Server) -> None:
         assert len(sock.recv(32)) == 32
 
 
+@pytest.mark.usefixtures("network")
 def test_in_the_child_every_method_says_so_at_once_and_the_parent_goes_on(server: Server) -> None:
     (peer,) = server.config.peers
 
