@@ -41,11 +41,16 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_post_build(config: Any) -> None:
-    """A public name, or a member of one, that cannot be linked to is an error."""
-    pages = [page.read_text() for page in Path(config["site_dir"], "reference", "python").glob("*.html")]
-    ids = {name for page in pages for name in re.findall(r'id="([^"]+)"', page)}
+    """Fail for a public name that cannot be linked to, and for a link that leads to no file without a server."""
+    site = Path(config["site_dir"])
+    pages = {page: page.read_text() for page in site.rglob("*.html") if page.name != "404.html"}
+    ids = {name for text in pages.values() for name in re.findall(r'id="(wgpy[^"]+)"', text)}
     if missing := [name for name in published.anchors() if name not in ids]:
         raise PluginError(f"the reference lacks {', '.join(missing)}")
+    for page, text in pages.items():
+        for link in re.findall(r'(?:href|src)="([^"#?:]+)["#?]', text):
+            if not (page.parent / link).is_file():
+                raise PluginError(f"{page.relative_to(site)}: {link} is not a file")
 
 
 def relinked(path: Path, uri: str) -> str:
