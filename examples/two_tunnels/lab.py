@@ -65,9 +65,9 @@ def routes(lab: Lab, gateway: str) -> list[int]:
 
 
 def carrier(lab: Lab, expected: int) -> int:
-    """The tunnel by which ten pings from cloud to cloud go, by its counters, once that is the expected one.
+    """The tunnel that carries ten pings from cloud to cloud, by its counters, once it is the expected one.
 
-    0 if both carried some: a watch that a busy machine kept waiting takes a route away for a moment.
+    0 if both carried some: on a busy machine, watch.sh may run late and remove a route for a moment.
     """
     found = 0
 

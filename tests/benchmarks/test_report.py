@@ -90,6 +90,14 @@ def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) ->
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def test_the_stored_page_has_the_words_of_the_generator() -> None:
+    text = report.DOCUMENT.read_text()
+    assert text.startswith(report._INTRODUCTION)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    verdicts = {row[4] for row in rows if len(row) == 5 and not row[0].startswith("---")}
+    assert verdicts - {"verdict"} <= {verdict.value for verdict in Verdict}
+
+
 def test_nothing_measured_makes_a_document_too(tmp_path: Path) -> None:
     report.write(Results(), tmp_path / "performance.md")
     assert "not measured" in (tmp_path / "performance.md").read_text()
