@@ -289,7 +289,7 @@ def test_hooks_in_a_file_that_others_may_write_are_refused(host: Host, tmp_path:
     host.path.chmod(mode)
     os.chown(host.path, owner, 0)
     for verb in ("up", "run"):
-        assert f"{host.path}: has hooks, and others" in host.refused(verb, str(host.path))
+        assert f"{host.path}: has hooks, and users other than root" in host.refused(verb, str(host.path))
     assert not (tmp_path / "ran").exists()
     host.write("ListenPort = 5559")
     host.up()
