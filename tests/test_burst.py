@@ -53,7 +53,7 @@ def test_slots_without_a_packet_are_passed_over() -> None:
 
 def test_apart_each_packet_is_padded_as_before() -> None:
     view = memoryview(bytearray(range(140)))
-    first, last = Burst(view, 50, [3, 0, 2]).apart()
+    first, last = Burst(view, 50, [3, 0, 2]).singles()
     view[:] = bytes(140)
     assert (bytes(first.packet(0)), first.lengths, first.stride, len(first.view)) == (bytes([16, 17, 18]), [3], 50, 50)
     assert (bytes(last.packet(0)), last.lengths, last.stride, len(last.view)) == (bytes([116, 117]), [2], 40, 40)

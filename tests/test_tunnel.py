@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from wgpy import virtual
 from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, NO_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
 from wgpy.constants import REJECT_AFTER_TIME
-from wgpy.datapath import MAX_WAITING, machine_clock
+from wgpy.datapath import MAX_WAITING, Tun, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import Event, EventKind, Transmit
 from wgpy.endpoint import Endpoint
@@ -27,8 +28,10 @@ from wgpy.net.datagrams import SendResult
 from wgpy.net.memory import MemoryNetwork
 from wgpy.net.udp import UdpSockets
 from wgpy.noise.primitives import dh
+from wgpy.tun.linux import LinuxTun
 from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
+from wgpy.userspace.tun import StackTun
 
 LEFT, RIGHT = PrivateKey(b"l" * 32), PrivateKey(b"r" * 32)
 PSK = PresharedKey(b"p" * 32)
@@ -90,6 +93,15 @@ def test_packets_pass_both_ways(host: str, offloads: Offloads) -> None:
             assert peer.rx_bytes == 92 + 32 + 32
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [MemoryTun, LinuxTun, StackTun])
+def test_every_tun_has_what_a_tunnel_needs(kind: type[Tun]) -> None:
+    """Most are handed on through keyword arguments of any type, where mypy does not see it."""
+    needed = {name for name in (*vars(Tun), *Tun.__annotations__) if not name.startswith("_")}
+    assert {"read", "write", "is_in_other_namespace", "mtu"} <= needed
+    source = inspect.getsource(kind)
+    assert [name for name in sorted(needed) if not hasattr(kind, name) and f"self.{name} = " not in source] == []
 
 
 def test_many_packets_arrive_in_order() -> None:

@@ -165,8 +165,8 @@ class Burst:
         """The packets that are there, in order."""
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
 
-    def apart(self) -> Iterator[Burst]:
-        """Each packet as a burst in a buffer of its own, with the same padding, so that it can be kept by itself."""
+    def singles(self) -> Iterator[Burst]:
+        """Each packet as a burst by itself, in a buffer of its own, with the same padding."""
         for i, length in enumerate(self.lengths):
             if length:
                 slot = memoryview(bytearray(self.view[i * self.stride : (i + 1) * self.stride]))

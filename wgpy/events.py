@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 from weakref import WeakSet
 
+from wgpy.constants import INITIATION_INTERVAL
 from wgpy.device.effects import DropReason, Event, EventKind
 from wgpy.keys import PublicKey
 
@@ -19,7 +20,7 @@ MAX_QUEUED: Final = 10_000  # events that may wait for one subscriber to take th
 # What a refusal is likely to mean.
 _REFUSED: Final = {
     DropReason.REPLAYED_INITIATION: "stamped earlier than the last one, as if its clock had been set back, or replayed",
-    DropReason.INITIATION_FLOOD: "more than 20 a second, as if several machines had its private key",
+    DropReason.INITIATION_FLOOD: f"within {INITIATION_INTERVAL * 1000:g} ms of another; do two machines have its key?",
 }
 
 

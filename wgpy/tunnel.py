@@ -58,7 +58,7 @@ class Tunnel:
     device: Device
     """The protocol, to be read only: the tunnel does not carry out what you call on it."""
     on_unanswered: Callable[[], None] | None
-    """Called, if it is set, after each initiation without an answer, whether that is news or not."""
+    """Called, if it is set, after each initiation without an answer, whether that is an event or not."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ def test_split_is_what_the_slow_twin_does(packet: bytes, size: int, mtus: list[i
     assert burst is not None
     assert [bytes(segment) for segment in burst.packets()] == expected
     padded = [padded_length(len(segment), mtus) for segment in expected]
-    assert [len(single.view) - 32 for single in burst.apart()] == padded
+    assert [len(single.view) - 32 for single in burst.singles()] == padded
 
 
 @settings(deadline=None)

@@ -83,7 +83,7 @@ def test_padding_ends_at_a_routes_mtu_wherever_the_interface_is(offload: bool) -
                 sender.sendto(bytes(size - 28), ("10.9.0.2", 9))
             found = set()
             while (burst := tun.read()) is not None:
-                found |= {len(single.view) - 32 for single in burst.apart() if single.lengths == [size]}
+                found |= {len(single.view) - 32 for single in burst.singles() if single.lengths == [size]}
             return found
 
         assert padded(1297) == {1300}

@@ -37,7 +37,7 @@ class DropReason(StrEnum):
     REPLAYED_INITIATION = "replayed_initiation"
     """A handshake not newer than the peer's last one: a replay, or the peer's clock was set back."""
     INITIATION_FLOOD = "initiation_flood"
-    """A peer began more than 20 handshakes in a second."""
+    """A peer began two handshakes within 20 ms."""
     # Transport data.
     EXPIRED_KEY = "expired_key"
     """A packet under a session that is too old, or has carried too many packets."""

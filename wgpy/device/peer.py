@@ -89,7 +89,7 @@ class Peer:
         while len(self.staged) > MAX_STAGED_PACKETS:
             self.staged.popleft()
             self.drops[DropReason.STAGED_OVERFLOW] += 1
-        self.staged.extend(burst.apart())
+        self.staged.extend(burst.singles())
         self.send_staged(now, effects)
 
     def has_sealed(self, packet: ip.Packet) -> bool:

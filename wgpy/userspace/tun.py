@@ -108,8 +108,8 @@ class StackTun:
             self.schedule()
 
     @property
-    def is_elsewhere(self) -> bool:
-        """It is in no network namespace."""
+    def is_in_other_namespace(self) -> bool:
+        """False: it is in no network namespace."""
         return False
 
     def link(self) -> tuple[bool, int] | None:
