@@ -45,4 +45,6 @@ def test_rows_that_lie_apart(length: int, gap: int) -> None:
         rows.store_checksums(stored, initial)
         assert stored.tobytes() == b"".join(checksum(row, initial).to_bytes(2, "big") for row in alone)
     for total in (ones_sum(alone[3]), ones_sum(alone[3]) - 0xFFFF, 5):
-        assert [not beyond for beyond in rows.beyond(total)] == [ones_sum(row) == total % 0xFFFF for row in alone]
+        assert [not difference for difference in rows.differences(total)] == [
+            ones_sum(row) == total % 0xFFFF for row in alone
+        ]

@@ -190,13 +190,13 @@ def test_a_bad_checksum_is_passed_on_alone(
 def test_wrong_checksums_cost_no_more_than_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second one is wrong: what follows the first of them is not summed again and again."""
     summed: list[int] = []
-    beyond = Rows.beyond
+    differences = Rows.differences
 
     def counting(rows: Rows, total: int) -> Any:
         summed.append(rows._words.size)
-        return beyond(rows, total)
+        return differences(rows, total)
 
-    monkeypatch.setattr(Rows, "beyond", counting)
+    monkeypatch.setattr(Rows, "differences", counting)
     packets = tcp_run(40)
     merge(burst_of(*packets))
     right = sum(summed)

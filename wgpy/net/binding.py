@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from wgpy.errors import SocketError
-from wgpy.net.queues import QUEUES, sort, take_only_own
+from wgpy.net.queues import QUEUES, drop_broadcasts, sort
 from wgpy.system.kernel import release, version
 
 # Linux constants that the socket module of Python 3.11 lacks.
@@ -63,7 +63,7 @@ def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         while len(sockets) < QUEUES:
             sockets.append(_bind(family, first.getsockname()[1], shared=True))
-            take_only_own(sockets[-1])
+            drop_broadcasts(sockets[-1])
         sort(first, ())
     except OSError as error:
         _log.info("handshakes and data share a queue here: %s", error.strerror)

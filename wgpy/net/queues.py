@@ -147,7 +147,7 @@ def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True)
     _attach(sock, SO_ATTACH_REUSEPORT_CBPF, steps)
 
 
-def take_only_own(sock: socket.socket) -> None:
+def drop_broadcasts(sock: socket.socket) -> None:
     """Have a socket drop broadcasts and multicasts, of which each socket of a port would get a copy. Raises OSError."""
     steps = [
         (_LOAD, 0, 0, _PACKET_TYPE),

@@ -41,12 +41,12 @@ def interfaces() -> list[str]:
         with Netlink() as netlink:
             return sorted(netlink.links(_KIND))
 
-    return _apart(names)
+    return _in_thread(names)
 
 
 def read(name: str) -> DeviceStatus:
     """Read an interface's status. Raises ControlError: no such interface, not WireGuard, no privilege."""
-    return _apart(lambda: _status(_dump(name)))
+    return _in_thread(lambda: _status(_dump(name)))
 
 
 def write(name: str, change: DeviceChange) -> None:
@@ -61,10 +61,10 @@ def write(name: str, change: DeviceChange) -> None:
             for attributes in _messages(name, change):
                 _ask(opened, _SET_DEVICE, _REQUEST | _ACK, attributes)
 
-    _apart(configure)
+    _in_thread(configure)
 
 
-def _apart(function: Callable[[], T]) -> T:
+def _in_thread(function: Callable[[], T]) -> T:
     with ThreadPoolExecutor(1) as thread:
         try:
             return thread.submit(function).result()

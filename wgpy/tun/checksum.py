@@ -56,7 +56,7 @@ class Rows:
         if length & 1:
             self._odd = np.ndarray((count,), np.uint8, buffer, at + length - 1, (stride,))
 
-    def beyond(self, total: int) -> npt.NDArray[np.uint32]:
+    def differences(self, total: int) -> npt.NDArray[np.uint32]:
         """How far each packet's sum is from `total`, with its bytes swapped; 0 where they are equal."""
         # The sum of 32,768 words fits into 32 bits, and a vector holds twice as many of those as of 64 bits.
         # ndarray.sum has a higher fixed cost.
@@ -69,4 +69,4 @@ class Rows:
 
     def store_checksums(self, column: npt.NDArray[np.uint16], initial: int = 0) -> None:
         """Store each packet's `checksum` into a column of WORDs."""
-        np.subtract(MODULUS, self.beyond(-initial), out=column, casting="same_kind")
+        np.subtract(MODULUS, self.differences(-initial), out=column, casting="same_kind")

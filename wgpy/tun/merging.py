@@ -215,20 +215,20 @@ class _Lead(NamedTuple):
         differs = layout.headers ^ layout.headers[0]
         differs &= fixed.all
         differs[-1] &= fixed.of_tail if tail else fixed.of_last
-        alike = _clear(differs)
+        alike = _leading_zeros(differs)
         if self.protocol == TCP:
             if alike < count and not (differs[alike] & fixed.of_last).any():  # a packet with PSH is the last of its run
                 alike += 1
             sequence = u32.unpack_from(burst.view, at + l4 + 4)[0]
-            alike = min(alike, _clear(layout.sequences - layout.offsets - sequence))
+            alike = min(alike, _leading_zeros(layout.sequences - layout.offsets - sequence))
         else:
-            alike = min(alike, _clear(layout.checks == 0))
+            alike = min(alike, _leading_zeros(layout.checks == 0))
         if self.version == 4:
             if not burst.view[at + 6]:  # without DF the id has a meaning (RFC 6864), and segments count it up
                 identification = u16.unpack_from(burst.view, at + 4)[0]
-                alike = min(alike, _clear((layout.ids - layout.steps - identification) & 0xFFFF))
+                alike = min(alike, _leading_zeros((layout.ids - layout.steps - identification) & 0xFFFF))
             headers = self.cache.recall(Rows, at, burst.stride, count, 20)
-            alike = min(alike, _clear(headers.beyond(0)))
+            alike = min(alike, _leading_zeros(headers.differences(0)))
         return alike
 
     def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
@@ -237,7 +237,7 @@ class _Lead(NamedTuple):
         first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
         length = self.end + self.size
         rows = self.cache.recall(Rows, at + first, stride, count, length - first)
-        good = _clear(rows.beyond(-(self.protocol + length - l4)))
+        good = _leading_zeros(rows.differences(-(self.protocol + length - l4)))
         if tail and good == count:
             start = at + count * stride
             total = ones_sum(burst.view[start + first : start + tail]) + self.protocol + tail - l4
@@ -318,7 +318,7 @@ def packets_in(write: IoVector) -> int:
     return 1 if header.gso_type == GSO_NONE else -(-sum(map(len, write[2:])) // header.gso_size)
 
 
-def _clear(rows: Column) -> int:
+def _leading_zeros(rows: Column) -> int:
     """How many elements or rows come before the first that is not zero."""
     if not np.count_nonzero(rows):
         return len(rows)

@@ -72,9 +72,9 @@ def _sort(
     cache = burst.cache or ViewCache(view)
     from_addresses = 12 if l4 == IPV4_HEADER_SIZE else 8
     rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
-    wrong = rows.beyond(-(TCP + length - l4)) != 0
+    wrong = rows.differences(-(TCP + length - l4)) != 0
     if l4 == IPV4_HEADER_SIZE:
-        wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).beyond(0) != 0
+        wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
     bad = set(np.flatnonzero(wrong).tolist()) if wrong.any() else ()
     fields = iter(_fields(l4, stride, count).unpack_from(view, at))
     ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
