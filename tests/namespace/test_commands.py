@@ -324,7 +324,7 @@ def test_what_is_missing_is_said(conf: Path, arguments: tuple[str, ...], said: b
 @pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf", "soon"])
 def test_a_wait_is_some_seconds(conf: Path, seconds: str) -> None:
     done = wgpy("stdio", conf, "10.8.0.2:1", f"--wait={seconds}")
-    assert f"argument --wait: expected seconds, more than 0, not '{seconds}'".encode() in done.stderr
+    assert f"argument --wait: expected a number of seconds above 0, not '{seconds}'".encode() in done.stderr
     assert done.returncode == 2
 
 
