@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -157,6 +159,41 @@ def test_workers_accept_from_a_socket_that_was_made_before(server: Server) -> No
             with tunnel.create_connection(("localhost", port), timeout=10) as sock:
                 assert sock.recv(5) == b"hello"
             os.waitpid(pid, 0)
+
+    without_a_loop(server, body)
+
+
+def test_on_the_stack_only_the_parent_accepts(server: Server) -> None:
+    """The child's attempt takes no connection from the parent, and its copies keep no connection from ending."""
+
+    def body() -> None:
+        with wgpy.blocking.connect(server.config, network="stack") as tunnel:
+            listening = tunnel.create_server((None, 0))
+            here = str(server.config.addresses[0].ip)
+            calling = tunnel.create_connection((here, listening.getsockname()[1]), timeout=10)
+            assert select.select([listening], [], [], 10)[0]
+
+            def child() -> None:
+                refused(listening.accept)
+                refused(listening.accept)
+
+            in_child(child)
+            if (worker := os.fork()) == 0:
+                time.sleep(6 * PATIENCE)
+                os._exit(0)
+            listening.settimeout(10)
+            accepted, _ = listening.accept()
+            accepted.settimeout(10)
+            calling.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+        try:  # the tunnel is closed, and the worker lives
+            with calling, accepted, suppress(ConnectionResetError):
+                assert not calling.recv(5)
+            with listening, pytest.raises(TunnelClosedError, match="the tunnel was closed"):
+                listening.accept()
+        finally:
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
 
     without_a_loop(server, body)
 

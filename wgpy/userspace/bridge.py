@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +11,27 @@ from contextlib import suppress
 from typing import Any, Final
 
 from wgpy.errors import TunnelClosedError
+from wgpy.system.forks import FORKED, abandon_in_child
 
 _MAX_DATAGRAM: Final = 1 << 16
+
+
+class _OurEnd(socket.socket):
+    """The tunnel's end of a socketpair. A forked child closes its copy, which would keep the connection from ending."""
+
+    def abandon(self) -> None:
+        if (fd := self.detach()) >= 0:
+            os.close(fd)
+
+
+def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    """The tunnel's end of a socketpair and its user's, both non-blocking."""
+    end, theirs = socket.socketpair(type=kind)
+    ours = _OurEnd(end.family, end.type, end.proto, fileno=end.detach())
+    abandon_in_child(ours)
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    return ours, theirs
 
 
 class Bridge(asyncio.Protocol):
@@ -46,9 +66,7 @@ class Bridge(asyncio.Protocol):
 
 async def paired(loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol) -> socket.socket:
     """A socket, non-blocking, whose other end is the protocol's transport."""
-    ours, theirs = socket.socketpair()
-    for sock in (ours, theirs):
-        sock.setblocking(False)
+    ours, theirs = _pair(socket.SOCK_STREAM)
     try:
         if hasattr(socket, "AF_UNIX") and ours.family == socket.AF_UNIX:
             await loop.create_unix_connection(lambda: protocol, sock=ours)
@@ -68,9 +86,7 @@ class DatagramBridge(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ours, self.theirs = socket.socketpair(type=socket.SOCK_DGRAM)
-        for sock in (self._ours, self.theirs):
-            sock.setblocking(False)
+        self._ours, self.theirs = _pair(socket.SOCK_DGRAM)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
@@ -100,19 +116,26 @@ class DatagramBridge(asyncio.DatagramProtocol):
 
 
 class ListeningSocket(socket.socket):
-    """A socket for `accept`: readable while connections wait, which come with the addresses of who calls."""
+    """A socket for `accept`: readable while connections wait, which come with the addresses of who calls.
+
+    The connections wait in the process of the tunnel, so a forked child cannot accept any.
+    """
 
     def __init__(self, theirs: socket.socket) -> None:
         super().__init__(theirs.family, theirs.type, theirs.proto, fileno=theirs.detach())
         self.own: Any = None  # where it listens
         self._waiting: deque[tuple[socket.socket, tuple[Any, ...]]] = deque()
+        self._is_forked = False
+        abandon_in_child(self)
 
     def arrive(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
         """A connection has come; the caller then makes this readable."""
         self._waiting.append((sock, peer))
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As any socket's. Raises TunnelClosedError once the tunnel is closed."""
+        """As any socket's. Raises TunnelClosedError once the tunnel is closed, and in a fork's child."""
+        if self._is_forked:
+            raise TunnelClosedError(FORKED)
         if not self.recv(1):
             raise TunnelClosedError("the tunnel was closed")
         sock, peer = self._waiting.popleft()
@@ -122,8 +145,16 @@ class ListeningSocket(socket.socket):
     def getsockname(self) -> Any:
         return self.own
 
+    def abandon(self) -> None:
+        """In a fork's child: accept nothing, and hold no connection open that the parent accepts and closes."""
+        self._is_forked = True
+        self._forget_waiting()
+
     def close(self) -> None:
         super().close()
+        self._forget_waiting()
+
+    def _forget_waiting(self) -> None:
         for sock, _ in self._waiting:
             with suppress(OSError):
                 sock.close()
