@@ -324,8 +324,15 @@ def test_every_problem_of_a_file_is_reported_at_once_in_its_order() -> None:
 
 def test_a_key_like_no_other_is_answered_with_those_of_its_section() -> None:
     (problem,) = errors("[Peer]\nPublicKey=" + ONE.base64() + "\nxyz = 1")
-    assert problem.key == ""
+    assert problem.key == "xyz"
     assert problem.message.endswith("one of PublicKey, PresharedKey, AllowedIPs, Endpoint, PersistentKeepalive")
+
+
+@pytest.mark.parametrize("line", ["abcdefgh=", "abcdefghijkl = mnopqrstuvwx", "abc9+/ = 1"])
+def test_an_unknown_key_is_not_named_where_it_may_be_part_of_a_secret(line: str) -> None:
+    (problem,) = errors(f"[Interface]\n{line}")
+    assert problem.key == ""
+    assert line[:6] not in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Literal
 
-from wgpy.config.redact import shown
+from wgpy.config.redact import HIDDEN, shown
 from wgpy.config.values import MTU_FOR_IPV6, EndpointName, InterfaceConfig, PeerConfig
 from wgpy.constants import MAX_MTU, MIN_IPV6_MTU, MIN_MTU
 from wgpy.errors import ConfigError
@@ -317,7 +317,7 @@ class _Reader:
         elif not equals:
             self._error(number, "", "expected [Interface], [Peer] or KEY = VALUE")
         elif key is None or (key.own and key.name.lower() != written.lower()):
-            self._unknown_key(number, written)
+            self._unknown_key(number, written, value)
         elif key.own and self._wg_only:
             self._error(number, key.name, "line unrecognized; only wg-quick files have this key")
         elif self._block is None:
@@ -438,18 +438,19 @@ class _Reader:
         self._block = self._peers[-1] if section == "Peer" else self._interface
         self._block.headers.append(number)
 
-    def _unknown_key(self, number: int, written: str) -> None:
-        """Report an unknown key. It may be part of a secret, so it is shown only if it resembles a key's name."""
+    def _unknown_key(self, number: int, written: str, value: str) -> None:
+        """Report an unknown key. If it may be part of a secret, as when a line was broken in two, it is not shown."""
+        name = written if written.isascii() and written.isalpha() else ""
         if _AMNEZIA.fullmatch(_squeeze(written).lower()):
             self._amnezia.append((number, written))
         elif own := _IN_COMMENTS.get(_squeeze(written).lower()):
             self._error(number, own[2:], f"a key of wgpy's own, which must be in a comment: {own} = ...")
         elif near := _nearest(_squeeze(written).lower(), KEYS):
-            key = written if written.isascii() and written.isalpha() else ""
-            self._error(number, key, f"unknown key; did you mean {KEYS[near].name}?")
+            self._error(number, name, f"unknown key; did you mean {KEYS[near].name}?")
         else:
+            name = name if value and shown(name, written + value) != HIDDEN else ""
             names = ", ".join(key.name for key in ROWS if self._block is None or key.section == self._block.section)
-            self._error(number, "", f"unknown key; expected one of {names}")
+            self._error(number, name, f"unknown key; expected one of {names}")
 
     def _read_value(self, number: int, key: Key, value: str, block: Block) -> None:
         if key.form == "one" and key.name in block.lines:
