@@ -17,22 +17,26 @@ from wgpy.cli import documents
 from wgpy.device.effects import DropReason
 
 ROOT = Path(__file__).parents[1]
-REPOSITORY_LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"\[([^\]\[]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+# Files of the repository that are pages of the site, too.
+WRITTEN = {"ARCHITECTURE.md": "architecture.md"} | {
+    f"examples/{readme.parent.name}/README.md": f"examples/{readme.parent.name}.md"
+    for readme in sorted((ROOT / "examples").glob("*/README.md"))
+}
+# Where a page of the repository links to code, because the page that is made from it is only in the site.
+MADE = {
+    "wgpy/cli/commands.py": "reference/commands.md",
+    "wgpy/device/effects.py": "reference/drops.md",
+    "tests/interop": "reference/scenarios.md",
+}
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add them; a page that `make bench` has not written yet says so."""
-    pages = {"architecture.md": (ROOT / "ARCHITECTURE.md", "")}
-    for readme in sorted((ROOT / "examples").glob("*/README.md")):
-        pages[f"examples/{readme.parent.name}.md"] = (readme, "")
-        picture = readme.parent / "topology.svg"
-        if picture.exists():
-            name = f"examples/{readme.parent.name}/topology.svg"
-            files.append(File.generated(config, name, content=picture.read_bytes()))
-    for uri, (path, _) in pages.items():
-        files.append(File.generated(config, uri, content=relinked(path, uri)))
-    made = {"reference/commands.md": commands(), "reference/drops.md": drops()}
-    made["reference/scenarios.md"] = scenarios()
+    made: dict[str, str | bytes] = {uri: (ROOT / path).read_text() for path, uri in WRITTEN.items()}
+    for picture in (ROOT / "examples").glob("*/topology.svg"):
+        made[picture.relative_to(ROOT).as_posix()] = picture.read_bytes()
+    made |= {"reference/commands.md": commands(), "reference/drops.md": drops(), "reference/scenarios.md": scenarios()}
     if not (ROOT / "docs" / "performance.md").exists():
         made["performance.md"] = "# Performance\n\n`make bench` measures here, and writes this page.\n"
     for uri, content in made.items():
@@ -53,23 +57,29 @@ def on_post_build(config: Any) -> None:
                 raise PluginError(f"{page.relative_to(site)}: {link} is not a file")
 
 
-def relinked(path: Path, uri: str) -> str:
-    """A page of the repository, whose links to other pages are the site's; to other files, only their names stay."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Links lead to files of the repository, so that a forge can follow them; here they lead to the site's pages."""
+    uri = page.file.src_uri
+    source = next((path for path, written in WRITTEN.items() if written == uri), f"docs/{uri}")
+    return relinked(markdown, source, uri)
+
+
+def relinked(text: str, source: str, uri: str) -> str:
+    """The text of a file of the repository as the site's page `uri`; links to files without a page become text."""
 
     def link(match: re.Match[str]) -> str:
-        target = (path.parent / match[1]).resolve().relative_to(ROOT).as_posix()
-        if target.endswith("topology.svg") or target.startswith("docs/"):
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        if target.startswith("docs/"):
             there = target.removeprefix("docs/")
-        elif target == "ARCHITECTURE.md":
-            there = "architecture.md"
-        elif re.fullmatch(r"examples/\w+(/README\.md)?", target) and (ROOT / target).exists():
-            there = f"{target.removesuffix('/README.md')}.md"
+        elif target.endswith("/topology.svg"):
+            there = target
+        elif page := (WRITTEN | MADE).get(target) or WRITTEN.get(f"{target}/README.md"):
+            there = page
         else:
-            return "]"
-        return f"]({posixpath.relpath(there, posixpath.dirname(uri) or '.')}{match[2] or ''})"
+            return match[1] if (ROOT / target).exists() else match[0]
+        return f"[{match[1]}]({posixpath.relpath(there, posixpath.dirname(uri) or '.')}{match[3] or ''})"
 
-    text = REPOSITORY_LINK.sub(link, path.read_text())
-    return re.sub(r"(?<!!)\[([^\]\[]*)\](?![(\[:])", r"\1", text)
+    return LINK.sub(link, text)
 
 
 def commands() -> str:

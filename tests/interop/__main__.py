@@ -36,7 +36,7 @@ _INTRODUCTION: Final = """\
 are those of the kernel's `tools/testing/selftests/wireguard/netns.sh`. The scenarios called "wire"
 send single datagrams to a program's port and judge that program alone. wgpy's column has the results of scenarios that
 involve wgpy alone, for example under the stock `wg` or under a flood. [What the scenarios
-expect](reference/scenarios.md) describes each of them, and [Test another WireGuard](how-to/interop.md) says how to run
+expect](../tests/interop) describes each of them, and [Test another WireGuard](how-to/interop.md) says how to run
 them on your own program.
 """
 _OF_ANOTHER: Final = """\

@@ -70,6 +70,10 @@ def test_each_scenario_tells_what_it_expects_and_where_that_is_written() -> None
         assert f"### `{scenario.name}`\n\n{scenario.expected}" in page()
 
 
+def test_the_stored_page_has_the_words_of_the_generator() -> None:
+    assert (ROOT / kit.RECORD).read_text().startswith(kit._INTRODUCTION)
+
+
 def test_what_a_program_is_declared_not_to_be_able_to_are_scenarios() -> None:
     names = [scenario.name for scenario in scenarios()]
     for name, kind in KINDS.items():
