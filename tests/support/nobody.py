@@ -33,9 +33,12 @@ def as_nobody(namespace: Namespace, main: Callable[[], Coroutine[Any, Any, None]
 
 
 def let_pass(directory: Path) -> None:
-    """Let everybody come to a test's directory; those above it lose nothing, for one may be the system's /tmp."""
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)
+    """Let everybody reach a test's directory: it and the three above it, of pytest's and of a process of pytest-xdist.
+
+    None of them loses a right, for one may be the system's /tmp.
+    """
+    for place in (directory, *directory.parents[:3]):
+        place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o055)
 
 
 def become_nobody(tun_mode: int = 0o666, *, read_only: bool = False) -> None:
