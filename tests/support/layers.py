@@ -23,7 +23,7 @@ _TOGETHER: Final = {
     "wgpy.tun": "tun: devices",
     "wgpy.rootless.connect": "rootless.connect",
 }
-_LEFT_OUT: Final = {"wgpy", "wgpy.__main__", "wgpy.config", "wgpy.tun", "wgpy.virtual"}  # pass names on, or stand alone
+_LEFT_OUT: Final = {"wgpy", "wgpy.__main__", "wgpy.config", "wgpy.tun"}  # pass names on
 _STYLE: Final = """\
 text{font:13px system-ui,sans-serif;fill:#24292f;text-anchor:middle}.pure{fill:#d8f3dc;stroke:#2d6a4f}
 .impure{fill:#dbeafe;stroke:#1d4e89}path{fill:none;stroke:#8b949e;stroke-width:1.2}.note{text-anchor:start}

@@ -1,7 +1,7 @@
 """Configures the host for an interface: addresses, MTU, routes, rules, DNS and hooks, as wg-quick(8) does.
 
-Each step records how to undo it before the next one begins. So `down`, a failed `up` and a signal all undo the steps in
-reverse and leave nothing behind. Everything here blocks, so it runs in a thread beside the event loop: a hook may well
+`down` undoes what was done, in reverse, after a failed `up` and a signal, too. `leftovers` keeps on disk what would
+outlive a killed daemon. Everything here blocks, so it runs in a thread beside the event loop: a hook may well
 talk to the daemon that runs it.
 """
 
