@@ -7,7 +7,6 @@ import os
 import signal
 import ssl
 import subprocess
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
@@ -180,10 +179,8 @@ def test_names_that_do_not_resolve(server: Server, web: Web) -> None:
             with pytest.raises(wgpy.ResolveError, match="nowhere"):
                 await tunnel.open_connection("nowhere.corp.test", 1)
         async with wgpy.connect(replace(server.config, dns=("10.8.0.77",))) as tunnel:
-            begun = time.monotonic()
             with pytest.raises(wgpy.ResolveError, match=r"db\.internal"):
                 await tunnel.getaddrinfo("db.internal", 5432)
-            assert time.monotonic() - begun < 12
 
     in_time(server, main, 30)
 
