@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+
 from tests.device.test_sessions import connected, kinds
 from tests.support.world import World
 from wgpy.constants import (
@@ -9,6 +12,7 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
 )
 from wgpy.device.changes import DeviceChange, PeerChange
+from wgpy.device.device import PEERS_AT_ONCE, Device
 from wgpy.device.effects import DropReason, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey, PublicKey
@@ -32,6 +36,28 @@ def test_coming_up_greets_peers_with_a_persistent_keepalive() -> None:
     assert world.eve == []
     world.do(a, a.device.start(world.now))
     assert kinds(world) == [MESSAGE_INITIATION]
+
+
+def test_coming_up_or_another_key_greets_a_few_peers_for_each_call() -> None:
+    """A thousand handshakes would keep the event loop waiting for 200 ms."""
+    peers = [PublicKey(number.to_bytes(32, "big")) for number in range(2, 102)]
+    change = DeviceChange(
+        private_key=PrivateKey(b"k" * 32),
+        peers=tuple(
+            PeerChange(public_key=key, endpoint=Endpoint("192.0.2.9", 9), persistent_keepalive=25) for key in peers
+        ),
+    )
+    device = Device(random=os.urandom, wall_clock=lambda: 0)
+    device.configure(change, 0.0)
+    another = DeviceChange(private_key=PrivateKey(b"l" * 32))
+    for now, call in ((1.0, device.start), (2.0, partial(device.configure, another))):
+        greeted = [transmit.public_key for transmit in call(now).transmits]
+        assert len(greeted) == PEERS_AT_ONCE
+        while (due := device.next_timeout()) is not None and due <= now:
+            some = device.handle_timeout(now).transmits
+            assert len(some) <= PEERS_AT_ONCE
+            greeted += [transmit.public_key for transmit in some]
+        assert sorted(map(str, greeted)) == sorted(map(str, peers))
 
 
 def test_going_down_forgets_sessions_but_not_configuration() -> None:

@@ -317,7 +317,7 @@ class Peer:
         self.timers.start()
         self.handshake_sent_at = -inf
         if self.timers.persistent_keepalive:
-            self.send_keepalive(now, effects)
+            self.timers.persistent_keepalive_wanted(now)
         else:
             self.send_staged(now, effects)
 

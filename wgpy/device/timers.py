@@ -123,6 +123,11 @@ class Timers:
         if self.persistent_keepalive and self.running:
             self.persistent_keepalive_at = now + self.persistent_keepalive
 
+    def persistent_keepalive_wanted(self, now: float) -> None:
+        """After the interface came up or got another key, if there is a persistent keepalive: it is due at once."""
+        if self.running:
+            self.persistent_keepalive_at = now
+
     def handshake_initiated(self, now: float) -> None:
         """After an initiation was sent."""
         if self.running:
