@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
 from wgpy.net import names
 from wgpy.net.names import Names
+from wgpy.net.resolve import MAX_LOOKUPS, look_up
 
 KEY, OTHER = PublicKey(b"k" * 32), PublicKey(b"o" * 32)
 NAME = EndpointName(host="peer.example", port=51820)
@@ -109,3 +113,45 @@ def test_a_silent_peer_does_not_flood_the_resolver(resolver: Resolver, monkeypat
     monkeypatch.setattr(names, "PATIENCE", 60.0)
     moves(*[lambda watch: watch.unanswered(KEY, OLD)] * 4)
     assert resolver.questions == 1
+
+
+ENDING = """
+import asyncio, socket, threading
+from wgpy.config.values import EndpointName
+from wgpy.net.resolve import look_up
+asked = threading.Event()
+socket.getaddrinfo = lambda *_, **__: asked.set() or threading.Event().wait()
+async def main():
+    looking = asyncio.create_task(look_up(EndpointName(host="peer.example", port=1)))
+    await asyncio.to_thread(asked.wait)
+    looking.cancel()
+asyncio.run(main())
+print("ended")
+"""
+
+
+def test_a_process_ends_while_the_resolver_is_silent() -> None:
+    """`wgpy down` and systemd wait for a daemon that may be looking up a name."""
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=20, check=True)
+    assert (ended.stdout, ended.stderr) == ("ended\n", "")
+
+
+def test_lookups_at_once_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, lock, full = 0, 0, threading.Lock(), threading.Barrier(MAX_LOOKUPS)
+
+    def ask(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        full.wait(20)
+        with lock:
+            running -= 1
+        return [(0, 0, 0, "", ("192.0.2.1", 1))]
+
+    async def main() -> None:
+        await asyncio.gather(*(look_up(NAME) for _ in range(4 * MAX_LOOKUPS)))
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    asyncio.run(main())
+    assert most == MAX_LOOKUPS

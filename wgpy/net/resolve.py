@@ -6,9 +6,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from functools import partial
+from threading import Thread
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from wgpy.config.values import EndpointName, InterfaceConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
@@ -22,6 +25,8 @@ _Item = TypeVar("_Item")
 FIRST_DELAY: Final = 1.0  # seconds; each further one is a fifth longer, up to 20 s (wireguard-tools config.c)
 LONGEST_DELAY: Final = 20.0
 SLICE: Final = 16  # peers: each takes up to 0.3 ms, if it has a keepalive and so a handshake
+MAX_LOOKUPS: Final = 16  # threads at once
+_lookups: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
 _TRANSIENT: Final = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, getattr(socket, "EAI_SYSTEM", socket.EAI_AGAIN)})
 
 
@@ -87,9 +92,28 @@ async def look_up(name: EndpointName) -> list[Endpoint]:
     """All addresses of the name, in the resolver's order. Raises socket.gaierror."""
     # Not the loop's getaddrinfo: uvloop's loses the scope of a link-local address.
     ask = partial(socket.getaddrinfo, name.host, name.port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP)
-    answers = await asyncio.to_thread(ask) if name.is_host_name else ask()
+    answers = await _in_daemon_thread(ask) if name.is_host_name else ask()
     endpoints = [
         Endpoint(str(address[0]).partition("%")[0], name.port, int(address[3]) if len(address) == 4 else 0)
         for *_, address in answers
     ]
     return list(dict.fromkeys(endpoints))
+
+
+async def _in_daemon_thread(call: Callable[[], _Item]) -> _Item:
+    """As asyncio.to_thread, but neither the loop nor Python waits for the thread at its end.
+
+    A lookup cannot be cancelled, and takes minutes where the name server is silent.
+    """
+    done: Future[_Item] = Future()
+
+    def run() -> None:
+        if done.set_running_or_notify_cancel():
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+
+    async with _lookups.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_LOOKUPS)):
+        Thread(target=run, daemon=True).start()
+        return await asyncio.wrap_future(done)
