@@ -99,7 +99,7 @@ def _no_option(rest: list[str], verb: argparse.ArgumentParser) -> str:
 def _no_command(argv: list[str]) -> str:
     similar = _similar(argv[0])
     hint = f"did you mean `wgpy {similar}`?" if similar else "`wgpy -h` lists them"
-    interface = f"; to serve an interface of that name: wgpy serve {argv[0]}" if len(argv) == 1 else ""
+    interface = f" (to serve an interface of that name: `wgpy serve {argv[0]}`)" if len(argv) == 1 else ""
     return f"unknown command {argv[0]!r}; {hint}{interface}"
 
 
