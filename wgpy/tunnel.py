@@ -30,6 +30,7 @@ from wgpy.keys import PublicKey
 from wgpy.net.monitor import Monitor
 from wgpy.net.names import Names
 from wgpy.net.resolve import in_slices, resolved_change
+from wgpy.net.sources import lost_sources
 from wgpy.system.forks import FORKED, abandon_in_child
 
 log: Final = logging.getLogger("wgpy")
@@ -157,7 +158,7 @@ class Tunnel:
         self.device.stop()
 
     def follow_link(self) -> None:
-        """From now on go up and down with the interface, use its MTU, and let new routes choose source addresses.
+        """From now on go up and down with the interface, use its MTU, and let better routes choose source addresses.
 
         It is followed into another network namespace, too. Where that is not permitted, its last state is kept.
         """
@@ -165,7 +166,8 @@ class Tunnel:
         self._link_changed()
 
     def _link_changed(self) -> None:
-        self.device.forget_sources()
+        for public_key in lost_sources(self.device.sources(), self.device.fwmark):
+            self.device.forget_source(public_key)
         if self._path.udp is not None:
             self._path.udp.forget_refusals()
         try:

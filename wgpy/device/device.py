@@ -15,7 +15,7 @@ status); receive.py beside receive.c, and peer.py beside send.c, timers.c and pe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import Final
@@ -202,8 +202,14 @@ class Device:
         if source is not None and error is not None and self._icmp_limiter.allow(source, now):
             effects.deliveries.append(Burst.of(error))
 
+    def sources(self) -> Iterator[tuple[PublicKey, Endpoint]]:
+        """The peers that are answered from the local address that they spoke to, with their endpoints."""
+        for peer in self._peers.values():
+            if peer.endpoint is not None and peer.endpoint.source:
+                yield peer.public_key, peer.endpoint
+
     def forget_source(self, public_key: PublicKey) -> None:
-        """Tell that a transmit to this peer could no longer leave from the source address used so far."""
+        """Tell that what is sent to this peer can no longer leave from the source address used so far."""
         if (peer := self._peers.get(public_key)) is not None:
             peer.forget_source()
 
@@ -219,7 +225,7 @@ class Device:
             peer.not_sent(transmit.datagrams, count, size, reason)
 
     def forget_sources(self) -> None:
-        """Tell that routes or addresses have changed, so that the routes choose each source address anew."""
+        """Let the routes choose the source address to each peer anew."""
         for peer in self._peers.values():
             peer.forget_source()
 

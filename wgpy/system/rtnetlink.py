@@ -1,4 +1,4 @@
-"""The netlink requests (rtnetlink(7)) that must be quick: a helper's set-up, and the MTUs of the routes into a tunnel.
+"""The netlink requests (rtnetlink(7)) that must be quick: a helper's set-up, and what a tunnel asks about routes.
 
 `wgpy.net.netlink` can do all this and more, but takes a third of a second to import.
 """
@@ -25,7 +25,7 @@ _IFLA_MTU: Final = 4
 _IFLA_GSO_MAX_SIZE: Final = 41
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_NODAD: Final = 0x02  # no duplicate address detection: nobody else is on the link
-_RTA_OIF, _RTA_METRICS = 4, 8
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_METRICS, _RTA_MARK = 1, 2, 4, 8, 16
 _RTAX_MTU: Final = 2
 _MTU_METRIC: Final = pack("=HH", 8, _RTAX_MTU)  # how the metric begins: its length and type
 _MAIN_TABLE, _BOOT, _UNICAST = 254, 3, 1
@@ -79,6 +79,28 @@ def route_mtus(netlink: socket.socket, index: int) -> set[int]:
                     if mtu and route.get(_RTA_OIF, link) == link:  # a route with several links has no RTA_OIF
                         found.add(int.from_bytes(mtu, sys.byteorder))
     return found
+
+
+def outgoing_interface(
+    netlink: socket.socket, destination: bytes, source: bytes, *, scope_id: int = 0, mark: int = 0
+) -> int:
+    """The index of the interface that a packet from `source` to `destination` would leave by: `ip route get`.
+
+    The addresses have 4 or 16 bytes; `scope_id` is the interface that a link-local destination is on, `mark` the
+    packet's firewall mark. `netlink` is a NETLINK_ROUTE socket. Raises OSError if there is no route, or if an IPv4
+    source is not an address of this machine; of an IPv6 source the kernel does not check that.
+    """
+    bits = 8 * len(destination)
+    body = _rtmsg.pack(_family(4 if bits == 32 else 6), bits, bits, 0, 0, 0, 0, 0, 0)
+    body += _attribute(_RTA_DST, destination) + _attribute(_RTA_SRC, source)
+    body += _attribute(_RTA_OIF, pack("=I", scope_id)) + _attribute(_RTA_MARK, pack("=I", mark))
+    netlink.send(_nlmsghdr.pack(_nlmsghdr.size + len(body), _GET_ROUTE, _REQUEST, 1, 0) + body)
+    answer = netlink.recv(4096)
+    for kind, start, end in _each(_nlmsghdr, answer):
+        link = _attributes(answer[start + _rtmsg.size : end]).get(_RTA_OIF) if kind == _NEW_ROUTE else None
+        if link:
+            return int.from_bytes(link, sys.byteorder)
+    raise _refusal(answer)
 
 
 def configure(name: str, addresses: list[str], mtu: int) -> None:
@@ -137,9 +159,14 @@ def _request(kind: int, body: bytes) -> None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.sendto(_nlmsghdr.pack(_nlmsghdr.size + len(body), kind, flags, 1, 0) + body, (0, 0))
         answer = netlink.recv(4096)
-    number = -errno.EBADMSG
+    if (refusal := _refusal(answer)).errno:
+        raise refusal
+
+
+def _refusal(answer: bytes) -> OSError:
+    """The error that an answer tells; its number is 0 for an acknowledgement. Raises OSError if the answer is none."""
+    number = errno.EBADMSG
     for kind, start, end in _each(_nlmsghdr, answer):
         if kind == _ERROR and end - start >= _i32.size:
-            (number,) = _i32.unpack_from(answer, start)
-    if number:
-        raise OSError(-number, os.strerror(-number))
+            number = -_i32.unpack_from(answer, start)[0]
+    return OSError(number, os.strerror(number))
