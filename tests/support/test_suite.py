@@ -116,3 +116,22 @@ def test_programs_that_are_apart_use_the_same_names(tmp_path: Path) -> None:
         assert said == f"{Path.cwd()}\n755\n755\n/run/netns:\nsame\n\n/run/wgpy:\nsame\n"
         assert process.returncode == 0
     assert not [path for path in Path("/run").glob("*/same") if path.parent.name in ("netns", "wgpy", "wireguard")]
+
+
+GROUPS = """\
+import os, pytest
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.xdist_group("one")
+def test_it(number):
+    with open("processes", "a") as file:
+        print(os.getpid(), file=file)
+"""
+
+
+def test_a_group_runs_in_one_process(tmp_path: Path) -> None:
+    """pytest-xdist does without a word what it cannot read: several emulated kernels at once, for one."""
+    tests = tmp_path / "test_groups.py"
+    tests.write_text(GROUPS)
+    command = (sys.executable, "-m", "pytest", "-q", "-n3", "--dist=loadgroup", "-p", "no:cacheprovider", str(tests))
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert len(set((tmp_path / "processes").read_text().split())) == 1
