@@ -13,7 +13,7 @@ from tests.support.world import Host, World
 from wgpy import burst
 from wgpy.burst import Bodies, Burst, Datagrams, bodies
 from wgpy.constants import MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPORT
-from wgpy.device.changes import AllowedIPChange
+from wgpy.device.changes import AllowedIPChange, DeviceChange
 from wgpy.device.effects import DropReason, EventKind
 from wgpy.endpoint import Endpoint
 
@@ -89,7 +89,20 @@ def test_the_local_address_is_remembered_without_calling_it_a_move() -> None:
     world.arrive(b, captured(world, a, b), source)
     assert b.peer(a).endpoint == source
     assert b.events == []
+    assert list(b.device.sources()) == [(a.public_key, source)]
     b.device.forget_source(a.public_key)
+    assert b.peer(a).endpoint == a.endpoint
+    assert list(b.device.sources()) == []
+
+
+@pytest.mark.parametrize("change", [DeviceChange(listen_port=7), DeviceChange(fwmark=7)])
+def test_another_port_or_mark_lets_the_routes_choose_the_local_address(change: DeviceChange) -> None:
+    world = World()
+    a, b = connected(world)
+    source = a.endpoint._replace(source=b"\x0a\x01\x02\x03", source_ifindex=7)
+    world.arrive(b, captured(world, a, b), source)
+    assert b.peer(a).endpoint == source
+    b.device.configure(change, world.now)
     assert b.peer(a).endpoint == a.endpoint
 
 
