@@ -78,8 +78,8 @@ def interface() -> Iterator[Interface]:
         ("remove=true\r", errno.EINVAL),
         ("\xff\x00=1", errno.EINVAL),
         ("no equals sign", errno.EPROTO),
-        (f"fwmark={LONG}", errno.EIO),
-        (LONG, errno.EIO),
+        pytest.param(f"fwmark={LONG}", errno.EIO, id="a long value"),  # pytest tells programs the test's name
+        pytest.param(LONG, errno.EIO, id="a long line"),
     ],
 )
 def test_a_bad_line_is_answered_and_nothing_of_its_request_applied(interface: Interface, line: str, code: int) -> None:

@@ -59,8 +59,12 @@ def main(versions: list[str]) -> int:
 
 
 def tests(results: Path, mark: str, processes: int) -> list[str]:
-    """The command that runs them. What became of each will be in `results`, as JUnit XML."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", mark, f"--junitxml={results}.xml"]
+    """The command that runs them. What became of each will be in `results`, as JUnit XML.
+
+    Their files lie beside it: every other run of pytest closes pytest's usual directory to all but its owner.
+    """
+    files = f"--basetemp={results.parent}/tmp"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", mark, files, f"--junitxml={results}.xml"]
     worker = (sys.executable,) if missing() else (sys.executable, "-m", "tests.support.apart", sys.executable)
     return [
         *command,
