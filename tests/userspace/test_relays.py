@@ -27,7 +27,8 @@ def test_a_peer_is_one_client_whichever_of_its_addresses_it_uses() -> None:
         async with two(change=with_all_addresses) as (here, there):
             (peer,) = (peer.public_key for peer in there.config.peers)
             target = Place(THERE[0], PORT)
-            await there.start_server(lambda reader, writer: None, port=PORT)
+            served: list[asyncio.StreamWriter] = []
+            await there.start_server(lambda reader, writer: served.append(writer), port=PORT)
             await forward_streams(there, Place("", PORT + 1), here, target, admission)
             datagrams = await forward_datagrams(there, Place(THERE[0], PORT + 2), here, target, admission)
             streams = [await here.open_connection(host, PORT + 1) for host in THERE for _ in range(2)]
@@ -40,7 +41,7 @@ def test_a_peer_is_one_client_whichever_of_its_addresses_it_uses() -> None:
             for host in (*HERE, "10.200.1.1", "fd77::1", "::ffff:10.9.9.9", "fd00::1%1"):
                 assert there.peer_at(host) == peer
             assert there.peer_at("192.0.2.1") is None
-            for _, writer in streams:
+            for writer in (*served, *(writer for _, writer in streams)):
                 writer.close()
             sender.close()
             datagrams.close()
