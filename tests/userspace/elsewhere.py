@@ -100,7 +100,8 @@ def main() -> None:
         await exchange(*stacks)
 
     virtual.run(in_memory())
-    asyncio.run(over_loopback(wgpy, configs))
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # the platform is not really another
+        runner.run(over_loopback(wgpy, configs))
     assert not MODULES & {name.partition(".")[0] for name in sys.modules if sys.modules[name]} - BEFORE
     print("done")
 
