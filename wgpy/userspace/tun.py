@@ -16,34 +16,31 @@ from typing import Any
 
 from wgpy.burst import Burst
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE
-from wgpy.errors import TunError, TunnelClosedError
+from wgpy.errors import TunnelClosedError
 from wgpy.stack.failures import failure
 from wgpy.stack.host import Host, News
 from wgpy.stack.tcp.connection import Connection
+from wgpy.tun.memory import LoopTun
 
 _V4 = slice(TRANSPORT_HEADER_SIZE + 16, TRANSPORT_HEADER_SIZE + 20)  # the destination of a burst's first packet
 _V6 = slice(TRANSPORT_HEADER_SIZE + 24, TRANSPORT_HEADER_SIZE + 40)
 
 
-class StackTun:
+class StackTun(LoopTun):
     """A TUN with a `Host` behind it. `handlers` are what to call when the host has news of a connection, and so on.
 
     `clock` tells seconds, as the tunnel's. Belongs to one thread, the event loop's.
     """
 
     def __init__(self, clock: Callable[[], float], name: str = "stack", mtu: int = DEFAULT_MTU) -> None:
-        self.name = name
-        self.mtu = mtu
+        super().__init__(name, mtu)
         self.clock = clock
         self.handlers: dict[object, Callable[[], None]] = {}
         self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
         self.on_echo: Callable[[News], None] | None = None
         self._host: Host | None = None
-        self._reader: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
-        self._wakeup: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._closed = False
 
     @property
     def host(self) -> Host:
@@ -81,8 +78,7 @@ class StackTun:
 
     def read(self) -> Burst | None:
         """The next burst; what goes to an address of our own is taken in again. Raises TunError after `close`."""
-        if self._closed:
-            raise TunError(f"{self.name} is closed")
+        self._check_open()
         if self._host is None:
             return None
         burst = self._host.transmit(self.clock())
@@ -101,35 +97,13 @@ class StackTun:
 
     def write(self, burst: Burst) -> None:
         """Packets from a peer. Raises TunError after `close`."""
-        if self._closed:
-            raise TunError(f"{self.name} is closed")
+        self._check_open()
         if self._host is not None:
             self._tell(self._host.receive(burst, self.clock()))
             self.schedule()
 
-    @property
-    def is_in_other_namespace(self) -> bool:
-        """False: it is in no network namespace."""
-        return False
-
-    def link(self) -> tuple[bool, int] | None:
-        """It is up until it is closed."""
-        return not self._closed, self.mtu
-
-    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        """Call `callback` from the loop, again and again while there are packets to read."""
-        self._reader = loop, callback
-        self.schedule()
-
-    def stop_reading(self) -> None:
-        self._reader = None
-        if self._wakeup is not None:
-            self._wakeup.cancel()
-            self._wakeup = None
-
     def close(self) -> None:
-        self.stop_reading()
-        self._closed = True
+        super().close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,15 +116,11 @@ class StackTun:
         """Ask for a turn of the loop if something may be to leave, and for one when the host wants to be called."""
         if self._host is None or self._closed:
             return
-        if self._reader is not None and self._wakeup is None and self._host.has_more:
-            self._wakeup = self._reader[0].call_soon(self._readable)
+        super().schedule()
         self._set_timer()
 
-    def _readable(self) -> None:
-        self._wakeup = None
-        if self._reader is not None:
-            self._reader[1]()
-            self.schedule()
+    def _has_packets(self) -> bool:
+        return self._host is not None and self._host.has_more
 
     def _set_timer(self) -> None:
         """Wake for the next deadline; that one has moved later, as most do, is found out when its old time comes."""
