@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from itertools import count
 from socket import (
     AF_INET,
     AF_INET6,
@@ -46,7 +45,6 @@ D = TypeVar("D", bound=asyncio.DatagramProtocol)
 _MAX_PACKET: Final = 1 << 16
 _RECVERR_V4: Final = (IPPROTO_IP, 11)  # linux/in.h and in6.h
 _RECVERR_V6: Final = (IPPROTO_IPV6, 25)
-_numbers = count(1)  # of echo requests
 
 
 class NamespaceTunnel(RootlessTunnel):
@@ -235,12 +233,10 @@ class NamespaceTunnel(RootlessTunnel):
         self._transports.add(transport)
         return transport, protocol
 
-    async def _ping(self, address: str, size: int) -> float:
+    async def _ping(self, address: str, identifier: int, number: int, size: int) -> float:
         target = ip_address(address.partition("%")[0]).packed
         is_v4 = len(target) == 4
         family, protocol = (AF_INET, IPPROTO_ICMP) if is_v4 else (AF_INET6, IPPROTO_ICMPV6)
-        number = next(_numbers) & 0xFFFF
-        identifier = int.from_bytes(os.urandom(2))
         # Of ICMPv6 the kernel writes the checksum, which covers the addresses (RFC 3542, 3.1).
         request = icmp.echo(bytes(len(target)), target, identifier, number, bytes(size), is_reply=False)
         sock = await self.socket(family, SOCK_RAW, protocol)

@@ -7,11 +7,13 @@ What does not depend on that is here: names, several addresses of one host, stre
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl as ssl_module
 import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from itertools import count
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOCK_DGRAM, SOCK_STREAM
 from socket import socket as Socket
 from typing import Any, ClassVar, Final, Literal, NoReturn, TypeVar
@@ -39,6 +41,7 @@ D = TypeVar("D", bound=asyncio.DatagramProtocol)
 _IP_MTU: Final = 14  # linux/in.h and in6.h
 _IPV6_MTU: Final = 24
 _TURNS: Final = 3  # of the loop, in which sockets are closed, and what that sends leaves through the tunnel
+_numbers = count(1)  # of echo requests
 
 
 class RootlessTunnel(Tunnel):
@@ -305,10 +308,10 @@ class RootlessTunnel(Tunnel):
         self.check_open()
         (_, _, _, _, address), *_ = await self.getaddrinfo(host, 0, type=SOCK_DGRAM)
         async with asyncio.timeout(timeout):
-            return await self._ping(address[0], size)
+            return await self._ping(address[0], int.from_bytes(os.urandom(2)), next(_numbers) & 0xFFFF, size)
 
     @abstractmethod
-    async def _ping(self, address: str, size: int) -> float:
+    async def _ping(self, address: str, identifier: int, number: int, size: int) -> float:
         """Send one echo request and wait for its reply, however long."""
 
     # Sockets, for libraries that take one.

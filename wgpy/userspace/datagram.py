@@ -6,16 +6,15 @@ import asyncio
 from collections import deque
 from errno import ENOBUFS
 from socket import SOCK_DGRAM
-from typing import Any, Final
+from typing import Any
 
 from wgpy.stack import udp
+from wgpy.userspace.flow import FlowControl
 from wgpy.userspace.sockets import SocketView, sockaddr
 from wgpy.userspace.tun import StackTun
 
-_HIGH_WATER: Final = 64 << 10  # bytes that wait: asyncio's own limit
 
-
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(FlowControl, asyncio.DatagramTransport):
     """As the event loop's own: what finds no room in the host's queue waits here."""
 
     def __init__(
@@ -32,11 +31,10 @@ class DatagramTransport(asyncio.DatagramTransport):
         extra = {"sockname": own, "socket": SocketView(SOCK_DGRAM, own, peer)}
         super().__init__(extra | ({"peername": peer} if peer else {}))
         self._loop, self._tun, self._udp, self._size = loop, tun, sock, size
-        self._protocol: Any = protocol
+        self._protocol = protocol
         self._waiting: deque[tuple[bytes, udp.Address]] = deque()
         self._held = 0  # bytes that wait
-        self._paused = self._closing = False
-        self._low, self._high = _HIGH_WATER // 4, _HIGH_WATER
+        self._closing = False
         tun.handlers[sock] = self._look
         protocol.connection_made(self)
 
@@ -48,15 +46,6 @@ class DatagramTransport(asyncio.DatagramTransport):
         while not self._closing and (datagram := self._udp.take()) is not None:
             if self._size in (None, len(datagram.source[0])):
                 self._call("datagram_received", datagram.payload, sockaddr(*datagram.source))
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        try:
-            getattr(self._protocol, name)(*arguments)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            context = {"message": f"protocol.{name}() failed", "exception": error, "transport": self}
-            self._loop.call_exception_handler(context)
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         if not isinstance(data, bytes | bytearray | memoryview):
@@ -77,9 +66,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._waiting.append((bytes(data), destination))
             self._held += len(data)
             self._tun.on_room[self._flush] = None
-            if not self._paused and self._held > self._high:
-                self._paused = True
-                self._call("pause_writing")
+            self._pause_writes()
 
     def _send(self, data: bytes, destination: udp.Address) -> bool:
         """False if there is no room at present."""
@@ -97,31 +84,15 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._held -= len(self._waiting.popleft()[0])
         if self._waiting:
             self._tun.on_room[self._flush] = None
-        if self._paused and self._held <= self._low:
-            self._paused = False
-            self._call("resume_writing")
+        self._resume_writes()
         if self._closing and not self._waiting:
             self._end()
 
     def get_write_buffer_size(self) -> int:
         return self._held
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        high = (_HIGH_WATER if low is None else 4 * low) if high is None else high
-        low = high // 4 if low is None else low
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self._protocol
-        return protocol
 
     def is_closing(self) -> bool:
         return self._closing

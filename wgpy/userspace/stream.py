@@ -12,6 +12,7 @@ from wgpy.errors import TunnelClosedError
 from wgpy.stack.failures import failure
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.state import State
+from wgpy.userspace.flow import FlowControl
 from wgpy.userspace.sockets import SocketView, sockaddr
 from wgpy.userspace.tun import StackTun
 
@@ -19,10 +20,9 @@ from wgpy.userspace.tun import StackTun
 # the congestion window (tcp_sndbuf_expand), up to net.ipv4.tcp_wmem's usual 4 MiB.
 _LEAST_ROOM: Final = 256 << 10
 _MOST_ROOM: Final = 4 << 20
-_HIGH_WATER: Final = 64 << 10  # bytes that wait: asyncio's own limits
 
 
-class StreamTransport(asyncio.Transport):
+class StreamTransport(FlowControl, asyncio.Transport):
     """As the event loop's own: closing sends what was written, then a FIN; aborting drops what waits.
 
     What the peer has acknowledged, or the connection has room for, does not count as buffered.
@@ -40,10 +40,9 @@ class StreamTransport(asyncio.Transport):
         self._loop = loop
         self._tun = tun
         self._connection = connection
-        self._reads_paused = self._writes_paused = False
+        self._reads_paused = False
         self._at_end = False  # of what the peer sends
         self._eof_wanted = self._closing = self._lost = False
-        self._low, self._high = _HIGH_WATER // 4, _HIGH_WATER
         self.set_protocol(protocol)
         tun.handlers[connection] = self._look
 
@@ -61,10 +60,6 @@ class StreamTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
         self._is_buffered = isinstance(protocol, asyncio.BufferedProtocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self._protocol
-        return protocol
 
     # From the peer.
 
@@ -140,9 +135,7 @@ class StreamTransport(asyncio.Transport):
             return
         connection.write(bytes(data))
         self._tun.wake(connection)
-        if not self._writes_paused and self.get_write_buffer_size() > self._high:
-            self._writes_paused = True
-            self._call("pause_writing")
+        self._pause_writes()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -161,31 +154,6 @@ class StreamTransport(asyncio.Transport):
         sender = self._connection.sender
         room = min(_MOST_ROOM, max(_LEAST_ROOM, 2 * int(sender.congestion.window)))
         return max(0, sender.buffer.end - sender.buffer.start - room)
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if high is None:
-            high = _HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
-
-    def _resume_writes(self) -> None:
-        if self._writes_paused and self.get_write_buffer_size() <= self._low:
-            self._writes_paused = False
-            self._call("resume_writing")
-
-    def _call(self, name: str) -> None:
-        try:
-            getattr(self._protocol, name)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._report(error, f"protocol.{name}() failed")
 
     # The end.
 
@@ -232,10 +200,6 @@ class StreamTransport(asyncio.Transport):
         self._report(error, message)
         self._connection.abort()
         self._force_close(error)
-
-    def _report(self, error: BaseException, message: str) -> None:
-        context = {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
-        self._loop.call_exception_handler(context)
 
     def _end(self, error: BaseException | None) -> None:
         self._closing = self._lost = True

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from errno import ENETUNREACH
 from ipaddress import ip_address
-from itertools import count
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from socket import socket as Socket
 from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
@@ -35,7 +33,6 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 _ICMP: Final = (1, 58)
-_numbers = count(1)  # of echo requests
 
 
 class Stack(RootlessTunnel):
@@ -244,13 +241,13 @@ class Stack(RootlessTunnel):
             raise failure(ENETUNREACH)
         return own
 
-    async def _ping(self, address: str, size: int) -> float:
-        target, number, identifier = self._stack.packed(address), next(_numbers) & 0xFFFF, os.urandom(2)
-        key = target, identifier + number.to_bytes(2)
+    async def _ping(self, address: str, identifier: int, number: int, size: int) -> float:
+        target = self._stack.packed(address)
+        key = target, identifier.to_bytes(2) + number.to_bytes(2)
         answer = self._pings[key] = self._loop.create_future()
         began = self._loop.time()
         try:
-            self._stack.host.ping(target, int.from_bytes(identifier), number, bytes(size), self._stack.clock())
+            self._stack.host.ping(target, identifier, number, bytes(size), self._stack.clock())
             self._stack.schedule()
             await answer
         finally:
