@@ -47,6 +47,12 @@ class Kernel:
         with open(f"/proc/sys/net/{name}", "w") as file:
             file.write(str(value))
 
+    def sent_again(self) -> int:
+        """How many segments the kernel has retransmitted in this namespace."""
+        with open("/proc/net/snmp") as file:
+            names, values = (line.split() for line in file if line.startswith("Tcp:"))
+        return int(values[names.index("RetransSegs")])
+
     def pump(self, done: Callable[[], Any], timeout: float = 20.0) -> None:
         """Move packets until `done` returns something true. Fails after `timeout` seconds."""
         end = time.monotonic() + timeout

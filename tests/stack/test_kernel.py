@@ -14,6 +14,7 @@ import pytest
 from tests.stack.kernel import InThread, Kernel, read_all
 from tests.stack.line import digest
 from tests.support.netns import in_fresh_namespace
+from wgpy.stack.ip import Drop
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.state import State
 
@@ -79,7 +80,9 @@ def exchange(
 def test_bytes_both_ways(v6: bool, opens: str) -> None:
     kernel = Kernel(v6=v6)
     exchange(kernel, *(kernel.connected() if opens == "ours" else kernel.accepted()))
-    assert kernel.host.drops.total() == 0
+    # On a machine that stalls, the kernel's timers send again what had arrived.
+    assert kernel.host.drops.total() <= kernel.sent_again()
+    assert set(kernel.host.drops) <= {Drop.NOT_IN_WINDOW}
 
 
 @pytest.mark.parametrize(
