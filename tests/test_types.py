@@ -14,6 +14,14 @@ from pathlib import Path
 import wgpy
 
 ROOT = Path(wgpy.__file__).parent
+PASSED_ON = {  # to a library of others, whose types a signature of ours would only repeat
+    "TunnelAdapter.__init__",
+    "TunnelAdapter.init_poolmanager",
+    "tunnel_connector",
+    "RootlessTunnel.create_subprocess_exec",
+    "NamespaceTunnel.create_subprocess_exec",
+    "Stack.create_subprocess_exec",
+}
 _TYPES = (ast.Name, ast.Attribute, ast.Subscript, ast.BinOp)  # of aliases
 
 
@@ -24,6 +32,19 @@ def undeclared(tree: ast.Module) -> Iterator[str]:
             yield from (name.id for name in statement.targets if isinstance(name, ast.Name) and _is_public(name.id))
         elif isinstance(statement, ast.ClassDef) and _is_public(statement.name):
             yield from (f"{statement.name}.{name}" for name in _assigned(statement) if _is_public(name))
+
+
+def untyped_options(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
+    """The public functions and methods that take any options: neither a checker nor a reader learns which there are."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and _is_public(node.name):
+            yield from untyped_options(node, f"{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            _is_public(node.name) or node.name == "__init__"
+        ):
+            given = node.args.kwarg and node.args.kwarg.annotation
+            if given and ast.unparse(given) in ("Any", "object"):
+                yield prefix + node.name
 
 
 def _assigned(kind: ast.ClassDef) -> list[str]:
@@ -57,6 +78,17 @@ def test_every_public_name_has_a_type() -> None:
     assert found == [], "declare each: `self.name: type = ...`, or `name: type` in the class"
 
 
+def test_options_have_names_and_types() -> None:
+    public = {getattr(wgpy, name).__module__ for name in wgpy._HOME_OF}
+    found = {
+        name
+        for path in ROOT.rglob("*.py")
+        if "adapters" in path.parts or ".".join(("wgpy", *path.relative_to(ROOT).with_suffix("").parts)) in public
+        for name in untyped_options(ast.parse(path.read_text()))
+    }
+    assert found == PASSED_ON, "name each parameter, instead of **options: Any"
+
+
 def _is_inherited(path: Path, name: str) -> bool:
     """Whether a base has a property or a field of that name."""
     kind, _, attribute = name.partition(".")
@@ -79,8 +111,11 @@ class Shown:
         self.declared = self.bare = self._hidden = 1
         self.inline: int = 1
         self.known = number
+    def act(self, **options: Any):
+        pass
 class _Hidden:
     def __init__(self):
         self.bare = 1
 """
     assert list(undeclared(ast.parse(text))) == ["log", "Shown.bare"]
+    assert list(untyped_options(ast.parse(text))) == ["Shown.act"]

@@ -170,9 +170,17 @@ class BlockingTunnel:
             with suppress(TunnelClosedError):
                 self._call(forward.__aexit__(None, None, None))
 
-    def getaddrinfo(self, host: str | None, port: int | str | None, **hints: int) -> list[AddressInfo]:
-        """As RootlessTunnel.getaddrinfo, by the configuration's DNS."""
-        return self._call(self._tunnel.getaddrinfo(host, port, **hints))
+    def getaddrinfo(
+        self,
+        host: str | None,
+        port: int | str | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """As socket.getaddrinfo, by the configuration's DNS. Raises ResolveError, TunnelClosedError."""
+        return self._call(self._tunnel.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
 
     def ping(self, host: str, *, size: int = 56, timeout: float = 5.0) -> float:
         """As RootlessTunnel.ping: seconds until the reply came."""

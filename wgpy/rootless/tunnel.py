@@ -13,6 +13,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from itertools import count
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOCK_DGRAM, SOCK_STREAM
 from socket import socket as Socket
@@ -54,12 +55,19 @@ class RootlessTunnel(Tunnel):
     network: ClassVar[NetworkKind]
     """Whose TCP/IP it has: "namespace" for the kernel's, "stack" for wgpy's own."""
 
-    def __init__(self, config: InterfaceConfig, **options: Any) -> None:
-        """Use `connect`. The options are Tunnel's."""
-        super().__init__(config, **options)
-        self._streams: WeakKeyDictionary[asyncio.StreamWriter, asyncio.StreamReader] = WeakKeyDictionary()
-        self._transports: WeakSet[asyncio.BaseTransport] = WeakSet()
-        self._servers: WeakSet[Any] = WeakSet()
+    # What was opened through the tunnel.
+
+    @cached_property
+    def _streams(self) -> WeakKeyDictionary[asyncio.StreamWriter, asyncio.StreamReader]:
+        return WeakKeyDictionary()
+
+    @cached_property
+    def _transports(self) -> WeakSet[asyncio.BaseTransport]:
+        return WeakSet()
+
+    @cached_property
+    def _servers(self) -> WeakSet[Any]:
+        return WeakSet()
 
     # Life.
 
@@ -221,16 +229,32 @@ class RootlessTunnel(Tunnel):
         port: int | str,
         *,
         ssl: Context | bool | None = None,
+        family: int = 0,
+        local_addr: tuple[str, int] | None = None,
         server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        happy_eyeballs_delay: float | None = DELAY,
         limit: int = 1 << 16,
-        **options: Any,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As asyncio.open_connection, through the tunnel. `options` are those of `create_connection`; raises as it."""
+        """As asyncio.open_connection, through the tunnel: `create_connection` with streams. Raises as that does.
+
+        `limit` is the size of the reader's buffer, in bytes.
+        """
         loop = self._stream_loop()
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await self.create_connection(
-            lambda: protocol, host, port, ssl=ssl, server_hostname=server_hostname, **options
+            lambda: protocol,
+            host,
+            port,
+            ssl=ssl,
+            family=family,
+            local_addr=local_addr,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            happy_eyeballs_delay=happy_eyeballs_delay,
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._streams[writer] = reader
