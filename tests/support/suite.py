@@ -5,18 +5,23 @@
 Most tests wait most of the time, for a timer or for a program that starts. So those of this Python are spread over
 several processes, which `tests.support.apart` keeps out of each other's way; those marked `quiet` come last, one at a
 time, when nothing else runs. The other Pythons take turns at the lowest priority, and what they print is shown when
-all is done. The exit status is 1 when any of them failed.
+all is done.
+
+A test beside four others on two processors may wait for its turn longer than any timer of a protocol allows for. So
+the few that failed run again, alone, and the summary names those that passed only then. The exit status is 1 when a
+test failed twice, or more than MAX_REPEATED failed once.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -34,37 +39,71 @@ REQUIREMENTS: Final = ("requirements.txt", "requirements-dev.txt")
 WITHOUT_ROOT: Final = ("-m", "not root and not fuzzer", "--ignore=tests/support", "--hypothesis-profile=brief")
 PROCESSES: Final = 2 * (os.cpu_count() or 1)
 SLOWEST: Final = 20
+MAX_REPEATED: Final = 3  # more failures than that are no accident
 
 
 def main(versions: list[str]) -> int:
     others = {version: found for version in versions if version != OWN and (found := interpreter(version))}
-    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(1) as beside:
+    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(1) as pool:
         results = Path(directory)
         running = {}
         for version, python in others.items():
             log = results / f"{version}.log"
             print(f"==> beside them, the tests that need no root on Python {version}: {log}", flush=True)
-            running[log] = beside.submit(run_beside, version, python, results)
+            running[log] = pool.submit(run_beside, version, python, results)
         fetch()
         print(f"==> every test on Python {OWN}, in {PROCESSES} processes", flush=True)
-        failed = subprocess.run(tests(results / OWN, "not quiet", PROCESSES), check=False).returncode != 0
-        for log, run in running.items():
-            failed |= run.result() != 0
+        statuses = {OWN: run(tests(results / OWN, ("-m", "not quiet"), PROCESSES))}
+        for log, other in running.items():
+            statuses[log.stem] = other.result()
             print(f"==> the tests that need no root on Python {log.stem}", log.read_text(), sep="\n", flush=True)
         print(f"==> the tests on Python {OWN} that need a quiet machine, one at a time", flush=True)
-        quiet = subprocess.run(tests(results / f"{OWN}, quiet", "quiet", 1), check=False).returncode
-        failed |= quiet not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        print(summary(results), flush=True)
-    return int(failed)
+        quiet = run(tests(results / f"{OWN}, quiet", ("-m", "quiet"), 1))
+        statuses[f"{OWN}, quiet"] = pytest.ExitCode.OK if quiet == pytest.ExitCode.NO_TESTS_COLLECTED else quiet
+        failed = {name for name, status in statuses.items() if status != pytest.ExitCode.OK}
+        late = [test for name in sorted(failed) for test in repeat(results, name, statuses[name])]
+        failed -= {name for name, _ in late}
+        print(summary(results), *(complaint(*test) for test in late), sep="\n", flush=True)
+    return int(bool(failed))
 
 
-def tests(results: Path, mark: str, processes: int) -> list[str]:
-    """The command that runs them. What became of each will be in `results`, as JUnit XML.
+def run(command: list[str]) -> int:
+    """The exit status of a command."""
+    return subprocess.run(command, check=False).returncode
+
+
+def repeat(results: Path, name: str, status: int) -> list[tuple[str, str]]:
+    """Run what failed in the run called `name` again, alone. Returns them with `name` if all pass now."""
+    failed = failures(results / f"{name}.xml") if status == pytest.ExitCode.TESTS_FAILED else []
+    if not 0 < len(failed) <= MAX_REPEATED:
+        return []
+    print(f"==> once more, alone, what failed on Python {name}", *failed, sep="\n", flush=True)
+    version, again = name.partition(",")[0], results / f"{name}, again"
+    command = tests(again, failed, 1) if version == OWN else beside(version, again, failed, 1)
+    return [(name, test) for test in failed] if run(command) == pytest.ExitCode.OK else []
+
+
+def failures(path: Path) -> list[str]:
+    """The tests that failed, as pytest names them; xdist adds a test's group to its name."""
+    if not path.exists():
+        return []  # the run failed before its first test
+    cases = ElementTree.parse(path).iter("testcase")
+    failed = [case for case in cases if {"failure", "error"} & {child.tag for child in case}]
+    return [f"{case.get('file')}::{re.sub('@[a-z]+$', '', case.get('name', ''))}" for case in failed]
+
+
+def complaint(name: str, test: str) -> str:
+    """The line of the summary about a test that did not pass at once."""
+    return f"PASSED ONLY WHEN REPEATED ALONE, on Python {name}: {test}"
+
+
+def tests(results: Path, chosen: Iterable[str], processes: int) -> list[str]:
+    """The command that runs the `chosen` tests. What became of each will be in `results`, as JUnit XML.
 
     Their files lie beside it: every other run of pytest closes pytest's usual directory to all but its owner.
     """
     files = f"--basetemp={results.parent}/tmp"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", mark, files, f"--junitxml={results}.xml"]
+    command = [sys.executable, "-m", "pytest", "-q", *chosen, files, f"--junitxml={results}.xml"]
     worker = (sys.executable,) if missing() else (sys.executable, "-m", "tests.support.apart", sys.executable)
     return [
         *command,
@@ -102,8 +141,7 @@ def _candidates(version: str) -> Iterator[str]:
 def run_beside(version: str, python: str, results: Path) -> int:
     """Set up another Python and run its tests; the exit status."""
     setting_up = ("tests/support/venv.sh", python, f".venv-{version}", *REQUIREMENTS)
-    report = ("-p", "no:cacheprovider", f"--junitxml={results}/{version}.xml", "-o", "junit_family=xunit1")
-    testing = (f".venv-{version}/bin/python", "-m", "pytest", "-q", "-n2", *WITHOUT_ROOT, *report)
+    testing = beside(version, results / version, (), 2)
     with (results / f"{version}.log").open("w") as output:
         for command in (setting_up, testing):
             niced = ("nice", "-n", "19", *command)
@@ -111,6 +149,12 @@ def run_beside(version: str, python: str, results: Path) -> int:
             if done.returncode:
                 break
     return done.returncode
+
+
+def beside(version: str, results: Path, chosen: Iterable[str], processes: int) -> list[str]:
+    """The command that runs the `chosen` tests, or all, of those that need no root, on another Python."""
+    report = ("-p", "no:cacheprovider", f"--junitxml={results}.xml", "-o", "junit_family=xunit1")
+    return [f".venv-{version}/bin/python", "-m", "pytest", "-q", f"-n{processes}", *WITHOUT_ROOT, *report, *chosen]
 
 
 def summary(results: Path) -> str:

@@ -56,7 +56,9 @@ def test_what_fails_in_one_part_fails_all(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(suite, "fetch", lambda: None)
-    monkeypatch.setattr(suite, "tests", lambda _, mark, __: ["sh", "-c", f"exit {quiet if mark == 'quiet' else here}"])
+    monkeypatch.setattr(
+        suite, "tests", lambda _, chosen, __: ["sh", "-c", f"exit {quiet if 'quiet' in chosen else here}"]
+    )
     add_program(tmp_path / "python9.9", "exit 0")
     add_program(tmp_path / "tests/support/venv.sh", f"echo setting up $2; exit {set_up}")
     add_program(tmp_path / ".venv-9.9/bin/python", f"echo 7 tests; exit {tested}")
@@ -64,6 +66,36 @@ def test_what_fails_in_one_part_fails_all(
     said = capfd.readouterr().out
     assert "setting up .venv-9.9" in said
     assert ("7 tests" in said) is (set_up == 0)
+
+
+PASSES_LATE = """\
+import pathlib, pytest
+@pytest.mark.parametrize("number", range({failing}))
+@pytest.mark.xdist_group("one")
+def test_fails_at_first(number):
+    seen = pathlib.Path(f"seen-{{number}}")
+    if not seen.exists():
+        seen.touch()
+        assert 0
+def test_passes(): assert not pathlib.Path("again").exists()
+"""
+
+
+@pytest.mark.parametrize(("failing", "status"), [(1, 0), (suite.MAX_REPEATED, 0), (suite.MAX_REPEATED + 1, 1)])
+def test_a_few_failures_are_repeated_alone_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failing: int, status: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "PROCESSES", 2)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = quiet\n")
+    (tmp_path / "test_late.py").write_text(PASSES_LATE.format(failing=failing))
+    assert suite.main([]) == status
+    said = capfd.readouterr().out
+    assert ("once more, alone" in said) is (status == 0)
+    for number in range(failing):
+        name = f"PASSED ONLY WHEN REPEATED ALONE, on Python {suite.OWN}: test_late.py::test_fails_at_first[{number}]\n"
+        assert (name in said) is (status == 0)
 
 
 def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
@@ -78,8 +110,9 @@ def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
     summary = capfd.readouterr().out.partition("==> all together\n")[2]
     summary = re.sub(r"[0-9.]+ min", "M min", summary)
     assert f"Python {suite.OWN}: 4 tests in M min, 1 failed, 1 skipped\n" in summary
+    assert f"Python {suite.OWN}, again: 1 tests in M min, 1 failed, 0 skipped\n" in summary
     assert f"Python {suite.OWN}, quiet: 1 tests in M min, 0 failed, 0 skipped\n" in summary
-    assert len([line for line in summary.splitlines() if "s  test_here.py::test_" in line]) == 5
+    assert len([line for line in summary.splitlines() if "s  test_here.py::test_" in line]) == 6
 
 
 def test_a_free_threaded_python_is_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
