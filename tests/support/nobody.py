@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tests.support.netns import Namespace
 from wgpy.system.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, mount, setns, unshare
+
+if TYPE_CHECKING:  # the benchmark of memory does not want pytest in its client
+    from tests.support.netns import Namespace
 
 NOBODY: Final = 65534
 ROOT: Final = Path(__file__).parents[2]

@@ -51,7 +51,7 @@ class Receiver:
         self._consumed = 0  # by the application
         self.edge: int = 0  # the first byte that the peer may not send yet
         self.scale: int = 0
-        self.unread: deque[bytes | bytearray] = deque()
+        self.unread: list[bytes | bytearray] = []  # an empty deque takes 760 bytes
         self.unread_size: int = 0
         self._blocks: list[_Block] = []
         self._starts: list[int] = []  # theirs
@@ -247,7 +247,7 @@ class Receiver:
         """The oldest bytes that were not read, as many as came together; empty if there are none."""
         if not self.unread:
             return b""
-        data = bytes(self.unread.popleft())
+        data = bytes(self.unread.pop(0))
         self.unread_size -= len(data)
         self._consumed += len(data)
         self._budget.give_back(len(data))
