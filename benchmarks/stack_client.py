@@ -15,7 +15,7 @@ from typing import Final
 
 import wgpy
 from tests.support.nobody import become_nobody
-from wgpy.daemon.loop import run_loop
+from wgpy.system.loop import run_loop
 
 CHUNK: Final = 1 << 18  # bytes
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]

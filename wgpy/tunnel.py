@@ -106,7 +106,7 @@ class Tunnel:
 
     def endpoints(self) -> list[Endpoint]:
         """The addresses of the peers that have one."""
-        return [peer.endpoint for peer in self.status().peers if peer.endpoint]
+        return self.status().endpoints()
 
     @property
     def listen_port(self) -> int:

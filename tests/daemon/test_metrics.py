@@ -19,7 +19,11 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 def run(main: Callable[[int, Metrics], Awaitable[None]], *, drops: int = 1) -> None:
     async def served() -> None:
         status = DeviceStatus(drops={f"reason {number}": 7 for number in range(drops)})
-        serving = Metrics("wg0", "127.0.0.1:0", lambda: status)
+
+        async def read() -> DeviceStatus:
+            return status
+
+        serving = Metrics("wg0", "127.0.0.1:0", read)
         await serving.start()
         assert serving._server is not None
         try:
@@ -97,10 +101,10 @@ def test_a_connection_has_its_time_also_one_that_does_not_read(
     ],
 )
 def test_an_address_that_cannot_be_had_is_told_once_with_a_remedy(address: str, said: str) -> None:
-    async def main(port: int, _: Metrics) -> None:
+    async def main(port: int, serving: Metrics) -> None:
         where = address.format(port)
         with pytest.raises(ControlError) as raised:
-            await Metrics("wg0", where, DeviceStatus).start()
+            await Metrics("wg0", where, serving._status).start()
         assert str(raised.value).startswith(f"--metrics {where}: {said}")
         assert str(raised.value).count(where) == 1
         assert "None" not in str(raised.value)

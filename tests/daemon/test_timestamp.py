@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
 
+from wgpy.config.values import InterfaceConfig
 from wgpy.daemon import timestamp
+from wgpy.daemon.interface import LocalInterface
 from wgpy.daemon.timestamp import TimestampFloor
-from wgpy.device.device import Device
+from wgpy.tun.memory import MemoryTun
+from wgpy.tunnel import Tunnel
 
 FUTURE = 4 * 10**18  # a time that no clock shows before 2096
 
@@ -22,30 +24,30 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def device(floor: int = 0) -> Device:
-    made = Device(random=os.urandom, wall_clock=lambda: 0)
+def interface(floor: int = 0) -> LocalInterface:
+    made = LocalInterface(Tunnel(InterfaceConfig(), tun=MemoryTun("wg0")))
     made.timestamp_floor = floor
     return made
 
 
 def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -> None:
-    TimestampFloor(device(FUTURE)).save()
-    again = device()
+    TimestampFloor(interface(FUTURE)).save()
+    again = interface()
     TimestampFloor(again).restore()
     assert again.timestamp_floor == FUTURE + 11 * 10**9
 
 
 def test_a_clock_that_is_not_behind_needs_no_margin_and_stamps_by_itself(file: Path) -> None:
-    TimestampFloor(device(10**18)).save()
-    again = device()
+    TimestampFloor(interface(10**18)).save()
+    again = interface()
     TimestampFloor(again).restore()
     assert again.timestamp_floor == 10**18
 
 
 def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -> None:
-    TimestampFloor(device(FUTURE)).save()
+    TimestampFloor(interface(FUTURE)).save()
     for _ in range(3):
-        floor = TimestampFloor(device())
+        floor = TimestampFloor(interface())
         floor.restore()
         floor.save()
     assert int(file.read_text()) == FUTURE
@@ -53,7 +55,7 @@ def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -
 
 def test_the_file_only_rises(file: Path) -> None:
     for stamp in (FUTURE, FUTURE // 2, FUTURE + 1, FUTURE):
-        TimestampFloor(device(stamp)).save()
+        TimestampFloor(interface(stamp)).save()
     assert int(file.read_text()) == FUTURE + 1
     assert list(file.parent.iterdir()) == [file]
 
@@ -63,7 +65,7 @@ def test_without_a_readable_file_nothing_is_changed(file: Path, content: bytes |
     if content is not None:
         file.parent.mkdir()
         file.write_bytes(content)
-    made = device()
+    made = interface()
     TimestampFloor(made).restore()
     assert made.timestamp_floor == 0
 
@@ -75,7 +77,7 @@ def test_word_of_a_handshake_has_it_saved_soon_and_once_for_many(file: Path, mon
         return int(file.read_text()) if file.exists() else 0
 
     async def main() -> None:
-        made = device()
+        made = interface()
         floor = TimestampFloor(made)
         for stamp in (FUTURE, FUTURE + 1):
             made.timestamp_floor = stamp

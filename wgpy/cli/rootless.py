@@ -19,8 +19,8 @@ from wgpy.cli.interface import add_switches, permitted
 from wgpy.config import wgquick
 from wgpy.config.services import Place, Proxy, Services, parse_forward, parse_place
 from wgpy.daemon.files import read_text
-from wgpy.daemon.loop import run_loop
 from wgpy.errors import ConfigError, HandshakeTimeout, NamespaceError, NetworkError, TunnelClosedError, WgpyError
+from wgpy.system.loop import run_loop
 
 if TYPE_CHECKING:
     from wgpy.config.values import InterfaceConfig

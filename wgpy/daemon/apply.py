@@ -6,17 +6,17 @@ import asyncio
 
 from wgpy.config import wg, wgquick
 from wgpy.config.values import InterfaceConfig
+from wgpy.daemon.interface import Interface
 from wgpy.daemon.quick import Quick, routes
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import WgpyError
-from wgpy.tunnel import Tunnel
 
 
 class Apply:
     """Applies the text of a configuration file, one at a time. Each step taken is appended to `steps`."""
 
-    def __init__(self, tunnel: Tunnel, quick: Quick, steps: list[str]) -> None:
-        self._tunnel = tunnel
+    def __init__(self, interface: Interface, quick: Quick, steps: list[str]) -> None:
+        self._interface = interface
         self._quick = quick
         self._steps = steps
         self._lock = asyncio.Lock()
@@ -34,12 +34,13 @@ class Apply:
     async def _apply(self, text: str) -> None:
         config = wgquick.parse(text).config
         routes(config, ())  # raises for an unknown table before anything is changed
-        before, status = self._quick.config, self._tunnel.status()
-        await self._tunnel.reconfigure(config)  # all or nothing
-        if self._tunnel.status().without_counters() != status.without_counters():
-            self._steps.append(f"wg syncconf {self._tunnel.name}")
+        before, status = self._quick.config, await self._interface.status()
+        await self._interface.reconfigure(config)  # all or nothing
+        changed = await self._interface.status()
+        if changed.without_counters() != status.without_counters():
+            self._steps.append(f"wg syncconf {self._interface.name}")
         try:
-            await asyncio.to_thread(self._quick.apply, config, self._tunnel.endpoints(), status)
+            await asyncio.to_thread(self._quick.apply, config, changed.endpoints(), status)
         except WgpyError as error:
             self._steps.append(f"{error}; undoing")
             await self._go_back(before, status)
@@ -49,9 +50,9 @@ class Apply:
         """Undo what was done, and report what cannot be undone. Peers that were removed come back without sessions."""
         try:
             try:
-                await asyncio.to_thread(self._quick.go_back, config, self._tunnel.status())
+                await asyncio.to_thread(self._quick.go_back, config, await self._interface.status())
             finally:
-                await self._tunnel.reconfigure(config)
-                self._tunnel.configure(wg.restoring(status, self._tunnel.status()))
+                await self._interface.reconfigure(config)
+                await self._interface.configure(wg.restoring(status, await self._interface.status()))
         except WgpyError as error:
             self._steps.append(f"{error}; continuing")

@@ -10,7 +10,7 @@ import asyncio
 import gzip
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class Metrics:
     `address` is HOST:PORT, or [IPV6]:PORT. Raises ControlError if it is neither.
     """
 
-    def __init__(self, interface: str, address: str, status: Callable[[], DeviceStatus]) -> None:
+    def __init__(self, interface: str, address: str, status: Callable[[], Awaitable[DeviceStatus]]) -> None:
         self._interface = interface
         self._host, _, port = address.rpartition(":")
         if not port.isdecimal() or int(port) > 0xFFFF or not self._host:
@@ -91,7 +91,7 @@ class Metrics:
             encode, kind = self._prometheus.exposition.choose_encoder(asked.get(b"accept", ""))
             headers.append(("Content-Type", kind))
             async with self._writing:
-                text = await asyncio.to_thread(encode, _Collected(self._families(self._status())))
+                text = await asyncio.to_thread(encode, _Collected(self._families(await self._status())))
                 if "gzip" in asked.get(b"accept-encoding", ""):
                     text = await asyncio.to_thread(gzip.compress, text, 1)
                     headers.append(("Content-Encoding", "gzip"))

@@ -25,8 +25,8 @@ from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
 from wgpy.daemon.files import open_own, own_directory
+from wgpy.daemon.interface import Interface, LocalInterface
 from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
-from wgpy.daemon.loop import run_loop
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
@@ -39,6 +39,7 @@ from wgpy.datapath import machine_clock
 from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
 from wgpy.errors import ControlError, TunError, WgpyError
+from wgpy.system.loop import run_loop
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 
@@ -92,65 +93,67 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
         loop.add_reader(waiting, stopping.set)  # readable at end of file, when the command has ended
     record = EventLog(job.name, open_log(job.events)) if job.events else None
 
-    def handle(event: Event) -> None:
+    def happened(event: Event) -> None:
         floor.handshake()
         sessions.happened(event)
         if record is not None:
-            record(event, tunnel.name_of(event.public_key))
+            record(event, interface.name_of(event.public_key))
 
     tunnel = Tunnel(
         job.config,
         tun=_open_tun(job),
-        on_event=handle,
+        on_event=happened,
         keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
         offloads=job.offloads,
     )
-    metrics = Metrics(tunnel.name, job.metrics, tunnel.status) if job.metrics else None
-    uapi = UapiServer(tunnel, listener=job.uapi_fd)
+    tunnel.on_unanswered = lambda: floor.handshake()
+    interface: Interface = LocalInterface(tunnel)
+    metrics = Metrics(interface.name, job.metrics, interface.status) if job.metrics else None
+    uapi = UapiServer(interface, listener=job.uapi_fd)
     steps: list[str] = []
 
     def record_step(step: str) -> None:
         steps.append(step)
         say(step)
 
-    quick = Quick(
-        tunnel.name,
+    quick: Quick = Quick(
+        interface.name,
         job.config,
         say=record_step,
-        set_fwmark=lambda mark: _in_loop(loop, partial(tunnel.configure, DeviceChange(fwmark=mark))),
-        close_interface=lambda: _in_loop(loop, tunnel.close),
-        save=lambda: save_or_keep(tunnel.name, job.path, quick.config) if job.path else None,
+        set_fwmark=lambda mark: _in_loop(loop, interface.configure(DeviceChange(fwmark=mark))),
+        close_interface=lambda: _in_loop(loop, interface.close()),
+        save=lambda: save_or_keep(interface.name, job.path, quick.config) if job.path else None,
     )
-    floor = TimestampFloor(tunnel.device)
+    floor: TimestampFloor = TimestampFloor(interface)
     floor.restore()
-    tunnel.on_unanswered = floor.handshake
-    sessions = SessionFile(tunnel.name, tunnel.device, machine_clock)
+    sessions: SessionFile = SessionFile(interface, machine_clock)
     sessions.restore()
+    interface.sessions = sessions.known
     watchdog = loop.create_task(notifier.keep_alive())
     try:
         await uapi.start()  # first, so that `wgpy down` works while names are still being resolved
         if job.quick:
             await asyncio.to_thread(quick.clear_leftovers)
-        await _first_of(stopping.wait(), tunnel.start(up=job.quick))
+        await _first_of(stopping.wait(), interface.start(up=job.quick))
         if stopping.is_set():
             return 0
         if metrics:
             await metrics.start()
         if job.quick:
-            await asyncio.to_thread(quick.up, tunnel.endpoints())
-        tunnel.follow_link()
-        uapi.apply = Apply(tunnel, quick, steps)
+            await asyncio.to_thread(quick.up, (await interface.status()).endpoints())
+        interface.follow_link()
+        uapi.apply = Apply(interface, quick, steps)
         if waiting is not None:
             loop.remove_reader(waiting)
         if not stopping.is_set():
-            ready(tunnel.name)
+            ready(interface.name)
             notifier.say("READY=1")
         try:
-            await _first_of(stopping.wait(), tunnel.wait_closed(), uapi.wait_removed())
+            await _first_of(stopping.wait(), interface.wait_closed(), uapi.wait_removed())
         except TunError as error:
             if job.quick:
                 raise
-            log.info("(%s) %s", tunnel.name, error)  # wg-quick takes a bare interface down by `ip link delete`
+            log.info("(%s) %s", interface.name, error)  # wg-quick takes a bare interface down by `ip link delete`
     finally:
         notifier.say("STOPPING=1")
         floor.save()
@@ -159,7 +162,7 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
             metrics.close()
         await asyncio.to_thread(quick.down)
         await uapi.close()  # last, because PreDown may still use it
-        tunnel.close()
+        await interface.close()
         watchdog.cancel()
     return 0
 
@@ -184,13 +187,9 @@ async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
     await asyncio.gather(*done)
 
 
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Make a call in the loop's thread and wait for it, from the thread in which `Quick` runs."""
-
-    async def run_it() -> None:
-        call()
-
-    asyncio.run_coroutine_threadsafe(run_it(), loop).result()
+def _in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Do something in the loop's thread and wait for it, from the thread in which `Quick` runs."""
+    asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
 def say(step: str) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from wgpy.daemon.files import read_own, replace_own
+from wgpy.daemon.interface import Interface, Sessions
 from wgpy.daemon.leftovers import NAMESPACE, RUN_DIRECTORY
-from wgpy.device.device import Device
 from wgpy.device.effects import Event, EventKind
 from wgpy.device.resumption import may_look_alive
 from wgpy.endpoint import Endpoint
@@ -32,14 +32,14 @@ COST: Final = 100  # a save is delayed by this many times what the last one took
 
 
 class SessionFile:
-    """Keeps the endpoints of one device's peers with sessions in /run/wgpy/NAME.peers, NAME being the interface.
+    """Keeps the endpoints of an interface's peers with sessions in /run/wgpy/NAME.peers.
 
     `clock` returns seconds that also pass while no daemon runs, unaffected by changes to the wall clock.
     """
 
-    def __init__(self, name: str, device: Device, clock: Callable[[], float]) -> None:
-        self._path = RUN_DIRECTORY / f"{name}.peers"
-        self._device = device
+    def __init__(self, interface: Interface, clock: Callable[[], float]) -> None:
+        self._path = RUN_DIRECTORY / f"{interface.name}.peers"
+        self._interface = interface
         self._clock = clock
         self._owner: PublicKey | None = None  # our public key in these sessions
         self._sessions: dict[PublicKey, tuple[Endpoint, float]] = {}  # endpoint, and when the session began
@@ -47,7 +47,7 @@ class SessionFile:
         self._took = 0.0
 
     def restore(self) -> None:
-        """Have the device start handshakes with the peers in the file.
+        """Read the sessions of the daemon before this one.
 
         A file that is missing, invalid or unsafe is ignored, as is that of an interface with the same name in another
         network namespace.
@@ -67,12 +67,15 @@ class SessionFile:
             log.warning("ignoring %s: %s", self._path, error)
             return
         self._owner, self._sessions = owner, sessions
-        self._device.resume(owner, sessions)
+
+    def known(self) -> Sessions | None:
+        """The peers that have sessions as far as is known, for `Interface.sessions`."""
+        return (self._owner, self._sessions) if self._owner else None
 
     def happened(self, event: Event) -> None:
-        """Call this with every event of the device: schedules a save if a session began, ended or moved."""
-        if self._owner != self._device.public_key:
-            self._owner = self._device.public_key
+        """Call this with every event of the interface: schedules a save if a session began, ended or moved."""
+        if self._owner != self._interface.public_key:
+            self._owner = self._interface.public_key
             self._sessions.clear()
         before = self._sessions.get(event.public_key)
         if event.kind in (EventKind.HANDSHAKE_ABANDONED, EventKind.KEYS_ERASED):
@@ -96,7 +99,7 @@ class SessionFile:
         self._sessions = {
             key: (place, began)
             for key, (place, began) in self._sessions.items()
-            if self._device.knows(key) and may_look_alive(began, now)
+            if self._interface.knows(key) and may_look_alive(began, now)
         }
         peers = {key.base64(): (str(place), began) for key, (place, began) in self._sessions.items()}
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wgpy.daemon.files import replace_own
-from wgpy.device.device import Device
+from wgpy.daemon.interface import Interface
 
 log: Final = logging.getLogger("wgpy")
 
@@ -24,22 +24,22 @@ MARGIN: Final = 2 * SAVE_AFTER + 1.0
 
 
 class TimestampFloor:
-    """Keeps the lowest timestamp a device may send in a file that all interfaces share. It only ever rises."""
+    """Keeps the lowest timestamp an interface may send in a file that all interfaces share. It only ever rises."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
         self._saved = 0
         self._saving: asyncio.TimerHandle | None = None
 
     def restore(self) -> None:
-        """Make the device's timestamps later than all that this machine has sent; ignore a missing or invalid file.
+        """Make the interface's timestamps later than all that this machine has sent; ignore a missing or invalid file.
 
         If the clock is behind the file, a margin is added for timestamps that were not saved. If it is not, no margin
         is needed, and with one, a daemon that is killed and restarted would send the same timestamp twice.
         """
         if floor := _read():
             margin = int(MARGIN * 1e9) if time.time_ns() <= floor else 0
-            self._device.timestamp_floor = self._saved = floor + margin
+            self._interface.timestamp_floor = self._saved = floor + margin
 
     def handshake(self) -> None:
         """Call this after a handshake, or an initiation without an answer: schedules a save, unless one is."""
@@ -47,11 +47,11 @@ class TimestampFloor:
             self._saving = asyncio.get_running_loop().call_later(SAVE_AFTER, self.save)
 
     def save(self) -> None:
-        """Write the device's latest timestamp to the file, if it is later than what the file has."""
+        """Write the interface's latest timestamp to the file, if it is later than what the file has."""
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
-        floor = self._device.timestamp_floor
+        floor = self._interface.timestamp_floor
         if floor <= max(self._saved, _read()):
             return
         try:

@@ -18,12 +18,12 @@ from typing import Final
 
 from wgpy.config.uapi import UapiError, format_applied, format_status, parse_apply, parse_set
 from wgpy.daemon.files import own_directory
+from wgpy.daemon.interface import Interface
 from wgpy.daemon.uapi_client import answers, socket_path
 from wgpy.daemon.watch import FileWatch
 from wgpy.errors import ConfigError, ControlError, SocketError
 from wgpy.net.admission import Admission, Admitted
 from wgpy.net.streams import Stream, attended, send
-from wgpy.tunnel import Tunnel
 
 log: Final = logging.getLogger("wgpy")
 
@@ -33,19 +33,21 @@ MAX_CONNECTIONS: Final = 64  # for one more, an unused or the longest idle one i
 
 
 class UapiServer:
-    """Serves one tunnel. Only root may connect: the socket's mode is 0700, as wireguard-go's.
+    """Serves one interface. Only root may connect: the socket's mode is 0700, as wireguard-go's.
 
     `listener` is a file descriptor, inherited from our parent, that already listens on the socket.
     """
 
-    def __init__(self, tunnel: Tunnel, *, listener: int | None = None) -> None:
-        self._tunnel = tunnel
-        self._path = socket_path(tunnel.name)
+    def __init__(self, interface: Interface, *, listener: int | None = None) -> None:
+        self._interface = interface
+        self._path = socket_path(interface.name)
         self.apply: Callable[[str], Awaitable[tuple[list[str], str]]] | None = None  # set once the interface is up
         self._listener = listener
         self._own: int | None = None  # the socket file's inode
         self._server: asyncio.Server | None = None
-        self._admission = Admission(MAX_CONNECTIONS, f"({tunnel.name}) {self._path} has {MAX_CONNECTIONS} connections")
+        self._admission = Admission(
+            MAX_CONNECTIONS, f"({interface.name}) {self._path} has {MAX_CONNECTIONS} connections"
+        )
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
@@ -61,7 +63,7 @@ class UapiServer:
             with own_directory(path.parent, shared=True):
                 pass  # checks that no other user can replace our socket, except a group that root allowed to
             if path.exists() and answers(path):
-                raise ControlError(f"{self._tunnel.name} is already served by another daemon ({path} answers)")
+                raise ControlError(f"{self._interface.name} is already served by another daemon ({path} answers)")
             path.unlink(missing_ok=True)
             old_mask = os.umask(0o077)
             try:
@@ -107,11 +109,11 @@ class UapiServer:
             case "get=1":
                 # wg understands the errno of a get only if positive, and that of a set only if negative.
                 code = code or (errno.EINVAL if len(request) > 1 else 0)
-                return f"errno={code}\n\n" if code else format_status(self._tunnel.status())
+                return f"errno={code}\n\n" if code else format_status(await self._interface.status())
             case _ if code:
                 return f"errno={-code}\n\n"
             case "set=1":
-                return f"errno={-self._set(request[1:])}\n\n"
+                return f"errno={-await self._set(request[1:])}\n\n"
             case "apply=1":
                 return await self._apply(request[1:])
         return f"errno={-errno.EPROTO}\n\n"
@@ -124,15 +126,15 @@ class UapiServer:
         except UapiError as error:
             return f"errno={-error.errno}\n\n"
 
-    def _set(self, lines: list[str]) -> int:
+    async def _set(self, lines: list[str]) -> int:
         try:
-            self._tunnel.configure(parse_set(lines, socket.if_nametoindex))
+            await self._interface.configure(parse_set(lines, socket.if_nametoindex))
         except UapiError as error:
             return error.errno
         except ConfigError:
             return errno.EINVAL
         except SocketError as error:
-            log.warning("(%s) %s", self._tunnel.name, error)
+            log.warning("(%s) %s", self._interface.name, error)
             return errno.EADDRINUSE
         return 0
 

@@ -58,6 +58,10 @@ class DeviceStatus:
     drops: Mapping[str, int] = field(default_factory=dict)
     """How many packets of no known peer were dropped, by the value of their DropReason."""
 
+    def endpoints(self) -> list[Endpoint]:
+        """The addresses of the peers that have one."""
+        return [peer.endpoint for peer in self.peers if peer.endpoint]
+
     def without_counters(self) -> DeviceStatus:
         """The configuration and the endpoints, with all counters at zero."""
         return replace(self, drops={}, peers=tuple(peer.without_counters() for peer in self.peers))
