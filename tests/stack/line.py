@@ -76,6 +76,7 @@ class Line:
         self.addresses = [ip_address(name).packed for name in names]
         self.hosts = [Host([address], mtu=mtu, random=self.random.randbytes) for address in self.addresses]
         self.now = 1000.0
+        self.stalled_until = 0.0  # what is sent before that arrives after it, in order
         self.flying: list[tuple[float, int, int, bytes]] = []
         self.order = count()
         self.news: list[News] = []
@@ -90,7 +91,7 @@ class Line:
                 data = bytearray(packet)
                 if self.random.random() < self.faults.corrupt:
                     data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
-                at = self.now + self.faults.delay
+                at = max(self.now, self.stalled_until) + self.faults.delay
                 if self.random.random() < self.faults.late:
                     at += self.random.random() * self.faults.late_by
                 heappush(self.flying, (at, next(self.order), 1 - sender, bytes(data)))

@@ -19,12 +19,13 @@ from wgpy.device.ip import ECT_0
 from wgpy.stack import ip
 from wgpy.stack.failures import failure
 from wgpy.stack.memory import Budget
+from wgpy.stack.tcp.flights import Leaving
 from wgpy.stack.tcp.framing import DEFAULT_MSS, MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
 from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, MASK, PSH, RST, SYN, Options, Segment
 from wgpy.stack.tcp.marks import Marks
 from wgpy.stack.tcp.patience import Patience, Settings, retries
 from wgpy.stack.tcp.receiving import Receiver
-from wgpy.stack.tcp.sending import Leaving, Sender
+from wgpy.stack.tcp.sending import Sender
 from wgpy.stack.tcp.state import OPENING, RECEIVING, State
 
 TIME_WAIT: Final = 60.0  # seconds: the kernel's TCP_TIMEWAIT_LEN, and how long a closed side waits for the other's FIN
@@ -168,13 +169,12 @@ class Connection:
         if upto >= sender.acknowledged:
             if upto > sender.acknowledged:
                 self._tries, self.patience.fails_at = 0, inf
-            offset = self.framing.offset
-            sacks = [(offset(left, upto), offset(right, upto)) for left, right in options.sacks]
-            sacks = [(left, right) for left, right in sacks if left < right <= sender.next]
+            sacks = self.framing.sacked(options, upto, sender.next)
             if sender.update_window(start, upto, window):
                 self.patience.persist_at = inf
+            echoed = self.framing.echoed(options, now)
             for _ in range(segment.packets if is_duplicate and not sender.has_sack else 1):
-                sender.acknowledge(upto, sacks, now, is_duplicate=is_duplicate)
+                sender.acknowledge(upto, sacks, now, is_duplicate=is_duplicate, echoed=echoed)
         if self.marks.arrived(segment.flags, is_marked=segment.has_congestion_mark) and sender.marked():
             self.marks.reduced()
         if segment.has_congestion_mark:

@@ -70,6 +70,11 @@ class Framing:
         """The same of the peer's."""
         return unwrap(number - self.peer_isn, near)
 
+    def sacked(self, options: Options, near: int, end: int) -> list[tuple[int, int]]:
+        """The ranges before `end` of our offsets that the peer's SACK names, of those the ones closest to `near`."""
+        ranges = [(self.offset(left, near), self.offset(right, near)) for left, right in options.sacks]
+        return [(left, right) for left, right in ranges if left < right <= end]
+
     # Sizes.
 
     @property
@@ -115,6 +120,14 @@ class Framing:
         if not self.has_stamps:
             return None
         return (int(now * 1000) + self._stamp_offset) & MASK, self._recent
+
+    def echoed(self, options: Options, now: float) -> int | None:
+        """The milliseconds of `now` at which the segment left to which the peer's answers, as its timestamp says."""
+        if not self.has_stamps or options.timestamp is None or not options.timestamp[1]:
+            return None
+        milliseconds = int(now * 1000)
+        age = (milliseconds + self._stamp_offset - options.timestamp[1]) & MASK
+        return milliseconds - age if age < MASK // 2 else None
 
     # Headers.
 

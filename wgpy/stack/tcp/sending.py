@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from wgpy.stack.tcp.buffer import SendBuffer
-from wgpy.stack.tcp.congestion import Congestion, Saved
+from wgpy.stack.tcp.congestion import Congestion
+from wgpy.stack.tcp.flights import Flight, Leaving
+from wgpy.stack.tcp.repetitions import Repetitions
 from wgpy.stack.tcp.timers import RoundTrips
 
 MAX_FLIGHTS: Final = 4096  # ranges that are remembered; what a peer's SACK would split further is not split
@@ -23,43 +25,15 @@ _PROBE_DELAY: Final = 0.2  # seconds a peer may delay an acknowledgement, RFC 89
 _LEAST_PROBE: Final = 0.01
 
 
-class Flight:
-    """A range that left at one time, seconds. It is under way until it is SACKed or lost."""
-
-    __slots__ = ("at", "end", "is_lost", "is_sacked", "start", "tries")
-
-    def __init__(self, start: int, end: int, at: float, tries: int = 1) -> None:
-        self.start: int = start
-        self.end: int = end
-        self.at: float = at
-        self.tries: int = tries
-        self.is_sacked: bool = False
-        self.is_lost: bool = False
-
-    def split(self, at: int) -> Flight:
-        """Keep what lies before `at`; returns the rest."""
-        rest = Flight(at, self.end, self.at, self.tries)
-        rest.is_sacked, rest.is_lost = self.is_sacked, self.is_lost
-        self.end = at
-        return rest
-
-
-class Leaving(NamedTuple):
-    """A range that may leave now."""
-
-    start: int
-    end: int
-    is_repeated: bool
-
-
 class Sender:
     """What goes to the peer. `next` is the first offset never sent, `acknowledged` the first not acknowledged."""
 
     __slots__ = (
-        "_delivered", "_delivered_end", "_flights", "_limited", "_probe_end", "_probe_is_repeated", "_recovery_end",
-        "_reordering", "_reordering_left", "_saved", "_seen_reordering", "_vain", "_window_told", "acknowledged",
-        "buffer", "congestion", "duplicates", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at",
-        "lost", "max_window", "next", "probe_at", "sacked", "segment", "timeout_at", "trips", "window",
+        "_delivered", "_delivered_end", "_delivered_trip", "_farthest", "_flights", "_is_after_timeout", "_limited",
+        "_probe_end", "_probe_is_repeated", "_recovery_end", "_reordering", "_reordering_left", "_reordering_round",
+        "_repetitions", "_seen_reordering", "_window_told", "acknowledged", "buffer", "congestion", "duplicates",
+        "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost", "max_window", "next", "probe_at",
+        "sacked", "segment", "timeout_at", "trips", "window",
     )  # fmt: skip
 
     def __init__(self, segment: int) -> None:
@@ -87,12 +61,15 @@ class Sender:
         self._limited = False  # by the congestion window, since the last acknowledgement
         self._delivered = 0.0  # when the flight that was delivered last had left, RFC 8985's RACK.xmit_ts
         self._delivered_end = 0
+        self._delivered_trip = 0.0  # RACK.rtt
+        self._farthest = 0  # the end of what was delivered farthest on, RACK.fack
         self._reordering = 1  # quarters of the shortest round trip
         self._reordering_left = 0
+        self._reordering_round = 0  # the offset from which on another duplicate widens the window again
         self._seen_reordering = False
         self._recovery_end = 0  # `next` when the loss was found; 0: there is none
-        self._saved: Saved | None = None
-        self._vain = 0  # repeated flights that nothing has shown to be in vain yet
+        self._is_after_timeout = False  # the loss was found by a timeout
+        self._repetitions = Repetitions()
         self._probe_end = 0
         self._probe_is_repeated = False
 
@@ -174,7 +151,7 @@ class Sender:
             j += 1
         self._flights[i:j] = [Flight(start, end, now, tries + 1)]
         self.in_flight += end - start
-        self._vain += 1
+        self._repetitions.left(end - start, now)
 
     def _index(self, offset: int) -> int:
         """Which flight holds an offset."""
@@ -195,10 +172,13 @@ class Sender:
         self.max_window = max(self.max_window, window)
         return opens
 
-    def acknowledge(self, upto: int, sacks: list[tuple[int, int]], now: float, *, is_duplicate: bool) -> bool:
+    def acknowledge(
+        self, upto: int, sacks: list[tuple[int, int]], now: float, *, is_duplicate: bool, echoed: int | None = None
+    ) -> bool:
         """Everything before `upto` has come, and the ranges of `sacks`. Whether anything of that was new.
 
-        `is_duplicate`: the segment carried nothing else. Both lie within what was sent.
+        `is_duplicate`: the segment carried nothing else. Both lie within what was sent. `echoed`: the milliseconds of
+        `now` at which the segment left that this one answers, as its timestamp says.
         """
         count = upto - self.acknowledged
         trip: float | None = None
@@ -211,17 +191,20 @@ class Sender:
             self.duplicates += 1
         before = self.sacked
         if self.has_sack:
-            for start, end in sacks:
-                if start < self.acknowledged or end <= self.acknowledged:  # RFC 2883: it came twice
-                    if start >= self.acknowledged - (1 << 30):
-                        self._repeated_in_vain()
-                    continue
-                trip = self._sack(start, min(end, self.next), now) or trip
+            if sacks and self._is_duplicate(sacks):
+                self._came_twice(*sacks.pop(0))
+            for start, end in sorted(sacks):
+                if start >= self.acknowledged:
+                    trip = self._sack(start, min(end, self.next), now) or trip
         news = self.sacked - before + count
         if trip is not None:
             self.trips.sample(trip, now)
+        elif count > 0 and echoed is not None:  # of what was repeated, the timestamp alone tells (RFC 7323, 4.1)
+            self.trips.sample(now - echoed / 1000, now)
+        if count > 0 and self._repetitions.answers_original(echoed):
+            self._was_late()
         if self._recovery_end and upto >= self._recovery_end:
-            self._recovery_end, self._vain, self._saved = 0, 0, None
+            self._recovery_end, self._is_after_timeout = 0, False
             if self._reordering_left:
                 self._reordering_left -= 1
                 self._reordering = self._reordering if self._reordering_left else 1
@@ -281,10 +264,10 @@ class Sender:
             sure = None
         else:
             sure = trip
-            if flight.end < self._delivered_end and flight.at < self._delivered:
-                self._seen_reordering = True
+            self._seen_reordering = self._seen_reordering or flight.end < self._farthest
+        self._farthest = max(self._farthest, flight.end)
         if (flight.at, flight.end) > (self._delivered, self._delivered_end):
-            self._delivered, self._delivered_end = flight.at, flight.end
+            self._delivered, self._delivered_end, self._delivered_trip = flight.at, flight.end, trip
         return sure
 
     def _sack(self, start: int, end: int, now: float) -> float | None:
@@ -328,18 +311,43 @@ class Sender:
             return i
         return i + 1
 
-    def _repeated_in_vain(self) -> None:
-        """It was late, not lost: wait longer, and take the reduction back once all repetitions prove in vain."""
-        self._seen_reordering = True
-        self._reordering = min(self._reordering + 1, _MAX_REORDERING)
-        self._reordering_left = _REORDERING_LASTS
-        if self._vain:
-            self._vain -= 1
-            if not self._vain and self._saved is not None:
-                self.congestion.restore(self._saved)
-                self._saved = None
+    def _is_duplicate(self, sacks: list[tuple[int, int]]) -> bool:
+        """Whether the first range tells what came twice (RFC 2883, 4)."""
+        start, end = sacks[0]
+        if start < self.acknowledged:
+            return start >= self.acknowledged - (1 << 30)
+        return len(sacks) > 1 and sacks[1][0] <= start and end <= sacks[1][1]
+
+    def _came_twice(self, start: int, end: int) -> None:
+        """What was repeated was late, not lost: wait longer for such (RFC 8985, 6.2, step 4)."""
         if self._probe_end:
             self._probe_is_repeated = False  # nothing was lost: the probe itself was in vain
+        elif self.acknowledged >= self._reordering_round:
+            self._reordering_round, self._seen_reordering = self.next, True
+            self._reordering = min(self._reordering + 1, _MAX_REORDERING)
+            self._reordering_left = _REORDERING_LASTS
+        if self._repetitions.came_twice(start, end):
+            self._undo()
+
+    def _was_late(self) -> None:
+        """An original has come after its repetition had left: after a timeout, nothing else has been lost either."""
+        if self._is_after_timeout:
+            for flight in self._flights:
+                if flight.is_lost:
+                    flight.is_lost = False
+                    self.lost -= flight.end - flight.start
+                    self.in_flight += flight.end - flight.start
+        elif any(flight.is_lost or (flight.tries > 1 and not flight.is_sacked) for flight in self._flights):
+            return  # a later acknowledgement will tell
+        self._undo()
+
+    def _undo(self) -> None:
+        """Take the reduction back."""
+        assert self._repetitions.saved is not None
+        self.congestion.restore(self._repetitions.saved)
+        self._repetitions.begin(None, 0)
+        if not self.lost:
+            self._recovery_end, self._is_after_timeout = 0, False
 
     # Losses.
 
@@ -348,7 +356,7 @@ class Sender:
         self.loss_at = inf
         if not self.has_sack or not self.in_flight or not (self.sacked or self._recovery_end):
             return
-        wait = self.trips.smoothed + self._reordering_window()
+        wait = self._delivered_trip + self._reordering_window()
         for flight in self._flights:
             if flight.is_sacked or flight.is_lost:
                 continue
@@ -389,11 +397,10 @@ class Sender:
 
     def _recover(self) -> None:
         self._recovery_end = self.next
-        self._vain = 0
         self._reduce()
 
     def _reduce(self) -> None:
-        self._saved = self.congestion.reduce()
+        self._repetitions.begin(self.congestion.reduce(), self.acknowledged)
 
     def marked(self) -> bool:
         """The path marks our packets (ECE): reduce, once for each window (RFC 3168, 6.1.2). Whether that was done."""
@@ -401,22 +408,26 @@ class Sender:
             return False
         self._recovery_end = self.next
         self.congestion.reduce()
+        self._repetitions.begin(None, 0)  # this reduction is never in vain
         return True
 
     def timed_out(self, now: float) -> None:
         """Nothing came for a timeout: all that is under way is lost (RFC 6298, 5.4 to 5.6)."""
+        is_first = not self.trips.is_backed_off
         self.trips.back_off()
-        if not self.is_recovering or not self.lost:
-            self._saved = self.congestion.collapse(self.next - self.acknowledged)
-        self._vain = 0
+        if not self.is_recovering or (self._is_after_timeout and is_first):
+            saved = self.congestion.collapse(self.next - self.acknowledged)
+            self._repetitions.begin(saved, self.acknowledged)
+        self.congestion.window = float(self.segment)  # of several timeouts, only the first lowers the threshold
+        has_forgotten = bool(self._flights) and self._flights[0].is_sacked  # the peer has: RFC 2018, 8
         for flight in self._flights:
-            if flight.is_sacked:  # the peer may have thrown it away (RFC 2018, 8)
+            if flight.is_sacked and has_forgotten:
                 flight.is_sacked = False
                 self.sacked -= flight.end - flight.start
                 self.in_flight += flight.end - flight.start
-            if not flight.is_lost:
+            if not flight.is_lost and not flight.is_sacked:
                 self._mark_lost(flight)
-        self._recovery_end = self.next
+        self._recovery_end, self._is_after_timeout = self.next, True
         self.duplicates = 0
         self.loss_at = self.probe_at = inf
         self.timeout_at = now + self.trips.timeout

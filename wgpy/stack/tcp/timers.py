@@ -44,6 +44,11 @@ class RoundTrips:
             timeout = max(self.smoothed + max(_GRANULARITY, 4 * self.variation), MIN_TIMEOUT)
         return min(timeout * 2.0 ** min(self._backoff, 16), MAX_TIMEOUT)
 
+    @property
+    def is_backed_off(self) -> bool:
+        """A timeout has passed since the peer last acknowledged something new."""
+        return self._backoff > 0
+
     def back_off(self) -> None:
         """A timeout passed in vain: the next is twice as long (RFC 6298, 5.5)."""
         self._backoff += 1
