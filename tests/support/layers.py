@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from tests.test_layers import MODULES, PURE, imports, layer
+from tests.test_layers import MODULES, imports, is_pure
 
 PICTURE: Final = Path(__file__).parents[2] / "docs" / "layers.svg"
 _VALUES: Final = ("constants", "errors", "keys", "burst", "endpoint", "fields", "config.redact")
@@ -22,8 +22,9 @@ _TOGETHER: Final = {
     **dict.fromkeys(("wgpy.tunnel", "wgpy.events", "wgpy.datapath"), "tunnel"),
     "wgpy.tun": "tun: devices",
     "wgpy.rootless.connect": "rootless.connect",
+    **{f"wgpy.gateway.{name}": f"gateway.{name}" for name in ("policy", "store", "enforcement", "cli")},
 }
-_LEFT_OUT: Final = {"wgpy", "wgpy.__main__", "wgpy.config", "wgpy.tun"}  # pass names on
+_LEFT_OUT: Final = {"wgpy", "wgpy.__main__", "wgpy.config", "wgpy.tun", "wgpy.gateway"}  # pass names on
 _STYLE: Final = """\
 text{font:13px system-ui,sans-serif;fill:#24292f;text-anchor:middle}.pure{fill:#d8f3dc;stroke:#2d6a4f}
 .impure{fill:#dbeafe;stroke:#1d4e89}path{fill:none;stroke:#8b949e;stroke-width:1.2}.note{text-anchor:start}
@@ -81,7 +82,7 @@ def draw() -> str:
         for number, box in enumerate(row):
             x[box] = WIDTH * (number + 0.5) / len(row) + aside
     y = {box: 20 + ROW * (top - height[box]) for box in used}
-    pure = {room(module) for module in MODULES if module not in _LEFT_OUT and layer(module) < PURE}
+    pure = {room(module) for module in MODULES if module not in _LEFT_OUT and is_pure(module)}
     lines = [
         f'<path d="M{x[box]:.0f} {y[box] + HEIGHT} C{x[box]:.0f} {(y[box] + HEIGHT + y[below]) / 2:.0f} '
         f'{x[below]:.0f} {(y[box] + HEIGHT + y[below]) / 2:.0f} {x[below]:.0f} {y[below]}" marker-end="url(#tip)"/>'

@@ -1,0 +1,12 @@
+"""`wgpy gateway`: who may reach which private network, and for how long.
+
+The rooms, from the bottom up; each imports only those before it, and each has a module for each kind of object:
+
+- `policy`: values and decisions, without input or output. The time is an argument.
+- `store`: the database, with its migrations, audit log and encrypted secrets.
+- `enforcement`: nftables. The policy's decisions become tables that outlive the process.
+- `cli`: `wgpy gateway ...`.
+
+Nothing else in wgpy imports this package, except the command line where `wgpy gateway` is run. What it needs besides
+wgpy is the extra `wgpy[gateway]`.
+"""

@@ -1,0 +1,1 @@
+"""What the gateway decides. Pure: no clock, no randomness, no input or output."""

@@ -1,0 +1,85 @@
+"""The endpoint: the gateway's interface, where clients find it, and what they are told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy import pools
+from wgpy.gateway.policy.destinations import Address, Network
+
+LONGEST_BANNER: Final = 1400  # characters, as in AWS
+_INTERFACE: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+_HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """The settings of a gateway. Raises ConfigError for a value that cannot be used."""
+
+    interface: str = "wg0"
+    """The WireGuard interface."""
+    host: str
+    """The name or address that clients connect to."""
+    port: int = 51820
+    """The UDP port that clients connect to, and that the interface listens on."""
+    pools: tuple[Network, ...]
+    """Where clients' addresses come from."""
+    dns: tuple[Address, ...] = ()
+    """Name servers for clients."""
+    search: tuple[str, ...] = ()
+    """Search domains for clients."""
+    full_tunnel: bool = False
+    """Whether clients send everything through the tunnel, or only what goes to the pools and routes."""
+    mtu: int | None = None
+    """The MTU of the tunnel, here and at the clients; None leaves it to them."""
+    banner: str = ""
+    """A text for whoever opens a client's file."""
+    session_max: int = 24 * 3600
+    """Seconds until a session ends."""
+    idle_max: int = 0
+    """Seconds without a packet until a session ends; 0 for no limit."""
+    sign_in: bool = False
+    """Whether a device's person must sign in before each session, or the device's key is enough."""
+    handler: str = ""
+    """A program that is asked before each session: the client connect handler; empty for none."""
+
+    def __post_init__(self) -> None:
+        if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
+            raise ConfigError(f"interface {self.interface!a}: expected at most 15 letters, digits and _=+.-")
+        if not _is_address(self.host) and not (len(self.host) <= 253 and _HOST.fullmatch(self.host)):
+            raise ConfigError(f"host {self.host!a}: expected a name or an address, without a port")
+        if not 1 <= self.port <= 0xFFFF:
+            raise ConfigError(f"port {self.port}: ports go from 1 to 65535")
+        if not self.pools:
+            raise ConfigError("pool: none given; name a network for clients' addresses, such as 10.99.0.0/24")
+        pools.check(self.pools, {"the endpoint's own address": self.address_networks()})
+        for domain in self.search:
+            if not _DOMAIN.fullmatch(domain):
+                raise ConfigError(f"search domain {domain!a}: expected a name such as corp.example")
+        if self.mtu is not None and not 1280 <= self.mtu <= 65535:  # RFC 8200, section 5
+            raise ConfigError(f"mtu {self.mtu}: expected 1280 to 65535, because IPv6 needs 1280")
+        if len(self.banner) > LONGEST_BANNER:
+            raise ConfigError(f"banner: it has {len(self.banner)} characters, and {LONGEST_BANNER} is the most")
+        if self.session_max < 1:
+            raise ConfigError(
+                f"session_max {self.session_max}: expected a number of seconds, such as 28800 for 8 hours"
+            )
+        if self.idle_max < 0:
+            raise ConfigError(f"idle_max {self.idle_max}: expected a number of seconds, or 0 for no limit")
+
+    def address_networks(self) -> tuple[Network, ...]:
+        """The endpoint's host as a network of one address, if it is an address and no name."""
+        return (ip_network(self.host),) if _is_address(self.host) else ()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
