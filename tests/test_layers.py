@@ -42,6 +42,7 @@ LAYERS = [
     ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.interface", "wgpy.tun.linux", "wgpy.tun.memory"],
     ["wgpy.datapath", "wgpy.events"],
     ["wgpy.tunnel"],
+    ["wgpy.workers"],
     ["wgpy.virtual"],
     ["wgpy.daemon"],
     ["wgpy.rootless"],

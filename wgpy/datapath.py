@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.device.device import Device
-from wgpy.device.effects import DropReason, Effects, Transmit
+from wgpy.device.effects import DropReason, Effects, Handover, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
 from wgpy.net.datagrams import Received, SendResult
@@ -68,6 +68,16 @@ class Udp(Protocol):
     def close(self) -> None: ...
 
 
+class Mesh(Protocol):
+    """What a worker's tunnel needs to hand over packets: `workers.handover.HandoverMesh` is one."""
+
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[Any], None]) -> None: ...
+    def stop_reading(self) -> None: ...
+    def receive(self, link: Any) -> Handover | None: ...
+    def send(self, handover: Handover) -> bool: ...
+    def close(self) -> None: ...
+
+
 class UdpHost(Protocol):
     """Where a tunnel opens its UDP port: the machine, which is `MachineUdp` itself, or a `MemoryHost`."""
 
@@ -93,7 +103,7 @@ class DataPath:
     """Carries the packets of `device` and keeps its deadlines while a UDP port is open.
 
     `clock` returns the device's `now`, in seconds. `report` is called with effects that have events or unanswered
-    initiations, `fail` when the TUN has gone away.
+    initiations, `fail` when the TUN has gone away. `mesh` leads to the other workers, if the device has but a share.
     """
 
     udp: Udp | None
@@ -107,8 +117,10 @@ class DataPath:
         *,
         report: Callable[[Effects], None],
         fail: Callable[[TunError], None],
+        mesh: Mesh | None = None,
     ) -> None:
         self._device = device
+        self._mesh = mesh
         self._tun = tun
         self._clock = clock
         self._report = report
@@ -123,7 +135,17 @@ class DataPath:
     def start(self) -> None:
         """Begin to read the TUN, in the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._start_reading()
+
+    def _start_reading(self) -> None:
         self._tun.start_reading(self._loop, self._tun_readable)
+        if self._mesh is not None:
+            self._mesh.start_reading(self._loop, self._handed_over)
+
+    def _stop_reading(self) -> None:
+        self._tun.stop_reading()
+        if self._mesh is not None:
+            self._mesh.stop_reading()
 
     def open(self, udp: Udp) -> None:
         """Send and receive through this port from now on, in the running loop; a port used before is closed."""
@@ -144,7 +166,7 @@ class DataPath:
             for transmit in self._waiting:
                 self._discard(transmit, DropReason.INTERFACE_DOWN)
             self._waiting.clear()
-            self._tun.start_reading(self._loop, self._tun_readable)
+            self._start_reading()
         self._cancel_timer()
 
     def _close(self, udp: Udp) -> None:
@@ -195,6 +217,21 @@ class DataPath:
         self.set_timer()
         return was_worth_it
 
+    def _handed_over(self, link: Any) -> None:
+        """Read and handle what one other worker has handed over."""
+        now = self.wake()
+        try:
+            for _ in range(READS_PER_WAKEUP):
+                if self._mesh is None or (handover := self._mesh.receive(link)) is None:
+                    break
+                self.carry_out(self._device.take_over(handover, now))
+                if self._waiting:
+                    break
+        except TunError as error:
+            self._fail(error)
+            return
+        self.set_timer()
+
     def wake(self) -> float:
         """The time for all that is done until the loop waits again. If the machine slept, sessions are forgotten.
 
@@ -235,9 +272,12 @@ class DataPath:
         self._timer = self._timer_at = None
 
     def carry_out(self, effects: Effects) -> None:
-        """Transmit, deliver, report. Raises TunError when the TUN has gone away."""
+        """Transmit, hand over, deliver, report. Raises TunError when the TUN has gone away."""
         for transmit in effects.transmits:
             self._transmit(transmit)
+        for handover in effects.handovers:
+            if self._mesh is None or not self._mesh.send(handover):
+                self._device.not_handed_over(handover, DropReason.HANDOVER_FULL)
         for burst in effects.deliveries:
             self._tun.write(burst)
         if effects.unanswered or effects.events:
@@ -266,7 +306,7 @@ class DataPath:
         kept = Datagrams(memoryview(bytearray(datagrams.view)), datagrams.segment_size)
         sock = self.udp.socket_for(transmit.endpoint)
         if not self._waiting and sock is not None:
-            self._tun.stop_reading()
+            self._stop_reading()
             self._loop.add_writer(sock.fileno(), self._writable, sock)
         self._waiting.append(transmit._replace(datagrams=kept))
 
@@ -283,4 +323,4 @@ class DataPath:
         for transmit in waiting:
             self._transmit(transmit)
         if not self._waiting and self.udp is not None:
-            self._tun.start_reading(self._loop, self._tun_readable)
+            self._start_reading()

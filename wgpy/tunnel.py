@@ -17,10 +17,11 @@ from typing import Final, Self
 
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
-from wgpy.datapath import DataPath, MachineUdp, Tun, UdpHost, machine_clock
+from wgpy.datapath import DataPath, MachineUdp, Mesh, Tun, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import Effects, Event, EventKind
+from wgpy.device.share import Share
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, HandshakeTimeout, SocketError, TunError, TunnelClosedError, WgpyError
@@ -51,7 +52,8 @@ class Tunnel:
     `on_event` is called for each Event; of a peer that moves with every packet, for the first move and then for the
     last one of each second. `keylog` is as for `Device`. `offloads` and the configuration may each forbid what the UDP
     port would use; open the TUN accordingly: `LinuxTun.open("wg0", offload=config.offloads.tun)`. `tun` and `udp` may
-    be your own. `clock` counts seconds as the loop's timers do; with a virtual loop's, all time is virtual.
+    be your own. `clock` counts seconds as the loop's timers do; with a virtual loop's, all time is virtual. `share` is
+    as for `Device`, and `mesh` leads to the other workers.
     """
 
     config: InterfaceConfig
@@ -71,18 +73,21 @@ class Tunnel:
         on_event: Callable[[Event], None] | None = None,
         keylog: Callable[[str, bytes], None] | None = None,
         offloads: Offloads = ALL_OFFLOADS,
+        share: Share = Share(),  # noqa: B008 (frozen)
+        mesh: Mesh | None = None,
     ) -> None:
         expect_config(config)
         self.config = config
         self._clock = clock
         wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
-        self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog)
+        self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog, share=share)
         self._tun = tun
         self._udp_host = udp
+        self._mesh = mesh
         self._events = Events(lambda: self.name, on_event)
         self.on_unanswered = None
         self._offloads = offloads & config.offloads
-        self._path = DataPath(self.device, tun, clock, report=self._report, fail=self._fail)
+        self._path = DataPath(self.device, tun, clock, report=self._report, fail=self._fail, mesh=mesh)
         self._labels = _labels(config)
         self._names = Names(_endpoint_names(config), self._peer_moved)
         self._monitor: Monitor | None = None
@@ -198,6 +203,8 @@ class Tunnel:
         self._events.close()
         self.down()
         self._tun.close()
+        if self._mesh is not None:
+            self._mesh.close()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 

@@ -21,6 +21,7 @@ from wgpy.device.indextable import IndexTable
 from wgpy.device.keypair import Keypair
 from wgpy.device.peer import Peer
 from wgpy.device.replay import ReplayWindow
+from wgpy.device.share import Foreign
 from wgpy.device.timers import Timers
 
 # Under --hypothesis-profile=brief one seed is enough: the others look for faults of the protocol, not of a Python.
@@ -144,7 +145,7 @@ def test_a_source_that_is_not_the_peers_is_noticed(monkeypatch: pytest.MonkeyPat
     lookup = server._allowed_ips.lookup
     last: list[Peer] = []
 
-    def careless(address: bytes) -> Peer | None:
+    def careless(address: bytes) -> Peer | Foreign | None:
         """Whoever the packet says it is from: the peer that spoke last."""
         peer = lookup(address)
         return next((p for p in server._peers.values() if p is not peer and p.keypairs.current), peer) if last else peer

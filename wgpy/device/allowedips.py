@@ -85,6 +85,11 @@ class AllowedIPs(Generic[T]):
             self._disown(owner, place)
             self._erase(place)
 
+    def change_owner(self, owner: T, successor: T) -> None:
+        """Give all prefixes of `owner` to `successor`, in their order."""
+        for network in self.networks(owner):
+            self.insert(network, successor)
+
     def remove_owner(self, owner: T) -> None:
         """Take all prefixes from `owner`."""
         for place in self._owned.pop(owner, ()):

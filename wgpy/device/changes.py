@@ -47,6 +47,9 @@ class PeerChange:
     """Whether to empty the peer's list before `allowed_ips` are added."""
     allowed_ips: tuple[AllowedIPChange, ...] = ()
     """Prefixes to add or remove, in this order."""
+    worker: int | None = None
+    """The number of the worker that serves the peer from now on, for a Device with a share; a new peer is served by
+    the device itself if this is None."""
 
     def __post_init__(self) -> None:
         take(self, _PEER_FIELDS)
@@ -125,6 +128,7 @@ _PEER_FIELDS: Final = {
     "preshared_key": Field((PresharedKey, _NOTHING), "a PresharedKey or its base64", PresharedKey.from_base64),
     "endpoint": Field((Endpoint, _NOTHING), "an Endpoint or its text, the address numeric", Endpoint.parse),
     "persistent_keepalive": _NUMBER,
+    "worker": _NUMBER,
     "replace_allowed_ips": _FLAG,
     "allowed_ips": Field(
         (AllowedIPChange,),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from math import inf
 from typing import Final
 
@@ -26,7 +25,7 @@ from wgpy.device import icmp, ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.deadlines import Deadlines
-from wgpy.device.effects import DropReason, Effects, Transmit
+from wgpy.device.effects import DropReason, Effects, Handover, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
@@ -34,8 +33,10 @@ from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.receive import Receiver
 from wgpy.device.resumption import Resumption
+from wgpy.device.share import Foreign, Share
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
+from wgpy.errors import ConfigError
 from wgpy.fields import expect
 from wgpy.keys import PrivateKey, PublicKey
 from wgpy.noise.handshake import LocalStatic
@@ -49,7 +50,8 @@ class Device:
     `random(n)` returns n unpredictable bytes (os.urandom), `wall_clock()` nanoseconds since 1970 (time.time_ns). They
     are called only when a handshake or a jitter needs them, and a test can pass a seeded generator and a virtual clock.
     `keylog(label, key)`, if given, is called with the keys of every handshake and Wireshark's labels for them, which
-    make all traffic readable.
+    make all traffic readable. With a `share`, the device is one of several workers that divide the peers among them
+    (`PeerChange.worker`): what belongs to a peer of another one comes back in `Effects.handovers`.
     A new device is down: `start` brings it up, as the link does in the kernel.
     """
 
@@ -59,6 +61,8 @@ class Device:
     """The UDP port that was configured, 0 for any. Whoever owns the sockets opens it; the device has none."""
     fwmark: int
     """The firewall mark that was configured, 32 bits; 0 for none."""
+    share: Share
+    """Which of the interface's workers this device is."""
 
     def __init__(
         self,
@@ -66,16 +70,19 @@ class Device:
         random: Callable[[int], bytes],
         wall_clock: Callable[[], int],
         keylog: Callable[[str, bytes], None] | None = None,
+        share: Share = Share(),  # noqa: B008 (frozen)
     ) -> None:
+        self.share = share
         self._interface = Interface(random, wall_clock, keylog)
         self._private_key: PrivateKey | None = None
         self._peers: dict[PublicKey, Peer] = {}
-        self._allowed_ips: AllowedIPs[Peer] = AllowedIPs()
-        self._indices: IndexTable[Peer] = IndexTable(partial(random_index, random))
+        self._foreign: dict[PublicKey, Foreign] = {}
+        self._allowed_ips: AllowedIPs[Peer | Foreign] = AllowedIPs()
+        self._indices: IndexTable[Peer] = IndexTable(lambda: share.index(random_index(random)))
         self._deadlines = Deadlines(self._peers)
         self._drops: Counter[DropReason] = Counter()
         self._receiver = Receiver(
-            self._interface, self._indices, self._peers, self._allowed_ips, self._deadlines, self._drops
+            self._interface, self._indices, self._peers, self._foreign, self._allowed_ips, self._deadlines, self._drops
         )
         self._icmp_limiter = RateLimiter()
         self._resumption: Resumption | None = None
@@ -104,7 +111,7 @@ class Device:
         return self._private_key.public_key if self._private_key else None
 
     def knows(self, public_key: PublicKey) -> bool:
-        """Whether that is the key of a peer of this device."""
+        """Whether that is the key of a peer that this device serves."""
         return public_key in self._peers
 
     def peer_at(self, address: bytes) -> PublicKey | None:
@@ -187,14 +194,41 @@ class Device:
             self._drops[DropReason.NO_PEER] += len(burst)
             self._answer_unreachable(packet, now, effects)
         elif peer.endpoint is None:
-            peer.drops[DropReason.NO_ENDPOINT] += len(burst)
-            self._answer_unreachable(packet, now, effects)
+            if isinstance(peer, Foreign):
+                effects.handovers = (Handover(peer.worker, burst),)
+                self._interface.handed_over += len(burst)
+            else:
+                peer.drops[DropReason.NO_ENDPOINT] += len(burst)
+                self._answer_unreachable(packet, now, effects)
         elif peer.has_sealed(packet):
             peer.drops[DropReason.ROUTING_LOOP] += len(burst)
         else:
             peer.send(burst, now, effects)
             self._deadlines.note(peer)
         return effects
+
+    def take_over(self, handover: Handover, now: float) -> Effects:
+        """Go on with what another worker has handed to this one. It is handed over once, and never on to a third.
+
+        A burst is sealed in its own buffer and so overwritten.
+        """
+        if isinstance(handover.what, Burst):
+            effects = self.send(handover.what, now)
+            for misplaced in effects.handovers:
+                self.not_handed_over(misplaced, DropReason.HANDOVER_MISPLACED)
+            effects.handovers = ()
+        else:
+            effects = Effects()
+            if self._interface.is_up:
+                self._receiver.receive_opened(handover.what, now, effects)
+            else:
+                self._drops[DropReason.INTERFACE_DOWN] += 1
+        return effects
+
+    def not_handed_over(self, handover: Handover, reason: DropReason) -> None:
+        """Tell that a handover has not reached its worker: it counts under `reason`, and no longer as handed over."""
+        self._interface.handed_over -= handover.packets
+        self._drops[reason] += handover.packets
 
     def _answer_unreachable(self, packet: memoryview, now: float, effects: Effects) -> None:
         source = ip.source(packet)
@@ -273,7 +307,10 @@ class Device:
         A peer with our own public key is left out without an error; a private key that matches a peer removes the peer.
         """
         expect("change", change, DeviceChange)
-        change.check(self._peers)
+        change.check([*self._peers, *self._foreign])
+        for peer_change in change.peers:
+            if not 0 <= (peer_change.worker or 0) < self.share.count:
+                raise ConfigError(f"worker {peer_change.worker} is not one of {self.share.count}, counted from 0")
         effects = Effects()
         if change.listen_port is not None:
             self.listen_port = change.listen_port
@@ -282,7 +319,7 @@ class Device:
             self.fwmark = change.fwmark
             self.forget_sources()
         if change.replace_peers:
-            for public_key in list(self._peers):
+            for public_key in [*self._peers, *self._foreign]:
                 self._remove_peer(public_key)
         if change.private_key is not None and change.private_key != (self._private_key or bytes(32)):
             self._set_private_key(change.private_key, now, effects)
@@ -305,19 +342,21 @@ class Device:
             elif self._interface.is_up:
                 peer.send_staged(now, effects)
             self._deadlines.note(peer)
+        for foreign in self._foreign.values():
+            foreign.identity_changed()
         self._fire(now, effects)
 
     def _configure_peer(self, change: PeerChange, now: float, effects: Effects) -> None:
-        peer = self._peers.get(change.public_key)
         if change.remove:
             self._remove_peer(change.public_key)
             return
-        if peer is None:
-            if change.update_only or (self._private_key and change.public_key == self._private_key.public_key):
-                return
-            peer = self._peers[change.public_key] = Peer(self._interface, self._indices, change.public_key)
-            if self._interface.is_up:
-                peer.timers.start()
+        peer = self._found(change.public_key)
+        if peer is None and (
+            change.update_only or (self._private_key and change.public_key == self._private_key.public_key)
+        ):
+            return
+        if peer is None or (change.worker is not None and change.worker != self._worker_of(peer)):
+            peer = self._place(change.public_key, peer, self.share.number if change.worker is None else change.worker)
         if change.replace_allowed_ips:
             self._allowed_ips.remove_owner(peer)
         for allowed_ip in change.allowed_ips:
@@ -325,14 +364,44 @@ class Device:
                 self._allowed_ips.remove(allowed_ip.network, peer)
             else:
                 self._allowed_ips.insert(allowed_ip.network, peer)
+        if isinstance(peer, Foreign):
+            return
         peer.configure(change, now, effects)
         self._resume(peer, now)
         self._deadlines.note(peer)
 
+    def _found(self, public_key: PublicKey) -> Peer | Foreign | None:
+        return self._peers.get(public_key) or self._foreign.get(public_key)
+
+    def _worker_of(self, peer: Peer | Foreign) -> int:
+        return peer.worker if isinstance(peer, Foreign) else self.share.number
+
+    def _place(self, public_key: PublicKey, before: Peer | Foreign | None, worker: int) -> Peer | Foreign:
+        """Make a peer that `worker` serves; of the one `before` that another worker served, the allowed IPs stay."""
+        placed: Peer | Foreign
+        if worker == self.share.number:
+            placed = self._peers[public_key] = Peer(self._interface, self._indices, public_key)
+            self._foreign.pop(public_key, None)
+            if self._interface.is_up:
+                placed.timers.start()
+        else:
+            placed = self._foreign[public_key] = Foreign(public_key, worker)
+            self._peers.pop(public_key, None)
+        if before is not None:
+            self._allowed_ips.change_owner(before, placed)
+        if isinstance(before, Peer):
+            before.stop()
+        return placed
+
     def _remove_peer(self, public_key: PublicKey) -> None:
-        peer = self._peers.pop(public_key, None)
-        if peer is not None:
-            self._allowed_ips.remove_owner(peer)
+        peer = self._found(public_key)
+        if peer is None:
+            return
+        self._allowed_ips.remove_owner(peer)
+        if isinstance(peer, Foreign):
+            del self._foreign[public_key]
+        else:
+            del self._peers[public_key]
             peer.stop()
 
     def status(self) -> DeviceStatus:
@@ -344,4 +413,5 @@ class Device:
             fwmark=self.fwmark,
             peers=tuple(peer.status(self._allowed_ips.networks(peer)) for peer in self._peers.values()),
             drops={reason.value: n for reason, n in self._drops.items() if n},
+            handed_over=self._interface.handed_over,
         )

@@ -1,4 +1,4 @@
-"""What a call of Device returns: datagrams to transmit, packets to deliver, and events to report."""
+"""What a call of Device returns: datagrams to transmit, packets to deliver, events to report, and what others do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from wgpy.burst import Burst, Datagrams
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
+from wgpy.noise.handshake import InitiationReceived
 
 
 class DropReason(StrEnum):
@@ -64,6 +65,11 @@ class DropReason(StrEnum):
     """The peer did not answer the last of 20 handshake attempts for which these packets waited."""
     INTERFACE_DOWN = "interface_down"
     """The interface is down."""
+    # What belongs to a peer of another worker.
+    HANDOVER_FULL = "handover_full"
+    """The other worker could not take any more."""
+    HANDOVER_MISPLACED = "handover_misplaced"
+    """Another worker handed over what belongs to no peer of this one: the peer has just been moved."""
     # Datagrams that were to be transmitted.
     SEND_REFUSED = "send_refused"
     """The system refused to send: there is no route, or a firewall forbids it."""
@@ -114,9 +120,33 @@ class Event(NamedTuple):
     """Why a handshake was refused."""
 
 
+class ForeignInitiation(NamedTuple):
+    """An initiation that was opened and authenticated by a worker that does not serve its sender."""
+
+    initiation: InitiationReceived
+    """The state from which the peer's worker goes on."""
+    source: Endpoint
+    """Where the initiation came from."""
+
+
+class Handover(NamedTuple):
+    """Something for a peer that another worker serves (`share`)."""
+
+    worker: int
+    """The number of that worker."""
+    what: Burst | ForeignInitiation
+    """Packets to send to the peer, or an initiation that it sent. A burst may lie in the buffer of the one that was
+    sent: pass it on before reading into it again."""
+
+    @property
+    def packets(self) -> int:
+        """How many packets it is, an initiation being one."""
+        return len(self.what) if isinstance(self.what, Burst) else 1
+
+
 @dataclass(slots=True)
 class Effects:
-    """What a Device asks for, to be carried out in this order: transmit, deliver, report."""
+    """What a Device asks for, to be carried out in this order: transmit, hand over, deliver, report."""
 
     transmits: list[Transmit] = field(default_factory=list)
     """Datagrams to send."""
@@ -126,8 +156,12 @@ class Effects:
     """What has changed for peers, to be reported."""
     unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)
     """The peer and its endpoint for each initiation that had no answer, also when that is no event."""
+    handovers: tuple[Handover, ...] = ()
+    """What belongs to peers that other workers serve."""
 
     @property
     def involves_peers(self) -> bool:
         """Whether there is more than cookie replies, which anybody can get. Data and handshakes of peers count."""
-        return bool(self.deliveries or self.events or any(transmit.public_key for transmit in self.transmits))
+        return bool(
+            self.deliveries or self.events or self.handovers or any(transmit.public_key for transmit in self.transmits)
+        )

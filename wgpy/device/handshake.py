@@ -81,9 +81,13 @@ class Handshake:
         """A response, 60 bytes without its macs, and its session. Raises ProtocolError, with nothing changed."""
         ephemeral = self._ephemeral(self._interface.local)
         message, keys = initiation.create_response(ephemeral, index, self.preshared_key or bytes(32))
+        self.accept(initiation, now)
+        return message, keys
+
+    def accept(self, initiation: InitiationReceived, now: float) -> None:
+        """Refuse this initiation and older ones from now on, and newer ones for INITIATION_INTERVAL."""
         self.latest_timestamp = initiation.timestamp
         self.initiation_consumed_at = now
-        return message, keys
 
     def _ephemeral(self, local: LocalStatic | None) -> PrivateKey:
         ephemeral = PrivateKey(self._interface.random(32))

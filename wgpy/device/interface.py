@@ -18,3 +18,4 @@ class Interface:
     local: LocalStatic | None = None
     is_up: bool = False
     timestamp_floor: int = 0  # nanoseconds since 1970: no initiation bore a later time
+    handed_over: int = 0  # packets and initiations, to other workers

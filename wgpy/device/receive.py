@@ -26,16 +26,17 @@ from wgpy.constants import (
 from wgpy.device import ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.deadlines import Deadlines
-from wgpy.device.effects import DropReason, Effects
+from wgpy.device.effects import DropReason, Effects, ForeignInitiation, Handover
 from wgpy.device.gate import Gate
 from wgpy.device.indextable import IndexTable
 from wgpy.device.interface import Interface
 from wgpy.device.keypair import Keypair
 from wgpy.device.peer import Peer
+from wgpy.device.share import Foreign
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ProtocolError
 from wgpy.keys import PublicKey
-from wgpy.noise.handshake import open_initiation
+from wgpy.noise.handshake import InitiationReceived, open_initiation
 
 _type_and_index = Struct("<II").unpack_from
 _receiver_index = Struct("<8xI").unpack_from  # of a response
@@ -57,7 +58,8 @@ class Receiver:
         interface: Interface,
         indices: IndexTable[Peer],
         peers: Mapping[PublicKey, Peer],
-        allowed_ips: AllowedIPs[Peer],
+        foreign: Mapping[PublicKey, Foreign],
+        allowed_ips: AllowedIPs[Peer | Foreign],
         deadlines: Deadlines,
         drops: Counter[DropReason],
     ) -> None:
@@ -65,6 +67,7 @@ class Receiver:
         self._interface = interface
         self._indices = indices
         self._peers = peers
+        self._foreign = foreign
         self._allowed_ips = allowed_ips
         self._deadlines = deadlines
         self._drops = drops
@@ -197,13 +200,36 @@ class Receiver:
         try:
             opened = open_initiation(self._interface.local, message)
             peer = self._peers.get(opened.remote_public)
-            if peer is None:
+            foreign = self._foreign.get(opened.remote_public) if peer is None else None
+            if peer is not None:
+                initiation = opened.authenticate(peer.handshake.remote)
+            elif foreign is not None:
+                initiation = opened.authenticate(foreign.remote(self._interface))
+            else:
                 self._drops[DropReason.UNKNOWN_PEER] += 1
                 return
-            initiation = opened.authenticate(peer.handshake.remote)
         except ProtocolError:
             self._drops[DropReason.INVALID_HANDSHAKE] += 1
             return
+        if peer is not None:
+            self._answer(peer, initiation, source, now, effects)
+        elif foreign is not None and foreign.admits(initiation, now):
+            self._interface.handed_over += 1
+            effects.handovers += (Handover(foreign.worker, ForeignInitiation(initiation, source)),)
+        else:
+            self._drops[DropReason.REPLAYED_INITIATION] += 1
+
+    def receive_opened(self, opened: ForeignInitiation, now: float, effects: Effects) -> None:
+        """Answer an initiation that another worker has authenticated."""
+        peer = self._peers.get(opened.initiation.remote_public)
+        if peer is None:
+            self._drops[DropReason.HANDOVER_MISPLACED] += 1
+        else:
+            self._answer(peer, opened.initiation, opened.source, now, effects)
+
+    def _answer(
+        self, peer: Peer, initiation: InitiationReceived, source: Endpoint, now: float, effects: Effects
+    ) -> None:
         refusal = peer.answer_initiation(initiation, source, now, effects)
         if refusal is not None:
             peer.drops[refusal] += 1

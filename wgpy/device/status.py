@@ -57,6 +57,8 @@ class DeviceStatus:
     """The peers, in the order they were added."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """How many packets of no known peer were dropped, by the value of their DropReason."""
+    handed_over: int = 0
+    """How many packets and initiations came to one worker and were handed to the one that serves the peer."""
 
     def endpoints(self) -> list[Endpoint]:
         """The addresses of the peers that have one."""
@@ -64,4 +66,4 @@ class DeviceStatus:
 
     def without_counters(self) -> DeviceStatus:
         """The configuration and the endpoints, with all counters at zero."""
-        return replace(self, drops={}, peers=tuple(peer.without_counters() for peer in self.peers))
+        return replace(self, drops={}, handed_over=0, peers=tuple(peer.without_counters() for peer in self.peers))

@@ -30,17 +30,22 @@ _FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno
 _log = logging.getLogger(__name__)
 
 
-def bind_port(port: int) -> list[socket.socket]:
+def bind_port(port: int, *, workers: int = 1) -> list[list[socket.socket]]:
     """Non-blocking sockets bound to `port` on all addresses of both families; for 0, to a port that is free in both.
 
-    The last socket of a family is the one for data. Raises SocketError if the port is in use or privileged.
+    Each of `workers` gets a list of its own. The last socket of a family in it is the one for data. Raises SocketError
+    if the port is in use or privileged, or if there are several workers and the kernel cannot tell whose a datagram is.
     """
     for _ in range(BIND_ATTEMPTS):
         sockets: list[socket.socket] = []
+        of_workers: list[list[socket.socket]] = [[] for _ in range(workers)]
         try:
             for family in (socket.AF_INET, socket.AF_INET6):
-                sockets += _bind_family(family, sockets[0].getsockname()[1] if sockets else port)
-            return sockets
+                bound = _bind_family(family, sockets[0].getsockname()[1] if sockets else port, workers)
+                sockets += bound
+                for number, own in enumerate(of_workers):
+                    own += bound[number * QUEUES : (number + 1) * QUEUES]
+            return of_workers
         except OSError as error:
             for sock in sockets:
                 sock.close()
@@ -49,8 +54,11 @@ def bind_port(port: int) -> list[socket.socket]:
     raise SocketError("found no UDP port that is free in both IPv4 and IPv6; choose one with ListenPort")
 
 
-def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]:
-    """A family's sockets in the order of its queues, or one socket; none if the system lacks the family."""
+def _bind_family(family: socket.AddressFamily, port: int, workers: int) -> list[socket.socket]:
+    """A family's sockets, one worker's after another's, each in the order of its queues; none if there is no family.
+
+    A single worker may get one socket for all.
+    """
     try:
         first = _bind(family, port, shared=False)
     except OSError as error:
@@ -61,11 +69,15 @@ def _bind_family(family: socket.AddressFamily, port: int) -> list[socket.socket]
     try:
         # Set only now: had it been bound with it, another wgpy of this user could bind the same port.
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        while len(sockets) < QUEUES:
+        while len(sockets) < workers * QUEUES:
             sockets.append(_bind(family, first.getsockname()[1], shared=True))
             drop_broadcasts(sockets[-1])
-        sort(first, ())
+        sort(first, (), workers=workers)
     except OSError as error:
+        if workers > 1:
+            for sock in sockets:
+                sock.close()
+            raise SocketError(f"this kernel cannot sort a port's datagrams among workers: {error.strerror}") from error
         _log.info("handshakes and data share a queue here: %s", error.strerror)
         for sock in sockets[1:]:
             sock.close()

@@ -4,8 +4,9 @@ The kernel's WireGuard queues handshakes and data separately (its receive.c), so
 data. Here, the datagrams of a peer that shares a socket with a flood would be lost in the socket, whatever we did
 later. So each family has a group of sockets on one port (SO_REUSEPORT), and a filter in the kernel chooses among them:
 by the message type in the first word, by whether a peer is known at the source, and by whether an initiation shows a
-cookie. The filter's choice is only a guess that keeps peers from waiting behind strangers. Datagrams that the kernel
-merged follow the first of them, so any queue may contain anything.
+cookie. Where several workers share the port (device/share), each has such sockets of its own, and the filter first
+chooses the worker. The choice among a worker's sockets is only a guess that keeps peers from waiting behind strangers.
+Datagrams that the kernel merged follow the first of them, so any queue may contain anything.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import socket
 import time
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from struct import Struct
 from typing import Final
@@ -27,6 +28,7 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
 )
+from wgpy.device.share import Share
 
 # The queues of a family, in the order in which their sockets are bound; the filter returns these numbers.
 # 0: anything else, and initiations from hosts without a known peer that show a cookie. They do not wait behind those
@@ -46,8 +48,10 @@ SO_ATTACH_REUSEPORT_CBPF: Final = 51
 # Classic BPF (linux/filter.h): code, jumps if true and if false, operand. A load beyond the end returns 0.
 _INSTRUCTION: Final = Struct("=HBBI")
 _PROGRAM: Final = Struct("HP")  # a struct sock_fprog: length, address
-_LOAD, _STORE, _LOAD_STORED, _LOAD_X, _TAKE_X = 0x20, 0x02, 0x60, 0x01, 0x87
-_IF_EQUAL, _RETURN, _RETURN_LOADED = 0x15, 0x06, 0x16
+_LOAD, _LOAD_BYTE, _LOAD_STORED, _STORE = 0x20, 0x30, 0x60, 0x02
+_LOAD_X, _TAKE_X, _PUT_X = 0x01, 0x87, 0x07
+_ADD_X, _XOR_X, _MULTIPLY, _MODULO, _AND, _SHIFT_LEFT, _SHIFT_RIGHT = 0x0C, 0xAC, 0x24, 0x94, 0x54, 0x64, 0x74
+_JUMP, _IF_EQUAL, _RETURN, _RETURN_LOADED = 0x05, 0x15, 0x06, 0x16
 _IP_HEADER: Final = (1 << 32) - 0x100000  # SKF_NET_OFF: offsets from here on count from the IP header
 _PACKET_TYPE: Final = (1 << 32) - 0x1000 + 4  # SKF_AD_PKTTYPE
 _TO_THIS_HOST: Final = 0  # PACKET_HOST
@@ -55,6 +59,11 @@ _NO_COOKIE: Final = 0  # in the first word of mac2
 _WHOLE: Final = (1 << 32) - 1
 
 _SOURCE_WORDS: Final = {socket.AF_INET: (12,), socket.AF_INET6: (8, 12)}  # offsets in the IP header; of IPv6, the /64
+# Offsets of the whole address, and of the UDP ports behind the header. Behind IPv4 options or IPv6 extension headers
+# something else is read, which is as good: it only has to be the same when an initiation comes again with a cookie.
+_SENDER_WORDS: Final = {socket.AF_INET: (12, 20), socket.AF_INET6: (8, 12, 16, 20, 40)}
+_SPREAD: Final = 0x9E3779B1  # spreads neighbouring addresses and ports (Knuth, The Art of Computer Programming, 6.4)
+_QUEUES_BEFORE: Final = 2  # the filter's memory word for the number of the worker's first queue
 _INITIATION, _RESPONSE, _COOKIE_REPLY, _TRANSPORT = (
     int.from_bytes(kind.to_bytes(4, "little"), "big")
     for kind in (MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_COOKIE_REPLY, MESSAGE_TRANSPORT)
@@ -66,11 +75,12 @@ _Step = tuple[int, int, int, int]
 class KnownHosts:
     """The hosts at which peers are known, and the filter of one family, which is set through its socket `sock`.
 
-    A host is an IPv4 address in 4 bytes, or the /64 of an IPv6 address in 8.
+    A host is an IPv4 address in 4 bytes, or the /64 of an IPv6 address in 8. `workers` share the port.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, workers: int = 1) -> None:
         self._socket = sock
+        self._workers = workers
         self._hosts: set[bytes] = set()
         self._full_at = -CROWD
         self._are_all = True
@@ -107,25 +117,76 @@ class KnownHosts:
         if self._loop is not None:
             self._sorted_at = time.monotonic()
             with suppress(OSError):  # the kernel has no memory for this filter: the last one stays
-                sort(self._socket, self._hosts, are_all=self._are_all)
+                sort(self._socket, self._hosts, are_all=self._are_all, workers=self._workers)
 
 
-def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True) -> None:
+class ReportedHosts:
+    """In a worker, the hosts at which its peers are known: each is reported once, for the port has one filter."""
+
+    def __init__(self, report: Callable[[bytes], None]) -> None:
+        self._report = report
+        self._hosts: set[bytes] = set()
+
+    def start_sorting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing to do: whoever `report` tells keeps the filter."""
+
+    def stop_sorting(self) -> None:
+        """Nothing to do."""
+
+    def add(self, host: bytes, now: float) -> bool:
+        """Report a host. Returns whether there were too many, so that all others were forgotten."""
+        if host in self._hosts:
+            return False
+        is_full = len(self._hosts) >= MAX_KNOWN_HOSTS
+        if is_full:
+            self._hosts.clear()
+        self._hosts.add(host)
+        self._report(host)
+        return is_full
+
+    def forget(self) -> None:
+        """Report every host again when it is added again, because the port's filter has forgotten them."""
+        self._hosts.clear()
+
+
+def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True, workers: int = 1) -> None:
     """Install the filter for the family of `sock`, with at most MAX_KNOWN_HOSTS `hosts`. Raises OSError.
 
-    Unless `are_all` the hosts of peers, data from any host goes to the queue for peers' data.
+    Unless `are_all` the hosts of peers, data from any host goes to the queue for peers' data. `workers` have QUEUES
+    sockets each, one worker's after another's in the order of binding.
     """
-    words = _SOURCE_WORDS[socket.AddressFamily(sock.family)]
-    steps: list[_Step] = [
+    family = socket.AddressFamily(sock.family)
+    _attach(sock, SO_ATTACH_REUSEPORT_CBPF, program(family, hosts, are_all=are_all, workers=workers))
+
+
+def program(family: socket.AddressFamily, hosts: Collection[bytes], *, are_all: bool, workers: int) -> list[_Step]:
+    """The filter's instructions."""
+    words = _SOURCE_WORDS[family]
+
+    def answer(queue: int) -> list[_Step]:
+        if workers == 1:
+            return [(_RETURN, 0, 0, queue)]
+        return [
+            (_LOAD_STORED, 0, 0, _QUEUES_BEFORE),
+            (_LOAD_X, 0, 0, queue),
+            (_ADD_X, 0, 0, 0),
+            (_RETURN_LOADED, 0, 0, 0),
+        ]
+
+    size = len(answer(0))
+    steps: list[_Step] = [] if workers == 1 else _choose_worker(family, workers)
+    steps += [
         (_LOAD, 0, 0, 0),
         (_LOAD_X, 0, 0, _DATA),
-        (_IF_EQUAL, 5, 0, _TRANSPORT),
+        (_IF_EQUAL, 4 + size, 0, _TRANSPORT),
         (_LOAD_X, 0, 0, _HANDSHAKES),
-        (_IF_EQUAL, 3, 0, _INITIATION),
-        (_IF_EQUAL, 2, 0, _RESPONSE),
-        (_IF_EQUAL, 1, 0, _COOKIE_REPLY),
-        (_RETURN, 0, 0, _OTHERS),
+        (_IF_EQUAL, 2 + size, 0, _INITIATION),
+        (_IF_EQUAL, 1 + size, 0, _RESPONSE),
+        (_IF_EQUAL, size, 0, _COOKIE_REPLY),
+        *answer(_OTHERS),
     ]
+    if workers > 1:
+        steps += [(_LOAD_STORED, 0, 0, _QUEUES_BEFORE), (_ADD_X, 0, 0, 0), (_PUT_X, 0, 0, 0)]
     for i, offset in enumerate(words):  # once, because reading the IP header is expensive
         steps += [(_LOAD, 0, 0, _IP_HEADER + offset), (_STORE, 0, 0, i)]
     for host in hosts:
@@ -137,14 +198,44 @@ def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True)
         (_LOAD, 0, 0, 0),
         (_IF_EQUAL, 2, 0, _INITIATION),
         (_IF_EQUAL, 3, 0, _RESPONSE),
-        (_IF_EQUAL, 3, 4, _TRANSPORT),
+        (_IF_EQUAL, 2 + size, 2 + 2 * size, _TRANSPORT),
         (_LOAD, 0, 0, INITIATION_SIZE - MAC_SIZE),
-        (_IF_EQUAL, 0, 2, _NO_COOKIE),
-        (_RETURN, 0, 0, _STRANGERS),
-        (_RETURN, 0, 0, _OTHERS if are_all else _DATA),
-        (_RETURN, 0, 0, _OTHERS),
+        (_IF_EQUAL, 0, 2 * size, _NO_COOKIE),
+        *answer(_STRANGERS),
+        *answer(_OTHERS if are_all else _DATA),
+        *answer(_OTHERS),
     ]
-    _attach(sock, SO_ATTACH_REUSEPORT_CBPF, steps)
+    return steps
+
+
+def _choose_worker(family: socket.AddressFamily, workers: int) -> list[_Step]:
+    """Store the number of the first queue of the worker that a datagram is for.
+
+    What bears an index of ours goes to the worker that drew it. Anything else is spread by its source address and port,
+    so that an initiation that comes again with a cookie finds the worker that gave it.
+    """
+    first, *rest = _SENDER_WORDS[family]
+    mask = Share(0, workers).mask
+    spread: list[_Step] = [(_LOAD, 0, 0, _IP_HEADER + first)]
+    for offset in rest:
+        spread += [(_PUT_X, 0, 0, 0), (_LOAD, 0, 0, _IP_HEADER + offset), (_XOR_X, 0, 0, 0)]
+    spread += [(_PUT_X, 0, 0, 0), (_SHIFT_RIGHT, 0, 0, 16), (_XOR_X, 0, 0, 0)]
+    spread += [(_MULTIPLY, 0, 0, _SPREAD), (_SHIFT_RIGHT, 0, 0, 16), (_JUMP, 0, 0, 5)]
+    return [
+        (_LOAD, 0, 0, 0),
+        (_IF_EQUAL, len(spread) + 5, 0, _RESPONSE),
+        (_IF_EQUAL, len(spread) + 1, 0, _TRANSPORT),
+        (_IF_EQUAL, len(spread), 0, _COOKIE_REPLY),
+        *spread,
+        (_LOAD_BYTE, 0, 0, 4),  # the receiver's index of data and cookie replies
+        (_AND, 0, 0, mask),
+        (_JUMP, 0, 0, 2),
+        (_LOAD_BYTE, 0, 0, 8),  # and of responses
+        (_AND, 0, 0, mask),
+        (_MODULO, 0, 0, workers),
+        (_SHIFT_LEFT, 0, 0, QUEUES.bit_length() - 1),
+        (_STORE, 0, 0, _QUEUES_BEFORE),
+    ]
 
 
 def drop_broadcasts(sock: socket.socket) -> None:

@@ -22,7 +22,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net.binding import BUFFER_SIZE, QUEUE_SIZE, bind_port, set_options
 from wgpy.net.datagrams import Received, SendResult
-from wgpy.net.queues import KnownHosts
+from wgpy.net.queues import KnownHosts, ReportedHosts
 from wgpy.net.receiving import Reader
 from wgpy.net.schedule import Schedule
 from wgpy.net.sending import Route, Sender
@@ -41,7 +41,7 @@ class _Family(NamedTuple):
     """What belongs to one address family: the socket that sends, and the hosts that its filter knows, if it has one."""
 
     sender: Sender
-    known_hosts: KnownHosts | None
+    known_hosts: KnownHosts | ReportedHosts | None
 
 
 class UdpSockets:
@@ -53,10 +53,13 @@ class UdpSockets:
         *,
         offloads: Offloads = ALL_OFFLOADS,
         release: str | None = None,
+        report_host: Callable[[bytes], None] | None = None,
     ) -> None:
         """Take over sockets that are bound to one port. The last of each family receives data, and sends.
 
-        `release` is the kernel's, by default this one's. Raises SocketError if there are no sockets.
+        `release` is the kernel's, by default this one's. `report_host`, if given, is called with each host that the
+        port's filter should know, which then belongs to somebody else: an IPv4 address, or the /64 of an IPv6 address,
+        in 4 or 8 bytes. Raises SocketError if there are no sockets.
         """
         if not sockets:
             raise SocketError("neither IPv4 nor IPv6 sockets are available on this system")
@@ -67,12 +70,12 @@ class UdpSockets:
             _log.info("datagrams leave one at a time, without UDP segmentation offload: %s", reason)
         last = {socket.AddressFamily(sock.family): sock for sock in sockets}
         are_sorted = len(sockets) > len(last)
-        self._families = {
-            family: _Family(
-                Sender(sock, gso=offloads.udp_gso and not mangled), KnownHosts(sock) if are_sorted else None
-            )
-            for family, sock in last.items()
-        }
+        self._families = {}
+        for family, sock in last.items():
+            known_hosts: KnownHosts | ReportedHosts | None = None
+            if are_sorted:
+                known_hosts = KnownHosts(sock) if report_host is None else ReportedHosts(report_host)
+            self._families[family] = _Family(Sender(sock, gso=offloads.udp_gso and not mangled), known_hosts)
         self._readers = {}
         for sock in sockets:
             is_last = sock in last.values()
@@ -88,7 +91,7 @@ class UdpSockets:
 
         Raises SocketError: port in use, privileged port, no family at all, or fwmark without CAP_NET_ADMIN.
         """
-        udp = cls(bind_port(port), offloads=offloads)
+        udp = cls(*bind_port(port), offloads=offloads)
         try:
             if fwmark:
                 udp.set_fwmark(fwmark)
@@ -127,6 +130,13 @@ class UdpSockets:
         """Try again to segment what was too long for a route, because the routes have changed."""
         for family in self._families.values():
             family.sender.forget_refusals()
+
+    def forget_hosts(self) -> None:
+        """Report hosts again as something is sent to them, because the port's filter has forgotten them."""
+        self._routes.clear()
+        for family in self._families.values():
+            if isinstance(family.known_hosts, ReportedHosts):
+                family.known_hosts.forget()
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], bool]) -> None:
         """Have the loop call `readable(sock)` whenever `receive` may find something in a socket.
@@ -172,7 +182,9 @@ class UdpSockets:
             self._remember(route, endpoint, traffic_class, family.known_hosts)
         return route.send(datagrams)
 
-    def _remember(self, route: Route, endpoint: Endpoint, traffic_class: int, known_hosts: KnownHosts | None) -> None:
+    def _remember(
+        self, route: Route, endpoint: Endpoint, traffic_class: int, known_hosts: KnownHosts | ReportedHosts | None
+    ) -> None:
         """Keep a route to a peer, and let what the peer sends no longer wait among what strangers send."""
         if known_hosts is not None and known_hosts.add(endpoint.address_bytes[:8], time.monotonic()):
             self._routes.clear()

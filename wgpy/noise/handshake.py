@@ -17,6 +17,7 @@ cookie.py. The token of the Noise pattern that a line carries out is written bes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final, Self
 
 from wgpy.constants import MESSAGE_INITIATION, MESSAGE_RESPONSE
@@ -29,6 +30,8 @@ CONSTRUCTION: Final = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 IDENTIFIER: Final = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
 _CHAINING_KEY: Final = digest(CONSTRUCTION)
 _HASH: Final = digest(_CHAINING_KEY, IDENTIFIER)
+_PACKED: Final = Struct("<12sI32s32s32s32s")  # an InitiationReceived
+PACKED_SIZE: Final = _PACKED.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +156,22 @@ class InitiationReceived:
 
     timestamp: bytes  # 12 bytes of TAI64N
     remote_index: int
-    _remote_public: PublicKey
+    remote_public: PublicKey
     _ephemeral: bytes
     _chaining_key: bytes = field(repr=False)
     _hash: bytes = field(repr=False)
+
+    def pack(self) -> bytes:
+        """The state in PACKED_SIZE bytes, secrets included, for another process that goes on from here."""
+        return _PACKED.pack(
+            self.timestamp, self.remote_index, self.remote_public, self._ephemeral, self._chaining_key, self._hash
+        )
+
+    @classmethod
+    def unpack(cls, packed: bytes | memoryview) -> Self:
+        """The state that `pack` made into PACKED_SIZE bytes."""
+        timestamp, index, public, ephemeral, chaining_key, h = _PACKED.unpack(packed)
+        return cls(timestamp, index, PublicKey(public), ephemeral, chaining_key, h)
 
     def create_response(
         self, ephemeral: PrivateKey, sender_index: int, preshared_key: bytes
@@ -165,7 +180,7 @@ class InitiationReceived:
         h = digest(self._hash, ephemeral.public_key)  # e
         ck = kdf1(self._chaining_key, ephemeral.public_key)
         ck = kdf1(ck, dh(ephemeral, self._ephemeral))  # ee
-        ck = kdf1(ck, dh(ephemeral, self._remote_public))  # se
+        ck = kdf1(ck, dh(ephemeral, self.remote_public))  # se
         ck, tau, key = kdf3(ck, preshared_key)  # psk
         h = digest(h, tau)
         sealed_nothing = seal(key, b"", h)

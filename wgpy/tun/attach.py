@@ -13,6 +13,7 @@ from typing import Final
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD, TUN_PATH
 
 IFF_TUN: Final = 0x0001
+IFF_MULTI_QUEUE: Final = 0x0100
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
 ifreq_flags: Final = Struct("=16sH22x")
@@ -30,15 +31,16 @@ _QUEUE_LENGTH: Final = (
 )
 
 
-def attach(name: str, *, offload: bool = True) -> int:
+def attach(name: str, *, offload: bool = True, multi_queue: bool = False) -> int:
     """A non-blocking file descriptor attached to an interface in the caller's network namespace, created if missing.
 
-    "%d" in the name becomes the first free number. Raises OSError.
+    "%d" in the name becomes the first free number. An interface made with `multi_queue` takes further descriptors, each
+    with a queue of its own, and none without it. Raises OSError.
     """
     is_new = name not in (existing for _, existing in socket.if_nameindex())
     fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _set_interface(fd, name, offload=offload)
+        _set_interface(fd, name, IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE * multi_queue, offload=offload)
         name = ioctl(fd, _TUNGETIFF, bytes(ifreq_flags.size))[:16].rstrip(b"\0").decode()
     except OSError:
         os.close(fd)
@@ -52,8 +54,7 @@ def attach(name: str, *, offload: bool = True) -> int:
     return fd
 
 
-def _set_interface(fd: int, name: str, *, offload: bool) -> None:
-    flags = IFF_TUN | IFF_NO_PI
+def _set_interface(fd: int, name: str, flags: int, *, offload: bool) -> None:
     if offload:
         try:
             ioctl(fd, _TUNSETIFF, ifreq_flags.pack(name.encode(), flags | IFF_VNET_HDR))

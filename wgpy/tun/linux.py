@@ -103,6 +103,27 @@ class LinuxTun:
             raise
 
     @classmethod
+    def open_queues(cls, name: str, count: int, *, offload: bool = True) -> list[int]:
+        """As `open`, but file descriptors of `count` queues, each for `adopt`, perhaps in a process of its own.
+
+        A packet waits in the queue that last wrote a packet of its flow in the other direction, and a new flow's in any
+        (kernel tun.c, tun_automq_select_queue). An interface that exists already must have been made with
+        `multi_queue`. Raises TunError, with a remedy.
+        """
+        offload = offload and kernel.permitted().tun
+        check_name(name)
+        queues: list[int] = []
+        try:
+            while len(queues) < count:
+                queues.append(attach(name, offload=offload, multi_queue=True))
+                name, _ = name_and_flags(queues[0])
+        except OSError as error:
+            for fd in queues:
+                os.close(fd)
+            raise TunError(_why_not(name, error)) from error
+        return queues
+
+    @classmethod
     def adopt(cls, fd: int, *, offload: bool = True, release: str | None = None) -> Self:
         """Take over a file descriptor that is attached to a TUN interface; `close` will close it.
 

@@ -1,0 +1,1 @@
+"""Several workers for one interface: processes that divide its peers among them."""
