@@ -23,9 +23,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
 from wgpy.net.datagrams import Received, SendResult
 
-# Bursts read from the TUN or a socket, some 0.3 ms each, before the other side and the timers get their turn. With 8,
-# a ping under load took half as long again, and the throughput was the same.
-READS_PER_WAKEUP: Final = 2
+READS_PER_WAKEUP: Final = 2  # bursts read from the TUN before the other side and the timers get their turn
 # Transmits that may wait while a socket is full: the TUN is not read then, but handshakes and keepalives come.
 MAX_WAITING: Final = 256
 
@@ -40,6 +38,7 @@ class Tun(Protocol):
 
     name: str
     mtu: int
+    bursts_at_once: int  # from a socket, before the other side and the timers get their turn
 
     def read(self) -> Burst | None: ...
     def write(self, burst: Burst) -> None: ...
@@ -202,7 +201,7 @@ class DataPath:
         now = self.wake()
         udp, was_worth_it = self.udp, False
         try:
-            for _ in range(READS_PER_WAKEUP):
+            for _ in range(self._tun.bursts_at_once):
                 if udp is None or (received := udp.receive(sock)) is None:
                     break
                 datagrams, source, ecn, under_load = received

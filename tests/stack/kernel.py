@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from wgpy.burst import Burst
-from wgpy.stack.host import Host, News
+from wgpy.stack.host import Host
+from wgpy.stack.news import News
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.state import State
 from wgpy.tun.linux import LinuxTun

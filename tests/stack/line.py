@@ -13,7 +13,8 @@ from math import inf
 from typing import Any
 
 from wgpy.burst import Burst
-from wgpy.stack.host import Host, News
+from wgpy.stack.host import Host
+from wgpy.stack.news import News
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.patience import Settings
 from wgpy.stack.tcp.state import State
@@ -113,8 +114,13 @@ class Line:
             _, _, to, data = heappop(self.flying)
             arrived.setdefault(to, []).append(data)
         for to, packets in arrived.items():
-            for burst in bursts(packets) if self.faults.burst else map(Burst.of, packets):
-                self.tell(to, self.hosts[to].receive(burst, self.now))
+            if self.faults.burst:
+                for burst in bursts(packets):
+                    self.hosts[to].collect(burst, self.now)
+                self.tell(to, self.hosts[to].handle(self.now))
+            else:
+                for packet in packets:
+                    self.tell(to, self.hosts[to].receive(Burst.of(packet), self.now))
         for i, host in enumerate(self.hosts):
             self.tell(i, host.handle_timeout(self.now))
         return True

@@ -9,7 +9,8 @@ from tests.stack.line import PORT
 from wgpy.burst import Burst
 from wgpy.stack import ip
 from wgpy.stack.departures import finished
-from wgpy.stack.host import Host, Listener
+from wgpy.stack.host import Host
+from wgpy.stack.news import Listener
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.header import ACK, HEADER, SYN
 

@@ -12,6 +12,10 @@ import pytest
 
 import wgpy
 from tests.userspace.pair import HERE, PORT, THERE, in_virtual_time, two
+from wgpy.burst import Burst
+from wgpy.stack import ip
+from wgpy.stack.departures import finished
+from wgpy.stack.news import News
 
 DATA = random.Random(1).randbytes(3_000_000)
 
@@ -196,5 +200,30 @@ def test_an_idle_tunnel_never_wakes_the_loop() -> None:
             assert here._stack._wakeup is None
             writer.write(b"again")
             assert await reader.readexactly(5) == b"again"
+
+    in_virtual_time(main)
+
+
+def test_what_waits_to_be_handled_together_is_bounded() -> None:
+    async def main() -> None:
+        async with two() as (here, there):
+            await there.start_server(echo, port=PORT)
+            reader, writer = await here.open_connection(THERE[0], PORT)
+            tun, host = here._stack, here._stack.host
+            held = [0]
+            handle = host.handle
+
+            def counted(now: float) -> News:
+                held.append(0)
+                return handle(now)
+
+            host.handle = counted  # type: ignore[method-assign]
+            stray = finished(ip.header(bytes(4), host.addresses[0], ip.TCP, 20) + bytes(12) + b"\x50" + bytes(7), b"")
+            for _ in range(100):  # in one turn of the loop
+                tun.write(Burst.of(stray))
+                held[-1] += 1
+            assert max(held) <= tun.bursts_at_once
+            writer.write(b"still here")
+            assert await reader.read(100) == b"still here"
 
     in_virtual_time(main)

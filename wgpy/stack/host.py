@@ -3,7 +3,8 @@
 ::
 
     connection = host.connect(address, port, now)  # a SYN is to leave
-    news = host.receive(burst, now)                # bursts as Device delivers them
+    host.collect(burst, now)                       # bursts as Device delivers them, and when there is no more:
+    news = host.handle(now)
     burst = host.transmit(now)                     # the next Burst for Device.send; None: nothing is to leave
     news = host.handle_timeout(now)                # at or after host.next_timeout()
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from errno import EADDRINUSE, EADDRNOTAVAIL, EMSGSIZE, ENETUNREACH, ENOBUFS
 from hashlib import blake2s
 from typing import Final
@@ -29,8 +29,9 @@ from wgpy.stack.departures import Slots, finished, go_together
 from wgpy.stack.failures import failure
 from wgpy.stack.fragments import Fragments
 from wgpy.stack.memory import Budget
+from wgpy.stack.news import Listener, News
 from wgpy.stack.paths import Paths
-from wgpy.stack.tcp.arrivals import gather, lone
+from wgpy.stack.tcp.arrivals import Arrivals, lone
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.framing import Departure, Names
 from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, RST, SYN, Options, Segment
@@ -43,31 +44,6 @@ MAX_QUEUED: Final = 1024  # lone packets that are to leave: what comes beyond is
 MAX_ANSWERS: Final = 64  # resets and echo replies among them, which strangers cause
 _EPHEMERAL: Final = range(32768, 61000)  # the kernel's ip_local_port_range
 _TRIES: Final = 64
-
-
-class Listener:
-    """A port that connections come to. `waiting` are those that are open and were not taken by the application."""
-
-    __slots__ = ("address", "backlog", "half_open", "port", "waiting")
-
-    def __init__(self, address: bytes | None, port: int, backlog: int) -> None:
-        """`address` None: all of the host's."""
-        self.address: bytes | None = address
-        self.port: int = port
-        self.backlog: int = backlog
-        self.half_open: dict[Connection, None] = {}  # the oldest first
-        self.waiting: deque[Connection] = deque()
-
-
-@dataclass(slots=True)
-class News:
-    """What applications should look at again."""
-
-    connections: dict[Connection, None] = field(default_factory=dict)
-    listeners: dict[Listener, None] = field(default_factory=dict)
-    sockets: dict[udp.UdpSocket, None] = field(default_factory=dict)
-    echoes: list[icmp.Echo] = field(default_factory=list)
-    unanswered: list[icmp.Unreachable] = field(default_factory=list)  # echo requests that did not arrive
 
 
 class Host:
@@ -88,6 +64,8 @@ class Host:
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._listener_of: dict[Connection, Listener] = {}
         self._sockets: dict[tuple[bytes | None, int], udp.UdpSocket] = {}
+        self._arrivals = Arrivals()
+        self._news = News()
         self._fragments = Fragments()
         self._paths = Paths(mtu)
         self._time_wait: dict[Connection, None] = {}
@@ -241,16 +219,24 @@ class Host:
     # From the tunnel.
 
     def receive(self, burst: Burst, now: float) -> News:
-        """Take in packets that came together."""
-        news = News()
-        arrivals = gather(burst, self.addresses)
-        for key, segment in arrivals.segments:
+        """Take in the packets of one burst."""
+        self.collect(burst, now)
+        return self.handle(now)
+
+    def collect(self, burst: Burst, now: float) -> bool:
+        """Copy what connections are to have with the next `handle`. Whether there is other news, too."""
+        for i in self._arrivals.gather(burst, self.addresses):
+            self._packet(burst.packet(i), now)
+        return bool(self._news)
+
+    def handle(self, now: float) -> News:
+        """Let each connection take in all that was collected for it, in one piece where it is one."""
+        news, self._news = self._news, News()
+        for key, segment in self._arrivals.take():
             self._segment(key, segment, now, news)
-        for i in arrivals.others:
-            self._packet(burst.packet(i), now, news)
         return news
 
-    def _packet(self, view: memoryview, now: float, news: News) -> None:
+    def _packet(self, view: memoryview, now: float) -> None:
         packet = ip.parse(view)
         if isinstance(packet, ip.Packet) and packet.destination not in self.addresses:
             packet = ip.Drop.NOT_OURS
@@ -260,7 +246,7 @@ class Host:
                 return
             packet = whole
         if isinstance(packet, ip.Packet):
-            drop = self._deliver(packet, now, news)
+            drop = self._deliver(packet, now, self._news)
             if drop is None:
                 return
             packet = drop
@@ -271,7 +257,7 @@ class Host:
             found = lone(packet)
             if isinstance(found, ip.Drop):
                 return found
-            self._segment(*found, now, news)
+            self._arrivals.add(*found)
         elif packet.protocol == ip.UDP:
             return self._datagram(packet, now, news)
         elif packet.protocol == _icmp_protocol(packet.source):

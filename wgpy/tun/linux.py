@@ -46,6 +46,8 @@ class LinuxTun:
     """The interface's name when it was opened."""
     is_in_other_namespace: bool
     """Whether `link` last found the interface in another network namespace than ours."""
+    bursts_at_once: int
+    """How many bursts of a socket are written, some 0.3 ms each, before the other side and the timers have a turn."""
     drops: Counter[str]
     """Packets lost: "malformed" super-packets that were read; packets not written because the interface was "down", its
     queue "full", or the kernel "refused" them."""
@@ -54,6 +56,7 @@ class LinuxTun:
         """Use `open` or `adopt`."""
         self.name = name
         self.is_in_other_namespace = False
+        self.bursts_at_once = 2  # with 8, a ping under load took half as long again, and the throughput was the same
         self.drops = Counter()
         self._fd = fd
         self._vnet_header = vnet_header

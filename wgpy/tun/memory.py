@@ -21,10 +21,13 @@ class LoopTun:
     """The interface's name, for logs."""
     mtu: int
     """The largest packet in bytes."""
+    bursts_at_once: int
+    """How many bursts of a socket are written before the other side and the timers have a turn."""
 
     def __init__(self, name: str, mtu: int) -> None:
         self.name = name
         self.mtu = mtu
+        self.bursts_at_once = 2
         self._reader: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
         self._wakeup: asyncio.Handle | None = None
         self._closed = False

@@ -9,7 +9,7 @@ from socket import SOCK_STREAM
 from typing import Any, Self
 from weakref import WeakSet
 
-from wgpy.stack.host import Listener
+from wgpy.stack.news import Listener
 from wgpy.userspace.sockets import SocketView
 from wgpy.userspace.stream import StreamTransport
 from wgpy.userspace.tls import wrap

@@ -12,18 +12,22 @@ from collections.abc import Callable, Collection
 from errno import ENETUNREACH
 from ipaddress import IPv6Address, ip_address
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from wgpy.burst import Burst
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE
 from wgpy.errors import TunnelClosedError
 from wgpy.stack.failures import failure
-from wgpy.stack.host import Host, News
+from wgpy.stack.host import Host
+from wgpy.stack.news import News
 from wgpy.stack.tcp.connection import Connection
 from wgpy.tun.memory import LoopTun
 
 _V4 = slice(TRANSPORT_HEADER_SIZE + 16, TRANSPORT_HEADER_SIZE + 20)  # the destination of a burst's first packet
 _V6 = slice(TRANSPORT_HEADER_SIZE + 24, TRANSPORT_HEADER_SIZE + 40)
+# Of up to 64 kB: what comes within them is handled together, connection by connection. With fifty connections, whose
+# packets come mixed, eight took a third less time than two.
+_BURSTS_AT_ONCE: Final = 8
 
 
 class StackTun(LoopTun):
@@ -34,11 +38,14 @@ class StackTun(LoopTun):
 
     def __init__(self, clock: Callable[[], float], name: str = "stack", mtu: int = DEFAULT_MTU) -> None:
         super().__init__(name, mtu)
+        self.bursts_at_once = _BURSTS_AT_ONCE
         self.clock = clock
         self.handlers: dict[object, Callable[[], None]] = {}
         self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
         self.on_echo: Callable[[News], None] | None = None
         self._host: Host | None = None
+        self._arrival: asyncio.Handle | None = None  # when what was collected is handled
+        self._collected = 0  # bursts
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
@@ -96,17 +103,32 @@ class StackTun(LoopTun):
         return burst
 
     def write(self, burst: Burst) -> None:
-        """Packets from a peer. Raises TunError after `close`."""
+        """Packets from a peer: the host handles segments in the loop's next turn, all that came in this one together.
+
+        Raises TunError after `close`.
+        """
         self._check_open()
-        if self._host is not None:
-            self._tell(self._host.receive(burst, self.clock()))
-            self.schedule()
+        if self._host is None:
+            return
+        self._collected += 1
+        if self._host.collect(burst, self.clock()) or self._collected >= self.bursts_at_once:
+            self._arrived()
+        elif self._arrival is None:
+            self._arrival = asyncio.get_running_loop().call_soon(self._arrived)
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+        self._arrival, self._collected = None, 0
+        self._tell(self.host.handle(self.clock()))
+        self.schedule()
 
     def close(self) -> None:
         super().close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for handle in (self._arrival, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._arrival = self._timer = None
         self.handlers.clear()
         self.on_room.clear()
 

@@ -19,7 +19,7 @@ from wgpy.net.streams import KEEPALIVE, Server
 from wgpy.rootless.names import AddressInfo
 from wgpy.rootless.tunnel import Context, NetworkKind, RootlessTunnel, SocketFactory
 from wgpy.stack.failures import failure
-from wgpy.stack.host import News
+from wgpy.stack.news import News
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.state import OPENING
 from wgpy.userspace.bridge import Bridge, Caller, DatagramBridge, ListeningSocket, Waker, paired

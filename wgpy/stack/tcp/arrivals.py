@@ -1,15 +1,18 @@
 """What came together, connection by connection: one look at all headers of a burst, one sum over each packet.
 
+Bursts are added until all that the socket had is there: each connection is then handled once, and acknowledges once.
+With many connections, whose packets come mixed, that is most of the cost: a connection costs as much as ten packets.
+
 Per packet there is one pass of a loop; payloads of neighbours are copied together. Whatever is not plain TCP of one
 length is left to `ip.parse` and `lone`, which look at packets one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from wgpy.burst import Burst, ViewCache, run_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
-from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, PSH, TIMESTAMP_SIZE, Segment
+from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, PSH, TIMESTAMP_SIZE, Segment
 from wgpy.tun.checksum import MODULUS, Rows, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import U8
 
@@ -29,116 +32,155 @@ _FIELDS: Final = 11
 class _Run:
     """Segments of one connection that continue one another."""
 
-    __slots__ = ("acknowledgement", "flags", "following", "marked", "number", "offset", "rows", "window")
+    __slots__ = (
+        "acknowledgement", "flags", "following", "marked", "number", "offset", "options", "packets", "pieces", "rows",
+        "window",
+    )  # fmt: skip
 
     def __init__(self, number: int, acknowledgement: int, offset: int, flags: int, window: int, marked: bool) -> None:
         self.number = number
         self.acknowledgement = acknowledgement
-        self.offset = offset
+        self.offset = offset  # of the payload: the header's length, as the header tells it
         self.flags = flags
         self.window = window
         self.marked = marked
         self.following = number
-        self.rows: list[int] = []
+        self.options = b""
+        self.packets = 0
+        self.pieces: list[bytes] = []
+        self.rows: list[int] = []  # its packets in the burst that is being looked at
+
+    def takes(self, number: int, acknowledgement: int, offset: int, flags: int, size: int, marked: bool) -> bool:
+        """Whether a segment with `size` bytes of payload continues it, so that one look at both is enough."""
+        return (
+            number == self.following
+            and offset == self.offset
+            and self.flags & ~PSH == ACK
+            and flags & ~(PSH | FIN) == ACK
+            and marked == self.marked
+            and (size > 0 or (offset >> 2 <= _LONGEST_PLAIN_ACK and acknowledgement != self.acknowledgement))
+        )
+
+    def segment(self) -> Segment:
+        payload = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        return Segment(
+            self.number, self.acknowledgement, self.flags, self.window, self.options, payload, self.packets, self.marked
+        )
 
 
-class Arrivals(NamedTuple):
-    """Segments by connection, and the numbers of the packets that are to be looked at alone."""
+class Arrivals:
+    """Segments by connection, as they came, until they are taken."""
 
-    segments: list[tuple[bytes, Segment]]
-    others: list[int]
+    def __init__(self) -> None:
+        self._flows: dict[bytes, list[_Run]] = {}
 
+    def take(self) -> Iterator[tuple[bytes, Segment]]:
+        """The segments of one connection after the other, each with its connection's key, and forget them."""
+        flows, self._flows = self._flows, {}
+        return ((key, run.segment()) for key, runs in flows.items() for run in runs)
 
-def gather(burst: Burst, addresses: Container[bytes]) -> Arrivals:
-    """Sort the packets of a burst that go to `addresses`."""
-    lengths = burst.lengths
-    count = run_length(lengths)
-    length = lengths[0]
-    first = burst.view[TRANSPORT_HEADER_SIZE] if length else 0
-    l4 = IPV4_HEADER_SIZE if first == 0x45 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
-    if count < 2 or not l4 or length < l4 + HEADER_SIZE:
-        return Arrivals([], [i for i, size in enumerate(lengths) if size])
-    others: list[int] = []
-    flows = _sort(burst, count, length, l4, addresses, others)
-    segments = [(key, _segment(burst, run, length, l4)) for key, runs in flows.items() for run in runs]
-    others += [i for i in range(count, len(lengths)) if lengths[i]]
-    return Arrivals(segments, others)
-
-
-def _sort(
-    burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
-) -> dict[bytes, list[_Run]]:
-    view, stride, at = burst.view, burst.stride, TRANSPORT_HEADER_SIZE
-    cache = burst.cache or ViewCache(view)
-    from_addresses = 12 if l4 == IPV4_HEADER_SIZE else 8
-    rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
-    wrong = rows.differences(-(TCP + length - l4)) != 0
-    if l4 == IPV4_HEADER_SIZE:
-        wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
-    bad = set(np.flatnonzero(wrong).tolist()) if wrong.any() else ()
-    fields = iter(_fields(l4, stride, count).unpack_from(view, at))
-    ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
-    stated_length = length if l4 == IPV4_HEADER_SIZE else length - IPV6_HEADER_SIZE
-    version = 0x45 if l4 == IPV4_HEADER_SIZE else 0x60
-    flows: dict[bytes, list[_Run]] = {}
-    i = -1
-    for first, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window in zip(
-        *[fields] * _FIELDS, strict=True
-    ):
-        i += 1
-        is_v6 = version == 0x60
-        size = length - l4 - (offset >> 4) * 4
-        if (
-            stated != stated_length
-            or protocol != TCP
-            or i in bad
-            or size < 0
-            or offset < 0x50
-            or ((first & 0xF0 if is_v6 else first) != version)
-            or (not is_v6 and fragment & _FRAGMENTED)
-        ):
-            others.append(i)
-            continue
-        ecn = second >> 4 & 3 if is_v6 else second & 3
-        runs = flows.get(key)
-        if runs is None:
-            if key[ours] not in addresses:
-                others.append(i)
-                continue
-            runs = flows[key] = []
+    def add(self, key: bytes, segment: Segment) -> None:
+        """Add what came in one packet."""
+        runs = self._flows.setdefault(key, [])
+        number, acknowledgement, flags, window, options, payload, _, marked = segment
+        offset, size = (HEADER_SIZE + len(options)) << 2, len(payload)
         run = runs[-1] if runs else None
-        if (
-            run is None
-            or number != run.following
-            or offset != run.offset
-            or run.flags & ~PSH != ACK
-            or flags & ~(PSH | FIN) != ACK
-            or (ecn == CE) != run.marked
-            or (not size and (offset >> 2 > _LONGEST_PLAIN_ACK or acknowledgement == run.acknowledgement))
-        ):
-            run = _Run(number, acknowledgement, offset, flags, window, ecn == CE)
+        if run is None or not run.takes(number, acknowledgement, offset, flags, size, marked):
+            run = _Run(number, acknowledgement, offset, flags, window, marked)
             runs.append(run)
         run.flags |= flags
-        run.acknowledgement, run.window = acknowledgement, window
-        run.following = (number + size) & 0xFFFFFFFF
-        run.rows.append(i)
-    return flows
+        run.acknowledgement, run.window, run.options = acknowledgement, window, options
+        run.following = (number + size) & MASK
+        run.packets += 1
+        if payload:
+            run.pieces.append(payload)
+
+    def gather(self, burst: Burst, addresses: Container[bytes]) -> list[int]:
+        """Sort the packets of a burst that go to `addresses`; returns the numbers of those to be looked at alone."""
+        lengths = burst.lengths
+        count = run_length(lengths)
+        length = lengths[0]
+        first = burst.view[TRANSPORT_HEADER_SIZE] if length else 0
+        l4 = IPV4_HEADER_SIZE if first == 0x45 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
+        if count < 2 or not l4 or length < l4 + HEADER_SIZE:
+            return [i for i, size in enumerate(lengths) if size]
+        others: list[int] = []
+        for run in self._sort(burst, count, length, l4, addresses, others):
+            _copy(burst, run, length, l4)
+        others += [i for i in range(count, len(lengths)) if lengths[i]]
+        return others
+
+    def _sort(
+        self, burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
+    ) -> list[_Run]:
+        """Add the numbers of `count` packets of one length to runs; returns those runs."""
+        view, stride, at = burst.view, burst.stride, TRANSPORT_HEADER_SIZE
+        cache = burst.cache or ViewCache(view)
+        from_addresses = 12 if l4 == IPV4_HEADER_SIZE else 8
+        rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
+        wrong = rows.differences(-(TCP + length - l4)) != 0
+        if l4 == IPV4_HEADER_SIZE:
+            wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
+        bad = set(np.flatnonzero(wrong).tolist()) if wrong.any() else ()
+        fields = iter(_fields(l4, stride, count).unpack_from(view, at))
+        ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
+        stated_length = length if l4 == IPV4_HEADER_SIZE else length - IPV6_HEADER_SIZE
+        version = 0x45 if l4 == IPV4_HEADER_SIZE else 0x60
+        is_v6 = version == 0x60
+        flows, touched = self._flows, []
+        i = -1
+        for first, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window in zip(
+            *[fields] * _FIELDS, strict=True
+        ):
+            i += 1
+            size = length - l4 - (offset >> 4) * 4
+            if (
+                stated != stated_length
+                or protocol != TCP
+                or i in bad
+                or size < 0
+                or offset < 0x50
+                or ((first & 0xF0 if is_v6 else first) != version)
+                or (not is_v6 and fragment & _FRAGMENTED)
+            ):
+                others.append(i)
+                continue
+            marked = (second >> 4 & 3 if is_v6 else second & 3) == CE
+            runs = flows.get(key)
+            if runs is None:
+                if key[ours] not in addresses:
+                    others.append(i)
+                    continue
+                runs = flows[key] = []
+            run = runs[-1] if runs else None
+            if run is None or not run.takes(number, acknowledgement, offset, flags, size, marked):
+                run = _Run(number, acknowledgement, offset, flags, window, marked)
+                runs.append(run)
+            if not run.rows:
+                touched.append(run)
+            run.flags |= flags
+            run.acknowledgement, run.window = acknowledgement, window
+            run.following = (number + size) & MASK
+            run.rows.append(i)
+        return touched
 
 
-def _segment(burst: Burst, run: _Run, length: int, l4: int) -> Segment:
+def _copy(burst: Burst, run: _Run, length: int, l4: int) -> None:
+    """Copy the payloads of a run's packets out of a burst, and the options of the last."""
     view, stride, rows = burst.view, burst.stride, run.rows
     begin = TRANSPORT_HEADER_SIZE + l4
     end = begin + (run.offset >> 4) * 4
     size = TRANSPORT_HEADER_SIZE + length - end
     last = rows[-1] * stride
-    options = bytes(view[last + begin + HEADER_SIZE : last + end])
+    run.options = bytes(view[last + begin + HEADER_SIZE : last + end])
+    run.packets += len(rows)
+    run.rows = []
     if not size:
-        payload = b""
-    elif rows[-1] - rows[0] == len(rows) - 1:
-        payload = np.ndarray((len(rows), size), U8, view, rows[0] * stride + end, (stride, 1)).tobytes()
+        return
+    if rows[-1] - rows[0] == len(rows) - 1:
+        run.pieces.append(np.ndarray((len(rows), size), U8, view, rows[0] * stride + end, (stride, 1)).tobytes())
     else:
-        payload = b"".join([view[i * stride + end : i * stride + end + size] for i in rows])
-    return Segment(run.number, run.acknowledgement, run.flags, run.window, options, payload, len(rows), run.marked)
+        run.pieces.append(b"".join([view[i * stride + end : i * stride + end + size] for i in rows]))
 
 
 @lru_cache(maxsize=256)
