@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy import pools
@@ -71,6 +71,24 @@ class Endpoint:
             )
         if self.idle_max < 0:
             raise ConfigError(f"idle_max {self.idle_max}: expected a number of seconds, or 0 for no limit")
+
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {
+            "interface": self.interface,
+            "host": self.host,
+            "port": self.port,
+            "pools": list(map(str, self.pools)),
+            "dns": list(map(str, self.dns)),
+            "search": list(self.search),
+            "full_tunnel": self.full_tunnel,
+            "mtu": self.mtu,
+            "banner": self.banner,
+            "session_max": self.session_max,
+            "idle_max": self.idle_max,
+            "sign_in": self.sign_in,
+            "handler": self.handler,
+        }
 
     def address_networks(self) -> tuple[Network, ...]:
         """The endpoint's host as a network of one address, if it is an address and no name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.names import checked
@@ -19,6 +20,10 @@ class Group:
     def __post_init__(self) -> None:
         checked("group", self.name)
 
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {"name": self.name, "description": self.description}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
@@ -33,6 +38,15 @@ class User:
     def __post_init__(self) -> None:
         checked("user", self.name)
 
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {
+            "name": self.name,
+            "groups": sorted(self.groups),
+            "enabled": self.enabled,
+            "expires": self.expires,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
@@ -43,6 +57,19 @@ class Device:
     public_key: PublicKey
     addresses: tuple[Address, ...]
     enabled: bool = True
+    signed_in_at: float | None = None
+    """When its user last proved who they are, in seconds since 1970; None for never."""
 
     def __post_init__(self) -> None:
         checked("device", self.name)
+
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {
+            "name": self.name,
+            "user": self.user,
+            "public_key": self.public_key.base64(),
+            "addresses": list(map(str, self.addresses)),
+            "enabled": self.enabled,
+            "signed_in_at": self.signed_in_at,
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy import pools
@@ -40,6 +40,10 @@ class Route:
             raise ConfigError(
                 f"route {self.network}: snat {self.snat} has another IP version; give one of this version"
             )
+
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {"network": str(self.network), "snat": self.snat}
 
 
 def check(endpoint: Endpoint, routes: Iterable[Route]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address, Destination, Network
@@ -36,6 +37,15 @@ class Rule:
     def admits(self, groups: Collection[str]) -> bool:
         """Whether the rule is for somebody in these groups."""
         return self.everyone or not self.groups.isdisjoint(groups)
+
+    def json(self) -> dict[str, Any]:
+        """What is shown and recorded of it."""
+        return {
+            "name": self.name,
+            "destination": str(self.destination),
+            "groups": sorted(self.groups),
+            "everyone": self.everyone,
+        }
 
     def __str__(self) -> str:
         return f"{self.name} ({self.destination} for {'everyone' if self.everyone else ', '.join(sorted(self.groups))})"

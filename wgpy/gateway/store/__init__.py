@@ -1,0 +1,1 @@
+"""What the gateway knows, in a database: SQLite now, and what SQLAlchemy speaks to later."""

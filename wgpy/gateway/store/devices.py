@@ -1,0 +1,157 @@
+"""Devices in the database, with their addresses and preshared keys. Their private keys are never here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace as changed
+from ipaddress import ip_address
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.policy.names import checked
+from wgpy.gateway.policy.people import Device
+from wgpy.gateway.policy.pools import Lease, assign
+from wgpy.gateway.store import endpoint, lookup
+from wgpy.gateway.store.database import Change
+from wgpy.gateway.store.schema import devices, leases, users
+from wgpy.gateway.store.vault import Vault
+from wgpy.keys import PresharedKey, PublicKey
+
+
+def find_all(connection: Connection) -> list[Device]:
+    """All devices, by name."""
+    addresses: dict[str, list[Address]] = {}
+    query = select(leases.c.public_key, leases.c.address).where(leases.c.released_at.is_(None))
+    for key, address in connection.execute(query):
+        addresses.setdefault(key, []).append(ip_address(address))
+    return [
+        Device(
+            name=row.name,
+            user=row.user,
+            public_key=PublicKey.from_base64(row.public_key),
+            addresses=_sorted(addresses.get(row.public_key, ())),
+            enabled=row.enabled,
+            signed_in_at=row.signed_in_at,
+        )
+        for row in connection.execute(select(devices).order_by(devices.c.name))
+    ]
+
+
+def find(connection: Connection, name: str) -> Device:
+    """The device of that name. Raises ConfigError if there is none."""
+    row = connection.execute(select(devices).where(devices.c.name == name)).first()
+    if row is None:
+        raise lookup.missing("device", name, lookup.names(connection, devices.c.name))
+    query = select(leases.c.address).where(leases.c.public_key == row.public_key, leases.c.released_at.is_(None))
+    return Device(
+        name=name,
+        user=row.user,
+        public_key=PublicKey.from_base64(row.public_key),
+        addresses=_sorted(map(ip_address, connection.execute(query).scalars())),
+        enabled=row.enabled,
+        signed_in_at=row.signed_in_at,
+    )
+
+
+def preshared_keys(connection: Connection, vault: Vault) -> dict[PublicKey, PresharedKey]:
+    """The preshared key of every device, by its public key. Raises ConfigError if the vault has another key."""
+    return {
+        PublicKey.from_base64(key): PresharedKey(vault.open(_secret(name), sealed))
+        for name, key, sealed in connection.execute(
+            select(devices.c.name, devices.c.public_key, devices.c.preshared_key)
+        )
+    }
+
+
+def add(
+    change: Change,
+    name: str,
+    user: str,
+    public_key: PublicKey,
+    preshared_key: PresharedKey,
+    static: Sequence[Address] = (),
+) -> Device:
+    """Add a device with an address from the pools of each IP version, or with those of `static`.
+
+    Raises ConfigError: the name or key is taken, there is no such user, an address cannot be had, a pool is full.
+    """
+    checked("device", name)
+    lookup.check_new(change.connection, "device", devices.c.name, name)
+    if not change.connection.execute(select(users.c.name).where(users.c.name == user)).first():
+        raise lookup.missing("user", user, lookup.names(change.connection, users.c.name))
+    query = select(devices.c.name).where(devices.c.public_key == public_key.base64())
+    if owner := change.connection.execute(query).scalar():
+        raise ConfigError(f"device {name}: device {owner} has this public key; make another key")
+    row = {
+        "name": name,
+        "user": user,
+        "public_key": public_key.base64(),
+        "preshared_key": change.vault.seal(_secret(name), bytes(preshared_key)),
+        "enabled": True,
+        "signed_in_at": None,
+    }
+    change.connection.execute(insert(devices).values(row))
+    _lease(change, public_key, static)
+    device = find(change.connection, name)
+    change.record("device", name, None, device.json())
+    return device
+
+
+def enable(change: Change, name: str, *, enabled: bool) -> None:
+    """Enable or disable a device. Raises ConfigError if there is none of that name."""
+    _update(change, name, enabled=enabled)
+
+
+def sign_in(change: Change, name: str) -> None:
+    """Record that the device's user has proved who they are: a session may begin. Raises ConfigError."""
+    _update(change, name, signed_in_at=change.now)
+
+
+def remove(change: Change, name: str) -> None:
+    """Remove a device. Its addresses are remembered for its key. Raises ConfigError if there is none of that name."""
+    before = find(change.connection, name)
+    key = before.public_key.base64()
+    released = update(leases).where(leases.c.public_key == key).values(released_at=change.now)
+    change.connection.execute(released)
+    change.connection.execute(delete(devices).where(devices.c.name == name))
+    change.record("device", name, before.json(), None)
+
+
+def _lease(change: Change, public_key: PublicKey, static: Sequence[Address]) -> None:
+    """Give the key an address from the pools of each IP version."""
+    every = [
+        Lease(
+            address=ip_address(row.address),
+            public_key=PublicKey.from_base64(row.public_key),
+            released_at=row.released_at,
+        )
+        for row in change.connection.execute(select(leases))
+    ]
+    pools = endpoint.find(change.connection).pools
+    for version in sorted({pool.version for pool in pools} | {address.version for address in static}):
+        same = [pool for pool in pools if pool.version == version]
+        wanted = [address for address in static if address.version == version]
+        choices: list[Address | None] = [*wanted] or [None]
+        for choice in choices:
+            address = assign(same, every, public_key, choice)
+            change.connection.execute(delete(leases).where(leases.c.address == str(address)))
+            row = {"address": str(address), "public_key": public_key.base64(), "released_at": None}
+            change.connection.execute(insert(leases).values(row))
+            every = [lease for lease in every if lease.address != address]
+            every.append(Lease(address=address, public_key=public_key))
+
+
+def _update(change: Change, name: str, **values: object) -> None:
+    before = find(change.connection, name)
+    change.connection.execute(update(devices).where(devices.c.name == name).values(values))
+    change.record("device", name, before.json(), changed(before, **values).json())  # type: ignore[arg-type]
+
+
+def _secret(name: str) -> str:
+    return f"preshared key of {name}"
+
+
+def _sorted(addresses: object) -> tuple[Address, ...]:
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))  # type: ignore[call-overload]

@@ -1,0 +1,53 @@
+"""Groups in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, insert, select
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.people import Group
+from wgpy.gateway.store import lookup
+from wgpy.gateway.store.database import Change
+from wgpy.gateway.store.schema import groups, memberships, rule_groups
+
+
+def find_all(connection: Connection) -> list[Group]:
+    """All groups, by name."""
+    return [Group(**row._mapping) for row in connection.execute(select(groups).order_by(groups.c.name))]
+
+
+def find(connection: Connection, name: str) -> Group:
+    """The group of that name. Raises ConfigError if there is none."""
+    row = connection.execute(select(groups).where(groups.c.name == name)).first()
+    if row is None:
+        raise lookup.missing("group", name, lookup.names(connection, groups.c.name))
+    return Group(**row._mapping)
+
+
+def check(connection: Connection, wanted: Iterable[str]) -> None:
+    """Raises ConfigError if one of the groups does not exist: a misspelt name would be a rule for no one."""
+    known = lookup.names(connection, groups.c.name)
+    for name in sorted(wanted):
+        if name not in known:
+            raise lookup.missing("group", name, known)
+
+
+def add(change: Change, group: Group) -> None:
+    """Add a group. Raises ConfigError if its name is taken."""
+    lookup.check_new(change.connection, "group", groups.c.name, group.name)
+    change.connection.execute(insert(groups).values(name=group.name, description=group.description))
+    change.record("group", group.name, None, group.json())
+
+
+def remove(change: Change, name: str) -> None:
+    """Remove a group that no user is in and no rule is for. Raises ConfigError if one is."""
+    group = find(change.connection, name)
+    for kind, column in (("user", memberships.c.user), ("rule", rule_groups.c.rule)):
+        query = select(column).where(column.table.c.group == name).order_by(column)
+        if uses := list(change.connection.execute(query).scalars()):
+            more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
+            raise ConfigError(f"group {name}: {kind} {uses[0]}{more} uses it; change that first")
+    change.connection.execute(delete(groups).where(groups.c.name == name))
+    change.record("group", name, group.json(), None)

@@ -1,0 +1,27 @@
+"""What every kind of object needs: errors that name what is there and what is not."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from sqlalchemy import Column, Connection, select
+
+from wgpy.errors import ConfigError
+
+
+def names(connection: Connection, column: Column[str]) -> list[str]:
+    """All names in a column, sorted."""
+    return sorted(connection.execute(select(column)).scalars())
+
+
+def missing(kind: str, name: str, known: list[str]) -> ConfigError:
+    """The error for a name that nothing has."""
+    similar = next(iter(get_close_matches(name, known, 1)), "")
+    hint = f"did you mean {similar}?" if similar else f"`wgpy gateway {kind} list` shows those that exist"
+    return ConfigError(f"{kind} {name!a}: there is none of that name; {hint}")
+
+
+def check_new(connection: Connection, kind: str, column: Column[str], name: str) -> None:
+    """Raises ConfigError if the name is taken."""
+    if connection.execute(select(column).where(column == name)).first():
+        raise ConfigError(f"{kind} {name}: exists already; choose another name, or change that one")

@@ -1,0 +1,41 @@
+"""Routes in the database."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from sqlalchemy import Connection, delete, insert, select
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.destinations import Network
+from wgpy.gateway.policy.routes import Route, check
+from wgpy.gateway.store import endpoint
+from wgpy.gateway.store.database import Change
+from wgpy.gateway.store.schema import routes
+
+
+def find_all(connection: Connection) -> list[Route]:
+    """All routes, in the order of their networks."""
+    found = [Route(network=ip_network(row.network), snat=row.snat) for row in connection.execute(select(routes))]
+    return sorted(
+        found, key=lambda route: (route.network.version, int(route.network.network_address), route.network.prefixlen)
+    )
+
+
+def add(change: Change, route: Route) -> None:
+    """Add a route. Raises ConfigError if there is one, or it contains the endpoint or overlaps a pool."""
+    if any(each.network == route.network for each in find_all(change.connection)):
+        raise ConfigError(f"route {route.network}: exists already; remove it first to change it")
+    check(endpoint.find(change.connection), [route])
+    change.connection.execute(insert(routes).values(network=str(route.network), snat=route.snat))
+    change.record("route", str(route.network), None, route.json())
+
+
+def remove(change: Change, network: Network) -> None:
+    """Remove a route. Raises ConfigError if there is none."""
+    known = {route.network: route for route in find_all(change.connection)}
+    if network not in known:
+        listed = ", ".join(map(str, known)) or "none"
+        raise ConfigError(f"route {network}: there is none; the routes are: {listed}")
+    change.connection.execute(delete(routes).where(routes.c.network == str(network)))
+    change.record("route", str(network), known[network].json(), None)

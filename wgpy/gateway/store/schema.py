@@ -1,0 +1,108 @@
+"""The tables. What is here and what the migrations make is the same, as a test confirms.
+
+Names are the keys. Times are in seconds since 1970; networks, addresses and keys are text as people write them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata: Final = MetaData()
+
+endpoint: Final = Table(
+    "endpoint",
+    metadata,
+    Column("interface", String(15), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("pools", JSON, nullable=False),
+    Column("dns", JSON, nullable=False),
+    Column("search", JSON, nullable=False),
+    Column("full_tunnel", Boolean, nullable=False),
+    Column("mtu", Integer),
+    Column("banner", Text, nullable=False),
+    Column("session_max", Integer, nullable=False),
+    Column("idle_max", Integer, nullable=False),
+    Column("sign_in", Boolean, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("private_key", LargeBinary, nullable=False),  # sealed
+)
+groups: Final = Table(
+    "groups",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("description", Text, nullable=False),
+)
+users: Final = Table(
+    "users",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("expires", Float),
+)
+memberships: Final = Table(
+    "memberships",
+    metadata,
+    Column("user", Text, ForeignKey("users.name"), primary_key=True),
+    Column("group", Text, ForeignKey("groups.name"), primary_key=True),
+)
+devices: Final = Table(
+    "devices",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("user", Text, ForeignKey("users.name"), nullable=False, index=True),
+    Column("public_key", Text, nullable=False, unique=True),
+    Column("preshared_key", LargeBinary, nullable=False),  # sealed
+    Column("enabled", Boolean, nullable=False),
+    Column("signed_in_at", Float),
+)
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("public_key", Text, nullable=False, index=True),
+    Column("released_at", Float),
+)
+routes: Final = Table(
+    "routes",
+    metadata,
+    Column("network", Text, primary_key=True),
+    Column("snat", Text, nullable=False),
+)
+rules: Final = Table(
+    "rules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("everyone", Boolean, nullable=False),
+)
+rule_groups: Final = Table(
+    "rule_groups",
+    metadata,
+    Column("rule", Text, ForeignKey("rules.name"), primary_key=True),
+    Column("group", Text, ForeignKey("groups.name"), primary_key=True),
+)
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", Text, nullable=False, index=True),  # which may be removed while its sessions are remembered
+    Column("user", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float, index=True),
+    Column("reason", Text),
+    Column("entry", JSON, nullable=False),  # of the connection log, with AWS's keys
+)
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+)
