@@ -26,6 +26,7 @@ class Measure(NamedTuple):
 MEASURES: Final = {
     "tcp": Measure("TCP, one flow", "Mbit/s"),
     "tcp8": Measure("TCP, 8 flows", "Mbit/s"),
+    "tcp50": Measure("TCP, 50 flows", "Mbit/s"),
     "tcp_both": Measure("TCP, both directions at once", "Mbit/s"),
     "tcp_inner6": Measure("TCP, IPv6 inner", "Mbit/s"),
     "tcp_outer6": Measure("TCP, IPv6 outer", "Mbit/s"),
@@ -119,11 +120,13 @@ class Goal:
 
 
 GOALS: Final = (
-    Goal("tcp", 0.6, 1.0, GO),
+    Goal("tcp", 0.85, 1.0, GO),
     Goal("tcp", 1.5, 2.5, GOTATUN),
     Goal("tcp", 3.0, 5.0, BORINGTUN),
     Goal("tcp", 3.0, 5.0, OPENVPN),
-    *(Goal(measure, 0.6, 1.0, GO) for measure in ("tcp8", "tcp_both", "tcp_inner6", "tcp_outer6")),
+    *(Goal(measure, 0.85, 1.0, GO) for measure in ("tcp8", "tcp50")),
+    Goal("tcp_both", 0.75, 1.0, GO),
+    *(Goal(measure, 0.6, 1.0, GO) for measure in ("tcp_inner6", "tcp_outer6")),
     Goal("rootless", 0.7, 1.0, WGPY, "rooted"),
     Goal("stack_download", 1.0, 1.3, GVISOR),
     Goal("stack_upload", 1.5, 3.0, GVISOR),
@@ -135,7 +138,8 @@ GOALS: Final = (
     Goal("stack_idle", 8, 4),
     Goal("udp", 1.0, 1.7, GO),
     Goal("udp_gso", 0.6, 1.0, GO),
-    *(Goal(measure, 1.25, 0.7, GO) for measure in ("ping_idle", "ping_often", "ping_load")),
+    Goal("ping_idle", 1.5, 0.9, GO),
+    *(Goal(measure, 1.25, 0.9, GO) for measure in ("ping_often", "ping_load")),
     Goal("memory", 0.3, 0.1, GO),
     Goal("handshakes", 2000, 4000),
     Goal("handshakes", None, 1.0, GO),

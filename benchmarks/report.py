@@ -20,7 +20,7 @@ of a tunnel run the same program, in two network namespaces joined by a veth pai
 share the machine's cores. A ratio is the median of the ratios of all rounds. This project has set itself the minimum
 and the target.
 """
-_THROUGHPUT: Final = ("tcp", "tcp8", "tcp_both", "tcp_inner6", "tcp_outer6", "udp", "udp_gso")
+_THROUGHPUT: Final = ("tcp", "tcp8", "tcp50", "tcp_both", "tcp_inner6", "tcp_outer6", "udp", "udp_gso")
 _LINE_CHARTS: Final = {
     "sizes": ("Throughput by packet size: single UDP datagrams, without loss", "bytes of UDP payload", "Mbit/s", False),
     "latency_idle": (

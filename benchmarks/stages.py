@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from benchmarks.goals import WGPY
 from benchmarks.plan import Plan
+from tests.support.bursts import OPTIONS, burst_of
+from tests.support.reference import tcp_packet
 from wgpy.burst import Burst, Datagrams, ViewCache
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -39,6 +41,7 @@ NAMES: Final = (
     "send: route, seal, count",
     "receive: open, check, count",
     "merge into a super-packet",
+    "merge 11 flows, mixed",
     "send, a lone packet",
     "receive, a lone packet",
 )
@@ -67,6 +70,7 @@ class Stages:
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
+        mixed = _mixed()
         keypair = next(iter(self.sender._peers.values())).keypairs.current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -75,6 +79,7 @@ class Stages:
             (self.split_burst, lambda burst: self.sender.send(burst, 1.0)),
             (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
             (lambda: self.opened(self.sealed()), merge),
+            (lambda: mixed, merge),
             (self.lone, lambda burst: self.sender.send(burst, 1.0)),
             (self.lone_sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
         )
@@ -120,10 +125,25 @@ def _connected_pair() -> tuple[Device, Device]:
     return sender, receiver
 
 
+def _mixed() -> Burst:
+    """As many packets, of 11 flows that come in turns of two packets."""
+    flows = [
+        [
+            tcp_packet("10.0.0.1", "10.0.0.2", b"p" * MSS, sequence=i * MSS, ports=(5201, port), tcp_options=OPTIONS)
+            for i in range(4)
+        ]
+        for port in range(40000, 40011)
+    ]
+    packets = [packet for turn in (0, 2) for flow in flows for packet in flow[turn : turn + 2]]
+    burst = burst_of(*packets)
+    burst.cache = ViewCache(burst.view)
+    return burst
+
+
 def _packet(payload: bytes) -> bytes:
     """IPv4 and TCP with timestamps: 52 bytes before the payload; the TCP checksum is left to the offload."""
     header = bytearray(20)
-    header[0], header[8], header[9] = 0x45, 64, 6
+    header[0], header[6], header[8], header[9] = 0x45, 0x40, 64, 6
     header[2:4] = (52 + len(payload)).to_bytes(2, "big")
     header[12:20] = bytes((10, 0, 0, 1, 10, 0, 0, 2))
     header[10:12] = checksum(header).to_bytes(2, "big")

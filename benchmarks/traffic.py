@@ -23,6 +23,7 @@ Row = Callable[[], tuple[float, str]]  # a value, and the command that made it
 TCP: Final = {
     "tcp": ((), False),
     "tcp8": (("-P", "8"), False),
+    "tcp50": (("-P", "50"), False),
     "tcp_both": (("--bidir",), False),
     "tcp_inner6": ((), True),
 }

@@ -7,11 +7,22 @@ from functools import cache
 from ipaddress import ip_network
 from typing import Final
 
-from tests.properties.test_offload import unidentified
 from tests.stack.line import PORT
 from tests.stack.peer import drain, fragment, make_host, opened, segment
 from tests.support import reference
-from tests.support.bursts import MTUS, OPTIONS, V4, V6, burst_of, outcome, slots, super_header, tcp_run, udp_run
+from tests.support.bursts import (
+    MTUS,
+    OPTIONS,
+    V4,
+    V6,
+    burst_of,
+    by_flow,
+    outcome,
+    slots,
+    super_header,
+    tcp_run,
+    udp_run,
+)
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.reference import tcp_packet, udp_packet
 from tests.support.world import Host, Link, World
@@ -242,14 +253,14 @@ _FLOWS: Final = {
 
 
 def bursts(data: bytes) -> None:
-    """Merged packets, split again by the slow twin, are what arrived, in order: what was corrupt before stays so."""
+    """Merged packets, split again by the slow twin, are what arrived, each flow in order: what was corrupt stays so."""
     script = Script(data)
     flow, summed = list(_FLOWS.values())[script.number(len(_FLOWS))], script.number(2)
     packets = edited(flow, script)
     if summed:
         packets = list(map(_summed, packets))
     merged = [packet for write in merge(burst_of(*packets)) for packet in outcome(write)]
-    assert list(map(unidentified, merged)) == [unidentified(packet) for packet in packets if packet]
+    assert by_flow(merged) == by_flow([packet for packet in packets if packet])
 
 
 def _summed(packet: bytes) -> bytes:

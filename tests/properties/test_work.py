@@ -147,20 +147,6 @@ def test_writing_what_the_kernel_refuses_takes_so_much_for_each_packet(
     assert len(caplog.records) == bool(merged)
 
 
-@pytest.mark.parametrize("turn", TURNS)
-@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
-def test_merging_packet_by_packet_or_by_arrays_is_the_same(
-    turn: str, udp: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for v6, period, size in product((False, True), PERIODS, (3, 24)):
-        burst = burst_of(*in_turns(turn, period, 90, size, v6=v6, udp=udp))
-        found = []
-        for few in (4, 1, 1000):
-            monkeypatch.setattr("wgpy.tun.merging._FEW", few)
-            found.append([[bytes(part) for part in write] for write in merge(burst)])
-        assert found[0] == found[1] == found[2]
-
-
 @pytest.mark.parametrize(("v6", "udp"), [*product((False, True), repeat=2)], ids=["tcp4", "udp4", "tcp6", "udp6"])
 def test_splitting_takes_so_much_for_each_segment(v6: bool, udp: bool, work: Work) -> None:
     """And no more calls for many than for few: even one byte each, for which there is hardly room."""

@@ -9,7 +9,7 @@ from typing import Any
 from tests.support import reference
 from tests.support.reference import tcp_packet, udp_packet
 from wgpy.burst import Burst, ViewCache, padded_length
-from wgpy.tun.merging import IoVector, packets_in
+from wgpy.tun.merging import IoVector, Write
 from wgpy.tun.splitting import SLOTS_SIZE
 from wgpy.tun.virtio import (
     GSO_ECN,
@@ -53,13 +53,14 @@ def super_header(packet: bytes, size: int, *, ecn: bool = False) -> VnetHeader:
     return VnetHeader(NEEDS_CSUM, kind | GSO_ECN * ecn, len(packet), size, l4, 16 if tcp else 6)
 
 
-def outcome(write: IoVector) -> list[bytes]:
+def outcome(write: Write | IoVector) -> list[bytes]:
     """The packets one TUN write stands for, found by the slow twin; a super-packet's header is checked on the way."""
-    packet = b"".join(write[1:])
-    if bytes(write[0]) == PLAIN:
+    parts = write.parts if isinstance(write, Write) else write
+    packet = b"".join(parts[1:])
+    if bytes(parts[0]) == PLAIN:
         return [packet]
-    header = VnetHeader.unpack(write[0])
-    assert header == super_header(packet, header.gso_size)._replace(hdr_len=len(write[1]))
+    header = VnetHeader.unpack(parts[0])
+    assert header == super_header(packet, header.gso_size)._replace(hdr_len=len(parts[1]))
     assert len(packet) <= 65535
     start, field = header.csum_start, header.csum_start + header.csum_offset
     addresses = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
@@ -72,11 +73,11 @@ def outcome(write: IoVector) -> list[bytes]:
     else:
         assert unpack_from(">H", packet, 4)[0] == len(packet) - 40
     segments = reference.segment_packet(packet, header.gso_size)
-    assert len(segments) == packets_in(write)
+    assert not isinstance(write, Write) or len(segments) == len(write.slots)
     return segments
 
 
-def sizes(writes: list[IoVector]) -> list[int]:
+def sizes(writes: list[Write] | list[IoVector]) -> list[int]:
     """How many packets each write holds."""
     return [len(outcome(write)) for write in writes]
 
@@ -94,3 +95,29 @@ def tcp_run(count: int, size: int = 100, addresses: tuple[str, str] = V4, **fiel
 
 def udp_run(count: int, size: int = 100, addresses: tuple[str, str] = V4, **fields: Any) -> list[bytes]:
     return [udp_packet(*addresses, bytes([i]) * size, **{"identification": i, **fields}) for i in range(count)]
+
+
+def by_flow(packets: list[bytes]) -> list[dict[bytes, list[bytes]]]:
+    """What merging keeps of packets: the order within each flow, and around a packet whose flow is unknown (b"")."""
+    parts: list[dict[bytes, list[bytes]]] = [{}]
+    for packet in packets:
+        flow = _flow(packet)
+        parts[-1].setdefault(flow, []).append(_unidentified(packet))
+        if not flow:
+            parts.append({})
+    return parts
+
+
+def _flow(packet: bytes) -> bytes:
+    if len(packet) >= 28 and packet[0] == 0x45 and packet[9] in (6, 17) and not (packet[6] & 0xBF or packet[7]):
+        return packet[12:24]
+    if len(packet) >= 48 and packet[0] >> 4 == 6 and packet[6] in (6, 17):
+        return packet[8:44]
+    return b""
+
+
+def _unidentified(packet: bytes) -> bytes:
+    """The packet without the IPv4 identification, which means nothing beside DF (RFC 6864) and may change there."""
+    if len(packet) >= 20 and packet[0] == 0x45 and packet[6] & 0x40 and reference.internet_checksum(packet[:20]) == 0:
+        return packet[:4] + packet[6:10] + packet[12:]
+    return packet

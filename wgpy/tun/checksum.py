@@ -63,7 +63,8 @@ class Rows:
         sums: npt.NDArray[np.uint32] = np.add.reduce(self._words, 1, np.uint32)
         if self._odd is not None:
             sums += self._odd
-        sums += (-total * 256) % MODULUS
+        if total:
+            sums += (-total * 256) % MODULUS
         sums %= MODULUS
         return sums
 

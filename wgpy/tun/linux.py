@@ -11,9 +11,8 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fcntl import ioctl
-from itertools import islice
 from typing import Final, Self
 
 from wgpy.burst import Burst, ReadAhead, ViewCache
@@ -23,7 +22,7 @@ from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
-from wgpy.tun.merging import IoVector, merge, packets_in
+from wgpy.tun.merging import IoVector, merge
 from wgpy.tun.splitting import SLOTS_SIZE, burst_key, join, shortest, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
@@ -219,19 +218,12 @@ class LinuxTun:
 
         Packets that the kernel does not take are counted in `drops`. Raises TunError if the interface went away.
         """
-        writes = merge(burst, self._merging)
-        rest: Iterator[memoryview] | None = None  # the packets from the first refused write on
-        for number, parts in enumerate(writes):
+        for parts, slots in merge(burst, self._merging):
             failure = self._write(parts)
-            if failure and rest is None:
-                rest = islice(burst.packets(), sum(map(packets_in, writes[:number])), None)
-            if rest is None:
-                continue
-            those = list(islice(rest, packets_in(parts)))
-            if len(those) > 1 and failure in (errno.EINVAL, errno.EIO):
-                self._write_apart(those, VnetHeader.unpack(parts[0]), failure)
+            if len(slots) > 1 and failure in (errno.EINVAL, errno.EIO):
+                self._write_apart([burst.packet(i) for i in slots], VnetHeader.unpack(parts[0]), failure)
             elif failure:
-                self._count(failure, len(those))
+                self._count(failure, len(slots))
 
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
         """Write a refused super-packet's packets one by one; if the kernel takes them, make no more of its kind.

@@ -1,325 +1,388 @@
 """Merging a burst of packets into few TUN writes.
 
-`merge` finds runs of packets that could be the segments of one super-packet. It verifies each checksum, because a
-packet that was corrupted before the tunnel must not get a valid checksum after it. Each run becomes one scattered
-write. Payloads are copied together, which takes a third of the time of slicing a view of each.
+`merge` groups the packets of each flow into runs that could be the segments of one super-packet, as the kernel's GRO
+does (net/ipv4/tcp_offload.c, tcp_gro_receive). It verifies each checksum, because a packet that was corrupted before
+the tunnel must not get a valid checksum after it. Each run becomes one scattered write.
 
-A peer chooses the packets, so the work is bounded by their number and size, whatever they contain. Arrays over many
-packets are the fastest way to compare them, but must not be made over the same packets again and again: see `merge`.
+A call of numpy's costs as much as looking at several packets one by one. So headers and checksums are read by arrays
+over the whole burst, once, and what remains is to compare bytes and numbers. A peer chooses the packets: whatever they
+contain, each is looked at closely at most once, and arrays are made for at most MAX_SHAPES kinds of headers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from wgpy.burst import Burst, ViewCache, run_length
+from wgpy.burst import Burst, ViewCache
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.tun.checksum import MODULUS, Rows, complement, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import ACK, CHECK_AT, PSH, TCP, U8, UDP, Column, Layout, store_lengths, u16, u32
-from wgpy.tun.virtio import (
-    GSO_NONE,
-    GSO_TCPV4,
-    GSO_TCPV6,
-    GSO_UDP_L4,
-    MERGEABLE,
-    NEEDS_CSUM,
-    PLAIN,
-    VnetHeader,
-    vnet_header,
-)
+from wgpy.tun.layout import ACK, CHECK_AT, PSH, TCP, U8, UDP, Column, Layout, store_lengths, u16
+from wgpy.tun.virtio import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, MERGEABLE, NEEDS_CSUM, PLAIN, vnet_header
 
 MAX_PACKET_SIZE: Final = 65535
+MAX_SHAPES: Final = 4
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
-_FEW: Final = 4  # packets up to which comparing them one by one is faster than arrays
-
-_tcp_fields = Struct(">IIBxH").unpack_from  # sequence, acknowledgement, header length, window
 
 IoVector = list[bytes | bytearray | memoryview]
 
 
-def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[IoVector]:
-    """The TUN writes that deliver a burst, each as the parts of one scattered write, virtio_net_hdr first.
+class Write(NamedTuple):
+    """One write to the TUN."""
+
+    parts: IoVector
+    """The parts of a scattered write, virtio_net_hdr first.
 
     `[PLAIN, packet]` is one packet, unchanged, for the kernel to judge; `[header, headers, payloads, last payload]` is
-    a super-packet. `kinds` are the GSO types that may be made. Packets keep their order; only neighbours are merged.
+    a super-packet."""
+    slots: Sequence[int]
+    """The slots of the burst whose packets it delivers, in order."""
+
+
+def merge(burst: Burst, kinds: frozenset[int] = MERGEABLE) -> list[Write]:
+    """The TUN writes that deliver a burst. `kinds` are the GSO types that may be made.
+
+    Packets of one flow, which is their addresses and ports, keep their order. A packet of which that is not known, such
+    as a fragment, keeps its place among all others.
     """
     lengths = burst.lengths
     if len(lengths) == 1 or not kinds:
-        return [[PLAIN, packet] for packet in burst.packets()]
-    cache = burst.cache or ViewCache(burst.view)
-    writes: list[IoVector] = []
-    i, count = 0, len(lengths)
-    # How many packets may still be compared by arrays without being merged. Without a limit, a peer could send packets
-    # that seem to belong together and do not, and for each of them all that follow would be compared.
-    credit = count + 2 * _FEW
-    while i < count:
-        run, alike = 0, 1
-        lead = _Lead.of(burst, cache, i) if i + 1 < count and lengths[i + 1] else None
-        if lead is not None and lead.kind in kinds:
-            most = min(count - i, lead.limit())
-            window = min(most, credit if credit > 2 * _FEW else _FEW)
-            run, alike = lead.run(burst, i, window)
-            while alike == window < most:
-                window = min(most, 4 * window)
-                run, alike = lead.run(burst, i, window)
-            if window > _FEW:
-                credit += 2 * alike - window
-            if run:
-                writes.append(lead.super_packet(burst, i, run))
-        # The rest of a run after a wrong checksum is not merged: looking again after each would take quadratic time.
-        writes += [[PLAIN, burst.packet(j)] for j in range(i + run, i + alike) if lengths[j]]
-        i += alike
-    return writes
+        return [_plain(burst, i) for i, length in enumerate(lengths) if length]
+    return _Merger(burst, kinds).writes()
 
 
-class _Lead(NamedTuple):
-    """The first packet of a possible run: the super-packet's GSO type, the offsets of transport header and payload."""
+def _plain(burst: Burst, i: int) -> Write:
+    return Write([PLAIN, burst.packet(i)], (i,))
 
-    cache: ViewCache
+
+class _Shape(NamedTuple):
+    """The headers of packets that can be merged: the super-packet's GSO type, offsets of transport header, payload."""
+
     kind: int
     version: int
     protocol: int
     l4: int
     end: int
-    size: int
 
-    @classmethod
-    def of(cls, burst: Burst, cache: ViewCache, i: int) -> Self | None:
-        """Look at packet i; None if no run can begin with it, which a quick look at the next packet shows mostly."""
-        view, stride, length, following = burst.view, burst.stride, burst.lengths[i], burst.lengths[i + 1]
-        at = i * stride + TRANSPORT_HEADER_SIZE
-        if length < 29 or following > length:
-            return None
-        if view[at] == 0x45:
-            version, protocol, l4, addresses = 4, view[at + 9], 20, 12
-            if view[at + 6] & ~_DONT_FRAGMENT or view[at + 7]:
-                return None
-        elif view[at] >> 4 == 6 and length > 48:
-            version, protocol, l4, addresses = 6, view[at + 6], 40, 8
+
+@lru_cache(maxsize=64)
+def _shape(version: int, protocol: int, end: int) -> _Shape:
+    kind = GSO_UDP_L4 if protocol == UDP else GSO_TCPV4 if version == 4 else GSO_TCPV6
+    return _Shape(kind, version, protocol, 20 if version == 4 else 40, end)
+
+
+class _Headers:
+    """The headers of all packets of a burst, read as if all were of one shape."""
+
+    __slots__ = ("alike", "keys", "layout", "places", "shape", "size")
+
+    def __init__(self, burst: Burst, cache: ViewCache, shape: _Shape, longest: int) -> None:
+        """`longest` is the length of the burst's longest packet in bytes."""
+        l4, end, count = shape.l4, shape.end, len(burst.lengths)
+        rows = count if burst.lengths[-1] > end else count - 1
+        self.shape = shape
+        self.size: int = longest - end
+        check = l4 + CHECK_AT[shape.protocol]
+        layout = cache.recall(Layout, TRANSPORT_HEADER_SIZE, burst.stride, rows, l4, check, end, self.size)
+        self.layout = layout
+        block = (layout.headers & _key_mask(shape)).tobytes()
+        key = block[:end]
+        # How many packets are a run for sure: nearly always all, or all but one that has PSH or is shorter.
+        self.alike: int = next((n for n in (count, count - 1) if block.startswith(key * n)), 0)
+        # What the packets of a run share. It is empty for one that is merged with no other.
+        self.keys: list[bytes] = [key] * self.alike
+        self.keys += [block[i * end : (i + 1) * end] for i in range(self.alike, count)]
+        # What neighbours in a run share beyond that: TCP's sequence number and, without DF, the identification, each
+        # less what the packets before it in the burst add to it.
+        places: Column | int = 0
+        if shape.protocol == TCP:
+            places = layout.sequences - layout.offsets
+        elif np.count_nonzero(layout.checks) < rows:  # there is no checksum, so the super-packet could have none
+            self.alike = 0
+            for i in np.flatnonzero(layout.checks == 0).tolist():
+                self.keys[i] = b""
+        if shape.version == 4 and 0 in block[6::end]:
+            ids = (layout.ids - layout.steps & 0xFFFF) << 32
+            places = places + np.where(layout.headers[:, 6], 0, ids)
+        self.places: list[int] = [0] * count if isinstance(places, int) else places.tolist() + [0] * (count - rows)
+        if (
+            self.places[: self.alike].count(self.places[0]) < self.alike
+            or burst.lengths[: self.alike].count(longest) < self.alike
+        ):
+            self.alike = 0
+
+    def payloads(self, slots: list[int]) -> bytes | memoryview:
+        """The payloads of the longest packets in these slots, copied together."""
+        if slots[-1] - slots[0] == len(slots) - 1:
+            return self.layout.payloads[slots[0] : slots[-1] + 1].tobytes()
+        return self.layout.payloads[slots].reshape(-1).data
+
+
+class _Run:
+    """Packets of one flow, in order, that could be the segments of one super-packet, as their headers tell."""
+
+    __slots__ = ("first_id", "headers", "key", "length", "room", "shape", "size", "slots", "start")
+
+    def __init__(self, slot: int, length: int, shape: _Shape) -> None:
+        """A run that begins with a packet of `length` bytes. Most lone packets remain alone: `open` does the rest."""
+        self.slots = [slot]
+        self.length = length
+        self.shape = shape
+        self.headers: _Headers | None = None
+        self.key = b""
+        self.room = 0
+
+    def open(self, burst: Burst, headers: _Headers) -> None:
+        """Be ready to take further packets."""
+        slot, shape = self.slots[0], self.shape
+        self.headers = headers
+        self.key = headers.keys[slot]
+        self.size = self.length - shape.end
+        most = (MAX_PACKET_SIZE - shape.end) // self.size
+        self.room = (most if shape.protocol == TCP or most < _MAX_UDP_SEGMENTS else _MAX_UDP_SEGMENTS) - 1
+        self.start = headers.places[slot] + slot * headers.size  # the sequence number
+        self.first_id: int | None = None
+        at = slot * burst.stride + TRANSPORT_HEADER_SIZE
+        if shape.version == 4 and not burst.view[at + 6]:  # without DF the id has a meaning (RFC 6864): it counts up
+            self.first_id = u16.unpack_from(burst.view, at + 4)[0]
+
+    def awaits(self, burst: Burst, i: int) -> bool:
+        """Whether packet i comes next, by its sequence number and its identification, as far as they matter."""
+        steps, headers = len(self.slots), self.headers
+        assert headers is not None
+        step = headers.places[i] + i * headers.size - self.start - steps * self.size
+        if self.shape.protocol == TCP and step & 0xFFFFFFFF:
+            return False
+        if self.first_id is None:
+            return True
+        identification = u16.unpack_from(burst.view, i * burst.stride + TRANSPORT_HEADER_SIZE + 4)[0]
+        return not (identification - self.first_id - steps) & 0xFFFF
+
+
+class _Merger:
+    """Finds the runs of one burst."""
+
+    def __init__(self, burst: Burst, kinds: frozenset[int]) -> None:
+        self._burst = burst
+        self._kinds = kinds
+        self._cache = burst.cache or ViewCache(burst.view)
+        self._longest = max(burst.lengths)
+        self._headers: dict[_Shape, _Headers] = {}
+        self._found: list[_Run | int] = []  # runs, and slots of packets that belong to none
+        self._latest: dict[bytes, _Run] = {}  # each flow's run that may take further packets
+        self._open: dict[bytes, _Run] = {}  # those of them that have taken a second one, by key
+        self._sums: list[int] = []
+
+    def writes(self) -> list[Write]:
+        burst, lengths, opened, headers = self._burst, self._burst.lengths, self._open, self._headers
+        i, count = 0, len(lengths)
+        while i < count:
+            for shaped in headers.values():
+                run = opened.get(shaped.keys[i])
+                if run is not None and lengths[i] == run.length and run.awaits(burst, i):
+                    i = self._extend(run, i)
+                    break
+            else:
+                i = self._look(i) if lengths[i] else i + 1
+        writes: list[Write] = []
+        for found in self._found:
+            if isinstance(found, int):
+                writes.append(_plain(burst, found))
+            elif len(found.slots) == 1:
+                writes.append(_plain(burst, found.slots[0]))
+            else:
+                self._write(found, writes)
+        return writes
+
+    def _extend(self, run: _Run, i: int) -> int:
+        """Add packet i and those that continue it to a run; returns the slot after them."""
+        lengths, headers = self._burst.lengths, run.headers
+        assert headers is not None
+        end, j = min(len(lengths), i + run.room), i + 1
+        if i < headers.alike and run.length == self._longest:
+            j = min(end, headers.alike)
+        elif run.length == self._longest:
+            keys, places, key, place, length = headers.keys, headers.places, run.key, headers.places[i], run.length
+            while j < end and keys[j] == key and places[j] == place and lengths[j] == length:
+                j += 1
+        run.slots += range(i, j)
+        run.room -= j - i
+        if not run.room:
+            del self._open[run.key]
+        return j
+
+    def _look(self, i: int) -> int:
+        """Look closely at packet i, which begins a run, ends one, or stands alone; returns the next slot to look at."""
+        burst = self._burst
+        flow, shape, is_pushed = _flow_and_shape(burst.view, i * burst.stride + TRANSPORT_HEADER_SIZE, burst.lengths[i])
+        if not flow:  # nothing overtakes it
+            self._latest.clear()
+            self._open.clear()
+        if shape is not None and shape.kind not in self._kinds:
+            shape = None
+        run = self._latest.pop(flow, None)
+        if run is not None:
+            if run.shape is shape and self._is_open(run):
+                if self._is_next(run, i):
+                    self._latest[flow] = self._open[run.key] = run
+                    return self._extend(run, i)
+                if self._is_last(run, i):
+                    run.slots.append(i)
+                    self._open.pop(run.key, None)
+                    return i + 1
+            self._open.pop(run.key, None)
+        if shape is None or is_pushed:
+            self._found.append(i)
         else:
-            return None
-        if protocol == TCP:
-            if length <= l4 + 20 or view[at + l4 + 13] != ACK or view[at + l4 + 12] & 0x0F:
-                return None
-            kind, end = GSO_TCPV4 if version == 4 else GSO_TCPV6, l4 + (view[at + l4 + 12] >> 2)
-        elif protocol == UDP:
-            kind, end = GSO_UDP_L4, l4 + 8
-            if not view[at + l4 + 6] | view[at + l4 + 7]:  # there is no checksum, so the super-packet could have none
-                return None
+            self._latest[flow] = run = _Run(i, burst.lengths[i], shape)
+            self._found.append(run)
+        return i + 1
+
+    def _is_open(self, run: _Run) -> bool:
+        """Whether a run can take one more packet, for which it is opened if it is not yet."""
+        if run.headers is None:
+            headers = self._headers.get(run.shape)
+            if headers is None:
+                if len(self._headers) == MAX_SHAPES:
+                    return False
+                headers = self._headers[run.shape] = _Headers(self._burst, self._cache, run.shape, self._longest)
+            run.open(self._burst, headers)
+        return run.room > 0 and run.key != b""
+
+    def _is_next(self, run: _Run, i: int) -> bool:
+        assert run.headers is not None
+        key, lengths = run.headers.keys[i], self._burst.lengths
+        return key == run.key and lengths[i] == run.length and run.awaits(self._burst, i)
+
+    def _is_last(self, run: _Run, i: int) -> bool:
+        """Whether packet i is the last of a run: that one may be shorter than the others, and have PSH."""
+        assert run.headers is not None
+        shape, key = run.shape, bytearray(run.headers.keys[i])
+        if not key or self._burst.lengths[i] > run.length:
+            return False
+        length = slice(2, 4) if shape.version == 4 else slice(4, 6)
+        key[length] = run.key[length]
+        if shape.protocol == TCP:
+            key[shape.l4 + 13] &= ~PSH
         else:
-            return None
-        size = length - end
-        if end < l4 + (20 if protocol == TCP else 8) or size <= 0 or following <= end:
-            return None
-        then = at + stride
-        if view[at + addresses : at + l4 + 4] != view[then + addresses : then + l4 + 4]:
-            return None
-        if protocol == TCP:
-            sequence, *others = _tcp_fields(view, at + l4 + 4)
-            if _tcp_fields(view, then + l4 + 4) != ((sequence + size) & 0xFFFFFFFF, *others):
-                return None
-        return cls(cache, kind, version, protocol, l4, end, size)
+            key[shape.l4 + 4 : shape.l4 + 6] = run.key[shape.l4 + 4 : shape.l4 + 6]
+        return key == run.key and run.awaits(self._burst, i)
 
-    def limit(self) -> int:
-        """How many packets one super-packet may hold."""
-        most = (MAX_PACKET_SIZE - self.end) // self.size
-        return _MAX_UDP_SEGMENTS if self.protocol == UDP and most > _MAX_UDP_SEGMENTS else most
+    def _write(self, run: _Run, writes: list[Write]) -> None:
+        """Write a super-packet of the packets before the first with a wrong checksum, and the others one by one."""
+        good = self._verified(run)
+        if good > 1:
+            writes.append(self._super_packet(run, run.slots[:good]))
+        else:
+            good = 0
+        writes += [_plain(self._burst, i) for i in run.slots[good:]]
 
-    def run(self, burst: Burst, i: int, window: int) -> tuple[int, int]:
-        """How many packets from i on can be merged, 0 for none; and how many (1 or more) have headers of a run.
-
-        They do if they could be the segments of one super-packet; then their checksums decide. At most `window` packets
-        are looked at.
-        """
-        if window <= _FEW:
-            return self._short_run(burst, i, window)
-        length, end = burst.lengths[i], self.end
-        lengths = burst.lengths[i : i + window]
-        equal = run_length(lengths)
-        tail = lengths[equal] if equal < len(lengths) and end < lengths[equal] < length else 0
-        at = i * burst.stride + TRANSPORT_HEADER_SIZE
-        if tail and not self._states(burst.view, at + equal * burst.stride, tail):
-            tail = 0
-        if equal + (tail > 0) < 2 or not self._states(burst.view, at, length):
-            return 0, 1
-        count = self._alike(burst, at, equal, tail)
-        if count < 2:
-            return 0, 1
-        verified = self._verified(burst, at, min(count, equal), tail if count > equal else 0)
-        return verified if verified > 1 else 0, count
-
-    def _short_run(self, burst: Burst, i: int, window: int) -> tuple[int, int]:
-        """The same, packet by packet, as far as the first that does not belong to the run."""
-        view, stride, lengths, l4 = burst.view, burst.stride, burst.lengths, self.l4
-        length, at = lengths[i], i * stride + TRANSPORT_HEADER_SIZE
-        alike, then = 1, at + stride
-        while alike < window and self._follows(view, at, then, alike, length, lengths[i + alike]):
-            alike += 1
-            if lengths[i + alike - 1] < length or (self.protocol == TCP and view[then + l4 + 13] & PSH):
-                break
-            then += stride
-        if alike < 2 or not self._states(view, at, length) or (self.version == 4 and ones_sum(view[at : at + 20])):
-            return 0, 1
-        good, first = 0, 12 if self.version == 4 else 8  # the addresses end where the transport header begins
-        while good < alike:
-            start, size = at + good * stride, lengths[i + good]
-            if (ones_sum(view[start + first : start + size]) + self.protocol + size - l4) % MODULUS:
-                break
+    def _verified(self, run: _Run) -> int:
+        """How many packets of a run come before one with a wrong checksum."""
+        burst, slots, shape = self._burst, run.slots, run.shape
+        good, count = 0, len(slots)
+        if run.length == self._longest:
+            if not self._sums:
+                rows = len(burst.lengths) - (burst.lengths[-1] < run.length)
+                shaped = self._cache.recall(Rows, TRANSPORT_HEADER_SIZE, burst.stride, rows, run.length)
+                self._sums = shaped.differences(0).tolist()
+            # The sum of a whole packet shows both checksums, the IPv4 header's and TCP's or UDP's.
+            head = slots[0] * burst.stride + TRANSPORT_HEADER_SIZE
+            view = burst.view
+            known = -ones_sum(view[head + 12 : head + 20]) if shape.version == 4 else ones_sum(view[head : head + 8])
+            due = (known - shape.protocol - run.length + shape.l4) * 256 % MODULUS
+            equal = count - (burst.lengths[slots[-1]] < run.length)
+            first, after = slots[0], slots[equal - 1] + 1
+            sums = self._sums[first:after] if after - first == equal else [self._sums[i] for i in slots[:equal]]
+            good = equal if sums.count(due) == equal else next(i for i, found in enumerate(sums) if found != due)
+            if good < equal:
+                return good
+        while good < count and self._is_intact(shape, slots[good]):
             good += 1
-        return good if good > 1 else 0, alike
-
-    def _follows(self, view: memoryview, at: int, then: int, steps: int, length: int, following: int) -> bool:
-        """Whether the packet at `then` can be the segment `steps` after the one at `at`, if its payload is intact.
-
-        `length` and `following` are the lengths in bytes of the first and of the following packet, which may have PSH.
-        """
-        l4, end = self.l4, self.end
-        if not end < following <= length:
-            return False
-        if self.protocol == TCP:
-            sequence = u32.unpack_from(view, then + l4 + 4)[0] - u32.unpack_from(view, at + l4 + 4)[0]
-            if (sequence - steps * self.size) & 0xFFFFFFFF:
-                return False
-        elif not view[then + l4 + 6] | view[then + l4 + 7]:
-            return False
-        bits = _bits(self.version, self.protocol, l4, end)
-        differs = int.from_bytes(view[at : at + end], "big") ^ int.from_bytes(view[then : then + end], "big")
-        if differs & (bits.of_last if following == length else bits.of_tail):
-            return False
-        if self.version == 4:
-            identification = u16.unpack_from(view, then + 4)[0] - u16.unpack_from(view, at + 4)[0]
-            if (not view[at + 6] and (identification - steps) & 0xFFFF) or ones_sum(view[then : then + 20]):
-                return False
-        return following == length or self._states(view, then, following)
-
-    def _states(self, view: memoryview, at: int, length: int) -> bool:
-        """Whether the length fields of the packet at `at` say `length` bytes."""
-        stated = u16.unpack_from(view, at + 2)[0] if self.version == 4 else u16.unpack_from(view, at + 4)[0] + 40
-        return stated == length and (
-            self.protocol == TCP or u16.unpack_from(view, at + self.l4 + 4)[0] == length - self.l4
-        )
-
-    def _alike(self, burst: Burst, at: int, equal: int, tail: int) -> int:
-        """How many packets, from the first on, have the headers of one super-packet's segments.
-
-        There are `equal` packets of one length and, if `tail` is not 0, a shorter one of `tail` bytes.
-        """
-        l4, check, count = self.l4, self.l4 + CHECK_AT[self.protocol], equal + (tail > 0)
-        layout = self.cache.recall(Layout, at, burst.stride, count, l4, check, self.end, self.size)
-        fixed = _fixed(self.version, self.protocol, l4, self.end)
-        differs = layout.headers ^ layout.headers[0]
-        differs &= fixed.all
-        differs[-1] &= fixed.of_tail if tail else fixed.of_last
-        alike = _leading_zeros(differs)
-        if self.protocol == TCP:
-            if alike < count and not (differs[alike] & fixed.of_last).any():  # a packet with PSH is the last of its run
-                alike += 1
-            sequence = u32.unpack_from(burst.view, at + l4 + 4)[0]
-            alike = min(alike, _leading_zeros(layout.sequences - layout.offsets - sequence))
-        else:
-            alike = min(alike, _leading_zeros(layout.checks == 0))
-        if self.version == 4:
-            if not burst.view[at + 6]:  # without DF the id has a meaning (RFC 6864), and segments count it up
-                identification = u16.unpack_from(burst.view, at + 4)[0]
-                alike = min(alike, _leading_zeros((layout.ids - layout.steps - identification) & 0xFFFF))
-            headers = self.cache.recall(Rows, at, burst.stride, count, 20)
-            alike = min(alike, _leading_zeros(headers.differences(0)))
-        return alike
-
-    def _verified(self, burst: Burst, at: int, count: int, tail: int) -> int:
-        """How many packets, of `count` with equal length and one of `tail` bytes, come before a bad checksum."""
-        l4, stride = self.l4, burst.stride
-        first = 12 if self.version == 4 else 8  # the addresses end where the transport header begins
-        length = self.end + self.size
-        rows = self.cache.recall(Rows, at + first, stride, count, length - first)
-        good = _leading_zeros(rows.differences(-(self.protocol + length - l4)))
-        if tail and good == count:
-            start = at + count * stride
-            total = ones_sum(burst.view[start + first : start + tail]) + self.protocol + tail - l4
-            good += total % MODULUS == 0
         return good
 
-    def super_packet(self, burst: Burst, i: int, count: int) -> IoVector:
-        view, stride, l4, end = burst.view, burst.stride, self.l4, self.end
-        at = i * stride + TRANSPORT_HEADER_SIZE
-        last = at + (count - 1) * stride
-        length = end + (count - 1) * self.size + burst.lengths[i + count - 1] - end
+    def _is_intact(self, shape: _Shape, i: int) -> bool:
+        at, length = i * self._burst.stride + TRANSPORT_HEADER_SIZE, self._burst.lengths[i]
+        view, addresses = (
+            self._burst.view,
+            12 if shape.version == 4 else 8,
+        )  # they end where the transport header begins
+        if shape.version == 4 and ones_sum(view[at : at + 20]):
+            return False
+        return not (ones_sum(view[at + addresses : at + length]) + shape.protocol + length - shape.l4) % MODULUS
+
+    def _super_packet(self, run: _Run, slots: list[int]) -> Write:
+        burst, (kind, version, protocol, l4, end) = self._burst, run.shape
+        view, stride, size = burst.view, burst.stride, run.size
+        at, last = slots[0] * stride + TRANSPORT_HEADER_SIZE, slots[-1] * stride + TRANSPORT_HEADER_SIZE
+        tail = burst.lengths[slots[-1]]
+        length = (len(slots) - 1) * size + tail
         headers = bytearray(view[at : at + end])
-        store_lengths(headers, 0, self.version, self.protocol, l4, length)
-        if self.version == 4:
+        store_lengths(headers, 0, version, protocol, l4, length)
+        if version == 4:
             u16.pack_into(headers, 10, 0)
             u16.pack_into(headers, 10, complement(ones_sum(headers[:20])))
-            pseudo = pseudo_header_sum(headers[12:20], self.protocol, length - l4)
-        else:
-            pseudo = pseudo_header_sum(headers[8:40], self.protocol, length - l4)
-        if self.protocol == TCP:
+        if protocol == TCP:
             headers[l4 + 13] = view[last + l4 + 13]
-        check = CHECK_AT[self.protocol]
+        check = CHECK_AT[protocol]
+        pseudo = pseudo_header_sum(headers[12:20] if version == 4 else headers[8:40], protocol, length - l4)
         u16.pack_into(headers, l4 + check, pseudo)
-        payloads: Column = np.ndarray((count - 1, self.size), U8, view, at + end, (stride, 1))
-        return [
-            vnet_header.pack(NEEDS_CSUM, self.kind, end, self.size, l4, check),
-            headers,
-            payloads.tobytes(),
-            view[last + end : last + burst.lengths[i + count - 1]],
-        ]
+        assert run.headers is not None
+        payloads: bytes | memoryview
+        if len(slots) == 2:
+            payloads = view[at + end : at + end + size]
+        elif size == run.headers.size:
+            payloads = run.headers.payloads(slots[:-1])
+        else:
+            starts = [i * stride + TRANSPORT_HEADER_SIZE + end for i in slots[:-1]]
+            payloads = b"".join([view[start : start + size] for start in starts])
+        header = vnet_header.pack(NEEDS_CSUM, kind, end, size, l4, check)
+        return Write([header, headers, payloads, view[last + end : last + tail]], slots)
 
 
-class _Fixed(NamedTuple):
-    """Masks of the header bits that the packets of a run share: all, the last one, and a shorter last one."""
-
-    all: Column
-    of_last: Column
-    of_tail: Column
+# The first byte, total or payload length, what tells of fragments, protocol, flow, TCP's header length and flags.
+_ipv4_fields = Struct(">BxH2xHxB2x12s8xBB").unpack_from
+_ipv6_fields = Struct(">B3xHBx36s8xBB").unpack_from
 
 
-class _Bits(NamedTuple):
-    """The masks of `_Fixed` for the last packet of a run, as numbers."""
-
-    of_last: int
-    of_tail: int
-
-
-@lru_cache(maxsize=64)
-def _bits(version: int, protocol: int, l4: int, end: int) -> _Bits:
-    fixed = _fixed(version, protocol, l4, end)
-    return _Bits(*(int.from_bytes(mask.tobytes(), "big") for mask in (fixed.of_last, fixed.of_tail)))
-
-
-@lru_cache(maxsize=64)
-def _fixed(version: int, protocol: int, l4: int, end: int) -> _Fixed:
-    bits = bytearray(b"\xff" * end)
-    ip_length = slice(2, 4) if version == 4 else slice(4, 6)
-    if version == 4:
-        bits[4:6] = bits[10:12] = bytes(2)  # id, checksum
-    if protocol == TCP:
-        bits[l4 + 4 : l4 + 8] = bytes(4)  # sequence
-        bits[l4 + 16 : l4 + 18] = bytes(2)  # checksum
+def _flow_and_shape(view: memoryview, at: int, length: int) -> tuple[bytes, _Shape | None, bool]:
+    """The flow of the packet at `at`, empty if that is not known; its shape, None if it cannot be merged; its PSH."""
+    if length >= 28 and view[at] == 0x45:
+        _, stated, fragment, protocol, flow, header_length, flags = _ipv4_fields(view, at)
+        if fragment & ~(_DONT_FRAGMENT << 8):
+            return b"", None, False
+        version, l4 = 4, 20
+    elif length >= 48 and view[at] >> 4 == 6:
+        _, stated, protocol, flow, header_length, flags = _ipv6_fields(view, at)
+        version, l4 = 6, 40
+        stated += 40
     else:
-        bits[l4 + 6 : l4 + 8] = bytes(2)  # checksum
-    of_last = bits.copy()
+        return b"", None, False
     if protocol == TCP:
-        of_last[l4 + 13] &= ~PSH
-    of_tail = of_last.copy()
-    of_tail[ip_length] = bytes(2)
+        end = l4 + (header_length >> 2)
+        if end < l4 + 20 or header_length & 0x0F or flags & ~PSH != ACK or length <= end or stated != length:
+            return flow, None, False
+        return flow, _shape(version, protocol, end), flags & PSH > 0
     if protocol == UDP:
-        of_tail[l4 + 4 : l4 + 6] = bytes(2)
-    return _Fixed(*(np.frombuffer(mask, U8) for mask in (bits, of_last, of_tail)))
+        if length <= l4 + 8 or stated != length or u16.unpack_from(view, at + l4 + 4)[0] != length - l4:
+            return flow, None, False
+        return flow, _shape(version, protocol, l4 + 8), False
+    return b"", None, False
 
 
-def packets_in(write: IoVector) -> int:
-    """How many packets a write of `merge` delivers."""
-    header = VnetHeader.unpack(write[0])
-    return 1 if header.gso_type == GSO_NONE else -(-sum(map(len, write[2:])) // header.gso_size)
-
-
-def _leading_zeros(rows: Column) -> int:
-    """How many elements or rows come before the first that is not zero."""
-    if not np.count_nonzero(rows):
-        return len(rows)
-    return int(rows.reshape(len(rows), -1).any(axis=1).argmax())
+@lru_cache(maxsize=64)
+def _key_mask(shape: _Shape) -> Column:
+    """Masks the bits of the headers that the packets of a run share."""
+    bits = bytearray(b"\xff" * shape.end)
+    if shape.version == 4:
+        bits[4:6] = bits[10:12] = bytes(2)  # id, checksum
+    if shape.protocol == TCP:
+        bits[shape.l4 + 4 : shape.l4 + 8] = bytes(4)  # sequence
+    check = shape.l4 + CHECK_AT[shape.protocol]
+    bits[check : check + 2] = bytes(2)
+    return np.frombuffer(bits, U8)
