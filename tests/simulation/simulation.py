@@ -1,7 +1,8 @@
 """Hours of a server and its clients in virtual time, with all that goes wrong in networks, drawn from one seed.
 
 Links lose, repeat, reorder, corrupt and shorten datagrams; networks are cut off; clients move; clocks step back; hosts
-sleep and restart. `Checker` checks every invariant after every event. A breach of one is an AssertionError.
+sleep and restart. With every other four seeds each host has two workers, one of which may die while the other goes on.
+`Checker` checks every invariant after every event. A breach of one is an AssertionError.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 from tests.support.eve import Eve
 from tests.support.packets import ipv4_packet
+from tests.support.workers import Workers, WorkersWorld, devices_of
 from tests.support.world import Host, Link, Seen, World
 from wgpy.constants import (
     KEEPALIVE_TIMEOUT,
@@ -76,16 +78,20 @@ class Checker:
 
     def check_state(self, host: Host) -> None:
         """Every key is erased in time, and no table grows."""
+        for device in devices_of(host.device):
+            self.check_device(host, device)
+
+    def check_device(self, host: Host, device: Device) -> None:
         sessions = 0
-        for peer in host.device._peers.values():
+        for peer in device._peers.values():
             keypairs = peer.keypairs
             age = self.world.now - min((keypair.created_at for keypair in keypairs), default=self.world.now)
             demand(age <= ZERO_KEY_MATERIAL_AFTER + SLACK, f"{host.name} has keys of {age:.1f} s")
             sessions += len(keypairs) + (peer.handshake.pending is not None)
             demand(sum(map(len, peer.staged)) <= MAX_STAGED_PACKETS, f"{host.name} stages too much")
-        demand(len(host.device._indices) == sessions, f"{host.name} has indices that stand for nothing")
-        deadlines = len(host.device._deadlines)
-        demand(deadlines <= 2 * len(host.device._peers) + 64, f"{host.name} has {deadlines} deadlines to wait for")
+        demand(len(device._indices) == sessions, f"{host.name} has indices that stand for nothing")
+        deadlines = len(device._deadlines)
+        demand(deadlines <= 2 * len(device._peers) + 64, f"{host.name} has {deadlines} deadlines to wait for")
 
 
 class Simulation:
@@ -93,7 +99,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.world = World(seed)
+        self.world = WorkersWorld(seed, workers=2) if seed // 4 % 2 else World(seed)
         self.random = self.world.random
         names = ("server", "one", "two", "three", "four", "five")
         self.hosts = [self.world.host(name) for name in names[: 3 + seed % 4]]
@@ -197,15 +203,27 @@ class Simulation:
         host.device.forget_sessions()
 
     def restart(self) -> None:
-        self.start_anew(self.random.choice(self.hosts))
+        host = self.random.choice(self.hosts)
+        if isinstance(host.device, Workers) and self.random.random() < 0.5:
+            self.replace_worker(host, host.device)
+        else:
+            self.start_anew(host)
 
     def start_anew(self, host: Host) -> None:
         """As after a crash: of what it knew, the latest timestamp alone is left."""
         before = host.device
-        host.device = Device(random=self.random.randbytes, wall_clock=lambda: self.world.wall_ns(host))
+        host.device = self.world.device(lambda: self.world.wall_ns(host))
         host.device.timestamp_floor = before.timestamp_floor
-        host.device.configure(change_of(host, self.clients if host is self.server else [self.server]), self.world.now)
+        host.device.configure(self.change_of(host), self.world.now)
         self.world.do(host, host.device.start(self.world.now))
+
+    def replace_worker(self, host: Host, workers: Workers) -> None:
+        """One worker dies, and with it its peers' sessions; the other goes on."""
+        effects = workers.replace(self.random.randrange(2), self.change_of(host), self.world.now)
+        self.world.do(host, effects)
+
+    def change_of(self, host: Host) -> DeviceChange:
+        return change_of(host, self.clients if host is self.server else [self.server])
 
     def calm(self) -> None:
         """On a good network every client reaches the server within the protocol's bounds, and the other way at once."""

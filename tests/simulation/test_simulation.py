@@ -15,6 +15,7 @@ from hypothesis import settings
 import wgpy.burst
 from tests.simulation.__main__ import main
 from tests.simulation.simulation import Breach, Simulation
+from tests.support.workers import Workers
 from wgpy.constants import MAX_STAGED_PACKETS
 from wgpy.device.deadlines import Deadlines
 from wgpy.device.indextable import IndexTable
@@ -36,6 +37,8 @@ def test_a_hundred_hours(seed: int) -> None:
     assert simulation.checker.delivered > simulation.sent / 2
     assert len(simulation.counts) == 9
     assert min(simulation.counts.values()) > 10, "every kind of incident has happened, more than once"
+    if isinstance(workers := simulation.server.device, Workers):
+        assert workers.status().handed_over > 0
 
 
 def test_a_seed_gives_the_same_run_each_time() -> None:

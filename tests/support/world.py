@@ -100,7 +100,7 @@ class World:
         number = len(self.hosts) + 1
         host = Host(
             name,
-            Device(random=self.random.randbytes, wall_clock=lambda: self.wall_ns(host)),
+            self.device(lambda: self.wall_ns(host)),
             PrivateKey(self.random.randbytes(32)),
             Endpoint(f"192.0.2.{number}", 51820),
             f"10.0.0.{number}",
@@ -110,6 +110,10 @@ class World:
         if up:
             self.do(host, host.device.start(self.now))
         return host
+
+    def device(self, wall_clock: Callable[[], int]) -> Device:
+        """What a host runs."""
+        return Device(random=self.random.randbytes, wall_clock=wall_clock)
 
     def pair(self, *, psk: PresharedKey | None = None, one_way: bool = False) -> tuple[Host, Host]:
         """Two hosts that know each other."""
