@@ -124,7 +124,7 @@ class Burst:
     """Inner packets in slots of one buffer: slot i starts at `i * stride`, and its packet 16 bytes later.
 
     A slot leaves 16 bytes after the padded packet for the tag. All packets of an outbound burst have the same
-    destination address and the same ECN field, and all but the last the same length.
+    destination address and the same ECN field, and all but the last the same length when padded.
     """
 
     __slots__ = ("cache", "lengths", "stride", "view")

@@ -210,6 +210,22 @@ def test_stale_bytes_in_the_buffer_are_never_sent_as_padding() -> None:
     assert plaintext == packet + bytes(11)
 
 
+def test_stale_bytes_are_not_sent_behind_any_packet_of_a_burst() -> None:
+    """Packets of different lengths may share a burst, if they are as long when padded."""
+    world = World()
+    a, b = connected(world)
+    packets = [ipv4_packet(a.inner, b.inner, bytes(size)) for size in (12, 5, 12)]
+    view = memoryview(bytearray(b"\xaa" * (3 * 64)))
+    for i, packet in enumerate(packets):
+        view[i * 64 + 16 : i * 64 + 16 + len(packet)] = packet
+    effects = a.device.send(Burst(view, 64, [32, 25, 32]), world.now)
+    keypair = b.device._peers[a.public_key].keypairs.current
+    assert keypair is not None
+    for packet, datagram in zip(packets, map(bytes, effects.transmits[0].datagrams), strict=True):
+        plaintext = keypair.receiving.decrypt(bytes(4) + datagram[8:16], datagram[16:], None)
+        assert plaintext == packet.ljust(32, b"\0")
+
+
 @pytest.mark.parametrize(
     "datagram",
     [b"", b"\x01", bytes(31), bytes(148), b"\x01\x00\x00\x01" + bytes(144), b"\x01" + bytes(146), b"\x01" + bytes(148)],

@@ -313,7 +313,7 @@ def _acknowledging(packet: bytes, number: int) -> bytes:
     changed = bytearray(packet)
     changed[28:32] = (number & 0xFFFFFFFF).to_bytes(4)
     changed[36:38] = bytes(2)
-    return finished(bytes(changed), b"")
+    return bytes(finished(bytes(changed), b""))
 
 
 def uapi(data: bytes) -> None:

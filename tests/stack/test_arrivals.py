@@ -139,3 +139,20 @@ def test_a_connections_packets_are_one_segment_whatever_lies_between_them() -> N
         (61, PAYLOAD[:4800] + b"end"),
         (60, PAYLOAD[:4800]),
     ]
+
+
+@settings(deadline=None, max_examples=300)
+@given(packets, st.integers(0, 700).map(lambda bit: max(0, bit - 300)))
+def test_a_plain_segment_is_what_any_segment_is(drawn: Drawn, damage: int) -> None:
+    """One look at a plain header finds what the functions for all packets find, also with a bit turned."""
+    addresses, port, size, fields = drawn
+    fields = {name: value for name, value in fields.items() if name not in ("skipped", "broken")}
+    packet = bytearray(tcp_packet(*addresses, PAYLOAD[:size], ports=(port, 80), sequence=7, **fields))
+    packet[damage // 8 % len(packet)] ^= damage and 1 << damage % 8
+    burst, arrivals = burst_of(bytes(packet)), Arrivals()
+    others = arrivals.gather(burst, OURS)
+    assert not others or damage
+    parsed = ip.parse(burst.packet(0))
+    assert isinstance(parsed, ip.Packet) or others
+    if isinstance(parsed, ip.Packet) and not others:
+        assert list(arrivals.take()) == [lone(parsed)]

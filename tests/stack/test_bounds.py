@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-from math import inf
 
 import pytest
 
@@ -31,7 +30,24 @@ def test_a_syn_flood_keeps_no_more_than_the_backlog() -> None:
     assert len(listener.half_open) == 32
     assert len(host._connections) == 32
     assert host.drops[Drop.BACKLOG_FULL] == 2000 - 32
-    assert host._deadlines.next() == inf or len(host._deadlines._heap) <= 2000
+    drain(host)
+    assert len(host._deadlines) <= 32
+
+
+def test_deadlines_that_come_and_go_leave_few_behind() -> None:
+    """Each delayed acknowledgement is due long before the keepalive, whose entry is noted again and again."""
+    host = make_host()
+    connection = opened(host)
+    connection.patience.settings.keepalive = 7200.0
+    longest = 0
+    for number in range(1, 1000):
+        host.receive(segment(number, connection.framing.number(1), ACK, b"x"), number / 10)
+        assert connection.read() == b"x"
+        drain(host, number / 10)
+        host.handle_timeout(number / 10 + 0.05)
+        drain(host, number / 10 + 0.05)
+        longest = max(longest, len(host._deadlines))
+    assert 10 < longest <= 2 + 64
 
 
 def test_a_flood_of_syns_does_not_keep_an_honest_client_out() -> None:

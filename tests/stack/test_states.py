@@ -181,7 +181,7 @@ def test_every_state_and_event(state: State, event: str) -> None:
     rig.sent()
     if rig.connection.state is S.CLOSED:
         assert rig.connection.deadline == inf
-        assert rig.connection.names.key not in rig.host._connections
+        assert rig.connection.key not in rig.host._connections
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Keypair:
             self.sending.encrypt_into(_nonce(first), plaintext, None, view[TRANSPORT_HEADER_SIZE:])
             return
         plaintexts, sealed = burst.bodies()
-        if lengths[0] < len(plaintexts[0]) or lengths[-1] < len(plaintexts[-1]):
+        if lengths.count(len(plaintexts[0])) < len(lengths):
             for length, plaintext in zip(lengths, plaintexts, strict=True):
                 plaintext[length:] = bytes(len(plaintext) - length)
         counters = range(first, first + len(lengths))

@@ -39,6 +39,8 @@ async def first_of(
     failure = OSError("no address to connect to")
     try:
         while left or waiting:
+            if len(left) == 1 and not waiting:  # nothing goes on beside it
+                return await attempt(left.pop())
             if left:
                 waiting.add(asyncio.create_task(_task(attempt(left.pop()))))
             done, _ = await asyncio.wait(waiting, timeout=delay if left else None, return_when=asyncio.FIRST_COMPLETED)

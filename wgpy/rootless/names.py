@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 AddressInfo = tuple[AddressFamily, SocketKind, int, str, tuple[Any, ...]]
 
+_NUMERIC: Final = int(AI_NUMERICHOST)  # joining two flags takes as long as looking up an address
 _RESOLVER: Final = "wgpy.rootless.resolver"
 
 
@@ -25,7 +26,8 @@ async def look_up(
     hosts = [host] if host is None or _is_numeric(host) else await _resolve(tunnel, host, family)
     found: list[Any] = []
     for numeric in hosts:
-        found += system_getaddrinfo(numeric, port, family, type, proto, flags | AI_NUMERICHOST)
+        address = numeric.encode() if numeric else numeric  # text would go through the codec for names
+        found += system_getaddrinfo(address, port, family, type, proto, flags | _NUMERIC)
     return found
 
 

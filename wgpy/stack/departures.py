@@ -8,31 +8,51 @@ from typing import Final
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP
-from wgpy.tun.checksum import checksum, pseudo_header_sum
+from wgpy.tun.checksum import complement, ones_sum
+from wgpy.tun.layout import CHECK_AT, u16
 from wgpy.tun.splitting import Segments, lay
 
-Packet = bytes | bytearray | memoryview
+Packet = bytes | bytearray
 
 _SLOTS: Final = 1 << 17  # bytes: MAX_SEGMENTS at an MTU of 1500 and more, or fewer longer ones
 
 
-def finished(start: bytes, payload: Packet) -> bytes:
-    """One whole TCP packet, its checksum written; `start` is its headers."""
+def finished(start: bytes, payload: Packet | memoryview) -> bytearray:
+    """One whole TCP packet, its checksum written; `start` is its headers, in which the checksum is 0."""
     packet = bytearray(start)
     packet += payload
-    is_v4 = packet[0] >> 4 == 4
-    l4 = IPV4_HEADER_SIZE if is_v4 else IPV6_HEADER_SIZE
-    addresses = packet[12:20] if is_v4 else packet[8:40]
-    pseudo = pseudo_header_sum(addresses, TCP, len(packet) - l4)
-    packet[l4 + 16 : l4 + 18] = checksum(memoryview(packet)[l4:], pseudo).to_bytes(2)
-    return bytes(packet)
+    l4, addresses = (IPV4_HEADER_SIZE, 12) if packet[0] >> 4 == 4 else (IPV6_HEADER_SIZE, 8)
+    # The pseudo header's addresses are those before the TCP header, so one sum serves for both.
+    total = ones_sum(packet[addresses:]) + TCP + len(packet) - l4
+    u16.pack_into(packet, l4 + CHECK_AT[TCP], complement(total))
+    return packet
 
 
-def go_together(first: bytes, other: bytes) -> bool:
-    """Whether packets may be one burst: of one destination and traffic class, and none longer than the first."""
-    if first[0] != other[0] or first[1] != other[1] or len(other) > len(first):
-        return False
-    return first[16:20] == other[16:20] if first[0] >> 4 == 4 else first[24:40] == other[24:40]
+class Batches:
+    """Lone packets by what may share a burst: the destination, the traffic class, and the length when padded."""
+
+    def __init__(self, mtu: int) -> None:
+        self._mtus = (mtu,)
+        self._kinds: dict[tuple[int, bytes], list[Packet]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def add(self, packet: Packet) -> None:
+        """It leaves after those of its kind, but perhaps before others."""
+        self._kinds.setdefault(self._kind(packet), []).append(packet)
+
+    def would_keep_order(self, packet: Packet) -> bool:
+        """Whether it would leave after all that are here."""
+        return not self._kinds or (len(self._kinds) == 1 and self._kind(packet) in self._kinds)
+
+    def pop(self) -> list[Packet]:
+        """Those of the kind that came first."""
+        return self._kinds.pop(next(iter(self._kinds)))
+
+    def _kind(self, packet: Packet) -> tuple[int, bytes]:
+        destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
+        return padded_length(len(packet), self._mtus), bytes(packet[:2] + destination)
 
 
 class Slots:
@@ -44,7 +64,7 @@ class Slots:
         # As many as one send with UDP_SEGMENT takes.
         self.most: int = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // (padded_length(mtu, (mtu,)) + TRANSPORT_OVERHEAD)))
 
-    def segments(self, start: bytes, payload: Packet, size: int) -> Burst:
+    def segments(self, start: bytes, payload: Packet | memoryview, size: int) -> Burst:
         """One burst of `size` bytes of payload a segment, the last with what is left; `start` is their headers.
 
         The first segment's lengths and checksums in the headers are written here. There are two or more.
@@ -58,12 +78,11 @@ class Slots:
         return burst
 
     def lone(self, packets: Sequence[Packet]) -> Burst:
-        """One burst of `most` packets at most, of one destination and ECN field, all but the last of one length."""
+        """One burst of `most` packets at most, all of one kind of `Batches`."""
         lengths = [len(packet) for packet in packets]
         stride = padded_length(lengths[0], (self.mtu,)) + TRANSPORT_OVERHEAD
         buffer, at = self._cache.buffer, TRANSPORT_HEADER_SIZE
         for packet in packets:
             buffer[at : at + len(packet)] = packet
             at += stride
-        end = (len(packets) - 1) * stride + padded_length(lengths[-1], (self.mtu,)) + TRANSPORT_OVERHEAD
-        return Burst(buffer[:end], stride, lengths, self._cache)
+        return Burst(buffer[: len(packets) * stride], stride, lengths, self._cache)

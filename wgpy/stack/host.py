@@ -25,7 +25,7 @@ from wgpy.burst import Burst
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.stack import icmp, ip, udp
 from wgpy.stack.deadlines import Deadlines
-from wgpy.stack.departures import Slots, finished, go_together
+from wgpy.stack.departures import Batches, Packet, Slots, finished
 from wgpy.stack.failures import failure
 from wgpy.stack.fragments import Fragments
 from wgpy.stack.memory import Budget
@@ -70,9 +70,10 @@ class Host:
         self._paths = Paths(mtu)
         self._time_wait: dict[Connection, None] = {}
         self._ready: dict[Connection, None] = {}
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[Packet] = deque()
         self._answers = 0  # of the queue
-        self._stash: Departure | bytes | None = None
+        self._long: Departure | None = None  # of more than one segment, behind the batches
+        self._batches = Batches(mtu)
         self._errors = RateLimiter()
         self._deadlines = Deadlines()
         self._identification = int.from_bytes(random(2))
@@ -125,7 +126,7 @@ class Host:
         stamps = int.from_bytes(digest[4:])
         mtu = self._paths.longest(names.remote, now)
         connection = Connection(names, state, isn, stamps, mtu, self._budget, settings or Settings())
-        self._connections[names.key] = connection
+        self._connections[connection.key] = connection
         return connection
 
     def listen(self, address: bytes | None, port: int, backlog: int = 128) -> Listener:
@@ -167,9 +168,8 @@ class Host:
 
     def wake(self, connection: Connection) -> None:
         """The application did something: there may be more to send, or other times to heed."""
-        if connection.names.key in self._connections:
-            self._ready[connection] = None
-            self._settle(connection)
+        if self._connections.get(connection.key) is connection:
+            self._attend(connection)
 
     # UDP and ICMP.
 
@@ -209,7 +209,7 @@ class Host:
             raise failure(ENOBUFS)
         self._queue += packets
 
-    def _answer(self, packet: bytes) -> None:
+    def _answer(self, packet: Packet) -> None:
         if self._answers >= MAX_ANSWERS or len(self._queue) >= MAX_QUEUED:
             self.drops[ip.Drop.RATE_LIMITED] += 1
             return
@@ -280,8 +280,7 @@ class Host:
         if was_opening and connection.state is not State.SYN_RECEIVED:
             self._opened(connection, news)
         news.connections[connection] = None
-        self._ready[connection] = None
-        self._settle(connection)
+        self._attend(connection)
 
     def _opened(self, connection: Connection, news: News) -> None:
         listener = self._listener_of.get(connection)
@@ -376,8 +375,7 @@ class Host:
                     self._paths.learn(told.destination, told.mtu, now)
             elif connection.unreachable(told.number, failure(told.error)):
                 news.connections[connection] = None
-            self._ready[connection] = None
-            self._settle(connection)
+            self._attend(connection)
         elif told.protocol == ip.UDP:
             port = int.from_bytes(told.ports[:2])
             socket = self._sockets.get((told.source, port)) or self._sockets.get((None, port))
@@ -396,70 +394,74 @@ class Host:
     @property
     def has_more(self) -> bool:
         """Whether `transmit` may have something."""
-        return bool(self._ready or self._queue or self._stash)
+        return bool(self._ready or self._queue or self._long or self._batches)
 
     def transmit(self, now: float) -> Burst | None:
         """The next burst: segments of one connection, or lone packets of any that go to one host. None: there is none.
 
         It lies in a buffer that the next call overwrites. Connections take turns.
         """
-        batch: list[bytes] = []
-        while len(batch) < self._slots.most:
-            departure = self._next(now)
-            if departure is None:
-                break
-            if isinstance(departure, Departure):
-                if len(departure.payload) > departure.size:
-                    if batch:
-                        self._stash = departure
-                        break
-                    return self._slots.segments(departure.start, departure.payload, departure.size)
-                departure = finished(departure.start, departure.payload)
-            if batch and not go_together(batch[0], departure):
-                self._stash = departure
-                break
-            batch.append(departure)
-            if len(departure) < len(batch[0]):
-                break
-        return self._slots.lone(batch) if batch else None
+        if not self._batches and self._long is None:
+            self._collect(now)
+        if self._batches:
+            return self._slots.lone(self._batches.pop())
+        if self._long is None:
+            return None
+        long, self._long = self._long, None
+        return self._slots.segments(long.start, long.payload, long.size)
 
-    def _next(self, now: float) -> Departure | bytes | None:
-        if self._stash is not None:
-            stash, self._stash = self._stash, None
-            return stash
-        if self._queue:
+    def _collect(self, now: float) -> None:
+        """Take what is to leave, until one packet might overtake another of its connection or socket."""
+        room = self._slots.most
+        while self._queue and room and self._batches.would_keep_order(self._queue[0]):
             self._answers = max(0, self._answers - 1)
-            return self._queue.popleft()
-        while self._ready:
+            self._batches.add(self._queue.popleft())
+            room -= 1
+        if self._batches:
+            return
+        while self._ready and room:
             connection = next(iter(self._ready))
             del self._ready[connection]
             departure = connection.depart(self._slots.most, now)
-            if departure is not None:
+            has_more = departure is not None and connection.may_send
+            if has_more:
                 self._ready[connection] = None  # behind the others
-            self._settle(connection)
-            if departure is not None:
-                return departure
-        return None
+            else:
+                self._settle(connection)
+            if departure is None:
+                continue
+            if len(departure.payload) > departure.size:
+                self._long = departure
+                return
+            self._batches.add(finished(departure.start, departure.payload))
+            if has_more:
+                return
+            room -= 1
 
     # Time.
 
     def next_timeout(self) -> float:
-        """When to call `handle_timeout`, seconds; inf: never."""
+        """When to call `handle_timeout`, seconds; inf: never. Ask when `transmit` has nothing more."""
         return self._deadlines.next()
 
     def handle_timeout(self, now: float) -> News:
         """Do what is due."""
         news = News()
-        while self.next_timeout() <= now:
-            connection = self._deadlines.pop()
+        while (connection := self._deadlines.pop(now)) is not None:
             connection.handle_timeout(now)
             news.connections[connection] = None
             self._ready[connection] = None
-            self._settle(connection)
         return news
 
+    def _attend(self, connection: Connection) -> None:
+        """Something has become of it: have `transmit` see what is to leave. What is over is forgotten at once."""
+        if connection.may_send:
+            self._ready[connection] = None
+        else:
+            self._settle(connection)
+
     def _settle(self, connection: Connection) -> None:
-        """Note when a connection wants to be called, and forget one that is over."""
+        """Nothing is to leave: note when a connection wants to be called, and forget one that is over."""
         if connection.state is State.TIME_WAIT and connection not in self._time_wait:
             self._time_wait[connection] = None
             if len(self._time_wait) > MAX_TIME_WAIT:
@@ -470,8 +472,8 @@ class Host:
             self._deadlines.note(connection)
 
     def _forget(self, connection: Connection) -> None:
-        if self._connections.get(connection.names.key) is connection:
-            del self._connections[connection.names.key]
+        if self._connections.get(connection.key) is connection:
+            del self._connections[connection.key]
         self._ready.pop(connection, None)
         self._time_wait.pop(connection, None)
         listener = self._listener_of.pop(connection, None)

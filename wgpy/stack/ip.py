@@ -135,8 +135,9 @@ def _v4_header(
     source: bytes, destination: bytes, protocol: int, length: int, ecn: int, identification: int, flags: int
 ) -> bytes:
     size = IPV4_HEADER_SIZE + length
-    packed = _v4.pack(0x45, ecn, size, identification, flags, HOP_LIMIT, protocol, 0, source, destination)
-    return packed[:10] + complement(ones_sum(packed)).to_bytes(2) + packed[12:]
+    fields = (0x4500 | ecn) + size + identification + flags + (HOP_LIMIT << 8 | protocol)
+    check = complement(fields + int.from_bytes(source + destination))
+    return _v4.pack(0x45, ecn, size, identification, flags, HOP_LIMIT, protocol, check, source, destination)
 
 
 def packets(

@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Callable
 from errno import ENOPROTOOPT
-from ipaddress import ip_address
 from typing import Any, Final
 
 from wgpy.stack.tcp.patience import Settings
@@ -23,8 +22,9 @@ _NO_EFFECT: Final = {(_SOCKET, socket.SO_REUSEADDR), (_SOCKET, socket.SO_RCVBUF)
 
 def sockaddr(address: bytes, port: int) -> tuple[Any, ...]:
     """An address of 4 or 16 bytes and a port, as the system's sockets tell them."""
-    host = str(ip_address(address))
-    return (host, port) if len(address) == 4 else (host, port, 0, 0)
+    if len(address) == 4:
+        return socket.inet_ntop(socket.AF_INET, address), port
+    return socket.inet_ntop(socket.AF_INET6, address), port, 0, 0
 
 
 class SocketView:

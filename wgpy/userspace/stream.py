@@ -49,7 +49,9 @@ class StreamTransport(FlowControl, asyncio.Transport):
     def begin(self) -> None:
         """Tell the protocol of the connection, and of what has come already."""
         self._protocol.connection_made(self)
-        self._loop.call_soon(self._look_again)
+        connection = self._connection
+        if connection.receiver.unread or connection.is_at_end or connection.state is State.CLOSED:
+            self._loop.call_soon(self._look_again)
 
     def _settings_changed(self) -> None:
         self._connection.patience.heard(self._tun.clock())

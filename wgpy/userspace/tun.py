@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection
 from errno import ENETUNREACH
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from math import inf
 from typing import Any, Final
@@ -65,12 +66,10 @@ class StackTun(LoopTun):
 
         Raises OSError, ENETUNREACH: the tunnel has no address of that family. ValueError: it is a name.
         """
-        found = ip_address(address.partition("%")[0])
-        if isinstance(found, IPv6Address) and found.ipv4_mapped:
-            found = found.ipv4_mapped
-        if not found.is_loopback and not found.is_unspecified:
-            return found.packed
-        own = [known for known in self.host.addresses if len(known) == len(found.packed)]
+        packed, is_own = _parsed(address)
+        if not is_own:
+            return packed
+        own = [known for known in self.host.addresses if len(known) == len(packed)]
         if not own:
             raise failure(ENETUNREACH)
         return own[0]
@@ -94,7 +93,6 @@ class StackTun(LoopTun):
             for call in waiting:
                 call()
         if burst is None:
-            self._set_timer()
             return None
         destination = burst.view[_V4] if burst.view[TRANSPORT_HEADER_SIZE] >> 4 == 4 else burst.view[_V6]
         if destination in self._host.addresses:
@@ -135,11 +133,13 @@ class StackTun(LoopTun):
     # Turns of the loop.
 
     def schedule(self) -> None:
-        """Ask for a turn of the loop if something may be to leave, and for one when the host wants to be called."""
+        """Ask for a turn of the loop if something may be to leave; else for one when the host wants to be called."""
         if self._host is None or self._closed:
             return
-        super().schedule()
-        self._set_timer()
+        if self._host.has_more:
+            super().schedule()
+        else:
+            self._set_timer()
 
     def _has_packets(self) -> bool:
         return self._host is not None and self._host.has_more
@@ -169,3 +169,12 @@ class StackTun(LoopTun):
                     handler()
         if (news.echoes or news.unanswered) and self.on_echo is not None:
             self.on_echo(news)
+
+
+@lru_cache(maxsize=256)
+def _parsed(address: str) -> tuple[bytes, bool]:
+    """The 4 or 16 bytes of an address, and whether it means the tunnel itself. Raises ValueError: it is a name."""
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return found.packed, found.is_loopback or found.is_unspecified

@@ -1,10 +1,11 @@
-"""What came together, connection by connection: one look at all headers of a burst, one sum over each packet.
+"""What came together, connection by connection.
 
 Bursts are added until all that the socket had is there: each connection is then handled once, and acknowledges once.
 With many connections, whose packets come mixed, that is most of the cost: a connection costs as much as ten packets.
 
-Per packet there is one pass of a loop; payloads of neighbours are copied together. Whatever is not plain TCP of one
-length is left to `ip.parse` and `lone`, which look at packets one by one.
+Of packets of one length, all headers are unpacked at once, numpy sums all packets, and payloads of neighbours are
+copied together. For a few packets of different connections, as requests and answers come, that would cost more than it
+saves: `_plain` looks at each. Whatever is not plain TCP is left to `ip.parse` and `lone`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from wgpy.tun.layout import U8
 _FRAGMENTED: Final = 0x3FFF  # IPv4: an offset, or more fragments
 _LONGEST_PLAIN_ACK: Final = HEADER_SIZE + TIMESTAMP_SIZE  # with SACK blocks each tells something of its own
 _FIELDS: Final = 11
+_V4: Final = 0x45  # the first byte of an IPv4 packet without options
+_ADDRESSES: Final = {IPV4_HEADER_SIZE: 12, IPV6_HEADER_SIZE: 8}  # where in the header they are
+_MANY: Final = 8000  # bytes of packets of one length from which numpy is faster, whatever connections they belong to
 
 
 class _Run:
@@ -61,6 +65,16 @@ class _Run:
             and (size > 0 or (offset >> 2 <= _LONGEST_PLAIN_ACK and acknowledgement != self.acknowledgement))
         )
 
+    @classmethod
+    def of(cls, segment: Segment) -> _Run:
+        """A run that begins with a segment."""
+        number, acknowledgement, flags, window, options, payload, packets, marked = segment
+        run = cls(number, acknowledgement, (HEADER_SIZE + len(options)) << 2, flags, window, marked)
+        run.following, run.options, run.packets = (number + len(payload)) & MASK, options, packets
+        if payload:
+            run.pieces.append(payload)
+        return run
+
     def segment(self) -> Segment:
         payload = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
         return Segment(
@@ -72,25 +86,29 @@ class Arrivals:
     """Segments by connection, as they came, until they are taken."""
 
     def __init__(self) -> None:
-        self._flows: dict[bytes, list[_Run]] = {}
+        self._flows: dict[bytes, list[_Run | Segment]] = {}  # a lone segment is no run, which would cost as much again
 
     def take(self) -> Iterator[tuple[bytes, Segment]]:
         """The segments of one connection after the other, each with its connection's key, and forget them."""
         flows, self._flows = self._flows, {}
-        return ((key, run.segment()) for key, runs in flows.items() for run in runs)
+        return (
+            (key, run if isinstance(run, Segment) else run.segment()) for key, runs in flows.items() for run in runs
+        )
 
     def add(self, key: bytes, segment: Segment) -> None:
         """Add what came in one packet."""
-        runs = self._flows.setdefault(key, [])
+        runs = self._flows.get(key)
+        if runs is None:
+            self._flows[key] = [segment]
+            return
         number, acknowledgement, flags, window, options, payload, _, marked = segment
-        offset, size = (HEADER_SIZE + len(options)) << 2, len(payload)
-        run = runs[-1] if runs else None
-        if run is None or not run.takes(number, acknowledgement, offset, flags, size, marked):
-            run = _Run(number, acknowledgement, offset, flags, window, marked)
-            runs.append(run)
+        run = _last(runs)
+        if not run.takes(number, acknowledgement, (HEADER_SIZE + len(options)) << 2, flags, len(payload), marked):
+            runs.append(segment)
+            return
         run.flags |= flags
         run.acknowledgement, run.window, run.options = acknowledgement, window, options
-        run.following = (number + size) & MASK
+        run.following = (number + len(payload)) & MASK
         run.packets += 1
         if payload:
             run.pieces.append(payload)
@@ -101,13 +119,19 @@ class Arrivals:
         count = run_length(lengths)
         length = lengths[0]
         first = burst.view[TRANSPORT_HEADER_SIZE] if length else 0
-        l4 = IPV4_HEADER_SIZE if first == 0x45 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
-        if count < 2 or not l4 or length < l4 + HEADER_SIZE:
-            return [i for i, size in enumerate(lengths) if size]
+        l4 = IPV4_HEADER_SIZE if first == _V4 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
         others: list[int] = []
-        for run in self._sort(burst, count, length, l4, addresses, others):
-            _copy(burst, run, length, l4)
-        others += [i for i in range(count, len(lengths)) if lengths[i]]
+        if count > 1 and l4 and length >= l4 + HEADER_SIZE and _are_many(burst, count, length, l4):
+            for run in self._sort(burst, count, length, l4, addresses, others):
+                _copy(burst, run, length, l4)
+        else:
+            count = 0
+        for i in range(count, len(lengths)):
+            found = _plain(bytes(burst.packet(i)), addresses)
+            if found is not None:
+                self.add(*found)
+            elif lengths[i]:
+                others.append(i)
         return others
 
     def _sort(
@@ -116,7 +140,7 @@ class Arrivals:
         """Add the numbers of `count` packets of one length to runs; returns those runs."""
         view, stride, at = burst.view, burst.stride, TRANSPORT_HEADER_SIZE
         cache = burst.cache or ViewCache(view)
-        from_addresses = 12 if l4 == IPV4_HEADER_SIZE else 8
+        from_addresses = _ADDRESSES[l4]
         rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
         wrong = rows.differences(-(TCP + length - l4)) != 0
         if l4 == IPV4_HEADER_SIZE:
@@ -125,7 +149,7 @@ class Arrivals:
         fields = iter(_fields(l4, stride, count).unpack_from(view, at))
         ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
         stated_length = length if l4 == IPV4_HEADER_SIZE else length - IPV6_HEADER_SIZE
-        version = 0x45 if l4 == IPV4_HEADER_SIZE else 0x60
+        version = _V4 if l4 == IPV4_HEADER_SIZE else 0x60
         is_v6 = version == 0x60
         flows, touched = self._flows, []
         i = -1
@@ -152,7 +176,7 @@ class Arrivals:
                     others.append(i)
                     continue
                 runs = flows[key] = []
-            run = runs[-1] if runs else None
+            run = _last(runs) if runs else None
             if run is None or not run.takes(number, acknowledgement, offset, flags, size, marked):
                 run = _Run(number, acknowledgement, offset, flags, window, marked)
                 runs.append(run)
@@ -163,6 +187,13 @@ class Arrivals:
             run.following = (number + size) & MASK
             run.rows.append(i)
         return touched
+
+
+def _last(runs: list[_Run | Segment]) -> _Run:
+    run = runs[-1]
+    if isinstance(run, Segment):
+        run = runs[-1] = _Run.of(run)
+    return run
 
 
 def _copy(burst: Burst, run: _Run, length: int, l4: int) -> None:
@@ -189,6 +220,53 @@ def _fields(l4: int, stride: int, count: int) -> Struct:
     one = "BBH2xHxB2x12sIIBBH" if l4 == IPV4_HEADER_SIZE else "BB2xH0sBx36sIIBBH"
     size = Struct(">" + one).size
     return Struct(">" + one + f"{stride - size}x{one}" * (count - 1))
+
+
+def _are_many(burst: Burst, count: int, length: int, l4: int) -> bool:
+    """Whether numpy is cheaper for `count` packets of one length: long ones, or neighbours of one connection."""
+    if count * length >= _MANY:
+        return True
+    view, stride = burst.view, burst.stride
+    start, size = TRANSPORT_HEADER_SIZE + _ADDRESSES[l4], l4 + 4 - _ADDRESSES[l4]
+    last = start + (count - 1) * stride
+    return (
+        view[start : start + size] == view[start + stride : start + stride + size]
+        or view[last : last + size] == view[last - stride : last - stride + size]
+    )
+
+
+def _plain(packet: bytes, addresses: Container[bytes]) -> tuple[bytes, Segment] | None:
+    """The segment in a packet, and the key of its connection; None if it is not plain, intact TCP to `addresses`."""
+    length = len(packet)
+    if length < IPV4_HEADER_SIZE + HEADER_SIZE:
+        return None
+    first = packet[0]
+    if first == _V4:
+        l4, stated_length = IPV4_HEADER_SIZE, length
+        if int.from_bytes(packet[:IPV4_HEADER_SIZE]) % MODULUS:
+            return None
+    elif first >> 4 == 6 and length >= IPV6_HEADER_SIZE + HEADER_SIZE:
+        l4, stated_length = IPV6_HEADER_SIZE, length - IPV6_HEADER_SIZE
+    else:
+        return None
+    _, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window = _fields(
+        l4, 0, 1
+    ).unpack_from(packet)
+    at = _ADDRESSES[l4]
+    end = l4 + (offset >> 4) * 4
+    if (
+        protocol != TCP
+        or stated != stated_length
+        or (l4 == IPV4_HEADER_SIZE and fragment & _FRAGMENTED)
+        or not l4 + HEADER_SIZE <= end <= length
+        or packet[(at + l4) // 2 : l4] not in addresses
+        or (ones_sum(packet[at:]) + TCP + length - l4) % MODULUS
+    ):
+        return None
+    ecn = second & 3 if l4 == IPV4_HEADER_SIZE else second >> 4 & 3
+    return key, Segment(
+        number, acknowledgement, flags, window, packet[l4 + HEADER_SIZE : end], packet[end:], 1, ecn == CE
+    )
 
 
 def lone(packet: Packet) -> tuple[bytes, Segment] | Drop:

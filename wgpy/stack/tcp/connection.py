@@ -21,7 +21,7 @@ from wgpy.stack.failures import failure
 from wgpy.stack.memory import Budget
 from wgpy.stack.tcp.flights import Leaving
 from wgpy.stack.tcp.framing import DEFAULT_MSS, MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
-from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, MASK, PSH, RST, SYN, Options, Segment
+from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, PSH, RST, SYN, Options, Segment
 from wgpy.stack.tcp.marks import Marks
 from wgpy.stack.tcp.patience import Patience, Settings, retries
 from wgpy.stack.tcp.receiving import Receiver
@@ -39,7 +39,7 @@ class Connection:
 
     __slots__ = (
         "_challenged_at", "_end_at", "_is_abandoned", "_reset_number", "_syn_wanted", "_tail_probe", "_tries",
-        "error", "framing", "is_passive", "marks", "names", "patience",
+        "error", "framing", "is_passive", "key", "marks", "names", "patience",
         "receiver", "sender", "state", "wakes_at",
     )  # fmt: skip
 
@@ -48,6 +48,7 @@ class Connection:
     ) -> None:
         """`isn` is our initial sequence number; `mtu` bytes are what the way to the peer takes."""
         self.names: Names = names
+        self.key: bytes = names.key
         self.state: State = state
         self.patience: Patience = Patience(settings)
         self.is_passive: bool = state is State.SYN_RECEIVED
@@ -302,6 +303,14 @@ class Connection:
         return self.framing.is_newer(segment.number, Options.parse(segment.options), self.receiver.next)
 
     @property
+    def may_send(self) -> bool:
+        """Whether `depart` may have something. Else only a call of ours, a segment or time can change that."""
+        sender = self.sender
+        if sender.next < sender.end or sender.lost or self.receiver.ack_now or self._reset_number is not None:
+            return True
+        return self._syn_wanted or self._tail_probe is not None or self.patience.probe_wanted
+
+    @property
     def has_reset(self) -> bool:
         """A reset is still to leave."""
         return self._reset_number is not None
@@ -337,10 +346,9 @@ class Connection:
         """The next segments to leave: at most `most` of them."""
         if self._reset_number is not None:
             number, self._reset_number = self._reset_number, None
-            is_known = self.receiver.next and self.state is State.CLOSED
-            return self.framing.departure(
-                number, RST | ACK if is_known else RST, acknowledgement=self._acknowledgement() if is_known else 0
-            )
+            if not self.receiver.next or self.state is not State.CLOSED:
+                return self.framing.departure(number, RST)
+            return self.framing.departure(number, RST | ACK, self.framing.their_number(self.receiver.next))
         if self.state in OPENING:
             return self._depart_opening(now)
         if self.state is State.CLOSED:
@@ -383,7 +391,7 @@ class Connection:
         return self.framing.departure(
             self.framing.number(0),
             flags,
-            acknowledgement=self._acknowledgement() if is_answer else 0,
+            self.framing.their_number(self.receiver.next) if is_answer else 0,
             window=self.receiver.window() if is_answer else MAX_WINDOW,
             options=options.pack(),
         )
@@ -413,9 +421,9 @@ class Connection:
         departure = framing.departure(
             framing.number(offset),
             flags,
-            acknowledgement=self._acknowledgement(),
+            framing.their_number(receiver.next),
             window=receiver.window() >> receiver.scale,
-            options=self._options(now),
+            options=framing.options(now, receiver.blocks() if self.sender.has_sack else ()),
             payload=payload,
             segment=self.sender.segment,
             ecn=ecn,
@@ -424,24 +432,16 @@ class Connection:
         receiver.acknowledged()
         return departure
 
-    def _options(self, now: float) -> bytes:
-        sacks: tuple[tuple[int, int], ...] = ()
-        if self.sender.has_sack and self.receiver.has_gaps:
-            isn = self.framing.peer_isn
-            sacks = tuple((isn + start, isn + end) for start, end in self.receiver.blocks())
-        return Options(timestamp=self.framing.stamp(now), sacks=sacks).pack()
-
-    def _acknowledgement(self) -> int:
-        return (self.framing.peer_isn + self.receiver.next) & MASK
-
     # Time.
 
     @property
     def deadline(self) -> float:
         """When `handle_timeout` is to be called, seconds; inf: never."""
-        sender = self.sender
-        own = min(self._end_at, self.patience.deadline, self.receiver.ack_at)
-        return min(own, sender.timeout_at, sender.loss_at, sender.probe_at)
+        sender, patience = self.sender, self.patience
+        return min(
+            sender.timeout_at, sender.loss_at, sender.probe_at, self.receiver.ack_at, self._end_at,
+            patience.fails_at, patience.persist_at, patience.keepalive_at,
+        )  # fmt: skip
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due. A call that comes early does nothing."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from wgpy.stack import ip
-from wgpy.stack.tcp.header import HEADER, HEADER_SIZE, MASK, TIMESTAMP_SIZE, Options, unwrap
+from wgpy.stack.tcp.header import HEADER, HEADER_SIZE, MASK, TIMESTAMP_SIZE, Options, pack_stamp, unwrap
 
 WINDOW_SCALE: Final = 7
 MAX_WINDOW: Final = 65535  # that a header can tell
@@ -75,6 +76,10 @@ class Framing:
         ranges = [(self.offset(left, near), self.offset(right, near)) for left, right in options.sacks]
         return [(left, right) for left, right in ranges if left < right <= end]
 
+    def their_number(self, offset: int) -> int:
+        """The sequence number of an offset of the peer's."""
+        return (self.peer_isn + offset) & MASK
+
     # Sizes.
 
     @property
@@ -131,12 +136,20 @@ class Framing:
 
     # Headers.
 
+    def options(self, now: float, blocks: Sequence[tuple[int, int]]) -> bytes:
+        """The options of a segment after the handshake: a timestamp, and the peer's offsets that came behind a gap."""
+        stamp = self.stamp(now)
+        if not blocks:
+            return pack_stamp(stamp)
+        isn = self.peer_isn
+        return Options(timestamp=stamp, sacks=tuple((isn + start, isn + end) for start, end in blocks)).pack()
+
     def departure(
         self,
         number: int,
         flags: int,
-        *,
         acknowledgement: int = 0,
+        *,
         window: int = 0,
         options: bytes = b"",
         payload: bytes | memoryview = b"",

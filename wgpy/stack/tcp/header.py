@@ -31,6 +31,11 @@ def unwrap(number: int, near: int) -> int:
     return near + ((number - near + 0x80000000) & MASK) - 0x80000000
 
 
+def pack_stamp(stamp: tuple[int, int] | None) -> bytes:
+    """The options of a segment that has a timestamp only, or nothing: of nearly every one."""
+    return b"" if stamp is None else _LONE_TIMESTAMP + _timestamps.pack(*stamp)
+
+
 class Options(NamedTuple):
     """What the options of one segment say; `sacks` are pairs of raw sequence numbers."""
 
@@ -44,8 +49,7 @@ class Options(NamedTuple):
     def parse(cls, data: bytes) -> Options:
         """Read them all; an option that does not fit ends the list, as in the kernel (tcp_input.c)."""
         if len(data) == TIMESTAMP_SIZE and data.startswith(_LONE_TIMESTAMP):
-            value, echo = _timestamps.unpack_from(data, 4)
-            return cls(timestamp=(value, echo))
+            return cls(None, None, False, _timestamps.unpack_from(data, 4))
         mss: int | None = None
         window_scale: int | None = None
         sack_permitted, timestamp, sacks = False, None, []
@@ -80,8 +84,7 @@ class Options(NamedTuple):
             out += bytes((_MSS, 4)) + self.mss.to_bytes(2)
         if self.sack_permitted:
             out += bytes((_NOP, _NOP, _SACK_PERMITTED, 2))
-        if self.timestamp is not None:
-            out += _LONE_TIMESTAMP + _timestamps.pack(*self.timestamp)
+        out += pack_stamp(self.timestamp)
         if self.window_scale is not None:
             out += bytes((_NOP, _WINDOW_SCALE, 3, self.window_scale))
         if self.sacks:

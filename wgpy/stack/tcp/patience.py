@@ -44,11 +44,6 @@ class Patience:
         self._unanswered = 0  # keepalives
         self.fails_at = self.persist_at = self.keepalive_at = inf
 
-    @property
-    def deadline(self) -> float:
-        """The first of them."""
-        return min(self.fails_at, self.persist_at, self.keepalive_at)
-
     def stop(self) -> None:
         """Nothing is waited for any more."""
         self.fails_at = self.persist_at = self.keepalive_at = inf

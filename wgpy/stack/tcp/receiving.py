@@ -226,13 +226,10 @@ class Receiver:
         self.ack_now, self.ack_at, self._unacknowledged = False, inf, 0
         self.duplicate = None
 
-    @property
-    def has_gaps(self) -> bool:
-        """There is something to tell by `blocks`."""
-        return bool(self._blocks) or self.duplicate is not None
-
     def blocks(self) -> list[tuple[int, int]]:
         """What to tell of gaps: a duplicate first (RFC 2883), then the blocks that changed last."""
+        if not self._blocks and self.duplicate is None:
+            return []
         told: list[tuple[int, int]] = [self.duplicate] if self.duplicate else []
         for offset in self._newest:
             i = bisect_right(self._starts, offset) - 1

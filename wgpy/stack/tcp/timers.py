@@ -15,13 +15,14 @@ _GRANULARITY: Final = 0.001
 class RoundTrips:
     """What is known of the time to the peer and back. All times are seconds."""
 
-    __slots__ = ("_backoff", "_shortest_at", "shortest", "smoothed", "variation")
+    __slots__ = ("_backoff", "_shortest_at", "shortest", "smoothed", "timeout", "variation")
 
     def __init__(self) -> None:
         self.smoothed: float = 0.0  # 0: nothing measured yet
         self.variation: float = 0.0
         self.shortest: float = inf
         self._shortest_at = 0.0
+        self.timeout: float = INITIAL_TIMEOUT  # until what was sent and is not acknowledged counts as lost
         self._backoff = 0
 
     def sample(self, seconds: float, now: float) -> None:
@@ -34,15 +35,7 @@ class RoundTrips:
         else:
             self.variation += (abs(self.smoothed - seconds) - self.variation) / 4
             self.smoothed += (seconds - self.smoothed) / 8
-
-    @property
-    def timeout(self) -> float:
-        """Seconds until what was sent and is not acknowledged counts as lost."""
-        if not self.smoothed:
-            timeout = INITIAL_TIMEOUT
-        else:
-            timeout = max(self.smoothed + max(_GRANULARITY, 4 * self.variation), MIN_TIMEOUT)
-        return min(timeout * 2.0 ** min(self._backoff, 16), MAX_TIMEOUT)
+        self._set_timeout()
 
     @property
     def is_backed_off(self) -> bool:
@@ -52,7 +45,16 @@ class RoundTrips:
     def back_off(self) -> None:
         """A timeout passed in vain: the next is twice as long (RFC 6298, 5.5)."""
         self._backoff += 1
+        self._set_timeout()
 
     def progress(self) -> None:
         """The peer acknowledged something new."""
-        self._backoff = 0
+        if self._backoff:
+            self._backoff = 0
+            self._set_timeout()
+
+    def _set_timeout(self) -> None:
+        timeout = INITIAL_TIMEOUT
+        if self.smoothed:
+            timeout = max(self.smoothed + max(_GRANULARITY, 4 * self.variation), MIN_TIMEOUT)
+        self.timeout = min(timeout * 2.0 ** min(self._backoff, 16), MAX_TIMEOUT)
