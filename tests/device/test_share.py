@@ -262,6 +262,9 @@ def test_a_peer_moves_to_another_worker_with_its_networks() -> None:
     (transmit,) = gateway.devices[0].send(outbound(b"1"), gateway.now).transmits
     assert transmit.datagrams.view[0] == MESSAGE_INITIATION
     assert gateway.devices[1].send(outbound(b"2"), gateway.now).handovers[0].worker == 0
+    gateway.configure(remove=True)
+    assert gateway.devices[0].receive(Datagrams.of(gateway.initiation()), AWAY, gateway.now).handovers == ()
+    assert gateway.drops(0) == {"unknown_peer": 1}
 
 
 def test_a_change_without_a_worker_leaves_the_peer_where_it_is() -> None:

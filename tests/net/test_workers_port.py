@@ -1,0 +1,240 @@
+"""A port that several workers share: the kernel's filter gives each datagram to the worker that it is for."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.net.test_binding import FAMILIES, LOCALHOST, MESSAGES, OF_PEERS, OF_STRANGERS, received
+from tests.support.netns import in_fresh_namespace
+from wgpy.burst import Datagrams
+from wgpy.device.share import Share
+from wgpy.endpoint import Endpoint
+from wgpy.errors import SocketError
+from wgpy.net import queues as queues_module
+from wgpy.net.binding import bind_port
+from wgpy.net.queues import MAX_KNOWN_HOSTS, QUEUES, KnownHosts, program, sort
+from wgpy.net.udp import UdpSockets
+
+COUNTS = (1, 2, 3, 8)
+INDEX_AT = {1: None, 2: 8, 3: 4, 4: 4}  # by the message type
+
+
+class Port:
+    """The sockets of all workers."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.sockets = bind_port(0, workers=workers)
+        self.number: int = self.sockets[0][0].getsockname()[1]
+
+    def close(self) -> None:
+        for sockets in self.sockets:
+            for sock in sockets:
+                sock.close()
+
+    def of(self, family: socket.AddressFamily) -> list[list[socket.socket]]:
+        return [[sock for sock in sockets if sock.family == family] for sockets in self.sockets]
+
+    def known(self, family: socket.AddressFamily, *hosts: bytes, are_all: bool = True) -> None:
+        sort(self.of(family)[0][0], hosts, are_all=are_all, workers=self.workers)
+
+    def where(self, sender: socket.socket, message: bytes) -> tuple[int, int]:
+        """The worker and the queue in which a datagram arrives."""
+        family = socket.AddressFamily(sender.family)
+        sender.sendto(message, (LOCALHOST[family], self.number))
+        found = [
+            (worker, queue)
+            for worker, sockets in enumerate(self.of(family))
+            for queue, sock in enumerate(sockets)
+            for datagram in received(sock)
+            if datagram == message
+        ]
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture(params=COUNTS)
+def port(request: pytest.FixtureRequest) -> Iterator[Port]:
+    with closing(Port(request.param)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=FAMILIES, ids=["ipv4", "ipv6"])
+def sender(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    with socket.socket(request.param, socket.SOCK_DGRAM) as sock:
+        sock.bind((LOCALHOST[request.param], 0))
+        yield sock
+
+
+def with_index(message: bytes, index: int) -> bytes:
+    at = INDEX_AT[message[0]]
+    assert at is not None
+    return message[:at] + index.to_bytes(4, "little") + message[at + 4 :]
+
+
+def host_of(sender: socket.socket) -> bytes:
+    return socket.inet_pton(sender.family, sender.getsockname()[0])[:8]
+
+
+def test_each_worker_has_a_socket_for_each_queue_of_each_family(port: Port) -> None:
+    assert len(port.sockets) == port.workers
+    for sockets in port.sockets:
+        assert [sock.family for sock in sockets] == [family for family in FAMILIES for _ in range(QUEUES)]
+        assert {sock.getsockname()[1] for sock in sockets} == {port.number}
+
+
+@pytest.mark.parametrize("are_peers", [False, True])
+def test_what_bears_an_index_comes_to_the_worker_that_drew_it(
+    port: Port, sender: socket.socket, are_peers: bool
+) -> None:
+    port.known(socket.AddressFamily(sender.family), *([host_of(sender)] if are_peers else []))
+    queues = OF_PEERS if are_peers else OF_STRANGERS
+    for worker in range(port.workers):
+        share = Share(worker, port.workers)
+        for name in ("response", "cookie reply", "data"):
+            queue = next(number for number, names in enumerate(queues) if name in names)
+            for drawn in (0, 4, 0xFFFFFFFF, 0x12345678):
+                assert port.where(sender, with_index(MESSAGES[name], share.index(drawn))) == (worker, queue), name
+
+
+@pytest.mark.parametrize("are_peers", [False, True])
+def test_of_one_sender_all_else_comes_to_one_worker(port: Port, sender: socket.socket, are_peers: bool) -> None:
+    """Among it an initiation without a cookie, and the same one with the cookie that this worker gave."""
+    port.known(socket.AddressFamily(sender.family), *([host_of(sender)] if are_peers else []))
+    queues = OF_PEERS if are_peers else OF_STRANGERS
+    workers = set()
+    for name in ("initiation", "one with a cookie", "swapped", "noise", "reserved"):
+        for filling in (b"\0", b"\xa5"):
+            message = MESSAGES[name]
+            if INDEX_AT.get(message[0], 0) is None:
+                message = message[:4] + filling * 112 + message[116:]  # all but the macs
+            worker, queue = port.where(sender, message)
+            assert name in queues[queue]
+            workers.add(worker)
+    assert len(workers) == 1
+
+
+def test_what_is_too_short_for_an_index_comes_to_the_first_worker(port: Port, sender: socket.socket) -> None:
+    """A filter that would read beyond the end returns 0."""
+    for message in (b"\4\0\0\0", MESSAGES["response"][:8], MESSAGES["runt"]):
+        assert port.where(sender, message)[0] == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_newcomers_are_spread_over_all_workers(port: Port, family: socket.AddressFamily) -> None:
+    """By their ports, here, which one client's neighbours behind a NAT have in a row."""
+    found: Counter[int] = Counter()
+    for _ in range(40 * port.workers):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            found[port.where(sender, MESSAGES["initiation"])[0]] += 1
+    assert len(found) == port.workers
+    assert max(found.values()) < 80
+
+
+@in_fresh_namespace
+def test_neighbours_with_the_same_port_are_spread_too() -> None:
+    for workers in COUNTS[1:]:
+        with closing(Port(workers)) as port:
+            found: Counter[int] = Counter()
+            for number in range(1, 1 + 40 * workers):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.bind((f"127.0.{number >> 7}.{number << 1 & 255}", 51820))  # every other address
+                    found[port.where(sender, MESSAGES["initiation"])[0]] += 1
+            assert len(found) == workers
+            assert max(found.values()) < 80
+
+
+def test_an_index_with_bits_of_no_worker_comes_to_some_worker(sender: socket.socket) -> None:
+    """Of three workers' numbers, two bits, the fourth value names nobody: only strangers send it."""
+    with closing(Port(3)) as port:
+        assert port.where(sender, with_index(MESSAGES["data"], 3)) == (0, 0)
+
+
+def test_one_worker_has_the_filter_that_chooses_a_queue_alone() -> None:
+    known = program(socket.AF_INET, [b"\x7f\0\0\2"], are_all=True, workers=1)
+    assert known == [
+        (0x20, 0, 0, 0), (1, 0, 0, 3), (0x15, 5, 0, 0x4000000), (1, 0, 0, 2), (0x15, 3, 0, 0x1000000),
+        (0x15, 2, 0, 0x2000000), (0x15, 1, 0, 0x3000000), (6, 0, 0, 0), (0x20, 0, 0, 0xFFF0000C), (2, 0, 0, 0),
+        (0x60, 0, 0, 0), (0x15, 0, 2, 0x7F000002), (0x87, 0, 0, 0), (0x16, 0, 0, 0), (0x20, 0, 0, 0),
+        (0x15, 2, 0, 0x1000000), (0x15, 3, 0, 0x2000000), (0x15, 3, 4, 0x4000000), (0x20, 0, 0, 132), (0x15, 0, 2, 0),
+        (6, 0, 0, 1), (6, 0, 0, 0), (6, 0, 0, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("workers", [1, 8, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+@in_fresh_namespace
+def test_the_longest_filter_fits_the_least_memory_for_options(family: socket.AddressFamily, workers: int) -> None:
+    """As in test_binding: Linux before 6.8 allows 20,480 bytes of what it translates the filter to."""
+    limit = Path("/proc/sys/net/core/optmem_max")
+    if limit.exists():  # it is a namespace's own
+        limit.write_text("20480")
+    hosts = [(0xFFFF_FFFF - i).to_bytes(4, "big") for i in range(MAX_KNOWN_HOSTS)]
+    if family == socket.AF_INET6:
+        hosts = [host + host for host in hosts]
+    steps = program(family, hosts, are_all=True, workers=workers)
+    assert len(steps) - len(program(family, hosts, are_all=True, workers=1)) <= 50 * (workers > 1)
+    with closing(Port(2)) as port:
+        queues_module.sort(port.of(family)[0][0], hosts, workers=workers)
+
+
+def test_several_workers_need_the_filter_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues_module, "SO_ATTACH_REUSEPORT_CBPF", 9999)
+    with pytest.raises(SocketError, match="this kernel cannot sort a port's datagrams among workers: Protocol not"):
+        bind_port(0, workers=2)
+    (sockets,) = bind_port(0)
+    assert [sock.family for sock in sockets] == list(FAMILIES)
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_workers_sockets_report_hosts_of_peers_and_install_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Port(2)) as port:
+        reported: list[bytes] = []
+        monkeypatch.setattr(queues_module, "sort", lambda *args, **options: pytest.fail("that is control's filter"))
+        udp = UdpSockets(port.sockets[1], report_host=reported.append)
+        for _ in range(2):
+            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 9), 0)
+            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 10), 0)
+            udp.send(Datagrams.of(MESSAGES["cookie reply"]), Endpoint("127.0.0.3", 9), 0)
+            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("fd00:1:2:3:4::5", 9), 0)
+        expected = [bytes((127, 0, 0, 2)), bytes.fromhex("fd00000100020003")]
+        assert reported == expected, "once each"
+        udp.forget_hosts()
+        udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 9), 0)
+        assert reported == [*expected, expected[0]], "the filter forgot them, so they are said again"
+        for number in range(MAX_KNOWN_HOSTS + 1):
+            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint(f"127.1.{number >> 8}.{number & 255}", 9), 0)
+        assert len(reported) == 3 + MAX_KNOWN_HOSTS + 1
+
+
+def test_known_hosts_of_workers_keep_the_choice_of_the_worker(sender: socket.socket) -> None:
+    class Loop:
+        """Calls at once."""
+
+        def call_later(self, delay: float, callback: object) -> None:
+            callback()  # type: ignore[operator]
+
+    with closing(Port(2)) as port:
+        known = KnownHosts(port.of(socket.AddressFamily(sender.family))[0][0], workers=2)
+        known.start_sorting(Loop())  # type: ignore[arg-type]
+        assert port.where(sender, with_index(MESSAGES["data"], 1)) == (1, 0)
+        known.add(host_of(sender), 0.0)
+        assert port.where(sender, with_index(MESSAGES["data"], 1)) == (1, 3)
+
+
+def test_a_port_in_use_leaves_no_socket_of_any_worker_behind() -> None:
+    with closing(Port(2)) as port:
+        for workers in (1, 3):
+            with pytest.raises(SocketError, match="is in use") as caught:
+                bind_port(port.number, workers=workers)
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.__cause__.errno == errno.EADDRINUSE
