@@ -122,7 +122,12 @@ class LinuxTun:
         except OSError as error:
             for fd in queues:
                 os.close(fd)
-            raise TunError(_why_not(name, error)) from error
+            if error.errno != errno.EINVAL:
+                raise TunError(_why_not(name, error)) from error
+            raise TunError(
+                f"{name} exists with a single queue, or as something else: use one worker, or make the interface by"
+                f" `ip tuntap add {name} mode tun multi_queue`"
+            ) from error
         return queues
 
     @classmethod
