@@ -86,6 +86,13 @@ def test_where_the_kernel_cannot_be_asked_all_are_forgotten(monkeypatch: pytest.
     assert lost_sources(known, 0) == [public_key for public_key, _ in known]
 
 
+def test_where_no_peer_has_a_source_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[int, ...]] = []
+    monkeypatch.setattr(socket, "socket", lambda *kind: opened.append(kind))
+    assert lost_sources(iter(()), 0) == []
+    assert opened == []
+
+
 @pytest.mark.root
 @in_fresh_namespace
 def test_the_kernel_is_asked_with_the_source_the_mark_and_the_scope() -> None:

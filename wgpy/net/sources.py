@@ -23,6 +23,9 @@ def lost_sources(heard: Iterable[tuple[PublicKey, Endpoint]], mark: int) -> list
 
     The kernel is asked about the network namespace of the calling thread. If it cannot be asked, all are returned.
     """
+    heard = list(heard)
+    if not heard:
+        return []
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     try:
         netlink = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
