@@ -16,7 +16,7 @@ help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: packages-test lint docs  ## lint, types, and every test, on every Python found
-	@$(BIN)/python -m tests.support.suite $(OTHERS)
+	@$(BIN)/python -m tests.support.endings $(BIN)/python -m tests.support.suite $(OTHERS)
 
 check: lint  ## for every edit, in two minutes: lint, types, and the tests that need no root
 	@echo "==> the tests that need no root"
@@ -30,7 +30,7 @@ demo: runtime packages-demo  ## two daemons in two namespaces: handshake, ping, 
 	@$(BIN)/python examples/demo.py
 
 interop: ready packages-test  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
-	@$(BIN)/python -m tests.interop --write
+	@$(BIN)/python -m tests.support.endings $(BIN)/python -m tests.interop --write
 
 soak: ready  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
 	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
