@@ -13,7 +13,7 @@ from mkdocs.structure.files import File
 
 from tests.interop.catalogue import page as scenarios
 from tests.support import published
-from wgpy.cli import documents
+from wgpy.cli import arguments, documents
 from wgpy.device.effects import DropReason
 
 ROOT = Path(__file__).parents[1]
@@ -85,13 +85,13 @@ def relinked(text: str, source: str, uri: str) -> str:
 def commands() -> str:
     """Every command's help, its lines as long as the page is wide."""
     parts = ["# Commands"]
-    items = {f"[wgpy {command.name}](#wgpy-{command.name})": plain(command.summary) for command in documents.commands()}
+    items = {f"[wgpy {command.name}](#wgpy-{command.name})": plain(command.summary) for command in arguments.commands()}
     parts += [definitions(items)]
-    for command in documents.commands():
+    for command in arguments.commands():
         usage = textwrap.fill(command.usage, 78, subsequent_indent="    ", break_on_hyphens=False)
         parts += [f"## wgpy {command.name}", f"``` {{ .text .wrapped }}\n{usage}\n```", plain(command.description)]
-        arguments = [each for each in command.arguments if each.help and "-h" not in each.flags]
-        parts += [definitions({named(argument): plain(argument.help) for argument in arguments})]
+        shown = [each for each in command.arguments if each.help and "-h" not in each.flags]
+        parts += [definitions({named(argument): plain(argument.help) for argument in shown})]
         parts += [plain(command.epilog)]
     for title, table in (
         ("Files", documents.FILES),
@@ -102,7 +102,7 @@ def commands() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def named(argument: documents.Argument) -> str:
+def named(argument: arguments.Argument) -> str:
     """An argument as one types it."""
     return ", ".join(f"`{f'{flag} {argument.value}'.strip()}`" for flag in argument.flags or ("",))
 
@@ -120,5 +120,8 @@ def definitions(items: dict[str, str]) -> str:
 def drops() -> str:
     """The reasons for which packets are dropped."""
     meanings = {f"`{DropReason[name]}`": text for name, text in published.members(DropReason)}
-    text = "Each drop has one of these reasons, counted by peer or for the interface: `wgpy show --json`, and metrics."
+    text = (
+        "Every dropped packet is counted under one of these reasons, for its peer or for the interface. "
+        "`wgpy show --json` and the metrics show the counts."
+    )
     return f"# Why packets are dropped\n\n{text}\n\n{definitions(meanings)}\n"

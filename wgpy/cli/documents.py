@@ -1,20 +1,18 @@
-"""Manual pages and shell completion, generated from the command line's parsers and the table of keys.
+"""Manual pages, generated from the command line's parsers and the table of keys.
 
-`make install` runs `python -m wgpy.cli.documents man|conf|bash|zsh|fish`, which prints one of them.
+`make install` runs `python -m wgpy.cli.documents man|conf|bash|zsh|fish`, which prints a page or a shell's completion.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from wgpy import __version__
+from wgpy.cli.arguments import commands
 from wgpy.cli.commands import parser
-from wgpy.cli.show import _SCRIPTS
+from wgpy.cli.completion import bash, fish, zsh
 from wgpy.config import wgquick
 from wgpy.daemon.uapi_client import DIRECTORY
 
@@ -80,61 +78,6 @@ EXIT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """A positional argument, or an option with its flags. `value` is its metavar; empty for a switch."""
-
-    flags: tuple[str, ...]
-    value: str
-    help: str
-    choices: tuple[str, ...]
-    rest: bool  # takes all remaining words
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command of wgpy, with its arguments."""
-
-    name: str
-    summary: str
-    usage: str
-    description: str
-    epilog: str
-    arguments: tuple[Argument, ...]
-
-    @property
-    def options(self) -> list[Argument]:
-        return [argument for argument in self.arguments if argument.flags]
-
-    @property
-    def positionals(self) -> list[Argument]:
-        return [argument for argument in self.arguments if not argument.flags]
-
-
-def commands() -> list[Command]:
-    """All commands, in the order of `wgpy -h`."""
-    (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
-    summaries = {action.dest: action.help or "" for action in verbs._choices_actions}
-    return [_command(name, summaries[name], verb) for name, verb in verbs.choices.items() if name in summaries]
-
-
-def _command(name: str, summary: str, verb: argparse.ArgumentParser) -> Command:
-    verb.formatter_class = partial(argparse.HelpFormatter, width=10_000)  # no line breaks
-    usage = " ".join(verb.format_usage().removeprefix("usage: ").split())
-    arguments = tuple(_argument(verb, action) for action in verb._actions)
-    return Command(name, summary % {}, usage, verb.description or "", verb.epilog or "", arguments)
-
-
-def _argument(verb: argparse.ArgumentParser, action: argparse.Action) -> Argument:
-    value = "" if action.nargs == 0 else str(action.metavar or action.dest)
-    text = verb._get_formatter()._expand_help(action) if action.help else ""
-    choices = tuple(map(str, action.choices or (_SCRIPTS if value == "PARAMETER" else ())))
-    return Argument(tuple(action.option_strings), value, text, choices, action.nargs == argparse.REMAINDER)
-
-
-# Manual pages: man(7).
-
-
 def _roff(text: str) -> str:
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
@@ -194,202 +137,6 @@ def conf() -> str:
     lines += ["", "[Peer]", "PublicKey = (what wgpy pubkey printed over there)", "Endpoint = vpn.example.org:51820"]
     lines += ["AllowedIPs = 10.8.0.0/24", ".fi", ".SH SEE ALSO", ".BR wgpy (8),", ".BR wg (8),", ".BR wg\\-quick (8)"]
     return "\n".join(lines).replace("\n\n", "\n.PP\n") + "\n"
-
-
-# Completion. The metavar of an argument says what to offer: INTERFACE, CONFIG, FILE, or its choices.
-
-
-def _flags(options: list[Argument]) -> str:
-    return " ".join(flag for option in options for flag in option.flags)
-
-
-def bash() -> str:
-    """A completion for bash, with or without bash-completion."""
-    cases = []
-    for command in commands():
-        cases.append(f"    {command.name},-) words='{_flags(command.options)}' ;;")
-        cases += [
-            f"    {command.name},{flag}) {offer} ;;"
-            for option in command.options
-            if option.value and (offer := _offer(command, option, files="-"))
-            for flag in option.flags
-        ]
-        for index, argument in enumerate(command.positionals):
-            if offer := _offer(command, argument, files="!*.conf"):
-                cases.append(f"    {command.name},{'*' if argument.rest else index}) {offer} ;;")
-    valued = {flag for command in commands() for option in command.options if option.value for flag in option.flags}
-    names = " ".join(command.name for command in commands())
-    return _BASH.format(valued="|".join(sorted(valued)), names=names, cases="\n".join(cases))
-
-
-def _offer(command: Command, argument: Argument, *, files: str) -> str:
-    """The shell code that offers values of an argument; `files` is compgen's -X pattern for FILE, - for any file."""
-    if argument.choices:
-        return f"words='{' '.join(argument.choices)}'"
-    match command.name, argument.value:
-        case "show", "INTERFACE":
-            return 'words="$(_wgpy_interfaces) all interfaces"'
-        case _, "INTERFACE":
-            return "words=$(_wgpy_interfaces)"
-        case "down", "CONFIG":
-            return "words=\"$(_wgpy_configs) $(_wgpy_interfaces)\" files='!*.conf'"
-        case _, "CONFIG":
-            return "words=$(_wgpy_configs) files='!*.conf'"
-        case "client", "NAME":
-            return "words=$(_wgpy_clients)"
-        case "set", "SETTING":
-            return "_wgpy_setting"
-        case _, "FILE" | "COMMAND":
-            return f"files='{files if argument.value == 'FILE' else '-'}'"
-        case _, "DIR":
-            return "files='*'"
-    return ""
-
-
-_BASH: Final = r"""# bash completion of wgpy
-_wgpy_interfaces() {{
-    wgpy show interfaces 2>/dev/null
-}}
-
-_wgpy_configs() {{
-    local path
-    for path in /etc/wireguard/*.conf; do
-        path=${{path##*/}}
-        [[ $path == '*.conf' ]] || printf '%s ' "${{path%.conf}}"
-    done
-}}
-
-# The clients in the file that --config names.
-_wgpy_clients() {{
-    local index config=
-    for index in "${{!COMP_WORDS[@]}}"; do
-        [[ ${{COMP_WORDS[index]}} != --config ]] || config=${{COMP_WORDS[index + 1]-}}
-    done
-    [[ ! $config || ${{COMP_WORDS[*]}} == *' add '* ]] ||
-        wgpy client list --config "$config" --json 2>/dev/null | sed -n 's/.*"name": "\(.*\)",/\1/p'
-}}
-
-# What may follow the words of `wgpy set INTERFACE`.
-_wgpy_setting() {{
-    case ${{COMP_WORDS[COMP_CWORD - 1]}} in
-    peer) words=$(wgpy show "${{COMP_WORDS[2]}}" peers 2>/dev/null) ;;
-    private-key | preshared-key) files=- ;;
-    fwmark | persistent-keepalive) words=off ;;
-    listen-port | endpoint | allowed-ips) ;;
-    *)
-        if [[ " ${{COMP_WORDS[*]:3:COMP_CWORD-3}} " == *' peer '* ]]; then
-            words='peer remove preshared-key endpoint persistent-keepalive allowed-ips'
-        else
-            words='listen-port fwmark private-key peer'
-        fi
-        ;;
-    esac
-}}
-
-_wgpy() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} place=0 index words= files=
-    COMPREPLY=()
-    for ((index = 2; index < COMP_CWORD; index++)); do
-        case ${{COMP_WORDS[index]}} in
-        {valued}) ((index++)) ;;
-        -*) ;;
-        *) ((place++)) ;;
-        esac
-    done
-    if ((COMP_CWORD == 1)); then
-        words='{names} --help --version'
-    else
-        ((index == COMP_CWORD)) || place=${{COMP_WORDS[COMP_CWORD - 1]}}  # the value of an option
-        ((index > COMP_CWORD)) || [[ $current != -* ]] || place=-
-        case ${{COMP_WORDS[1]}},$place in
-{cases}
-        esac
-    fi
-    words=${{words//[!a-zA-Z0-9_=+.\/ $'\n'-]/}}  # compgen -W would expand a $(command) in a name
-    mapfile -t COMPREPLY < <(
-        compgen -W "$words" -- "$current"
-        [[ ! $files ]] || compgen -f -X "${{files#-}}" -- "$current"
-        [[ ! $files ]] || compgen -d -- "$current"
-    )
-}}
-complete -o filenames -F _wgpy wgpy
-"""
-
-
-def _quoted(text: str, special: str) -> str:
-    """Escape a text for single quotes of a shell, and characters that are special to the completion system."""
-    return "".join(f"\\{c}" if c in special else c for c in text).replace("'", "’")
-
-
-def zsh() -> str:
-    """A completion function for zsh's fpath."""
-    values = {"INTERFACE": "_wgpy_interfaces", "CONFIG": "_wgpy_configs", "FILE": "_files"}
-    cases = []
-    for command in commands():
-        specs = []
-        for option in command.options:
-            value = f":{option.value}:{values.get(option.value, ' ')}" if option.value else ""
-            text = _quoted(option.help, "[]:\\")
-            specs += [f"'{flag}[{text}]{value}'" for flag in option.flags]
-        for argument in command.positionals:
-            does = f"({' '.join(argument.choices)})" if argument.choices else values.get(argument.value, " ")
-            specs.append(f"'{'*' if argument.rest else ''}:{argument.value}:{does}'")
-        cases.append(f"        {command.name}) _arguments {' '.join(specs)} ;;")
-    names = "\n".join(f"        '{c.name}:{_quoted(c.summary, ':')}'" for c in commands())
-    return _ZSH.format(names=names, cases="\n".join(cases), directory=DIRECTORY)
-
-
-_ZSH: Final = r"""#compdef wgpy
-_wgpy_interfaces() {{
-    local -a names=({directory}/*.sock(N:t:r))
-    compadd -a names
-}}
-
-_wgpy_configs() {{
-    local -a names=(/etc/wireguard/*.conf(N:t:r))
-    compadd -a names
-    _files -g '*.conf'
-}}
-
-_wgpy() {{
-    local -a names=(
-{names}
-    )
-    if ((CURRENT == 2)); then
-        _describe command names
-    else
-        shift words
-        ((CURRENT--))
-        case $words[1] in
-{cases}
-        esac
-    fi
-}}
-
-_wgpy "$@"
-"""
-
-
-def fish() -> str:
-    """A completion for fish's vendor_completions.d."""
-    names = "for path in {}/*.{}; string replace -r '.*/(.*)\\.{}$' '$1' $path; end"
-    interfaces = f"({names.format(DIRECTORY, 'sock', 'sock')})"
-    configs = f"({names.format('/etc/wireguard', 'conf', 'conf')}; __fish_complete_suffix .conf)"
-    values = {"INTERFACE": interfaces, "CONFIG": configs, "FILE": "(__fish_complete_path)"}
-    lines = ["# fish completion of wgpy", "complete -c wgpy -f"]
-    for command in commands():
-        text = _quoted(command.summary, "\\")
-        lines.append(f"complete -c wgpy -n __fish_use_subcommand -a {command.name} -d '{text}'")
-        seen = f"complete -c wgpy -n '__fish_seen_subcommand_from {command.name}'"
-        for option in command.options:
-            flags = " ".join(f"-l {f[2:]}" if f.startswith("--") else f"-s {f[1:]}" for f in option.flags)
-            takes = (" -rF" if option.value == "FILE" else " -x") if option.value else ""
-            lines.append(f"{seen} {flags}{takes} -d '{_quoted(option.help, chr(92))}'")
-        for argument in command.positionals:
-            does = " ".join(argument.choices) or values.get(argument.value, "")
-            if does:
-                lines.append(f'{seen} -a "{does.replace("$", chr(92) + "$")}"')
-    return "\n".join(lines) + "\n"
 
 
 DOCUMENTS: Final = {"man": man, "conf": conf, "bash": bash, "zsh": zsh, "fish": fish}
