@@ -18,12 +18,12 @@ def kernel_padding(length: int, mtu: int) -> int:
 
 
 @given(st.integers(0, 70000), st.one_of(st.just(0), st.integers(1, 65535)))
-def test_padding_is_the_kernels(length: int, mtu: int) -> None:
+def test_padding_is_as_the_kernels(length: int, mtu: int) -> None:
     assert padded_length(length, (mtu,) if mtu else ()) == length + kernel_padding(length, mtu)
 
 
 @given(st.integers(0, 300), st.sets(st.integers(1, 200), min_size=1, max_size=4))
-def test_padding_is_no_longer_than_the_kernels_by_any_route_that_takes_the_packet(length: int, mtus: set[int]) -> None:
+def test_padding_never_exceeds_the_kernels_for_any_route(length: int, mtus: set[int]) -> None:
     taking = {mtu for mtu in mtus if length <= mtu} or {max(mtus)}
     assert padded_length(length, sorted(mtus)) == length + min(kernel_padding(length, mtu) for mtu in taking)
 
@@ -45,13 +45,13 @@ def test_one_packet_has_its_header_padding_and_tag_around_it(packet: bytes, mtu:
     assert not any(burst.view[16 + len(packet) :])
 
 
-def test_slots_without_a_packet_are_passed_over() -> None:
+def test_empty_slots_of_a_burst_are_skipped() -> None:
     view = memoryview(bytearray(range(150)))
     burst = Burst(view, 50, [3, 0, 2])
     assert [bytes(packet) for packet in burst.packets()] == [bytes([16, 17, 18]), bytes([116, 117])]
 
 
-def test_apart_each_packet_is_padded_as_before() -> None:
+def test_packets_taken_apart_keep_their_padding() -> None:
     view = memoryview(bytearray(range(140)))
     first, last = Burst(view, 50, [3, 0, 2]).singles()
     view[:] = bytes(140)
@@ -76,11 +76,11 @@ def test_datagrams_are_cut_at_the_segment_size(payload: bytes, size: int) -> Non
     assert all(len(part) == size for part in parts[:-1])
 
 
-def test_an_empty_datagram_is_no_datagram() -> None:
+def test_an_empty_datagram_is_ignored() -> None:
     assert list(Datagrams.of(b"")) == []
 
 
-def test_a_reader_remembers_no_more_however_many_sizes_it_is_sent() -> None:
+def test_what_a_reader_remembers_is_bounded() -> None:
     buffer = memoryview(bytearray(1 << 17))
     cache = ViewCache(buffer)
     for stride in range(32, 2000):

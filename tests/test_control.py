@@ -25,7 +25,7 @@ DONE = "all is as wg shows it\n"
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", [Wgpy, WireguardGo])
-def test_daemons(cable: Cable, kind: type[Wgpy] | type[StockTools]) -> None:
+def test_a_daemon_is_found_and_changed(cable: Cable, kind: type[Wgpy] | type[StockTools]) -> None:
     interface = Wgpy(cable.left, cable.directory) if kind is Wgpy else WireguardGo(cable.left)
     cable.cleanup.callback(interface.close)
     assert cable.left.namespace.run(sys.executable, "-m", CHANGES, cable.left.name) == DONE
@@ -34,7 +34,7 @@ def test_daemons(cable: Cable, kind: type[Wgpy] | type[StockTools]) -> None:
 @pytest.mark.root
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("kernel")
-def test_the_kernel(kernel_ends: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+def test_a_kernel_interface_is_found_and_changed(kernel_ends: tuple[Namespace, Namespace], tmp_path: Path) -> None:
     with kernel_cable(kernel_ends, tmp_path) as cable:
         here, there = cable.left.namespace, cable.right.namespace
         command = python_in(there, here, cable.left.outer, tmp_path, CHANGES)
@@ -45,7 +45,7 @@ def test_the_kernel(kernel_ends: tuple[Namespace, Namespace], tmp_path: Path) ->
             there.run("ip", "link", "delete", "wg0")
 
 
-def test_what_is_not_there_is_said() -> None:
+def test_a_missing_interface_is_reported() -> None:
     for name in ("nope", "", "../x", "a\0b", "x" * 200):
         for call in (lambda name=name: control.status(name), lambda name=name: control.configure(name, DeviceChange())):
             with pytest.raises(ControlError):
@@ -57,7 +57,7 @@ def test_what_is_not_there_is_said() -> None:
         control.configure("nope", DeviceChange(listen_port=70000))
 
 
-def test_an_interface_of_another_kind_is_none_even_from_a_coroutine() -> None:
+def test_an_interface_of_another_kind_is_not_found_even_from_a_coroutine() -> None:
     async def main() -> None:
         assert "lo" not in wireguard.interfaces()
         with pytest.raises(ControlError, match="not a WireGuard interface"):

@@ -74,7 +74,7 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_is_one(line: str) -> None:
+def test_each_command_parses(line: str) -> None:
     command = re.sub(r"^(sudo |ip netns exec \w+ )|\s+#.*$|\s*[|<>&].*$", "", line)
     words = shlex.split(command)[1:]
     if "..." in words or (words and words[0] not in _verbs()):  # abridged; or wireguard-go's way: `wgpy wg0`
@@ -87,18 +87,18 @@ def _verbs() -> set[str]:
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "ini"], ids=lambda block: block.place)
-def test_a_file_is_read(block: Block) -> None:
+def test_each_configuration_is_read(block: Block) -> None:
     rest, _ = split(re.sub(r"<[^>]*>", lambda _: PrivateKey.generate().base64(), block.text), block.place)
     if "[" in rest:
         parse(rest, block.place)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
-def test_a_program_compiles(block: Block) -> None:
+def test_each_program_compiles(block: Block) -> None:
     compile(block.text, block.place, "exec")
 
 
-def test_every_test_that_a_page_names_is_there() -> None:
+def test_every_test_that_a_page_names_exists() -> None:
     named = {(page, name) for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", page.read_text())}
     assert len(named) > 80
     for page, name in named:
@@ -107,7 +107,7 @@ def test_every_test_that_a_page_names_is_there() -> None:
         assert not function or f"def {function}(" in text, f"{page}: {name}"
 
 
-def test_every_file_that_a_page_of_the_repository_links_to_is_there() -> None:
+def test_every_file_that_a_page_of_the_repository_links_to_exists() -> None:
     links = {
         (page, link)
         for page in OF_THE_REPOSITORY
@@ -120,12 +120,12 @@ def test_every_file_that_a_page_of_the_repository_links_to_is_there() -> None:
     ] == []
 
 
-def test_the_drawing_of_the_layers_is_of_todays_imports() -> None:
+def test_the_drawing_of_the_layers_matches_the_imports() -> None:
     assert layers.PICTURE.read_text() == layers.draw(), "imports have changed: python -m tests.support.layers"
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "docs/explanation/choices.md"])
-def test_what_the_architecture_names_is_there(page: str) -> None:
+def test_every_name_in_the_architecture_exists(page: str) -> None:
     named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text()))
     assert len(named) > 20
     for name in named:
@@ -133,7 +133,7 @@ def test_what_the_architecture_names_is_there(page: str) -> None:
         assert any(place.exists() for place in places), f"{page} names {name}"
 
 
-def test_each_answer_of_the_architecture_names_what_is_in_its_files() -> None:
+def test_each_answer_of_the_architecture_names_what_its_files_contain() -> None:
     rows = re.findall(r"^\| (Where .*|What .*)\? \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert len(rows) > 10
     for question, answer in rows:

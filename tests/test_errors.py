@@ -32,7 +32,9 @@ from wgpy.tun.linux import LinuxTun
         (errors.TunnelClosedError, ConnectionError),
     ],
 )
-def test_each_is_what_the_standard_library_would_raise(ours: type[errors.WgpyError], theirs: type[Exception]) -> None:
+def test_each_error_is_what_the_standard_library_would_raise(
+    ours: type[errors.WgpyError], theirs: type[Exception]
+) -> None:
     assert issubclass(ours, theirs)
     error = pickle.loads(pickle.dumps(ours("what happened: what to do")))
     assert isinstance(error, theirs)
@@ -57,7 +59,7 @@ def test_a_name_that_does_not_resolve_is_an_error_of_getaddrinfo() -> None:
     assert reason(socket.gaierror(socket.EAI_NONAME, "no such name")) == "no such name"
 
 
-def test_what_is_no_tun_is_told_as_such_and_stays_open() -> None:
+def test_a_descriptor_that_is_not_a_tun_is_refused_and_stays_open() -> None:
     """The message is the first one: it is not caught on its way as an OSError and said again."""
     fd = os.open("/dev/null", os.O_RDWR)
     try:
@@ -80,11 +82,11 @@ def test_what_is_no_tun_is_told_as_such_and_stays_open() -> None:
         (TimeoutError(), "nosuch.name:80: timed out"),
     ],
 )
-def test_a_connection_that_fails_is_told_with_its_place_once(error: OSError, said: str) -> None:
+def test_the_error_of_a_failed_connection_names_its_address_once(error: OSError, said: str) -> None:
     assert failure(Place("nosuch.name", 80), error) == said
 
 
-def test_a_listener_that_fails_is_told_in_the_systems_words_whatever_asyncio_says() -> None:
+def test_the_error_of_a_failed_listener_has_the_systems_text() -> None:
     told = "Cannot assign requested address; give an address of this host, such as 127.0.0.1"
     assert listening_reason(OSError(errno.EADDRNOTAVAIL, "error while attempting to bind on ...")) == told
     assert listening_reason(OSError("could not bind on any address out of [('192.0.2.1', 9999)]")) == told

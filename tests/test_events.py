@@ -20,7 +20,7 @@ def moved(port: int, peer: PublicKey = PEER) -> Event:
     return Event(EventKind.ENDPOINT_MOVED, peer, Endpoint("192.0.2.1", port))
 
 
-def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
+def test_a_peer_that_moves_with_every_packet_is_reported_once_a_second() -> None:
     told: list[Event] = []
 
     async def main() -> None:
@@ -42,7 +42,7 @@ def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
     virtual.run(main())
 
 
-def test_after_the_end_nothing_is_told() -> None:
+def test_after_closing_no_event_is_reported() -> None:
     told: list[Event] = []
 
     async def main() -> None:

@@ -26,7 +26,7 @@ peer_change: Callable[..., wgpy.PeerChange] = wgpy.PeerChange
 device_change: Callable[..., wgpy.DeviceChange] = wgpy.DeviceChange
 
 
-def test_text_is_read_where_it_means_one_thing() -> None:
+def test_text_is_accepted_where_it_is_unambiguous() -> None:
     written = interface(
         private_key=PRIVATE.base64(),
         addresses=["10.0.0.1/24", IPv4Address("10.0.0.2")],
@@ -56,7 +56,7 @@ def test_text_is_read_where_it_means_one_thing() -> None:
     assert hash(written)
 
 
-def test_the_ends_of_a_range_are_in_it() -> None:
+def test_the_ends_of_a_range_are_allowed() -> None:
     wgpy.EndpointName(host="a", port=1)
     wgpy.EndpointName(host="a", port=65535)
     for mtu in (68, 1200, 65535, None):
@@ -65,7 +65,7 @@ def test_the_ends_of_a_range_are_in_it() -> None:
     assert interface(dns=("fe80::1%eth0",)).dns == ("fe80::1%eth0",)
 
 
-def test_changes_too() -> None:
+def test_changes_are_checked_too() -> None:
     network = ip_network("10.0.0.0/8")
     read = peer_change(
         public_key=PUBLIC.base64(), endpoint="192.0.2.1:5", allowed_ips=["10.0.0.0/8", network, ("10.0.0.0/8",)[0]]
@@ -109,7 +109,7 @@ def test_changes_too() -> None:
         (lambda: connected(None), "config: expected an InterfaceConfig"),
     ],
 )  # fmt: skip
-def test_what_is_something_else_is_a_type_error_that_says_what_is_wanted(make: Callable[[], object], said: str) -> None:
+def test_a_wrong_type_is_a_type_error_that_says_what_was_expected(make: Callable[[], object], said: str) -> None:
     with pytest.raises(TypeError) as raised:
         make()
     assert said in str(raised.value)
@@ -161,13 +161,13 @@ def connected(config: Any) -> None:
         lambda: interface(dns=(SECRET,)),
     ],
 )
-def test_a_key_in_the_place_of_something_else_is_not_repeated(make: Callable[[], object]) -> None:
+def test_a_key_in_the_wrong_field_is_not_repeated(make: Callable[[], object]) -> None:
     with pytest.raises(wgpy.ConfigError) as raised:
         make()
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_path_may_be_of_any_kind(tmp_path: os.PathLike[str]) -> None:
+def test_a_path_may_have_any_type(tmp_path: os.PathLike[str]) -> None:
     for path in (os.fspath(tmp_path), tmp_path):
         with pytest.raises(wgpy.ConfigError, match="directory"):
             connected(path)

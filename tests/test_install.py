@@ -83,13 +83,13 @@ def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_what_only_root_can_run_is_said(tmp_path: Path) -> None:
+def test_an_installation_that_only_root_can_run_is_reported(tmp_path: Path) -> None:
     """As where `python3` is one that root has in its own home directory."""
     tmp_path.chmod(0o700)
     assert "warning: only root can run it: " in make("install", "", str(tmp_path))
 
 
-def test_a_new_version_takes_the_place_of_the_old_only_when_all_of_it_is_there(tmp_path: Path) -> None:
+def test_a_new_version_replaces_the_old_only_when_it_is_complete(tmp_path: Path) -> None:
     program, library = tmp_path / "opt/bin/wgpy", tmp_path / "opt/lib/wgpy"
     make("install", tmp_path)
     old = library.resolve()

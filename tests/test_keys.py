@@ -18,7 +18,7 @@ RAW = bytes(range(32))
 
 
 @given(st.binary(min_size=32, max_size=32))
-def test_text_and_bytes_are_two_forms_of_one_key(raw: bytes) -> None:
+def test_a_key_is_the_same_from_text_and_from_bytes(raw: bytes) -> None:
     for kind in (PublicKey, PresharedKey):
         key = kind(raw)
         assert kind.from_base64(key.base64()) == kind.from_hex(key.hex()) == raw
@@ -44,7 +44,7 @@ NOT_BASE64 = [
 
 
 @pytest.mark.parametrize("text", [*NOT_BASE64, GOOD + "\n"])
-def test_base64_is_strict_and_never_repeated(text: str) -> None:
+def test_base64_is_strict_and_a_bad_key_is_never_repeated(text: str) -> None:
     with pytest.raises(KeyFormatError) as raised:
         PresharedKey.from_base64(text)
     assert not text or text not in str(raised.value)
@@ -56,7 +56,7 @@ def test_hex_is_strict(text: str) -> None:
         PublicKey.from_hex(text)
 
 
-def test_a_private_key_is_stored_clamped_as_the_kernel_stores_it() -> None:
+def test_a_private_key_is_stored_clamped_as_by_the_kernel() -> None:
     key = PrivateKey.from_base64(base64.b64encode(b"\xff" * 32).decode())
     assert key[0] & 7 == 0
     assert key[31] & 0xC0 == 0x40
@@ -64,12 +64,12 @@ def test_a_private_key_is_stored_clamped_as_the_kernel_stores_it() -> None:
     assert PrivateKey(key) == key
 
 
-def test_the_zero_private_key_stays_zero_for_it_means_none() -> None:
+def test_the_zero_private_key_stays_zero_because_it_means_none() -> None:
     assert PrivateKey(bytes(32)).is_zero()
     assert not PrivateKey(RAW).is_zero()
 
 
-def test_the_public_key_is_that_of_rfc_7748() -> None:
+def test_the_public_key_agrees_with_rfc_7748() -> None:
     key = PrivateKey.from_hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
     assert key.public_key.hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
 
@@ -83,14 +83,14 @@ def test_wg_refuses_the_same_texts(text: str) -> None:
 
 
 @pytest.mark.root
-def test_the_public_key_is_that_of_wg() -> None:
+def test_the_public_key_agrees_with_wg() -> None:
     key = PrivateKey.generate()
     said = subprocess.run(["wg", "pubkey"], input=key.base64(), capture_output=True, text=True, check=True).stdout
     assert said.strip() == key.public_key.base64()
 
 
 @pytest.mark.parametrize("kind", [PrivateKey, PresharedKey])
-def test_nothing_but_base64_and_hex_shows_a_secret(kind: type[PrivateKey] | type[PresharedKey]) -> None:
+def test_only_base64_and_hex_show_a_secret(kind: type[PrivateKey] | type[PresharedKey]) -> None:
     key = kind(RAW)
     for shown in (repr(key), str(key), f"{key}", f"{key!r}", f"{[key]}", "{}".format(key)):  # noqa: UP032
         assert shown.strip("[]") == f"{kind.__name__}(hidden)"

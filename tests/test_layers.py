@@ -106,7 +106,7 @@ def imports(source: str) -> Iterator[str]:
             }
 
 
-def test_what_stands_above_the_daemon_talks_to_running_interfaces_by_control_alone() -> None:
+def test_modules_above_the_daemon_use_only_control_for_running_interfaces() -> None:
     """`wgpy.control` knows who serves an interface: a daemon of any kind, or the kernel."""
     above = {module: path for module, path in MODULES.items() if layer(module) > layer("wgpy.daemon")}
     assert "uapi_client.read(" in above.pop("wgpy.control").read_text()

@@ -31,7 +31,7 @@ def test_the_wheel_is_pure_python_with_the_command_and_the_type_marker(tmp_path:
     assert "wgpy/examples/site_to_site/paris.conf" in names
 
 
-def test_what_wgpy_runs_with_is_pinned_apart_from_what_its_tests_need() -> None:
+def test_runtime_and_test_requirements_are_pinned_apart() -> None:
     """And within the ranges that users get: so `make demo` installs what they would have, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = {}
@@ -43,7 +43,7 @@ def test_what_wgpy_runs_with_is_pinned_apart_from_what_its_tests_need() -> None:
 
 
 @pytest.mark.parametrize("minor", range(11, 16))
-def test_every_python_is_told_of_and_gets_one_version_of_each_package(minor: int) -> None:
+def test_every_python_is_declared_and_gets_one_version_of_each_package(minor: int) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"Programming Language :: Python :: 3.{minor}" in project["classifiers"]
     environment = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1", "platform_machine": "x86_64"}

@@ -27,5 +27,5 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         wgpy.Tunel  # noqa: B018
 
 
-def test_dir_lists_them() -> None:
+def test_dir_lists_the_public_names() -> None:
     assert set(wgpy.__all__) < set(dir(wgpy))

@@ -21,7 +21,7 @@ def test_every_public_name_is_shown_once() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_and_its_members_are_explained(name: str) -> None:
+def test_each_name_and_its_members_are_explained(name: str) -> None:
     value = published.found(name)
     assert value.__doc__
     if isinstance(value, type):

@@ -96,7 +96,7 @@ def test_packets_pass_both_ways(host: str, offloads: Offloads) -> None:
 
 
 @pytest.mark.parametrize("kind", [MemoryTun, LinuxTun, StackTun])
-def test_every_tun_has_what_a_tunnel_needs(kind: type[Tun]) -> None:
+def test_every_kind_of_tun_has_what_a_tunnel_needs(kind: type[Tun]) -> None:
     """Most are handed on through keyword arguments of any type, where mypy does not see it."""
     needed = {name for name in (*vars(Tun), *Tun.__annotations__) if not name.startswith("_")}
     assert {"read", "write", "is_in_other_namespace", "mtu"} <= needed
@@ -162,7 +162,7 @@ def test_a_name_that_does_not_resolve_is_named(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(main())
 
 
-def test_a_tun_that_goes_away_closes_the_tunnel_and_says_so() -> None:
+def test_a_tun_that_goes_away_closes_the_tunnel_with_an_error() -> None:
     async def main() -> None:
         async with two_ends() as (left, right):
             right.tun.inject(ipv4_packet("10.0.0.2", "10.0.0.99", b"refused: it makes the tunnel write an error"))
@@ -205,7 +205,7 @@ def test_the_port_changes_while_traffic_passes() -> None:
     asyncio.run(main())
 
 
-def test_a_receiver_of_events_may_close_the_tunnel_or_fail() -> None:
+def test_the_callback_for_events_may_close_the_tunnel_or_raise() -> None:
     async def main() -> None:
         right = End(config(RIGHT, LEFT, "10.0.0.1/32"))
         async with right.tunnel:
@@ -225,7 +225,7 @@ def test_a_receiver_of_events_may_close_the_tunnel_or_fail() -> None:
     asyncio.run(main())
 
 
-def test_what_the_system_refuses_to_send_is_counted_as_dropped_and_not_as_sent() -> None:
+def test_datagrams_that_the_system_refuses_are_counted_as_dropped_and_not_as_sent() -> None:
     async def main() -> None:
         broadcast = EndpointName(host="255.255.255.255", port=9)  # not without SO_BROADCAST
         left = End(config(LEFT, RIGHT, "10.0.0.2/32", broadcast))
@@ -238,7 +238,7 @@ def test_what_the_system_refuses_to_send_is_counted_as_dropped_and_not_as_sent()
     asyncio.run(main())
 
 
-def test_what_does_not_fit_among_those_that_wait_for_the_socket_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_datagrams_dropped_from_the_queue_of_the_socket_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UdpSockets, "send", lambda self, datagrams, *_: SendResult(remaining=datagrams))
 
     async def main() -> None:
@@ -264,7 +264,7 @@ def test_every_fwmark_of_32_bits_can_be_set() -> None:
     asyncio.run(main())
 
 
-def test_deadlines_are_kept_after_the_machine_slept() -> None:
+def test_deadlines_that_passed_while_the_machine_slept_are_kept() -> None:
     """The loop's clock sleeps, too: a timer that was set before would come late by as much as it had left."""
     slept = 0.0
 
@@ -382,7 +382,7 @@ def virtual_ends(network: MemoryNetwork) -> tuple[Tunnel, Tunnel]:
     return left, right
 
 
-def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
+def test_a_peer_that_moves_with_every_packet_is_reported_once_a_second() -> None:
     """So that whoever takes events slowly, or keeps them, does not pay for each packet of that peer."""
 
     async def main() -> list[Event]:
@@ -403,7 +403,7 @@ def test_a_peer_that_moves_with_every_packet_is_told_of_once_a_second() -> None:
     assert len(moves) == 4
 
 
-def test_waiting_for_a_handshake_begins_one_and_takes_as_long_as_it_does() -> None:
+def test_waiting_for_a_handshake_starts_one_and_ends_with_it() -> None:
     async def main() -> None:
         left, right = virtual_ends(MemoryNetwork(delay=0.5))
         async with left, right:
@@ -452,7 +452,7 @@ def test_waiting_for_a_peer_that_does_not_answer_ends() -> None:
     virtual.run(main())
 
 
-def test_events_come_to_each_that_asks_until_the_end() -> None:
+def test_every_subscriber_gets_events_until_the_tunnel_closes() -> None:
     async def main() -> None:
         left, right = virtual_ends(MemoryNetwork())
         async with left, right:

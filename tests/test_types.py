@@ -99,7 +99,7 @@ def _is_inherited(path: Path, name: str) -> bool:
     )
 
 
-def test_what_is_not_declared_is_found() -> None:
+def test_undeclared_names_are_found() -> None:
     text = """
 log = make()
 limit: Final = 5

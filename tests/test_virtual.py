@@ -21,7 +21,7 @@ from wgpy.tun.memory import MemoryTun
 from wgpy.tunnel import Tunnel
 
 
-def test_timers_fire_in_order_and_on_time_and_nobody_waits() -> None:
+def test_timers_fire_in_order_and_on_time_without_waiting() -> None:
     fired = []
 
     async def at(seconds: float) -> None:
@@ -38,7 +38,7 @@ def test_timers_fire_in_order_and_on_time_and_nobody_waits() -> None:
     assert all(elapsed == pytest.approx(seconds, abs=1e-5) for seconds, elapsed in fired)
 
 
-def test_a_port_is_taken_once_and_free_after_it_is_closed() -> None:
+def test_a_port_can_be_bound_once_and_again_after_it_is_closed() -> None:
     host = MemoryNetwork().host("192.0.2.1")
     first = host.open(51820)
     assert host.open().port != host.open().port
@@ -48,7 +48,7 @@ def test_a_port_is_taken_once_and_free_after_it_is_closed() -> None:
     assert host.open(51820).port == 51820
 
 
-def test_datagrams_take_their_time_and_carry_their_mark() -> None:
+def test_datagrams_have_a_delay_and_keep_their_traffic_class() -> None:
     async def main() -> None:
         network = MemoryNetwork(delay=0.5)
         a, b = network.host("192.0.2.1").open(1), network.host("2001:db8::2").open(2)
@@ -140,7 +140,7 @@ def test_a_timer_that_is_due_exactly_now_fires() -> None:
 
 
 @pytest.mark.parametrize("pause", [1e-12, 1e-9, 0.01])
-def test_whoever_polls_sees_time_pass(pause: float) -> None:
+def test_time_passes_for_code_that_polls(pause: float) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, virtual.VirtualLoop)
@@ -165,7 +165,7 @@ def test_thousands_of_timers_at_one_time_take_one_turn_each() -> None:
     virtual.run(main())
 
 
-def test_a_pair_of_tunnels_that_is_polled_lives_on() -> None:
+def test_polling_does_not_stop_a_pair_of_tunnels() -> None:
     """As docs/how-to/testing.md has it, but looked at every hundredth of a second."""
 
     async def main() -> None:

@@ -9,7 +9,7 @@ from benchmarks.datagrams import PRECISION, fastest
 
 @pytest.mark.parametrize("capacity", [3.0, 90.0, 300.0, 2500.0])
 @pytest.mark.parametrize("step", [1.2, 1.7])
-def test_it_comes_near_the_capacity_and_never_above(capacity: float, step: float) -> None:
+def test_the_search_comes_near_the_capacity_and_never_exceeds_it(capacity: float, step: float) -> None:
     def trial(rate: float) -> tuple[float, float]:
         return min(rate, capacity), max(0.0, 1 - capacity / rate)
 
@@ -19,12 +19,12 @@ def test_it_comes_near_the_capacity_and_never_above(capacity: float, step: float
         assert 0 <= fastest(trial, 300.0, step) <= capacity  # it gives up after so many trials
 
 
-def test_a_single_loss_is_forgiven() -> None:
+def test_a_single_loss_does_not_end_the_search() -> None:
     outcomes = iter([(250.0, 0.2), (300.0, 0.0), (400.0, 0.0)])
     assert fastest(lambda rate: next(outcomes), 300.0, 1.7) == 400.0
 
 
-def test_a_sender_that_can_no_more_ends_the_search() -> None:
+def test_a_sender_at_its_limit_ends_the_search() -> None:
     rates = []
 
     def trial(rate: float) -> tuple[float, float]:
@@ -35,5 +35,5 @@ def test_a_sender_that_can_no_more_ends_the_search() -> None:
     assert len(rates) == 2
 
 
-def test_without_a_rate_that_arrives_it_is_0() -> None:
+def test_the_result_is_0_if_no_rate_arrives() -> None:
     assert fastest(lambda rate: (rate / 2, 0.5), 300.0, 1.7) == 0

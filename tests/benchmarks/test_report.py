@@ -56,11 +56,11 @@ def test_less_is_better_for_some_measures_and_more_for_others(goal: Goal, verdic
     assert goal.verdict(results()) is verdict
 
 
-def test_each_goal_is_of_a_measure() -> None:
+def test_each_goal_belongs_to_a_measure() -> None:
     assert {goal.measure for goal in GOALS} < set(MEASURES)
 
 
-def test_each_measure_is_made_by_a_name_that_the_command_takes() -> None:
+def test_each_measure_can_be_named_on_the_command_line() -> None:
     assert {measure.name or key for key, measure in MEASURES.items()} <= {*TRAFFIC, *OTHERS}
 
 
@@ -69,7 +69,7 @@ def test_percentiles() -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [(12345.6, "12,346"), (99.94, "99.9"), (1.234, "1.23")])
-def test_three_digits_count(value: float, text: str) -> None:
+def test_figures_have_three_digits(value: float, text: str) -> None:
     assert figure(value) == text
 
 
@@ -77,7 +77,7 @@ def test_results_survive_json() -> None:
     assert Results.from_json(json.loads(json.dumps(results().to_json()))) == results()
 
 
-def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) -> None:
+def test_the_document_has_ratios_goals_verdicts_and_spreads(tmp_path: Path) -> None:
     report.write(results(), tmp_path / "performance.md")
     lines = [re.sub(" +", " ", line) for line in (tmp_path / "performance.md").read_text().splitlines()]
     assert "| TCP, one flow, against wireguard-go | 2.00 x | 0.60 x | 1.00 x | target reached |" in lines
@@ -90,7 +90,7 @@ def test_the_document_tells_ratios_goals_verdicts_and_spreads(tmp_path: Path) ->
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_the_stored_page_has_the_words_of_the_generator() -> None:
+def test_the_stored_page_has_the_generators_text() -> None:
     text = report.DOCUMENT.read_text()
     assert text.startswith(report._INTRODUCTION)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
@@ -98,7 +98,7 @@ def test_the_stored_page_has_the_words_of_the_generator() -> None:
     assert verdicts - {"verdict"} <= {verdict.value for verdict in Verdict}
 
 
-def test_nothing_measured_makes_a_document_too(tmp_path: Path) -> None:
+def test_a_document_can_be_written_without_any_measurement(tmp_path: Path) -> None:
     report.write(Results(), tmp_path / "performance.md")
     assert "not measured" in (tmp_path / "performance.md").read_text()
 
@@ -109,6 +109,6 @@ def test_an_axis_ends_on_a_round_number() -> None:
     assert charts.Axis([], 0, 100)(0.5) == 50
 
 
-def test_charts_escape_what_they_are_given() -> None:
+def test_charts_escape_labels() -> None:
     chart = charts.bars("a < b & c", "Mbit/s", {"<tcp>": [charts.Bar("x&y", 1, 1, 2)]}, charts.palette(["x&y"]))
     assert "a < b & c (Mbit/s)" in "".join(ElementTree.fromstring(chart).itertext())

@@ -12,12 +12,12 @@ from benchmarks.stack_client import LOADS
 OTHER = Path(__file__).parents[2] / "benchmarks" / "gvisor" / "main.go"
 
 
-def test_both_clients_know_what_they_are_asked() -> None:
+def test_both_clients_know_every_measure() -> None:
     asked = {part.what for part in PARTS.values()}
     assert asked == {*LOADS, "start", "idle"}
     assert asked == set(re.findall(r'^\tcase "(\w+)":', OTHER.read_text(), re.MULTILINE))
 
 
-def test_each_is_a_measure_with_a_goal() -> None:
+def test_each_measure_has_a_goal() -> None:
     assert PARTS.keys() == {key for key, measure in MEASURES.items() if measure.name == "stack"}
     assert PARTS.keys() <= {goal.measure for goal in GOALS}

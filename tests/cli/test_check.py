@@ -34,13 +34,13 @@ def said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Said:
     return Said(tmp_path / "wg0.conf", capsys)
 
 
-def test_a_peer_with_the_interfaces_own_key_is_said_to_be_left_out(said: Said) -> None:
+def test_check_warns_that_a_peer_with_the_interfaces_own_key_is_ignored(said: Said) -> None:
     passes, text = said(key=KEY.public_key.base64())
     assert passes
     assert ":5: PublicKey: is this interface's own; the peer is ignored (warning)\n" in text
 
 
-def test_the_private_key_in_a_public_place_is_an_error_that_does_not_repeat_it(said: Said) -> None:
+def test_a_private_key_given_as_a_public_key_is_an_error_that_does_not_repeat_it(said: Said) -> None:
     for key, peer, where in ((KEY.base64(), "", ":5: PublicKey"), (PEER, f"PresharedKey = {KEY.base64()}", ":6: Pre")):
         passes, text = said(peer=peer, key=key)
         assert not passes
@@ -49,7 +49,7 @@ def test_the_private_key_in_a_public_place_is_an_error_that_does_not_repeat_it(s
         assert KEY.base64() not in text
 
 
-def test_a_file_that_others_may_read_or_write_is_warned_of_as_by_up(said: Said) -> None:
+def test_check_warns_of_a_file_that_others_may_read_or_write_as_up_does(said: Said) -> None:
     said()
     said.path.chmod(0o644)
     assert "world accessible" not in said()[1], "nobody can reach it in a private directory"
@@ -65,7 +65,7 @@ def test_a_file_that_others_may_read_or_write_is_warned_of_as_by_up(said: Said) 
     assert said("PostUp = true") == (True, f"{said.path}: ok\n")
 
 
-def test_the_file_that_a_wireproxy_file_leads_to_is_looked_at_as_well(said: Said, tmp_path: Path) -> None:
+def test_the_file_that_a_wireproxy_file_names_is_checked_too(said: Said, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     said()
     said.path.chmod(0o644)
@@ -86,9 +86,7 @@ def test_the_file_that_a_wireproxy_file_leads_to_is_looked_at_as_well(said: Said
         ("::/0, 2001:db8::/32", "[2001:db8::7]:5", "2001:db8::/32"),
     ],
 )
-def test_an_endpoint_that_leads_into_the_tunnel_is_doubted(
-    said: Said, allowed: str, endpoint: str, around: str
-) -> None:
+def test_check_warns_of_an_endpoint_inside_the_tunnel(said: Said, allowed: str, endpoint: str, around: str) -> None:
     peer = f"AllowedIPs = {allowed}\nEndpoint = {endpoint}"
     passes, text = said(peer=peer)
     assert passes
@@ -98,7 +96,7 @@ def test_an_endpoint_that_leads_into_the_tunnel_is_doubted(
         assert "Endpoint" not in said(interface, peer)[1]
 
 
-def test_an_endpoint_outside_or_behind_a_default_route_by_rules_is_not(said: Said) -> None:
+def test_check_accepts_an_endpoint_outside_or_behind_a_default_route_by_rules(said: Said) -> None:
     for allowed in ("0.0.0.0/0, ::/0", "10.0.0.0/8, ::/1"):
         assert "Endpoint" not in said(peer=f"AllowedIPs = {allowed}\nEndpoint = 192.0.2.2:5")[1]
 
@@ -126,14 +124,14 @@ def test_a_wrong_value_is_shown_as_it_is_written(said: Said, line: str, shown: s
     assert f", not {shown}\n" in said(peer=line)[1]
 
 
-def test_white_space_within_a_value_of_wg_is_nothing(said: Said) -> None:
+def test_white_space_within_a_value_is_ignored_as_in_wg(said: Said) -> None:
     passes, text = said(
         peer="AllowedIPs = 10.0 .0.0/ 8 , fd00: :/8\nEndpoint = 192.0.2.2 : 5\nPersistentKeepalive = 2 5"
     )
     assert passes, text
 
 
-def test_keys_of_amneziawg_are_one_line_that_names_them_and_it(said: Said) -> None:
+def test_keys_of_amneziawg_give_one_message_that_names_them(said: Said) -> None:
     passes, text = said(AMNEZIA)
     assert not passes
     assert text.count("\n") == 1, text
@@ -143,7 +141,7 @@ def test_keys_of_amneziawg_are_one_line_that_names_them_and_it(said: Said) -> No
 
 
 @pytest.mark.root
-def test_up_says_which_endpoint_is_routed_into_the_tunnel(host: Host) -> None:
+def test_up_warns_which_endpoint_is_routed_into_the_tunnel(host: Host) -> None:
     """`up` asks for the kernel's routes: a more specific one may lead elsewhere, such as to a neighbour."""
     host.write(peer="AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = 198.51.100.7:5")
     assert f"warning: 198.51.100.7 is routed into {host.name} itself" in host.up()

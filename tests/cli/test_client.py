@@ -62,7 +62,7 @@ def test_a_clients_whole_life(gateway: Path) -> None:
     assert gateway.stat().st_mode & 0o777 == 0o600
 
 
-def test_everything_through_the_tunnel_by_another_way_in(gateway: Path) -> None:
+def test_a_client_with_a_full_tunnel_and_another_endpoint(gateway: Path) -> None:
     options = ("--full", "--endpoint", "[2001:db8::1]:7", "--dns", "10.8.0.1", "--pool", "10.9.0.0/24", "--json")
     said = json.loads(client(gateway, "add", "bob", *options).stdout)
     assert said["addresses"] == ["10.9.0.1/32"]
@@ -72,14 +72,14 @@ def test_everything_through_the_tunnel_by_another_way_in(gateway: Path) -> None:
         assert line in text
 
 
-def test_words_and_options_come_in_any_order(gateway: Path) -> None:
+def test_arguments_and_options_may_be_in_any_order(gateway: Path) -> None:
     for arguments in (["add", "--config", str(gateway), "a"], ["--config", str(gateway), "add", "b"]):
         assert wgpy("client", *arguments).returncode == 0
     assert [line.split()[0] for line in client(gateway, "list").stdout.splitlines()] == ["NAME", "a", "b"]
     assert wgpy("client", "list", "--config", str(gateway), "a").returncode == 2
 
 
-def test_a_name_server_is_an_address(gateway: Path) -> None:
+def test_a_name_server_must_be_an_address(gateway: Path) -> None:
     done = client(gateway, "add", "bob", "--dns", "ns.example")
     assert done.stderr == "wgpy: --dns: 'ns.example' does not appear to be an IPv4 or IPv6 address\n"
     assert not Path("bob.conf").exists()
@@ -87,7 +87,7 @@ def test_a_name_server_is_an_address(gateway: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> None:
+def test_a_qr_code_holds_the_file_and_only_its_owner_may_read_it(gateway: Path) -> None:
     done = client(gateway, "add", "carol", "--qr")
     picture = Path("carol.png")
     assert picture.stat().st_mode & 0o777 == 0o600
@@ -96,7 +96,7 @@ def test_a_qr_code_holds_the_file_and_nobody_else_may_read_it(gateway: Path) -> 
     assert read.rstrip() == Path("carol.conf").read_text().rstrip()
 
 
-def test_a_file_too_long_for_a_qr_code_is_one_line(gateway: Path) -> None:
+def test_a_file_too_long_for_a_qr_code_gives_a_one_line_error(gateway: Path) -> None:
     routes = [option for number in range(240) for option in ("--route", f"172.16.{number}.0/24")]
     done = client(gateway, "add", "carol", "--qr", *routes)
     assert done.returncode == 1
@@ -115,7 +115,7 @@ def test_clients_added_at_once_get_addresses_of_their_own(gateway: Path) -> None
     assert {entry["allowed_ips"][0] for entry in listed} == {f"10.8.0.{number}/32" for number in range(2, 8)}
 
 
-def test_removing_a_client_tells_of_the_files_that_still_hold_its_keys(gateway: Path) -> None:
+def test_removing_a_client_names_the_files_that_still_hold_its_keys(gateway: Path) -> None:
     for name in ("alice", "bob", "carol"):
         assert client(gateway, "add", name, "--qr").returncode == 0
     Path("elsewhere").mkdir()
@@ -141,7 +141,7 @@ def test_an_interrupted_add_leaves_no_file(gateway: Path, monkeypatch: pytest.Mo
     assert [path.name for path in Path().iterdir()] == [gateway.name]
 
 
-def test_addresses_of_pools_that_overlap_differ(gateway: Path) -> None:
+def test_clients_of_overlapping_pools_get_different_addresses(gateway: Path) -> None:
     pools = ("--pool", "10.8.0.0/24", "--pool", "10.8.0.0/16")
     said = json.loads(client(gateway, "add", "dan", *pools, "--json").stdout)
     assert said["addresses"] == ["10.8.0.2/32", "10.8.0.3/32"]
@@ -154,7 +154,9 @@ def test_addresses_of_pools_that_overlap_differ(gateway: Path) -> None:
         (PublicKey(b"n" * 32), "10.8.0.2/32", "carol: new now has 10.8.0.2/32"),
     ],
 )
-def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: PublicKey, address: str, says: str) -> None:
+def test_a_client_whose_address_was_taken_is_not_enabled(
+    gateway: Path, key: PublicKey, address: str, says: str
+) -> None:
     disabled = ["[Peer]", "# Name = carol", f"PublicKey = {PublicKey(b'c' * 32).base64()}", "AllowedIPs = 10.8.0.2/32"]
     peer = f"[Peer]\n# Name = new\nPublicKey = {key.base64()}\nAllowedIPs = {address}\n"
     before = GATEWAY + peer + "".join(f"#! {line}\n" for line in disabled)
@@ -180,7 +182,7 @@ def test_a_client_whose_place_was_taken_is_not_enabled(gateway: Path, key: Publi
         (("list", "x"), 2, "list takes no name"),
     ],
 )
-def test_what_is_wrong_is_said_and_changes_nothing(
+def test_a_mistake_is_reported_and_changes_nothing(
     gateway: Path, arguments: tuple[str, ...], status: int, says: str
 ) -> None:
     done = client(gateway, *arguments)
@@ -191,7 +193,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     assert [path.name for path in Path().iterdir()] == [gateway.name]
 
 
-def test_a_file_that_is_there_is_not_overwritten(gateway: Path) -> None:
+def test_an_existing_file_is_not_overwritten(gateway: Path) -> None:
     Path("alice.conf").write_text("mine")
     done = client(gateway, "add", "alice")
     assert done.returncode == 1
@@ -201,7 +203,7 @@ def test_a_file_that_is_there_is_not_overwritten(gateway: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_running_gateway_takes_a_client_and_lets_it_go_while_another_stays(cable: Cable) -> None:
+def test_a_running_gateway_adds_and_removes_a_client_while_another_stays_connected(cable: Cable) -> None:
     hub, run = Wgpy(cable.left, cable.directory), cable.left.namespace.run
     cable.cleanup.callback(hub.close)
     far = cable.right.namespace.run

@@ -34,7 +34,7 @@ def wgpy(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subproces
     )
 
 
-def test_keys_are_made_and_paired() -> None:
+def test_genkey_and_pubkey_make_a_pair() -> None:
     private = wgpy("genkey").stdout
     key = PrivateKey.from_base64(private.strip())
     assert key.base64() + "\n" == private, "it is clamped already"
@@ -45,7 +45,7 @@ def test_keys_are_made_and_paired() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[Interface]\n", "[Interface]\nPostUp = wg set %i private-key /k\n"])
-def test_a_missing_private_key_is_doubted_unless_a_hook_sets_it(tmp_path: Path, text: str) -> None:
+def test_check_warns_of_a_missing_private_key_unless_a_hook_sets_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text(text)
     done = wgpy("check", str(path))
@@ -53,28 +53,28 @@ def test_a_missing_private_key_is_doubted_unless_a_hook_sets_it(tmp_path: Path, 
     assert ("PrivateKey: missing" in done.stdout) is ("private-key" not in text)
 
 
-def test_a_file_in_another_encoding_is_one_problem(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_gives_one_error(tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.write_bytes("[Interface]\nMTU = 1\n".encode("utf-16"))
     assert wgpy("check", str(path)).stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize("config", [".", "..", "", "a/b", "sixteen-letters-"])
-def test_what_cannot_be_an_interface_is_said(config: str) -> None:
+def test_an_invalid_interface_name_is_reported(config: str) -> None:
     done = wgpy("up", config)
     assert done.returncode == 1
     assert "expected an interface name of at most 15 characters, or a path to NAME.conf" in done.stderr
 
 
 @pytest.mark.root
-def test_pubkey_is_that_of_wg() -> None:
+def test_pubkey_prints_what_wg_pubkey_prints() -> None:
     private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout
     public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout
     assert wgpy("pubkey", stdin=private).stdout == public
 
 
 @pytest.mark.parametrize("stdin", ["", "x", "A" * 44, KEY.base64()[:-1], KEY.base64() + "x", "\x00", "é" * 44])
-def test_pubkey_refuses_what_is_no_key_without_repeating_it(stdin: str) -> None:
+def test_pubkey_refuses_an_invalid_key_without_repeating_it(stdin: str) -> None:
     done = wgpy("pubkey", stdin=stdin)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -82,7 +82,7 @@ def test_pubkey_refuses_what_is_no_key_without_repeating_it(stdin: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_secret_into_a_world_readable_file_is_warned_about(tmp_path: Path) -> None:
+def test_writing_a_key_to_a_world_readable_file_is_warned_about(tmp_path: Path) -> None:
     for mode, warned in ((0o644, True), (0o600, False)):
         path = tmp_path / f"{mode:o}"
         path.touch()
@@ -95,7 +95,7 @@ def test_a_secret_into_a_world_readable_file_is_warned_about(tmp_path: Path) -> 
         assert len(path.read_text()) == 45
 
 
-def test_check_knows_wireproxys_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reads_wireproxys_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, other = tmp_path / "proxy.conf", tmp_path / "wg0.conf"
     path.write_text(GOOD + "[Socks5]\nBindAddress = 127.0.0.1:1080\n")
     assert main(["check", str(path)]) == 0
@@ -116,7 +116,7 @@ def test_check_is_quiet_about_a_good_file(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == f"{path}: ok\n"
 
 
-def test_check_says_every_problem_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_every_problem_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text(GOOD + "AlowedIPs = 10.0.0.1\nEndpoint = nowhere\n[Peer]\nPersistentKeepalive = 70000\n")
     assert main(["check", str(path)]) == 1
@@ -129,14 +129,14 @@ def test_check_says_every_problem_with_its_line(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("verb", [["up"], ["down"], ["apply"], ["check"], ["strip"], ["setconf", "wg0"], ["exec"]])
-def test_a_files_content_in_the_place_of_its_name_is_not_repeated(verb: list[str]) -> None:
+def test_file_contents_passed_as_a_file_name_are_not_repeated(verb: list[str]) -> None:
     done = wgpy(*verb, GOOD, *(["true"] if verb == ["exec"] else []))
     assert done.returncode == 1
     assert done.stderr.startswith("wgpy: expected a")
     assert KEY.base64() not in done.stdout + done.stderr
 
 
-def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     secret = KEY.base64()[:-2] + "!!"
     path.write_text(GOOD.replace(KEY.base64(), secret) + f"PresharedKey = {secret}\n")
@@ -148,7 +148,7 @@ def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("content", "expected"),
     [(None, "No such file"), (b"\xff\xfe\x00", "line 1"), (b"", "ok"), (b"[Interface]\nMTU = 12\n", ":2: MTU")],
 )
-def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | None, expected: str) -> None:
+def test_check_of_an_odd_file_gives_no_traceback(tmp_path: Path, content: bytes | None, expected: str) -> None:
     path = tmp_path / "wg0.conf"
     if content is not None:
         path.write_bytes(content)
@@ -159,7 +159,7 @@ def test_check_of_an_odd_file_is_no_traceback(tmp_path: Path, content: bytes | N
     assert done.returncode == (0 if expected == "ok" else 1)
 
 
-def test_a_file_without_an_end_is_one_line() -> None:
+def test_an_endless_file_gives_a_one_line_error() -> None:
     done = wgpy("check", "/dev/zero")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "wgpy: /dev/zero: too large for a configuration: more than 256 MiB\n"
@@ -173,14 +173,14 @@ def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) ->
     assert verb in capsys.readouterr().out
 
 
-def test_without_a_word_there_is_help() -> None:
+def test_without_arguments_the_help_is_printed() -> None:
     done = wgpy()
     assert done.returncode == 0
     assert "genkey" in done.stdout
 
 
 @pytest.mark.parametrize("module", commands.MODULES)
-def test_a_command_is_found_in_its_module(module: str) -> None:
+def test_each_command_loads_only_its_module(module: str) -> None:
     verbs = argparse.ArgumentParser().add_subparsers()
     import_module(f"wgpy.cli.{module}").add(verbs)
     assert tuple(verbs.choices) == commands.MODULES[module]
@@ -196,7 +196,7 @@ def test_show_loads_only_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["shwo"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
-def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -213,7 +213,7 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
         (["xyzzy", "wg0"], "unknown command 'xyzzy'; `wgpy -h` lists them"),
     ],
 )
-def test_a_misspelt_command_is_answered_shortly(
+def test_a_misspelt_command_gets_a_short_answer(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WG_QUICK_USERSPACE_IMPLEMENTATION", raising=False)
@@ -238,7 +238,7 @@ def test_a_misspelt_command_is_answered_shortly(
         (["up", "a", "b"], "wgpy up: error: unrecognized arguments: b"),
     ],
 )
-def test_a_misspelt_option_is_told_with_the_one_that_was_meant(
+def test_a_misspelt_option_is_reported_with_the_likely_one(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -255,7 +255,7 @@ def test_a_misspelt_option_is_told_with_the_one_that_was_meant(
         (["setconf", "wg0", ""], "expected a file, not an empty name or this directory"),
     ],
 )
-def test_an_empty_word_is_told_in_one_sentence(
+def test_an_empty_argument_is_reported_in_one_sentence(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 1
@@ -275,7 +275,9 @@ def test_an_empty_word_is_told_in_one_sentence(
         ("wg0.conf env", "env", None),
     ],
 )
-def test_execs_program_keeps_its_own_options_as_with_env(words: str, command: str, wait: float | None) -> None:
+def test_the_program_that_exec_runs_keeps_its_own_options_as_with_env(
+    words: str, command: str, wait: float | None
+) -> None:
     arguments = commands.parse(["exec", *words.split()])
     assert arguments.config == "wg0.conf"
     assert arguments.command == command.split()
@@ -283,7 +285,7 @@ def test_execs_program_keeps_its_own_options_as_with_env(words: str, command: st
     assert arguments.verbose is (words.startswith("-v") or " -v ip" in words)
 
 
-def test_help_of_client_tells_its_actions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_client_lists_its_actions(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["client", "-h"])
     told = " ".join(capsys.readouterr().out.split())
@@ -303,7 +305,7 @@ def test_help_of_client_tells_its_actions(capsys: pytest.CaptureFixture[str]) ->
         (["-f", "show"], False, True),
     ],
 )
-def test_an_interface_may_have_a_name_like_a_commands(
+def test_an_interface_may_have_the_name_of_a_command(
     arguments: list[str], by_wg_quick: bool, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WG_QUICK_USERSPACE_IMPLEMENTATION", raising=False)
@@ -317,7 +319,7 @@ def test_an_interface_may_have_a_name_like_a_commands(
     assert (parsed.interface == arguments[-1]) is taken
 
 
-def test_an_interrupt_while_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_commands_are_loaded_gives_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: list[str]) -> argparse.Namespace:
         raise KeyboardInterrupt
 
@@ -325,7 +327,7 @@ def test_an_interrupt_while_commands_are_loaded_is_no_traceback(monkeypatch: pyt
     assert main(["doctor"]) == 130
 
 
-def test_every_line_of_an_error_is_ours_and_a_file_that_is_here_is_pointed_out(tmp_path: Path) -> None:
+def test_an_error_is_marked_as_wgpys_on_every_line_and_points_out_a_file_in_this_directory(tmp_path: Path) -> None:
     path = tmp_path / "absent0.conf"
     path.touch(mode=0o600)
     path.write_text("[Interface]\nMTU = x\nTable = ?\n")
@@ -337,21 +339,21 @@ def test_every_line_of_an_error_is_ours_and_a_file_that_is_here_is_pointed_out(t
 
 @pytest.mark.parametrize("verb", ["up", "run", "down"])
 @pytest.mark.parametrize("name", ["no-such-interface-at-all.conf", "dir/too-long-a-name-for-it.conf", "a b", ""])
-def test_a_name_that_cannot_be_is_one_line(verb: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_name_gives_a_one_line_error(verb: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, name]) == 1
     said = capsys.readouterr().err
     assert said.startswith("wgpy: ")
     assert said.count("\n") == 1
 
 
-def test_show_of_an_interface_that_is_not_there() -> None:
+def test_show_reports_a_missing_interface() -> None:
     done = wgpy("show", "doesnotexist")
     assert done.returncode == 1
     assert "doesnotexist" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_has_had_enough_is_no_error_message(tmp_path: Path) -> None:
+def test_a_reader_that_stops_reading_causes_no_error_message(tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text("nonsense\n" * 5000)
     done = subprocess.run(
@@ -368,7 +370,7 @@ def test_pubkey_reads_standard_input_in_process(
     assert capsys.readouterr().out.strip() == KEY.public_key.base64()
 
 
-def test_a_closed_standard_output_is_no_traceback() -> None:
+def test_a_closed_standard_output_gives_no_traceback() -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m wgpy show wgnone >&-"], capture_output=True, text=True, check=False
     )
@@ -377,7 +379,7 @@ def test_a_closed_standard_output_is_no_traceback() -> None:
 
 
 @pytest.mark.parametrize("command", ["genkey >&-", "genkey > /dev/full", "pubkey <&-", "check /dev/null >&-"])
-def test_streams_that_are_closed_or_full_are_no_traceback(command: str) -> None:
+def test_closed_or_full_streams_give_no_traceback(command: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m wgpy {command}"], capture_output=True, text=True, check=False
     )
@@ -385,7 +387,7 @@ def test_streams_that_are_closed_or_full_are_no_traceback(command: str) -> None:
     assert "Exception" not in done.stderr
 
 
-def test_a_byte_order_mark_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wg0.conf"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert main(["check", str(path)]) == 0
@@ -393,7 +395,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("verb", ["up", "run", "serve", "exec", "proxy", "forward", "stdio"])
-def test_every_command_that_carries_packets_has_the_switches_of_offloads(verb: str) -> None:
+def test_every_command_that_carries_packets_has_the_offload_options(verb: str) -> None:
     def allowed(*options: str) -> Offloads:
         return permitted(parse([verb, *options, "wg0.conf", *(("true",) if verb == "exec" else ())]))
 

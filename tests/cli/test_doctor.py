@@ -23,7 +23,7 @@ def found(said: str) -> dict[str, dict[str, str]]:
     return {finding["name"]: finding for finding in json.loads(said)}
 
 
-def test_every_probe_says_something_and_every_trouble_has_a_remedy() -> None:
+def test_every_probe_reports_and_every_problem_has_a_remedy() -> None:
     findings = list(doctor.examine())
     assert len(findings) >= len(doctor.PROBES)
     for finding in findings:
@@ -33,7 +33,9 @@ def test_every_probe_says_something_and_every_trouble_has_a_remedy() -> None:
         assert not finding.message.startswith("cannot be determined"), finding
 
 
-def test_it_prints_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_one_line_for_each_probe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def good(name: str) -> Iterator[doctor.Finding]:
         yield doctor.Finding(name, "ok", "works")
 
@@ -52,7 +54,7 @@ def test_it_prints_a_line_each(capsys: pytest.CaptureFixture[str], monkeypatch: 
     }
 
 
-def test_a_failure_is_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_exits_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def hopeless(name: str) -> Iterator[doctor.Finding]:
         yield doctor.Finding(name, "fail", "no")
 
@@ -60,7 +62,7 @@ def test_a_failure_is_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["doctor"]) == 1
 
 
-def test_a_probe_that_raises_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_raises_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> Iterator[doctor.Finding]:
         yield doctor.Finding(name, "ok", "so far")
         raise ZeroDivisionError("oh")
@@ -76,7 +78,7 @@ def test_a_probe_that_raises_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-def test_a_clock_before_the_past_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_behind_the_last_timestamp_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timestamp, "FLOOR_FILE", tmp_path / "floor")
     assert [finding.status for finding in doctor._clock("clock")] == ["ok"]
     (tmp_path / "floor").write_text(f"{2**62}\n")
@@ -85,7 +87,7 @@ def test_a_clock_before_the_past_is_wrong(tmp_path: Path, monkeypatch: pytest.Mo
     assert "behind" in finding.message
 
 
-def test_without_any_program_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_names_the_packages_of_missing_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     findings = {finding.name: finding for finding in doctor.examine()}
     for name in ("firewall", "DNS", "bash", "wg", "wg-quick"):
@@ -106,9 +108,7 @@ def test_the_dns_tool_is_resolvconf_where_resolved_does_not_run(
     assert dns.tools() == ["resolvectl", "resolvconf"]
 
 
-def test_a_socket_directory_that_was_not_there_is_not_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_does_not_leave_the_socket_directory_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uapi_client, "DIRECTORY", tmp_path / "wireguard")
     assert [finding.status for finding in doctor._uapi_sockets("x")] == ["ok"]
     assert list(tmp_path.iterdir()) == []
@@ -116,7 +116,7 @@ def test_a_socket_directory_that_was_not_there_is_not_left_behind(
     assert [finding.status for finding in doctor._uapi_sockets("x")] == ["warn"]  # exec works
 
 
-def test_a_kernel_that_does_not_sort_datagrams_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_kernel_that_cannot_sort_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "SO_ATTACH_REUSEPORT_CBPF", 9999)
     findings = {finding.name: finding for finding in doctor._udp("udp")}
     assert findings["udp queues"].status == "warn"
@@ -124,7 +124,7 @@ def test_a_kernel_that_does_not_sort_datagrams_is_told_of(monkeypatch: pytest.Mo
 
 
 @pytest.mark.root
-def test_a_tunnel_can_work_here_and_nothing_is_left() -> None:
+def test_doctor_tries_a_tunnel_and_leaves_nothing_behind() -> None:
     with Namespace() as namespace:
         namespace.run("ip", "link", "set", "lo", "up")
         commands = ("ip -o link", "ip rule", "ip route show table all", "nft list ruleset", "sysctl net.ipv4.conf.all")
@@ -140,7 +140,7 @@ def test_a_tunnel_can_work_here_and_nothing_is_left() -> None:
 
 
 @pytest.mark.root
-def test_what_is_switched_off_is_said() -> None:
+def test_doctor_reports_what_is_switched_off() -> None:
     with Namespace() as namespace:
         namespace.run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1")
         namespace.run("ip", "link", "set", "lo", "down")
@@ -174,7 +174,7 @@ def test_an_ordinary_user_is_told_what_works_for_them() -> None:
 
 
 @pytest.mark.root
-def test_without_privilege_there_is_the_stack() -> None:
+def test_without_privileges_doctor_points_to_the_stack() -> None:
     done = subprocess.run(
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *WGPY, "doctor", "--json"],
         capture_output=True, text=True, check=False,
@@ -205,7 +205,7 @@ def test_without_privilege_there_is_the_stack() -> None:
     ],
 )
 @pytest.mark.root
-def test_offloads_that_are_not_used_are_told_with_the_reason(
+def test_offloads_that_are_not_used_are_reported_with_the_reason(
     release: str, variables: tuple[str, ...], remedies: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(kernel, "release", lambda: release)
@@ -218,7 +218,7 @@ def test_offloads_that_are_not_used_are_told_with_the_reason(
     assert {finding.status for finding in told} == {"warn" if any(remedies) else "ok"}
 
 
-def test_a_virtual_network_card_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_reports_a_virtual_network_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A guest cannot see what the host's kernel does with UDP super-packets."""
     monkeypatch.setattr(kernel, "release", lambda: "6.17.0-41-generic")
     monkeypatch.setattr(doctor, "_DEVICES", tmp_path)

@@ -66,17 +66,17 @@ def test_the_page_about_files_has_every_key() -> None:
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is missing")
 @pytest.mark.parametrize("page", ["man", "conf"])
-def test_the_manuals_are_sound(page: str) -> None:
+def test_groff_accepts_the_manuals(page: str) -> None:
     command = ["groff", "-man", "-Tutf8", "-ww", "-z"]
     done = subprocess.run(command, input=printed(page), capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
 
-def test_a_line_that_begins_like_a_request_is_text() -> None:
+def test_a_line_that_begins_like_a_roff_request_is_escaped() -> None:
     assert documents._roff(".x -y\\z") == "\\&.x \\-y\\ez"
 
 
 @pytest.mark.parametrize("arguments", [[], ["html"], ["man", "conf"]])
-def test_anything_else_is_wrong_usage(arguments: list[str]) -> None:
+def test_any_other_argument_is_wrong_usage(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "wgpy.cli.documents", *arguments]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 2

@@ -19,7 +19,9 @@ from wgpy.keys import PrivateKey
 
 
 @pytest.mark.root
-def test_hooks_are_judged_by_the_file_they_were_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooks_are_trusted_by_the_permissions_of_the_file_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A link in another user's directory points to their file while it is read, and to root's right after that."""
     theirs, ours, link = tmp_path / "theirs.conf", tmp_path / "ours.conf", tmp_path / "wg0.conf"
     theirs.write_text("[Interface]\nPreUp = id\n")
@@ -54,7 +56,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_fifo_is_refused_in_one_line(
+def test_a_fifo_is_refused_with_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -70,7 +72,7 @@ def test_a_fifo_is_refused_in_one_line(
 @pytest.mark.parametrize(
     "shell", ["cat wg0.conf | {}/dev/stdin", "{}<(sleep 0.1; cat wg0.conf)", "{}/dev/stdin <wg0.conf"]
 )
-def test_pipes_of_the_shell_are_files(tmp_path: Path, shell: str) -> None:
+def test_process_substitution_works_as_a_file(tmp_path: Path, shell: str) -> None:
     lines = "".join(f"# {number}\n" for number in range(30_000))  # more than a pipe takes
     (tmp_path / "wg0.conf").write_text(f"[Interface]\n{lines}ListenPort = 7\nPrivateKey = nonsense\n")
     check = f"{sys.executable} -m wgpy check "
@@ -81,12 +83,12 @@ def test_pipes_of_the_shell_are_files(tmp_path: Path, shell: str) -> None:
     assert done.returncode == 1
 
 
-def test_a_device_with_nothing_in_it_is_an_empty_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dev_null_is_an_empty_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "/dev/null"]) == 0
     assert "/dev/null: ok" in capsys.readouterr().out
 
 
-def test_a_pipe_that_stays_silent_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_pipe_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_SILENCE", 0.01)
     readable, writable = os.pipe()
     os.write(writable, b"[Interface]\n")
@@ -98,7 +100,7 @@ def test_a_pipe_that_stays_silent_is_not_waited_for_for_ever(monkeypatch: pytest
 
 @pytest.mark.parametrize("section", ["[Socks5]\nBindAddress = 127.0.0.1:1080", "[http]\nBindAddress = 1\nPort = 2"])
 @pytest.mark.parametrize("verb", ["up", "run", "strip"])
-def test_a_file_of_wireproxys_leads_to_the_command_that_serves_it(
+def test_for_a_wireproxy_file_the_error_names_the_command_that_serves_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, section: str
 ) -> None:
     path = tmp_path / "wg0.conf"

@@ -77,7 +77,7 @@ peer: {B.public_key.base64()}
         (-5, "(System clock wound backward; connection problems may ensue.)"),
     ],
 )
-def test_ages(ago: int, said: str) -> None:
+def test_ages_are_shown_as_by_wg(ago: int, said: str) -> None:
     assert f"latest handshake: {said}" in shown(status(last_handshake_ns=(NOW - ago) * 10**9))
 
 
@@ -92,11 +92,11 @@ def test_ages(ago: int, said: str) -> None:
         (5 << 50, "5120.00 TiB"),
     ],
 )
-def test_sizes(size: int, said: str) -> None:
+def test_sizes_are_shown_as_by_wg(size: int, said: str) -> None:
     assert f"transfer: {said} received, 0 B sent" in shown(status(rx_bytes=size))
 
 
-def test_colours_are_wgs_and_come_off_clean() -> None:
+def test_colours_are_wgs_and_can_be_removed() -> None:
     import re
 
     coloured = as_text("wg0", status(rx_bytes=1), NOW, colour=True)
@@ -122,7 +122,7 @@ def test_json_has_no_secrets() -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("words", [[], ["interfaces"], ["all", "dump"], ["--json"]])
-def test_whoever_may_not_see_which_interfaces_there_are_is_told_so(
+def test_a_user_who_may_not_list_the_interfaces_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     """It fails with status 1 like `wg show`; without the directory there are no interfaces."""

@@ -129,7 +129,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
         assert wait_for(lambda: not socket.exists())
 
 
-def test_every_form_of_show_is_that_of_wg(served: Served) -> None:
+def test_every_form_of_show_matches_wg(served: Served) -> None:
     name = served.name
     for words in ([name], *([name, parameter] for parameter in PARAMETERS)):
         assert ordered(served.wgpy("show", *words)) == ordered(served.wg("show", *words)), words
@@ -144,21 +144,21 @@ def test_every_form_of_show_is_that_of_wg(served: Served) -> None:
     assert ordered(served.wgpy("showconf", name)) == served.configuration()
 
 
-def test_every_form_of_an_interface_without_anything(served: Served) -> None:
+def test_every_form_of_show_works_for_an_empty_interface(served: Served) -> None:
     served.wg("setconf", served.name, "/dev/null")
     for words in (["show", served.name], ["showconf", served.name], *(["show", served.name, p] for p in PARAMETERS)):
         assert served.run("wgpy", *words) == served.run("wg", *words), words
 
 
 @pytest.mark.parametrize("variable", ["WG_HIDE_KEYS=never", "WG_COLOR_MODE=always", "WG_COLOR_MODE=never"])
-def test_the_environment_is_that_of_wg(served: Served, variable: str) -> None:
+def test_environment_variables_work_as_for_wg(served: Served, variable: str) -> None:
     ours, theirs = (served.namespace.run("env", variable, *program, "show", served.name) for program in (WGPY, ("wg",)))
     assert ordered(ours) == ordered(theirs)
     assert ("\x1b" in ours) is (variable == "WG_COLOR_MODE=always")
     assert (KEY.base64() in ours and PSK.base64() in ours) is (variable == "WG_HIDE_KEYS=never")
 
 
-def test_show_of_what_cannot_be_shown(served: Served) -> None:
+def test_show_reports_what_it_cannot_show(served: Served) -> None:
     for words in (["nosuch"], ["nosuch", "peers"], ["a/b"], [""], ["x" * 200]):
         assert "Unable to access interface" in served.refused("show", *words)
     text, status = served.run("wgpy", "show", served.name, "nonsense")
@@ -166,7 +166,7 @@ def test_show_of_what_cannot_be_shown(served: Served) -> None:
     assert (status, served.run("wg", "show", served.name, "nonsense")[1]) == (1, 1)
 
 
-def test_who_may_not_ask_is_told_so(served: Served) -> None:
+def test_a_user_without_permission_is_told_so(served: Served) -> None:
     # Loaded as root first, for nobody may be kept from reading this checkout.
     program = (
         "import locale, os, shutil, sys, wgpy.cli.commands, wgpy.cli.show, wgpy.cli.wg, wgpy.daemon.uapi_client; "
@@ -196,7 +196,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("verb", ["setconf", "addconf", "syncconf"])
-def test_a_file_does_what_it_does_by_wg(served: Served, verb: str) -> None:
+def test_setconf_addconf_and_syncconf_do_what_wgs_do(served: Served, verb: str) -> None:
     for what, text in FILES.items():
         results = []
         for program in ("wg", "wgpy"):
@@ -226,7 +226,7 @@ def test_a_file_with_a_mistake_changes_nothing(served: Served, verb: str, monkey
     assert "Unable to" in served.refused(verb, "nosuch", served.file(SMALL))
 
 
-def test_syncconf_takes_away_what_the_file_leaves_out(served: Served) -> None:
+def test_syncconf_removes_what_the_file_leaves_out(served: Served) -> None:
     """Debian's wg is older than this, and leaves the preshared key."""
     served.wgpy("syncconf", served.name, served.file(f"[Interface]\nListenPort = 7002\n[Peer]\nPublicKey = {A}\n"))
     assert served.wg("show", served.name, "dump").splitlines() == [
@@ -235,12 +235,12 @@ def test_syncconf_takes_away_what_the_file_leaves_out(served: Served) -> None:
     ]
 
 
-def test_a_file_may_come_by_standard_input(served: Served) -> None:
+def test_a_file_may_come_from_standard_input(served: Served) -> None:
     assert served.namespace.run(*WGPY, "setconf", served.name, "/dev/stdin", input=SMALL) == ""
     assert served.wg("show", served.name, "peers") == f"{C}\n"
 
 
-def test_set_does_what_it_does_by_wg(served: Served) -> None:
+def test_set_does_what_wg_set_does(served: Served) -> None:
     meaning = {"A": A, "B": B, "C": C, "NEW": PrivateKey(b"n" * 32).public_key.base64(), "NOTHING": ""}
     for name, content in (("KEYFILE", PrivateKey(b"2" * 32).base64() + "\n"), ("PSKFILE", PSK.base64()), ("EMPTY", "")):
         (served.directory / name).write_text(content)
@@ -271,7 +271,7 @@ def test_set_does_what_it_does_by_wg(served: Served) -> None:
         assert results[0] == results[1], words
 
 
-def test_keys_come_by_standard_input(served: Served) -> None:
+def test_keys_may_come_from_standard_input(served: Served) -> None:
     served.wgpy("set", served.name, "private-key", "/dev/stdin", input=PrivateKey(b"2" * 32).base64())
     assert served.wg("show", served.name, "private-key").strip() == PrivateKey(b"2" * 32).base64()
     served.wgpy("set", served.name, "peer", C, "preshared-key", "/dev/stdin", input=PSK.base64() + "\n")
@@ -279,7 +279,7 @@ def test_keys_come_by_standard_input(served: Served) -> None:
 
 
 @pytest.mark.parametrize("served", ["wgpy"], indirect=True)
-def test_allowed_ips_are_added_and_taken_away(served: Served) -> None:
+def test_allowed_ips_are_added_and_removed(served: Served) -> None:
     """Debian's wireguard-go and wg are older than this."""
 
     def of_a() -> list[str]:
@@ -295,7 +295,7 @@ def test_allowed_ips_are_added_and_taken_away(served: Served) -> None:
 
 
 @pytest.mark.parametrize("served", ["wgpy"], indirect=True)
-def test_set_refuses_in_one_line_and_changes_nothing(served: Served) -> None:
+def test_set_refuses_with_a_one_line_error_and_changes_nothing(served: Served) -> None:
     refusals: list[tuple[list[str], str]] = [
         ([], "nothing to set"),
         (["bogus"], "Invalid argument: 'bogus'"),
@@ -326,12 +326,12 @@ def test_set_refuses_in_one_line_and_changes_nothing(served: Served) -> None:
         assert PSK.base64() not in text
 
 
-def test_what_the_interface_refuses_is_said(served: Served) -> None:
+def test_what_the_interface_refuses_is_reported(served: Served) -> None:
     assert "Unable to modify interface nosuch: No such device" in served.refused("set", "nosuch", "fwmark", "1")
 
 
 @pytest.mark.parametrize("served", ["wgpy"], indirect=True)
-def test_watch_shows_again_and_ends_on_interrupt(served: Served) -> None:
+def test_watch_repeats_and_ends_on_interrupt(served: Served) -> None:
     process = served.namespace.popen(*WGPY, "show", served.name, "--watch", "0.05", stdout=subprocess.PIPE)
     assert process.stdout is not None
     seen = [process.stdout.readline() for _ in range(60)]
@@ -359,7 +359,7 @@ def test_watch_redraws_a_terminal(served: Served) -> None:
 
 
 @pytest.mark.parametrize("verb", ["showconf", "set", "setconf", "addconf", "syncconf"])
-def test_each_verb_has_help_and_refuses_too_few_words(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_help_and_refuses_too_few_arguments(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words, status in (([verb, "-h"], 0), ([verb], 2)):
         with pytest.raises(SystemExit) as ended:
             main(words)

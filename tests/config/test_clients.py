@@ -38,14 +38,14 @@ def with_clients(*names: str, file: WgQuickFile = GATEWAY) -> WgQuickFile:
     return file
 
 
-def test_clients_get_the_first_free_addresses_and_the_rest_of_the_file_stays() -> None:
+def test_a_client_gets_the_first_free_address_and_the_rest_of_the_file_stays() -> None:
     file, addresses = add(with_clients("alice"), "bob", key(9), PSK)
     assert list(map(str, addresses)) == ["10.8.0.3/32", "fd08::3/128"]
     assert str(file).startswith(str(GATEWAY))
     assert [peer.name for peer in file.config.peers] == ["alice", "bob"]
 
 
-def test_an_address_that_became_free_is_given_again_but_not_one_of_a_disabled_client() -> None:
+def test_a_freed_address_is_reused_but_not_that_of_a_disabled_client() -> None:
     file = remove(with_clients("a", "b", "c"), "b")
     assert str(add(file, "d", key(9), PSK)[1][0]) == "10.8.0.3/32"
     file = disable(with_clients("a", "b", "c"), "b")
@@ -53,7 +53,7 @@ def test_an_address_that_became_free_is_given_again_but_not_one_of_a_disabled_cl
 
 
 @given(st.sets(st.integers(0, 15)), st.integers(28, 32))
-def test_the_address_is_free_and_in_the_pool_or_there_is_none(taken: set[int], length: int) -> None:
+def test_an_address_must_be_free_and_in_the_pool(taken: set[int], length: int) -> None:
     pool = ip_network(f"10.8.0.0/{length}")
     gateway = replace(parse("[Interface]\nAddress = 10.8.0.1/24").config)
     peers = "".join(f"[Peer]\nPublicKey = {key(n + 1).public_key}\nAllowedIPs = 10.8.0.{n}/32\n" for n in sorted(taken))
@@ -67,7 +67,7 @@ def test_the_address_is_free_and_in_the_pool_or_there_is_none(taken: set[int], l
 
 
 @pytest.mark.parametrize("names", [["only"], ["first", "second", "third"]])
-def test_disable_and_enable_are_each_others_undoing(names: list[str]) -> None:
+def test_enable_undoes_disable(names: list[str]) -> None:
     file = with_clients(*names)
     for name in names:
         off = disable(file, name)
@@ -80,7 +80,7 @@ def test_disable_and_enable_are_each_others_undoing(names: list[str]) -> None:
         enable(file, names[0])
 
 
-def test_neighbours_in_comments_are_told_apart() -> None:
+def test_disabled_clients_next_to_each_other_are_told_apart() -> None:
     file = disable(disable(with_clients("a", "b", "c"), "a"), "b")
     assert str(enable(enable(file, "b"), "a")) == str(with_clients("a", "b", "c"))
     assert str(remove(file, "b")) == str(disable(with_clients("a", "c", file=GATEWAY), "a")).replace(
@@ -88,7 +88,7 @@ def test_neighbours_in_comments_are_told_apart() -> None:
     ).replace("10.8.0.3/32, fd08::3", "10.8.0.4/32, fd08::4")
 
 
-def test_what_cannot_be_added_or_found_is_said() -> None:
+def test_what_cannot_be_added_or_found_is_reported() -> None:
     file = with_clients("alice")
     for name, number, match in (
         ("alice", 7, "of that name"),
@@ -109,7 +109,7 @@ def test_what_cannot_be_added_or_found_is_said() -> None:
         disable(twice, "alice")
 
 
-def test_the_clients_file_leads_to_the_gateway() -> None:
+def test_the_clients_file_names_the_gateway() -> None:
     endpoint = EndpointName(host="vpn.example.org", port=51820)
     _, addresses = add(GATEWAY, "alice", key(1), PSK)
     config = client_file(GATEWAY.config, key(1), PSK, addresses, endpoint, clients.EVERYTHING, ["10.8.0.1"]).config
@@ -119,6 +119,6 @@ def test_the_clients_file_leads_to_the_gateway() -> None:
     assert (peer.endpoint, peer.allowed_ips) == (endpoint, clients.EVERYTHING)
 
 
-def test_the_gateways_place_may_stand_in_a_comment() -> None:
+def test_the_gateways_endpoint_may_be_in_a_comment() -> None:
     assert endpoint_comment(GATEWAY) == "vpn.example.org:51820"
     assert endpoint_comment(with_clients("alice", file=parse("[Interface]\nAddress = 10.8.0.1/24\n"))) == ""

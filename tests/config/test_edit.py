@@ -53,23 +53,23 @@ def with_peer(public_key: PublicKey, **values: object) -> InterfaceConfig:
     return replace(config, peers=tuple(peers))
 
 
-def test_nothing_to_change_is_the_same_text() -> None:
+def test_without_a_change_the_text_stays_the_same() -> None:
     assert changed(parse(FILE).config) == FILE
 
 
-def test_a_value_changes_in_its_place_beside_its_comment() -> None:
+def test_a_value_is_changed_in_place_and_keeps_its_comment() -> None:
     config = replace(parse(FILE).config, addresses=(ip_interface("10.0.0.1/24"), ip_interface("fd00::1/64")))
     assert changed(config) == FILE.replace("address=10.0.0.1/24 ", "address=10.0.0.1/24, fd00::1/64 ")
     moved = with_peer(ALICE, allowed_ips=(ip_network("10.0.0.2/32"),))
     assert changed(moved) == FILE.replace("10.0.0.2/32,10.0.0.9 ", "10.0.0.2/32 ")
 
 
-def test_a_new_value_comes_last_in_its_section() -> None:
+def test_a_new_value_is_added_at_the_end_of_its_section() -> None:
     assert changed(replace(parse(FILE).config, mtu=1380)) == FILE.replace("of %i\n", "of %i\nMTU = 1380\n")
     assert changed(with_peer(BOB, persistent_keepalive=25)) == FILE + "PersistentKeepalive = 25\n"
 
 
-def test_a_value_that_goes_takes_its_line_along() -> None:
+def test_removing_a_value_removes_its_line() -> None:
     assert changed(replace(parse(FILE).config, listen_port=0)) == FILE.replace("ListenPort = 51820\n", "")
     assert changed(with_peer(ALICE, endpoint=None)) == FILE.replace("Endpoint = alice.example.org:51820\n", "")
 
@@ -86,14 +86,14 @@ def test_a_new_peer_gets_a_section_at_the_end_with_its_name() -> None:
     assert changed(replace(config, peers=(*config.peers, carol))) == FILE + section
 
 
-def test_a_peer_that_goes_takes_the_comments_that_touch_it_along_and_no_others() -> None:
+def test_removing_a_peer_removes_the_comments_next_to_it_and_no_others() -> None:
     config = parse(FILE).config
     start, end = FILE.index("# Alice: her laptop"), FILE.index("# [Peer]")
     assert changed(replace(config, peers=config.peers[1:])) == FILE[:start] + FILE[end:]
     assert changed(replace(config, peers=config.peers[:1])) == FILE[: FILE.rindex("[Peer]")]
 
 
-def test_a_name_is_given_and_changed() -> None:
+def test_a_name_is_added_and_changed() -> None:
     assert changed(with_peer(ALICE, name="Alicia")) == FILE.replace("friendly_name = Alice", "friendly_name = Alicia")
     named = changed(with_peer(BOB, name="Bob"))
     assert named == FILE.replace("[Peer]\npublickey", "[Peer]\n# Name = Bob\npublickey")
@@ -113,19 +113,19 @@ def test_a_peer_with_several_sections_keeps_the_last() -> None:
     assert {peer.public_key: peer for peer in after.config.peers} == {peer.public_key: peer for peer in peers}
 
 
-def test_a_file_of_nothing_becomes_one() -> None:
+def test_an_empty_file_becomes_a_configuration() -> None:
     config = InterfaceConfig(listen_port=7, peers=(PeerConfig(public_key=BOB),))
     assert str(rewritten(parse(""), config)) == f"[Interface]\nListenPort = 7\n\n[Peer]\nPublicKey = {BOB.base64()}\n"
 
 
-def test_line_ends_stay_and_new_lines_get_the_same() -> None:
+def test_line_ends_are_kept_and_used_for_new_lines() -> None:
     file = parse(FILE.replace("\n", "\r\n"))
     text = str(rewritten(file, replace(file.config, mtu=1380)))
     assert text.count("\r\n") == text.count("\n") == FILE.count("\n") + 1
 
 
 @pytest.mark.parametrize("name", ["two\nlines", " spaces ", "bell\a"])
-def test_what_no_file_can_hold_is_refused(name: str) -> None:
+def test_values_that_no_file_can_hold_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot hold"):
         changed(with_peer(BOB, name=name))
 
@@ -149,12 +149,12 @@ def test_what_no_file_can_hold_is_refused(name: str) -> None:
         ({"pre_up": ("echo\nPostUp = reboot",)}, "a name, hook or search domain has characters"),
     ],
 )
-def test_what_no_file_may_say_is_told_with_its_key(values: dict[str, object], said: str) -> None:
+def test_values_that_no_file_may_have_are_reported_with_their_key(values: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=f"^.*{re.escape(said)}[^\n]*$"):
         changed(replace(parse(FILE).config, **values))  # type: ignore[arg-type]
 
 
-def test_an_mtu_that_ipv6_cannot_have_is_told_before_a_file_is_written() -> None:
+def test_an_mtu_too_small_for_ipv6_is_reported_before_a_file_is_written() -> None:
     with pytest.raises(ConfigError, match="mtu: expected at least 1280, because IPv6 needs that"):
         changed(replace(parse(FILE).config, mtu=1000, addresses=(ip_interface("fd00::1/64"),)))
 
@@ -181,7 +181,7 @@ def test_a_file_is_read_edited_and_written_with_its_comments_and_its_mode(tmp_pa
         wgpy.config.write(tmp_path / "absent" / "wg0.conf", file)
 
 
-def test_the_switches_in_comments_are_kept_set_and_taken_away() -> None:
+def test_the_switches_in_comments_are_kept_set_and_removed() -> None:
     text = FILE.replace("ListenPort", "# UdpGso = off  # a poor card\nListenPort")
     file = parse(text)
     assert str(rewritten(file, file.config)) == text

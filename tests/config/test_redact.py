@@ -34,7 +34,7 @@ def errors(read: Callable[[str], object], text: str) -> str:
 
 @pytest.mark.parametrize("piece", [*PIECES, " ".join(KEY[start : start + 9] for start in range(0, 44, 9))])
 @pytest.mark.parametrize("key", [*KEYS, "bindaddress", "target", "listenport", "nonsense", ""])
-def test_no_place_in_a_file_has_its_errors_repeat_a_key(key: str, piece: str) -> None:
+def test_an_error_anywhere_in_a_file_does_not_repeat_a_key(key: str, piece: str) -> None:
     sections = ("Interface", "Peer", "Socks5", "http", "TCPClientTunnel", "TCPServerTunnel", "STDIOTunnel", "Nonsense")
     for section in sections:
         text = f"[{section}]\n{key}{' = ' if key else ''}{piece}\n"
@@ -49,7 +49,7 @@ def test_a_forward_does_not_repeat_a_key(piece: str) -> None:
 
 
 @pytest.mark.parametrize("verb", [name for names in MODULES.values() for name in names if name != "lab"])
-def test_no_command_repeats_a_key_among_its_arguments(verb: str, tmp_path: Path) -> None:
+def test_no_command_repeats_a_key_from_its_arguments(verb: str, tmp_path: Path) -> None:
     file = tmp_path / "absent0.conf"
     file.touch(mode=0o600)
     for arguments in ([KEY], ["--config", str(file), "add", KEY], ["absent0", KEY], ["absent0", "peer", KEY, KEY]):
@@ -57,7 +57,7 @@ def test_no_command_repeats_a_key_among_its_arguments(verb: str, tmp_path: Path)
         assert not leaks(done.stdout + done.stderr, KEY), done.stderr
 
 
-def test_what_is_no_key_is_repeated() -> None:
+def test_a_text_that_is_not_a_key_is_repeated() -> None:
     for value in ("10.0.0.0/33", "vpn.example.org:0", "2001:db8:85a3:8d3:1319:8a2e:370:7348/129", "wg0"):
         assert shown(value) == repr(value)
     path = "/var/lib/docker/overlay2/Abcdefghijkl0123456789/merged/etc/wireguard/wg0.conf"

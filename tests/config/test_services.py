@@ -49,7 +49,7 @@ Password = se#cret
 """
 
 
-def test_a_file_of_wireproxys_is_understood() -> None:
+def test_a_wireproxy_file_is_read() -> None:
     rest, services = split(FILE, "wg0.conf")
     assert wgquick.parse(rest).config.private_key == KEY
     assert services == Services(
@@ -73,14 +73,14 @@ def test_lines_keep_their_numbers() -> None:
         wgquick.parse(rest, "wg0.conf")
 
 
-def test_another_file_may_have_the_tunnel() -> None:
+def test_the_tunnel_may_be_in_another_file() -> None:
     rest, services = split('WGConfig = "wg1.conf"\n[Socks5]\nBindAddress = 1080\n')
     assert services.config == "wg1.conf"
     assert rest.strip() == ""
     assert services.proxies == (Proxy("socks5", Place("127.0.0.1", 1080)),)
 
 
-def test_a_file_without_such_sections_stays_as_it_is() -> None:
+def test_a_file_without_wireproxys_sections_stays_as_it_is() -> None:
     text = FILE.partition("[TCPClient")[0]
     assert split(text) == (text, Services())
 
@@ -110,17 +110,17 @@ def test_problems_name_file_line_and_what_was_expected(text: str, said: str) -> 
         ("80", Place("here", 80)),
     ],
 )
-def test_places(text: str, place: Place) -> None:
+def test_addresses_and_ports_are_parsed(text: str, place: Place) -> None:
     assert parse_place(text, host="here") == place
 
 
 @pytest.mark.parametrize("text", ["", "x", "a:b", "1.2.3.4:65536", "fd00::1:80", "[x]:1", "a b:1", "[fd00::1]80"])
-def test_what_is_no_place(text: str) -> None:
+def test_an_invalid_address_or_port_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_place(text)
 
 
-def test_a_place_that_is_wrong_says_what_is_wanted_there() -> None:
+def test_the_error_for_an_address_says_what_was_expected() -> None:
     with pytest.raises(ConfigError, match=r"^expected a port number, 0 to 65535, not '65536'$"):
         parse_place("65536", host="127.0.0.1")
     with pytest.raises(ConfigError, match=r"^expected \[HOST:\]PORT, not 'x'$"):
@@ -137,16 +137,16 @@ def test_a_place_that_is_wrong_says_what_is_wanted_there() -> None:
         (":8080:h:80", Forward(Place("", 8080), Place("h", 80))),
     ],
 )
-def test_forwards(text: str, forward: Forward) -> None:
+def test_forwards_are_parsed(text: str, forward: Forward) -> None:
     assert parse_forward(text) == forward
 
 
-def test_a_reverse_forward_listens_on_all_of_the_tunnel() -> None:
+def test_a_reverse_forward_listens_on_every_address_of_the_tunnel() -> None:
     assert parse_forward("8000:localhost:80", reverse=True).listen == Place("", 8000)
 
 
 @pytest.mark.parametrize("text", ["", "80", "80:h", "80:h:80/sctp", "x:h:80", "80:h:0", "1:2:3:4:5", "80:h:99999"])
-def test_what_is_no_forward(text: str) -> None:
+def test_an_invalid_forward_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_forward(text)
 
@@ -161,7 +161,7 @@ def test_what_is_no_forward(text: str) -> None:
         ("`#`", "#"),
     ],
 )
-def test_a_password_is_all_of_its_line(line: str, password: str) -> None:
+def test_a_password_is_its_whole_line(line: str, password: str) -> None:
     _, services = split(f"[Socks5]\nBindAddress = 1080\nUsername = me\nPassword = {line}\n")
     assert services.proxies[0].password == password
 
@@ -177,7 +177,7 @@ def test_a_password_is_all_of_its_line(line: str, password: str) -> None:
         (f"Username = me\nPassword = {'x' * 256}", "at most 255 bytes"),
     ],
 )
-def test_no_proxy_serves_with_less_than_the_password_that_is_meant(lines: str, said: str) -> None:
+def test_an_incomplete_password_of_a_proxy_is_an_error(lines: str, said: str) -> None:
     """Each of these once ran a proxy that asked for no password, or only for half of it."""
     with pytest.raises(ConfigFileError) as raised:
         split(f"[http]\nBindAddress = 3128\n{lines}\n", "f")

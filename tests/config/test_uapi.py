@@ -130,7 +130,7 @@ def test_a_get_answer_is_read_and_written_in_the_order_of_wireguard_go() -> None
     assert parse_status(GET) == STATUS
 
 
-def test_drops_are_told_after_the_rest_where_there_are_any() -> None:
+def test_drops_come_last_if_there_are_any() -> None:
     status = DeviceStatus(drops={"malformed": 2}, peers=(PeerStatus(public_key=BOB, drops={"invalid_mac1": 1}),))
     told = format_status(status)
     assert told.startswith("drop=malformed:2\npublic_key=")
@@ -138,14 +138,14 @@ def test_drops_are_told_after_the_rest_where_there_are_any() -> None:
     assert parse_status(told) == status
 
 
-def test_an_empty_request_changes_nothing_and_an_empty_device_says_only_that_all_is_well() -> None:
+def test_an_empty_request_changes_nothing_and_an_empty_device_answers_only_errno_0() -> None:
     assert parse_set([]) == DeviceChange()
     assert format_set(DeviceChange()) == "set=1\n\n"
     assert format_status(DeviceStatus(private_key=PrivateKey(bytes(32)))) == "errno=0\n\n"
     assert parse_status("errno=0\n\n") == DeviceStatus()
 
 
-def test_zero_means_remove_in_a_request_and_none_in_an_answer() -> None:
+def test_zero_means_remove_in_a_request_and_unset_in_an_answer() -> None:
     zero = "00" * 32
     change = parse_set([f"private_key={zero}", "fwmark=0", f"public_key={ALICE.hex()}", f"preshared_key={zero}"])
     assert (change.private_key, change.fwmark, change.peers[0].preshared_key) == (bytes(32), 0, bytes(32))
@@ -158,7 +158,7 @@ def test_a_peer_named_twice_is_changed_twice_in_order() -> None:
     assert change.peers == (PeerChange(public_key=ALICE, allowed_ips=(AllowedIPChange(NET4),)),) * 2
 
 
-def test_what_else_is_said_about_a_removed_peer_is_read_but_means_nothing() -> None:
+def test_other_keys_of_a_removed_peer_are_ignored() -> None:
     assert only_peer("allowed_ip=192.168.4.0/24", "remove=true", "endpoint=192.0.2.1:1") == PeerChange(
         public_key=ALICE, remove=True
     )
@@ -245,7 +245,7 @@ PEER_LINES = [
 
 
 @pytest.mark.parametrize("line", DEVICE_LINES)
-def test_a_bad_device_line_is_einval_and_named(line: str) -> None:
+def test_a_bad_device_line_is_einval_and_is_named(line: str) -> None:
     with pytest.raises(UapiError, match=f"line 1: .*{line.partition('=')[0]}") as caught:
         parse_set([line])
     assert caught.value.errno == errno.EINVAL
@@ -253,7 +253,7 @@ def test_a_bad_device_line_is_einval_and_named(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", PEER_LINES)
-def test_a_bad_peer_line_is_einval_and_named(line: str) -> None:
+def test_a_bad_peer_line_is_einval_and_is_named(line: str) -> None:
     with pytest.raises(UapiError, match=f"line 2: .*{line.partition('=')[0]}") as caught:
         only_peer(line)
     assert caught.value.errno == errno.EINVAL
@@ -275,13 +275,13 @@ def test_an_error_never_shows_what_was_sent(line: str, secret: str) -> None:
         assert secret.rstrip("=") not in str(caught.value)
 
 
-def test_an_answer_of_another_implementation_is_read_past_keys_we_do_not_know() -> None:
+def test_unknown_keys_in_an_answer_are_skipped() -> None:
     foreign = GET.replace("listen_port", "own_public_key=1\nlisten_port").replace("tx_bytes", "daita=x=y\ntx_bytes")
     assert parse_status(foreign) == STATUS
 
 
 @pytest.mark.parametrize("text", ["errno=22\n\n", "errno=-22\n\n", GET.replace("errno=0", "errno=22")])
-def test_an_answered_error_is_raised_with_its_number(text: str) -> None:
+def test_an_error_in_an_answer_is_raised_with_its_number(text: str) -> None:
     with pytest.raises(UapiError, match="EINVAL") as caught:
         parse_status(text)
     assert caught.value.errno == errno.EINVAL
@@ -324,12 +324,12 @@ def test_a_damaged_file_is_refused(line: str) -> None:
 
 
 @pytest.mark.parametrize("error", ["", "wg0.conf:3: MTU: expected\nwg0.conf:4: two lines"])
-def test_steps_and_error_arrive(error: str) -> None:
+def test_steps_and_an_error_arrive(error: str) -> None:
     steps = ["ip -4 route add 10.0.0.0/8 dev wg0", "echo 'a=b' % \u00e4"]
     assert parse_applied(format_applied(steps, error)) == (steps, error)
 
 
 @pytest.mark.parametrize("answer", ["", "errno=-22\n\n", "errno=0\n", "step=a\nerrno=-1\n\n", "text"])
-def test_another_daemons_answer_is_none(answer: str) -> None:
+def test_an_answer_that_is_not_wgpys_is_an_error(answer: str) -> None:
     with pytest.raises(UapiError):
         parse_applied(answer)

@@ -20,7 +20,7 @@ A, B, C = (PrivateKey(letter * 32).public_key for letter in (b"a", b"b", b"c"))
 ZERO = bytes(32)
 
 
-def test_addconf_says_only_what_the_file_says() -> None:
+def test_addconf_changes_only_what_the_file_has() -> None:
     read = wg.parse(f"[Interface]\nFwMark = 0x10\n[Peer]\nPublicKey = {A}\nEndpoint = example.org:5\n")
     assert read.change == DeviceChange(fwmark=16, peers=(PeerChange(public_key=A, replace_allowed_ips=True),))
     assert read.endpoints == {A: EndpointName(host="example.org", port=5)}
@@ -33,7 +33,7 @@ def test_names_are_replaced_by_addresses() -> None:
 
 
 @pytest.mark.parametrize("line", ["Address = 10.0.0.1/8", "MTU = 1420", "DNS =", "PostUp = true", "SaveConfig = false"])
-def test_what_only_wg_quick_knows_is_refused_with_its_line(line: str) -> None:
+def test_keys_of_wg_quick_are_refused_with_their_line(line: str) -> None:
     with pytest.raises(ConfigFileError) as refused:
         wg.parse(f"[Interface]\n{line}\n", "file")
     (problem,) = refused.value.problems
@@ -41,14 +41,14 @@ def test_what_only_wg_quick_knows_is_refused_with_its_line(line: str) -> None:
     assert "line unrecognized" in problem.message
 
 
-def test_setconf_leaves_nothing_of_what_was() -> None:
+def test_setconf_replaces_everything() -> None:
     change = wg.replacing(wg.parse("").change)
     assert change == DeviceChange(private_key=PrivateKey(ZERO), listen_port=0, fwmark=0, replace_peers=True)
     given = DeviceChange(private_key=KEY, listen_port=5, fwmark=6, replace_peers=True)
     assert wg.replacing(given) == given
 
 
-def test_syncconf_removes_who_is_gone_and_clears_what_is_left_out() -> None:
+def test_syncconf_removes_missing_peers_and_clears_missing_values() -> None:
     now = DeviceStatus(
         peers=(
             PeerStatus(public_key=A, preshared_key=PSK, persistent_keepalive=9, endpoint=Endpoint("192.0.2.1", 5)),
@@ -71,14 +71,14 @@ def test_syncconf_removes_who_is_gone_and_clears_what_is_left_out() -> None:
     )
 
 
-def test_syncconf_is_setconf_when_nobody_stays() -> None:
+def test_syncconf_is_setconf_if_no_peer_stays() -> None:
     change = wg.parse(f"[Peer]\nPublicKey = {A}\n").change
     assert wg.synchronizing(change, DeviceStatus()) == wg.replacing(change)
     empty = DeviceChange()
     assert wg.synchronizing(empty, DeviceStatus(peers=(PeerStatus(public_key=A),))) == wg.replacing(empty)
 
 
-def test_one_value_is_read_as_in_a_file() -> None:
+def test_a_single_value_is_read_as_in_a_file() -> None:
     assert read_value("FwMark", "0xff") == 255
     assert read_value("PersistentKeepalive", "off") == 0
     with pytest.raises(ConfigError, match="ListenPort: expected a port number, 0 to 65535, not '65536'"):
@@ -88,7 +88,7 @@ def test_one_value_is_read_as_in_a_file() -> None:
     assert PSK.base64()[:8] not in str(refused.value)
 
 
-def test_single_removals_become_whole_lists() -> None:
+def test_removing_single_prefixes_becomes_a_whole_list() -> None:
     one, other, third = map(ip_network, ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64"))
     now = DeviceStatus(
         peers=(PeerStatus(public_key=A, allowed_ips=(one, other)), PeerStatus(public_key=B, allowed_ips=(third,)))

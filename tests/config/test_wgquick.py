@@ -117,11 +117,11 @@ def test_a_file_that_was_read_writes_the_same_text(text: str) -> None:
     assert str(parse(text)) == text
 
 
-def test_an_empty_file_is_an_interface_without_anything() -> None:
+def test_an_empty_file_is_an_empty_interface() -> None:
     assert parse("").config == InterfaceConfig()
 
 
-def test_strip_leaves_what_wg_knows_and_every_comment() -> None:
+def test_strip_keeps_what_wg_knows_and_every_comment() -> None:
     stripped = parse(FULL).strip()
     assert "# home\n[Interface]\nPrivateKey" in stripped
     assert "# the office" in stripped
@@ -145,7 +145,7 @@ def test_strip_prints_what_wg_quick_strip_prints(text: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("line", "table"), [("", "auto"), ("Table = Auto", "auto"), ("Table = 0x10", 16), ("Table = vpn", "vpn")]
 )
-def test_a_table_is_a_word_a_number_or_a_name(line: str, table: int | str) -> None:
+def test_a_table_is_auto_off_a_number_or_a_name(line: str, table: int | str) -> None:
     assert interface(line).table == table
 
 
@@ -155,7 +155,7 @@ def test_a_mark_is_off_decimal_or_hexadecimal(written: str, mark: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["MTU", "DNS", "Address", "Table", "PostUp"])
-def test_a_key_of_wg_quick_that_is_left_empty_says_nothing(key: str) -> None:
+def test_an_empty_key_of_wg_quick_is_ignored(key: str) -> None:
     assert interface(f"{key} =") == InterfaceConfig()
 
 
@@ -223,7 +223,7 @@ def test_an_endpoint_that_cannot_be_resolved_is_an_error(written: str) -> None:
         "10.0.0.0/8 /8",
     ],
 )
-def test_allowed_ips_are_plain_networks(written: str) -> None:
+def test_allowed_ips_have_no_host_bits(written: str) -> None:
     assert all(
         problem.message.startswith("expected networks separated by commas, without + or -")
         for problem in errors(f"[Peer]\nPublicKey={ONE}\nAllowedIPs = {written}")
@@ -238,7 +238,7 @@ def test_allowed_ips_are_plain_networks(written: str) -> None:
         ("[Peer]\nPublicKey = {}\nName = laptop", "Name"),
     ],
 )
-def test_a_key_that_belongs_in_a_comment_is_shown_there(text: str, key: str) -> None:
+def test_a_key_that_belongs_in_a_comment_gets_an_error_that_shows_it_there(text: str, key: str) -> None:
     (problem,) = errors(text.format(ONE.base64()))
     assert (problem.key, problem.message) == (key, f"a key of wgpy's own, which must be in a comment: # {key} = ...")
 
@@ -267,7 +267,7 @@ def test_a_key_that_belongs_in_a_comment_is_shown_there(text: str, key: str) -> 
         "PrivateKey =",
     ],
 )
-def test_a_value_out_of_range_is_an_error_that_says_what_was_expected(line: str) -> None:
+def test_the_error_for_a_value_out_of_range_says_what_was_expected(line: str) -> None:
     (problem,) = errors(f"[Interface]\n{line}")
     assert problem.line == 2
     assert problem.key == line.split()[0]
@@ -287,13 +287,13 @@ def test_the_last_of_two_values_counts_with_a_warning() -> None:
     assert [str(warning) for warning in file.warnings] == ["line 4: MTU: already set in line 2; this line replaces it"]
 
 
-def test_an_address_given_twice_is_warned_about_and_counts_once() -> None:
+def test_an_address_given_twice_gets_a_warning_and_counts_once() -> None:
     file = parse("[Interface]\nAddress = 10.0.0.1/24\nAddress = fd00::1/64, 10.0.0.1/24\n")
     assert [str(warning) for warning in file.warnings] == ["line 3: Address: repeats an address"]
     assert list(map(str, file.config.addresses)) == ["10.0.0.1/24", "fd00::1/64"]
 
 
-def test_a_peer_given_again_is_updated_and_its_allowed_ips_replaced() -> None:
+def test_a_peer_given_twice_is_updated_and_its_allowed_ips_are_replaced() -> None:
     again = f"[Peer]\nPublicKey={ONE}\nPersistentKeepalive=5\nAllowedIPs=10.1.0.0/16\n[Peer]\nPublicKey={TWO}\n"
     again += f"[Peer]\nPublicKey={ONE}\nEndpoint=h:1\nAllowedIPs=10.2.0.0/16\n"
     file = parse(again)
@@ -304,7 +304,7 @@ def test_a_peer_given_again_is_updated_and_its_allowed_ips_replaced() -> None:
     assert [warning.line for warning in file.warnings] == [8]
 
 
-def test_every_problem_of_a_file_is_reported_at_once_in_its_order() -> None:
+def test_all_problems_of_a_file_are_reported_at_once_in_order() -> None:
     text = (
         "MTU = 1\n[Peer]\nDNS = ::1\n[Interface]\nEndpiont = x\nwhat\nMTU = 1\nListenPort = 1\0\n[Pear]\nanything = 1"
     )
@@ -322,7 +322,7 @@ def test_every_problem_of_a_file_is_reported_at_once_in_its_order() -> None:
     ]
 
 
-def test_a_key_like_no_other_is_answered_with_those_of_its_section() -> None:
+def test_the_error_for_an_unknown_key_lists_those_of_its_section() -> None:
     (problem,) = errors("[Peer]\nPublicKey=" + ONE.base64() + "\nxyz = 1")
     assert problem.key == "xyz"
     assert problem.message.endswith("one of PublicKey, PresharedKey, AllowedIPs, Endpoint, PersistentKeepalive")
@@ -377,7 +377,7 @@ def test_a_comment_names_a_peer(comment: str) -> None:
     assert str(parsed) == text
 
 
-def test_a_network_of_two_peers_is_doubtful() -> None:
+def test_a_network_given_to_two_peers_gets_a_warning() -> None:
     """/0 and its halves, which mean the rest, are no overlap, nor are networks of the same peer."""
     keys = [PrivateKey.generate().public_key.base64() for _ in range(3)]
     networks = ("10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, ::/1", "10.0.0.0/8, 192.0.2.0/24", "10.1.2.0/24, fd00::/8")
@@ -391,7 +391,7 @@ def test_a_network_of_two_peers_is_doubtful() -> None:
     ]
 
 
-def test_the_switches_of_our_own_are_comments_to_others() -> None:
+def test_wgpys_own_switches_are_comments_for_others() -> None:
     text = f"[Interface]\nPrivateKey = {SECRET.base64()}\n# UdpGso = off\n  #tunoffload=OFF # broken card\n"
     file = parse(text)
     assert (file.config.udp_gso, file.config.tun_offload) == (False, False)
@@ -402,7 +402,7 @@ def test_the_switches_of_our_own_are_comments_to_others() -> None:
     assert read_wg(text)[0] == {"private_key": SECRET}
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_an_error_where_it_stands() -> None:
+def test_a_switch_that_is_neither_on_nor_off_is_an_error_with_its_line() -> None:
     with pytest.raises(ConfigFileError) as error:
         parse("[Interface]\nMTU = 1400\n# UdpGso = no\n# TunOffload =\n", "wg0.conf")
     assert str(error.value) == (

@@ -38,7 +38,7 @@ def edit(ours: Wgpy, interface: str = "", allowed_ips: str = "") -> None:
     ours.path.write_text(text.replace("AllowedIPs = ", f"AllowedIPs = {allowed_ips}", 1))
 
 
-def test_what_is_added_and_taken_away_is_applied_while_traffic_passes(cable: Cable) -> None:
+def test_additions_and_removals_are_applied_while_traffic_passes(cable: Cable) -> None:
     ours, theirs = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
     before = ours.path.read_text()
@@ -66,7 +66,7 @@ def test_what_is_added_and_taken_away_is_applied_while_traffic_passes(cable: Cab
     assert theirs.wg("latest-handshakes") == handshake
 
 
-def test_the_port_that_chance_chose_stays(cable: Cable) -> None:
+def test_without_listen_port_in_the_file_the_port_stays(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     ours.path.write_text(ours.path.read_text().replace("ListenPort = 51820\n", ""))
     assert apply(ours) == ""
@@ -101,7 +101,7 @@ def test_a_default_route_comes_and_goes_with_its_mark_rules_and_guard(cable: Cab
     run("ping", "-c", "1", "-W", "5", cable.right.inner4)
 
 
-def test_a_default_route_that_apply_set_is_taken_back_by_down(cable: Cable) -> None:
+def test_down_undoes_a_default_route_that_apply_set(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     edit(ours, allowed_ips="0.0.0.0/0, ")
     apply(ours)
@@ -110,7 +110,7 @@ def test_a_default_route_that_apply_set_is_taken_back_by_down(cable: Cable) -> N
     assert cable.left.namespace.run("nft", "list", "ruleset") == ""
 
 
-def test_dns_is_changed_and_taken_back(cable: Cable, tmp_path: Path) -> None:
+def test_dns_is_changed_and_undone(cable: Cable, tmp_path: Path) -> None:
     ours, _ = bring_up(cable)
     ours.close()
     tools = Tools(tmp_path)
@@ -133,7 +133,7 @@ def test_dns_is_changed_and_taken_back(cable: Cable, tmp_path: Path) -> None:
     assert tools.calls() == [*added, f"resolvconf -d {ours.side.name} -f"]
 
 
-def test_hooks_are_not_run_and_the_new_ones_count_from_now_on(cable: Cable, tmp_path: Path) -> None:
+def test_apply_runs_no_hooks_and_down_uses_the_new_ones(cable: Cable, tmp_path: Path) -> None:
     ours, _ = bring_up(cable)
     edit(ours, f"PostUp = touch {tmp_path}/up\nPostDown = touch {tmp_path}/down")
     assert apply(ours) == ""
@@ -142,7 +142,7 @@ def test_hooks_are_not_run_and_the_new_ones_count_from_now_on(cable: Cable, tmp_
     assert (tmp_path / "down").exists()
 
 
-def test_routes_and_addresses_that_no_file_named_stay(cable: Cable) -> None:
+def test_routes_and_addresses_that_are_in_no_file_stay(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
     run("ip", "route", "add", "198.51.100.0/24", "dev", name)
@@ -169,7 +169,7 @@ def test_an_interface_that_wg_quick_brought_up_is_changed_too(cable: Cable) -> N
     run("wg-quick", "down", str(ours.path))
 
 
-def test_the_steps_are_json_if_asked_for(cable: Cable) -> None:
+def test_the_steps_can_be_printed_as_json(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     edit(ours, "MTU = 1300")
     command = (*WGPY, "apply", "--json", str(ours.path))
@@ -181,7 +181,7 @@ def test_the_steps_are_json_if_asked_for(cable: Cable) -> None:
     assert f"wgpy: {ours.side.name}: routing table" in ours.side.namespace.run(*command, check=False)
 
 
-def test_an_interface_that_is_not_wgpys_is_refused(cable: Cable) -> None:
+def test_apply_refuses_an_interface_of_another_program(cable: Cable) -> None:
     _, theirs = bring_up(cable)
     path = cable.directory / f"{theirs.side.name}.conf"
     path.write_text("[Interface]\n")
@@ -199,7 +199,7 @@ def test_a_file_with_a_mistake_changes_nothing(cable: Cable) -> None:
     assert ours.status()["peers"][0]["allowed_ips"] == before
 
 
-def test_a_larger_mtu_comes_before_the_ipv6_addresses_it_allows(cable: Cable) -> None:
+def test_a_larger_mtu_is_set_before_the_ipv6_addresses_that_need_it(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
     run("ip", "link", "set", name, "mtu", "1200")  # at which the kernel takes away IPv6
@@ -210,7 +210,7 @@ def test_a_larger_mtu_comes_before_the_ipv6_addresses_it_allows(cable: Cable) ->
     assert "mtu 1400" in run("ip", "link", "show", name)
 
 
-def test_an_mtu_that_ipv6_cannot_live_with_is_refused_and_changes_nothing(cable: Cable) -> None:
+def test_an_mtu_too_small_for_ipv6_is_refused_and_changes_nothing(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     before = surroundings(cable)
     edit(ours, "MTU = 1200")
@@ -231,7 +231,7 @@ def surroundings(cable: Cable) -> list[str]:
 
 
 @pytest.mark.parametrize("default", [False, True])
-def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
+def test_an_apply_that_fails_half_way_is_undone(cable: Cable, default: bool) -> None:
     """What `wg set` had changed is restored as well, although it is in no file; and the session stays."""
     ours, theirs = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
@@ -256,7 +256,7 @@ def test_what_fails_half_way_is_taken_back(cable: Cable, default: bool) -> None:
     assert theirs.wg("latest-handshakes") == handshake
 
 
-def test_a_default_route_that_cannot_be_added_is_taken_back(cable: Cable) -> None:
+def test_a_default_route_that_cannot_be_added_is_undone(cable: Cable) -> None:
     """It once tried to delete what had never been added, which failed, so the rest was not undone."""
     ours, _ = bring_up(cable)
     cable.left.namespace.run("ip", "route", "add", "blackhole", "default", "table", "77")
@@ -268,7 +268,7 @@ def test_a_default_route_that_cannot_be_added_is_taken_back(cable: Cable) -> Non
     assert surroundings(cable) == before
 
 
-def test_strip_leaves_what_wg_takes(cable: Cable) -> None:
+def test_strip_prints_what_wg_accepts(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
     stripped = run(*WGPY, "strip", str(ours.path))

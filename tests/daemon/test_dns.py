@@ -26,7 +26,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     return Tools(directory)
 
 
-def test_resolved_answers_all_names_while_it_runs(tools: Tools) -> None:
+def test_resolved_is_used_where_it_runs(tools: Tools) -> None:
     for name in ("systemctl", "resolvectl", "resolvconf"):
         tools.add(name)
     set_dns("wg0", SERVERS, ["example.org", "example.net"])
@@ -53,7 +53,7 @@ def test_resolvconf_takes_over_where_resolved_is_not_running(tools: Tools) -> No
     ]
 
 
-def test_what_resolvconf_writes_may_be_read_by_all_whatever_our_own_mask(tools: Tools) -> None:
+def test_what_resolvconf_writes_is_world_readable_whatever_the_umask(tools: Tools) -> None:
     """The units have umask 0077, and Debian's resolvconf keeps its parent's umask."""
     tools.add("resolvconf", f"umask >>{tools.log}")
     before = os.umask(0o077)
@@ -64,7 +64,7 @@ def test_what_resolvconf_writes_may_be_read_by_all_whatever_our_own_mask(tools: 
     assert tools.calls()[-1] == "0022"
 
 
-def test_debian_record_takes_the_first_prefix_of_the_order(tools: Tools, tmp_path: Path) -> None:
+def test_the_record_for_debians_resolvconf_has_the_first_matching_prefix(tools: Tools, tmp_path: Path) -> None:
     tools.add("resolvconf")
     (tmp_path / "interface-order").write_text("# order\nlo.inet6\nlo.@(dhclient|pppd)\ntun*\ntap*\n")
     set_dns("wg0", SERVERS)
@@ -72,7 +72,7 @@ def test_debian_record_takes_the_first_prefix_of_the_order(tools: Tools, tmp_pat
     assert tools.calls()[::3] == ["resolvconf -a tun.wg0 -m 0 -x", "resolvconf -d tun.wg0 -f"]
 
 
-def test_linked_resolvconf_gets_the_plain_name(tools: Tools, tmp_path: Path) -> None:
+def test_a_resolvconf_that_is_a_link_gets_the_plain_interface_name(tools: Tools, tmp_path: Path) -> None:
     tools.add("resolvconf", under="other")
     (tools.directory / "resolvconf").symlink_to("other")
     (tmp_path / "interface-order").write_text("tun*\n")
@@ -86,13 +86,13 @@ def test_without_servers_nothing_is_done(tools: Tools) -> None:
     assert tools.calls() == []
 
 
-def test_without_any_tool_the_remedy_is_named(tools: Tools) -> None:
+def test_without_any_tool_the_error_names_the_remedy(tools: Tools) -> None:
     with pytest.raises(NetworkError, match="install openresolv or systemd-resolved, or delete DNS"):
         set_dns("wg0", SERVERS)
     unset_dns("wg0")  # nothing was set, so there is nothing to undo
 
 
-def test_a_failing_tool_is_quoted_in_one_line(tools: Tools) -> None:
+def test_the_output_of_a_failing_tool_is_quoted_in_one_line(tools: Tools) -> None:
     tools.add("resolvconf", "echo 'signature mismatch:' >&2; echo /etc/resolv.conf >&2; exit 1")
     with pytest.raises(
         NetworkError,
@@ -103,14 +103,14 @@ def test_a_failing_tool_is_quoted_in_one_line(tools: Tools) -> None:
         unset_dns("wg0")
 
 
-def test_a_tool_that_hangs_is_given_up(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_hangs_is_killed(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns, "_TIMEOUT", 0.1)
     tools.add("resolvconf", "while :; do :; done")
     with pytest.raises(NetworkError, match="resolvconf did not finish"):
         set_dns("wg0", SERVERS)
 
 
-def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) -> None:
+def test_a_tool_that_fails_counts_as_missing(tools: Tools) -> None:
     tools.add("systemctl")
     tools.add("resolvectl", "[ $1 = revert ] || { echo 'Failed to connect to bus' >&2; exit 1; }")
     tools.add("resolvconf")
@@ -126,7 +126,7 @@ def test_a_tool_that_is_there_but_fails_is_as_one_that_is_missing(tools: Tools) 
         set_dns("wg0", SERVERS)
 
 
-def test_servers_that_change_are_set_by_the_tool_that_set_those_before(tools: Tools) -> None:
+def test_changed_servers_are_set_by_the_same_tool_as_before(tools: Tools) -> None:
     """resolvectl fails at first. If it were used once it works, resolvconf's servers would stay for ever."""
     tools.add("systemctl")
     tools.add("resolvectl", "exit 1")
@@ -140,7 +140,7 @@ def test_servers_that_change_are_set_by_the_tool_that_set_those_before(tools: To
     assert tools.calls()[begun:] == ["resolvconf -d wg0 -f"]
 
 
-def test_servers_that_change_are_set_by_another_tool_if_the_one_before_fails_and_its_own_go(tools: Tools) -> None:
+def test_if_that_tool_fails_another_sets_the_changed_servers_and_the_old_ones_are_removed(tools: Tools) -> None:
     tools.add("resolvconf")
     set_dns("wg0", SERVERS[:1])
     tools.add("resolvconf", "[ $1 = -d ]")
@@ -158,7 +158,7 @@ def test_servers_that_change_are_set_by_another_tool_if_the_one_before_fails_and
     ]
 
 
-def test_what_a_killed_daemon_set_by_the_second_tool_is_unset_though_the_first_one_fails(tools: Tools) -> None:
+def test_what_a_killed_daemon_set_by_the_second_tool_is_removed_even_if_the_first_fails(tools: Tools) -> None:
     tools.add("systemctl")
     tools.add("resolvectl", "echo 'No such device' >&2; exit 1")
     tools.add("resolvconf")

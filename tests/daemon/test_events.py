@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "read fifo", "device", "readable", "two names"])
-def test_only_a_file_that_is_ours_alone_is_written_to(tmp_path: Path, kind: str) -> None:
+def test_events_are_written_only_to_a_file_that_nobody_else_can_change(tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "log", tmp_path / "other"
     other.touch(mode=0o600)
     reader = -1
@@ -68,7 +68,7 @@ def test_another_users_file_is_not_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", ["open_log('-')", "standard_error()"])
-def test_a_reader_who_stalls_keeps_nobody_waiting(tmp_path: Path, opened: str) -> None:
+def test_a_reader_that_stalls_does_not_block_the_daemon(tmp_path: Path, opened: str) -> None:
     """A pipe that is never read takes 64 kB; the rest is dropped and counted."""
     told = tmp_path / "told"
     program = (
@@ -88,7 +88,7 @@ def test_a_reader_who_stalls_keeps_nobody_waiting(tmp_path: Path, opened: str) -
 
 
 @pytest.mark.parametrize("opened", ["open_log('-')", "standard_error()"])
-def test_lines_to_a_file_and_what_is_printed_there_do_not_overwrite_each_other(tmp_path: Path, opened: str) -> None:
+def test_events_and_other_output_to_one_file_do_not_overwrite_each_other(tmp_path: Path, opened: str) -> None:
     """The shell's `2> log` does not open the file for appending."""
     program = f"import os; from wgpy.daemon.events import *; log = {opened}\nfor fd in (1, 2) * 3:\n"
     program += " log.write('a line\\n'); os.write(fd, b'printed\\n')"
@@ -97,7 +97,7 @@ def test_lines_to_a_file_and_what_is_printed_there_do_not_overwrite_each_other(t
     assert (tmp_path / "log").read_text() == "a line\nprinted\n" * 6
 
 
-def test_the_journals_socket_takes_lines_and_keeps_nobody_waiting_either(tmp_path: Path) -> None:
+def test_the_journals_socket_takes_events_without_blocking(tmp_path: Path) -> None:
     """Standard output under systemd is a stream socket, which cannot be opened again by a path."""
     ours, theirs = socket.socketpair()
     log = Log("a socket", partial(os.fstat, theirs.fileno()), partial(os.dup, theirs.fileno()))
@@ -109,7 +109,7 @@ def test_the_journals_socket_takes_lines_and_keeps_nobody_waiting_either(tmp_pat
     theirs.close()
 
 
-def test_a_pipe_takes_lines_and_keeps_nobody_waiting_whatever_its_number() -> None:
+def test_a_pipe_of_any_number_takes_events_without_blocking() -> None:
     """A daemon with many sockets has descriptors of 1024 and more, which select(2) cannot ask about."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
@@ -128,7 +128,7 @@ def test_a_pipe_takes_lines_and_keeps_nobody_waiting_whatever_its_number() -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_file_is_opened_again_once_it_was_rotated_or_removed(tmp_path: Path) -> None:
+def test_a_file_is_reopened_after_it_was_rotated_or_removed(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     log = KeyLog(open_log(str(path)))
     log("one", b"1")
@@ -141,7 +141,7 @@ def test_a_file_is_opened_again_once_it_was_rotated_or_removed(tmp_path: Path) -
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_was_dropped_is_said_in_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_says_how_many_events_were_dropped_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = tmp_path / "logs"
     directory.mkdir()
     path = directory / "events"
@@ -168,7 +168,7 @@ def test_what_was_dropped_is_said_in_its_place(tmp_path: Path, caplog: pytest.Lo
     ]
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_only_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = open_log(str(path))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -90,7 +90,7 @@ def pinging(end: End) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_end_that_was_killed_comes_back_and_is_reached(ends: tuple[End, End], which: int) -> None:
+def test_a_peer_whose_daemon_was_killed_comes_back(ends: tuple[End, End], which: int) -> None:
     victim, other = ends[which], ends[1 - which]
     victim.kill()
     victim.up()
@@ -98,7 +98,7 @@ def test_an_end_that_was_killed_comes_back_and_is_reached(ends: tuple[End, End],
     assert other.reaches()
 
 
-def test_an_outer_address_that_is_removed_is_given_up_for_another(ends: tuple[End, End]) -> None:
+def test_an_outer_address_that_is_removed_is_replaced_by_another(ends: tuple[End, End]) -> None:
     a, b = ends
     assert b.reaches()
     a.side.namespace.run("ip", "address", "add", "10.0.0.3/24", "dev", "veth0")
@@ -109,7 +109,7 @@ def test_an_outer_address_that_is_removed_is_given_up_for_another(ends: tuple[En
     assert b.daemon.status()["peers"][0]["endpoint"] == "10.0.0.3:51820"
 
 
-def test_another_route_is_taken(ends: tuple[End, End]) -> None:
+def test_a_changed_route_is_used(ends: tuple[End, End]) -> None:
     a, b = ends
     veth_pair(a.side.namespace, b.side.namespace, (["10.1.0.1/24"], ["10.1.0.2/24"]), name="veth1")
     for end, via in ((a, "10.1.0.2"), (b, "10.1.0.1")):
@@ -120,7 +120,7 @@ def test_another_route_is_taken(ends: tuple[End, End]) -> None:
     assert b.reaches()
 
 
-def test_a_carrier_that_is_lost_and_comes_back(ends: tuple[End, End]) -> None:
+def test_traffic_resumes_when_a_lost_carrier_comes_back(ends: tuple[End, End]) -> None:
     a, _ = ends
     a.side.namespace.run("ip", "link", "set", a.side.name, "carrier", "off")
     assert wait_for(lambda: not a.reaches(1))  # the kernel takes note once a second
@@ -128,7 +128,7 @@ def test_a_carrier_that_is_lost_and_comes_back(ends: tuple[End, End]) -> None:
     assert a.reaches()
 
 
-def test_a_port_that_is_taken_leaves_the_tunnel_on_its_own(ends: tuple[End, End]) -> None:
+def test_a_change_to_a_port_in_use_keeps_the_old_port(ends: tuple[End, End]) -> None:
     a, _ = ends
 
     def occupied() -> None:
@@ -171,7 +171,7 @@ def test_ten_thousand_peers_are_removed_under_traffic(ends: tuple[End, End], tmp
 
 
 @pytest.mark.parametrize("verb", ["up", "down"])
-def test_what_a_killed_daemon_left_is_cleared_away_and_nothing_else(host: Host, verb: str) -> None:
+def test_only_what_a_killed_daemon_left_is_removed(host: Host, verb: str) -> None:
     host.namespace.run("ip", "rule", "add", "not", "fwmark", "51900", "table", "51900")  # somebody else's
     before = host.surroundings()
     host.write("", "AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.2:51820")
@@ -189,7 +189,7 @@ def test_what_a_killed_daemon_left_is_cleared_away_and_nothing_else(host: Host, 
     assert "no daemon serves" in host.refused("down", host.name)
 
 
-def test_a_socket_that_a_killed_daemon_left_is_cleared_away(host: Host) -> None:
+def test_the_socket_of_a_killed_daemon_is_removed(host: Host) -> None:
     host.write()
     host.up()
     os.kill(serving_pid(host.name), signal.SIGKILL)
@@ -199,7 +199,7 @@ def test_a_socket_that_a_killed_daemon_left_is_cleared_away(host: Host) -> None:
     assert "no daemon serves" in host.refused("down", host.name)
 
 
-def test_what_was_left_in_another_namespace_or_cannot_be_read_is_let_be(host: Host) -> None:
+def test_leftovers_of_another_namespace_or_that_cannot_be_read_are_left_alone(host: Host) -> None:
     path = Path(f"/run/wgpy/{host.name}.left")
     path.parent.mkdir(exist_ok=True)
     for text in ('{"namespace": 1, "entries": [4, "dns"]}', "", "[]", '{"namespace": "x"}', "{"):

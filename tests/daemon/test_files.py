@@ -54,9 +54,7 @@ def owner_and_mode(path: Path) -> tuple[int, int, int]:
 
 
 @root
-def test_a_new_file_that_is_swapped_for_a_link_gives_nothing_away(
-    theirs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_file_that_is_swapped_for_a_link_leaks_nothing(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, secret = theirs / "wg0.conf", theirs.parent / "secret"
     path.write_text("before")
     os.chown(path, NOBODY, NOBODY)
@@ -75,9 +73,7 @@ def test_a_new_file_that_is_swapped_for_a_link_gives_nothing_away(
 
 
 @root
-def test_a_directory_that_is_swapped_for_a_link_leads_nowhere_else(
-    theirs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_is_swapped_for_a_link_is_not_followed(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = theirs.parent / "ours"
     ours.mkdir()
     (ours / "wg0.conf").write_text("root's")
@@ -94,7 +90,7 @@ def test_a_directory_that_is_swapped_for_a_link_leads_nowhere_else(
 
 
 @root
-def test_what_was_read_is_what_is_replaced(theirs: Path) -> None:
+def test_the_file_that_was_read_is_the_one_replaced(theirs: Path) -> None:
     ours = theirs.parent / "ours"
     ours.mkdir()
     (ours / "wg0.conf").write_text("root's")
@@ -109,7 +105,7 @@ def test_what_was_read_is_what_is_replaced(theirs: Path) -> None:
 
 
 @root
-def test_a_clients_file_that_is_swapped_is_not_linked_to(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clients_file_that_is_swapped_gets_no_link(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = theirs.parent / "secret"
 
     def swap() -> None:
@@ -125,7 +121,7 @@ def test_a_clients_file_that_is_swapped_is_not_linked_to(theirs: Path, monkeypat
 
 
 @pytest.mark.parametrize("is_link", [True, False])
-def test_what_lies_in_the_way_of_a_new_file_stays(tmp_path: Path, is_link: bool) -> None:
+def test_an_existing_file_in_the_way_of_a_new_one_stays(tmp_path: Path, is_link: bool) -> None:
     target, path = tmp_path / "target", tmp_path / "alice.conf"
     if is_link:
         path.symlink_to(target)
@@ -138,7 +134,7 @@ def test_what_lies_in_the_way_of_a_new_file_stays(tmp_path: Path, is_link: bool)
 
 
 @root
-def test_our_own_files_are_not_put_where_another_user_may_swap_them(theirs: Path, tmp_path: Path) -> None:
+def test_our_own_files_are_not_put_where_another_user_could_swap_them(theirs: Path, tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         replace_own(theirs / "wg0.left", b"{}")
     assert list(theirs.iterdir()) == []
@@ -157,7 +153,7 @@ def test_our_own_files_are_not_put_where_another_user_may_swap_them(theirs: Path
         pass
 
 
-def test_a_link_in_the_place_of_our_own_file_is_replaced_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_our_own_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     target, path = tmp_path / "target", tmp_path / "timestamp-floor"
     path.symlink_to(target)
     replace_own(path, b"7\n")
@@ -167,7 +163,7 @@ def test_a_link_in_the_place_of_our_own_file_is_replaced_not_followed(tmp_path: 
 
 
 @root
-def test_owner_mode_and_access_list_stay(tmp_path: Path) -> None:
+def test_owner_mode_and_access_list_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text("before")
     os.chown(path, NOBODY, 7)
@@ -185,7 +181,7 @@ def test_owner_mode_and_access_list_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("refused", ["fchown", "setxattr", "replace", "open"])
-def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
+def test_a_file_that_cannot_be_replaced_is_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """Root without CAP_CHOWN; a file with an ACL, bind-mounted from elsewhere; a directory that is not writable."""
@@ -209,20 +205,22 @@ def test_where_no_file_can_take_its_place_the_old_one_is_written_to(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "wg0.conf")
     with pytest.raises(ConfigError, match="not a regular file"), changing(tmp_path / "wg0.conf"):
         pass
 
 
-def test_links_that_lead_to_one_another_are_refused(tmp_path: Path) -> None:
+def test_circular_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(tmp_path / "two")
     (tmp_path / "two").symlink_to(tmp_path / "one")
     with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
         replace_text(tmp_path / "one", "after")
 
 
-def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_never_released_is_not_waited_for_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "wg0.conf"
     path.touch()
     monkeypatch.setattr(files, "_PATIENCE", 0.0)
@@ -232,7 +230,7 @@ def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, m
             pass
 
 
-def test_a_lock_on_the_directory_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_lock_on_the_directory_blocks_nothing(tmp_path: Path) -> None:
     """Any user who may list the directory can lock it."""
     path = tmp_path / "wg0.conf"
     path.write_text("before")
@@ -247,7 +245,7 @@ def test_a_lock_on_the_directory_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert done.stdout == "changed\n"
 
 
-def test_whoever_waited_changes_the_file_that_is_there_now(tmp_path: Path) -> None:
+def test_after_waiting_for_the_lock_the_present_file_is_changed(tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.write_text("one")
 
@@ -263,7 +261,7 @@ def test_whoever_waited_changes_the_file_that_is_there_now(tmp_path: Path) -> No
     assert path.read_text() == "one two three"
 
 
-def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> None:
+def test_a_public_file_is_world_readable_whatever_the_umask(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     before = os.umask(0o077)
     try:
@@ -276,7 +274,7 @@ def test_a_file_for_all_to_read_is_so_whatever_our_own_mask(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mask", [0o077, 0])
-def test_a_new_directory_of_ours_may_be_read_by_all_whatever_our_own_mask(tmp_path: Path, mask: int) -> None:
+def test_a_new_directory_is_world_readable_whatever_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         with own_directory(tmp_path / "run" / "wireguard"):
@@ -306,7 +304,7 @@ def _become_a_fifo(path: Path) -> None:
     [lambda path: os.chown(path, NOBODY, NOBODY), lambda path: path.chmod(0o644), _become_a_link, _become_a_fifo],
     ids=["theirs", "read by others", "a link", "a FIFO"],
 )
-def test_notes_of_a_killed_daemon_are_read_from_a_file_of_our_own_alone(
+def test_notes_of_a_killed_daemon_are_read_only_from_a_file_of_our_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr(leftovers, "RUN_DIRECTORY", tmp_path)
@@ -321,7 +319,7 @@ def test_notes_of_a_killed_daemon_are_read_from_a_file_of_our_own_alone(
         assert bool(said) is not is_spoilt
 
 
-def test_a_directory_that_cannot_be_synced_is_no_file_that_was_not_written(
+def test_a_directory_that_cannot_be_synced_does_not_fail_the_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error once said that the file was unchanged, although it had the new text."""

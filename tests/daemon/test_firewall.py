@@ -41,7 +41,7 @@ def ruleset(cable: Cable) -> str:
     return cable.left.namespace.run("nft", "-nn", "list", "ruleset")
 
 
-def test_the_rules_are_those_of_wg_quick(cable: Cable) -> None:
+def test_the_nft_rules_are_those_of_wg_quick(cable: Cable) -> None:
     """The commands that linux.bash of wireguard-tools runs make the same rule set."""
     before = ruleset(cable)
     ours = everything_through(cable)
@@ -72,7 +72,7 @@ def fails(directory: Path, *programs: str) -> None:
         (directory / name).chmod(0o755)
 
 
-def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, tmp_path: Path) -> None:
+def test_without_nft_the_iptables_rules_are_those_of_wg_quick(cable: Cable, tmp_path: Path) -> None:
     """Both programs run where nft is missing, and leave the same; ours also changes it as the file changes.
 
     An nft that is there but fails, as on a kernel without nf_tables, is to ours as one that is missing.
@@ -112,7 +112,7 @@ def test_without_nft_the_rules_of_iptables_are_those_of_wg_quick(cable: Cable, t
     assert rules() == []
 
 
-def test_where_no_tool_works_it_comes_up_and_says_what_is_lacking(cable: Cable, tmp_path: Path) -> None:
+def test_without_a_working_firewall_tool_up_succeeds_and_names_what_is_missing(cable: Cable, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     environment = {**os.environ, "PATH": path_without(programs, "nft", "iptables-restore")}
@@ -153,7 +153,7 @@ def test_strict_reverse_path_filtering_lets_the_tunnel_work(cable: Cable) -> Non
 
 
 @pytest.mark.parametrize("program", ["wgpy", "wg-quick"])
-def test_nothing_leaks_beside_a_tunnel_that_carries_everything(
+def test_nothing_leaks_outside_a_full_tunnel(
     cable: Cable, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a default route outside: what goes anywhere goes through the tunnel, and back, and nothing else passes.
@@ -221,7 +221,7 @@ def test_a_full_tunnel_works_where_sysctls_are_read_only(cable: Cable) -> None:
         cable.left.namespace.run("ping", "-c", "1", "-W", "5", address)
 
 
-def test_two_tunnels_keep_out_of_each_others_rules(cable: Cable) -> None:
+def test_two_tunnels_do_not_touch_each_others_rules(cable: Cable) -> None:
     first = everything_through(cable)
     rules = cable.left.namespace.run("ip", "rule")
     made = ruleset(cable)

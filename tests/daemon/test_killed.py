@@ -46,7 +46,7 @@ def reaches(cable: Cable, far: str, *options: str) -> bool:
 
 
 @pytest.mark.parametrize("families", [(4, 6), (4,)])
-def test_nothing_leaves_beside_a_full_tunnel_whose_daemon_was_killed(cable: Cable, families: tuple[int, ...]) -> None:
+def test_nothing_leaks_when_the_daemon_of_a_full_tunnel_is_killed(cable: Cable, families: tuple[int, ...]) -> None:
     run = cable.left.namespace.run
 
     def surroundings() -> str:
@@ -76,7 +76,7 @@ def test_nothing_leaves_beside_a_full_tunnel_whose_daemon_was_killed(cable: Cabl
     assert all(reaches(cable, FAR[family]) for family in families)
 
 
-def test_what_was_left_is_cleared_away_before_names_are_looked_up(cable: Cable) -> None:
+def test_leftovers_are_removed_before_names_are_looked_up(cable: Cable) -> None:
     """The name servers may only be reachable through the tunnel."""
     ours = everything_through(cable, 4)
     kill(cable)
@@ -89,7 +89,7 @@ def test_what_was_left_is_cleared_away_before_names_are_looked_up(cable: Cable) 
     assert run("ip", "route", "show", "table", "51820", check=False).count("unreachable") == 0
 
 
-def test_a_link_that_is_set_down_lets_nothing_out(cable: Cable) -> None:
+def test_nothing_leaks_when_the_link_is_set_down(cable: Cable) -> None:
     everything_through(cable, 4)
     cable.left.namespace.run("ip", "link", "set", cable.left.name, "down")
     assert not reaches(cable, FAR[4])

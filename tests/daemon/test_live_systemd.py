@@ -64,7 +64,7 @@ def handshake(machine: Machine) -> str:
     return machine.run("wg", "show", "wg0", "latest-handshakes")
 
 
-def test_a_full_tunnel_is_ready_when_its_start_returns_and_gone_when_its_stop_does(machine: Machine, unit: str) -> None:
+def test_a_full_tunnel_is_ready_when_start_returns_and_gone_when_stop_returns(machine: Machine, unit: str) -> None:
     assert machine.properties(unit, "NRestarts", "ActiveState") == ["0", "active"]
     for address in ("10.9.0.2", "fd09::2", "203.0.113.1"):
         assert reaches(machine, address)
@@ -77,7 +77,7 @@ def test_a_full_tunnel_is_ready_when_its_start_returns_and_gone_when_its_stop_do
     assert "wg0" not in machine.run("resolvectl", "dns")
 
 
-def test_a_reload_brings_the_edited_file_and_keeps_the_session(machine: Machine, unit: str) -> None:
+def test_a_reload_applies_the_edited_file_and_keeps_the_session(machine: Machine, unit: str) -> None:
     assert reaches(machine, "10.9.0.2")
     before = handshake(machine)
     added = f"[Peer]\nPublicKey = {OTHER.public_key.base64()}\nAllowedIPs = 10.9.0.3/32\n"
@@ -91,9 +91,7 @@ def test_a_reload_brings_the_edited_file_and_keeps_the_session(machine: Machine,
 
 
 @pytest.mark.parametrize(("signal", "why"), [("KILL", "signal"), ("STOP", "watchdog")])
-def test_a_daemon_that_is_killed_or_says_nothing_is_started_again(
-    machine: Machine, unit: str, signal: str, why: str
-) -> None:
+def test_a_daemon_that_is_killed_or_hangs_is_restarted(machine: Machine, unit: str, signal: str, why: str) -> None:
     (pid,) = machine.properties(unit, "MainPID")
     machine.run("kill", f"-{signal}", pid)
     assert wait_for(lambda: machine.properties(unit, "NRestarts", "ActiveState") == ["1", "active"])
@@ -102,7 +100,7 @@ def test_a_daemon_that_is_killed_or_says_nothing_is_started_again(
     assert reaches(machine, "10.9.0.2")
 
 
-def test_up_and_down_within_the_bounds_of_wgpy_quick(machine: Machine) -> None:
+def test_up_and_down_work_within_the_restrictions_of_wgpy_quick(machine: Machine) -> None:
     """With a hook that could not work in wgpy@: it makes a network namespace that everyone can see."""
     hooks = "PostUp = ip netns add hooked; nft add table inet hooked; sysctl -qw net.ipv4.ip_forward=1\n"
     hooks += "PostUp = umask >/run/witness\nPostDown = nft delete table inet hooked; ip netns delete hooked\n"

@@ -45,7 +45,7 @@ async def ask(port: int, request: bytes) -> bytes:
     return answer
 
 
-def test_get_and_head_are_answered_and_nothing_else_is() -> None:
+def test_only_get_and_head_are_answered() -> None:
     async def main(port: int, _: Metrics) -> None:
         head, _blank, text = (await ask(port, GET)).partition(b"\r\n\r\n")
         assert b'wireguard_dropped_packets_total{friendly_name="",interface="wg0"' in text
@@ -75,7 +75,7 @@ def test_idle_connections_and_half_requests_make_room() -> None:
 
 
 @pytest.mark.parametrize("request_", [b"", GET[:20], GET])
-def test_a_connection_has_its_time_also_one_that_does_not_read(
+def test_every_connection_has_a_time_limit_even_one_that_does_not_read(
     request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT", 0.3)
@@ -100,7 +100,7 @@ def test_a_connection_has_its_time_also_one_that_does_not_read(
         ("no-such-name.invalid:80", ""),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_once_with_a_remedy(address: str, said: str) -> None:
+def test_an_unusable_address_is_reported_once_with_a_remedy(address: str, said: str) -> None:
     async def main(port: int, serving: Metrics) -> None:
         where = address.format(port)
         with pytest.raises(ControlError) as raised:

@@ -39,7 +39,7 @@ def test_without_a_listener_nothing_happens(name: str | None) -> None:
     Notifier({} if name is None else {"NOTIFY_SOCKET": name}).say("READY=1")
 
 
-def test_a_listener_that_does_not_read_does_not_hold_us_up(listener: tuple[socket.socket, str]) -> None:
+def test_a_listener_that_does_not_read_does_not_block_us(listener: tuple[socket.socket, str]) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": listener[1]})
     for _ in range(10_000):
         notifier.say("WATCHDOG=1")
@@ -62,12 +62,12 @@ def test_the_request_is_not_passed_on_to_hooks() -> None:
         ("0", None, 0.0),
     ],
 )
-def test_the_watchdog_is_for_whom_it_names(interval: str, pid: str | None, seconds: float) -> None:
+def test_the_watchdog_counts_only_for_the_process_it_names(interval: str, pid: str | None, seconds: float) -> None:
     environment = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": interval} | ({"WATCHDOG_PID": pid} if pid else {})
     assert Notifier(environment).watchdog_interval == seconds
 
 
-def test_life_is_said_twice_in_an_interval(
+def test_the_watchdog_is_fed_twice_per_interval(
     listener: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sock, name = listener
@@ -86,13 +86,13 @@ def test_life_is_said_twice_in_an_interval(
     assert [sock.recv(100) for _ in slept] == [b"WATCHDOG=1"] * 3
 
 
-def test_who_is_not_watched_says_nothing() -> None:
+def test_a_daemon_that_is_not_watched_sends_nothing() -> None:
     asyncio.run(asyncio.wait_for(Notifier({"NOTIFY_SOCKET": "/x"}).keep_alive(), 5))
     asyncio.run(asyncio.wait_for(Notifier({"WATCHDOG_USEC": "1000000"}).keep_alive(), 5))
 
 
 @pytest.mark.root
-def test_the_daemon_is_ready_when_all_is_done_and_lives_till_it_stops(tmp_path: Path) -> None:
+def test_the_daemon_reports_ready_when_all_is_done_and_feeds_the_watchdog_until_it_stops(tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # an abstract one is of one network namespace
     sock.bind(str(tmp_path / "notify"))
     sock.settimeout(60)

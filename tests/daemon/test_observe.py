@@ -44,7 +44,7 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
 
 
-def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
+def test_a_peer_that_does_not_answer_is_reported_as_lost(cable: Cable) -> None:
     """The daemon gives up after five seconds instead of 90."""
     impatient = "from wgpy import constants; constants.MAX_HANDSHAKE_RETRIES = -1; from wgpy.cli import main; main()"
     path = cable.directory / "events"
@@ -60,7 +60,7 @@ def test_a_peer_that_does_not_answer_is_lost(cable: Cable) -> None:
     assert (line["event"], line["public_key"]) == ("peer_lost", cable.right.public_key.base64())
 
 
-def test_an_event_log_that_nobody_reads_keeps_no_packet(cable: Cable) -> None:
+def test_an_event_log_that_nobody_reads_does_not_delay_packets(cable: Cable) -> None:
     """Standard output is a full pipe."""
     theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
@@ -83,7 +83,7 @@ def test_an_event_log_that_nobody_reads_keeps_no_packet(cable: Cable) -> None:
     os.close(writable)
 
 
-def test_show_names_peers_and_stock_wg_reads_on(cable: Cable) -> None:
+def test_show_names_peers_and_stock_wg_can_still_read_the_status(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     assert "  name: right-hand side\n" in cable.left.namespace.run(*WGPY, "show", cable.left.name)
     assert ours.status()["peers"][0]["name"] == "right-hand side"
@@ -120,7 +120,7 @@ def test_prometheus_reads_the_metrics(cable: Cable) -> None:
     assert abs(samples["wireguard_latest_handshake_seconds"].value - time.time()) < 60
 
 
-def test_idle_connections_to_the_metrics_hold_nothing_up(cable: Cable) -> None:
+def test_idle_connections_to_the_metrics_block_nobody(cable: Cable) -> None:
     """1,003 connections once took all descriptors: the daemon spun, and `wg show` got no answer."""
     bring_up(cable, "--metrics", "127.0.0.1:9586")
     program = r"""
@@ -145,14 +145,14 @@ with urllib.request.urlopen(request, timeout=20) as answer:
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "192.0.2.250:9586"])
-def test_an_address_for_metrics_that_cannot_be_is_said_and_nothing_stays(cable: Cable, address: str) -> None:
+def test_an_unusable_address_for_metrics_is_reported_and_up_is_undone(cable: Cable, address: str) -> None:
     with pytest.raises(LabError, match=f"--metrics {address}"):
         Wgpy(cable.left, cable.directory, peer_section(cable.right), options=("--metrics", address))
     assert cable.left.name not in cable.left.namespace.run("ip", "-o", "link")
 
 
 @pytest.mark.parametrize("preshared", [False, True])
-def test_wireshark_decrypts_a_capture_by_the_key_log(cable: Cable, preshared: bool) -> None:
+def test_wireshark_decrypts_a_capture_with_the_key_log(cable: Cable, preshared: bool) -> None:
     keys, capture = cable.directory / "keys", cable.directory / "capture.pcap"
     bring_up(cable, "--keylog", str(keys), psk=PresharedKey.generate() if preshared else None)
     recorder = cable.left.namespace.popen(

@@ -53,7 +53,7 @@ def warned(networks: list[IPv4Network | IPv6Network], endpoints: list[Endpoint])
     return routes.asked, said, calls
 
 
-def test_an_endpoint_within_the_allowed_ips_is_warned_of() -> None:
+def test_an_endpoint_within_the_allowed_ips_gets_a_warning() -> None:
     networks: list[IPv4Network | IPv6Network] = [
         IPv4Network("10.0.0.0/8"),
         IPv6Network("2001:db8::/32"),
@@ -68,7 +68,7 @@ def test_an_endpoint_within_the_allowed_ips_is_warned_of() -> None:
     assert asked == ["2001:db8::7"]
 
 
-def test_the_kernel_is_asked_for_so_many_routes_and_no_more() -> None:
+def test_the_number_of_routes_asked_for_is_bounded() -> None:
     """10,000 clients whose endpoints are all in 0.0.0.0/0: a request for each once took many seconds."""
     networks: list[IPv4Network | IPv6Network] = [IPv4Network("0.0.0.0/0")]
     endpoints = [
@@ -81,7 +81,7 @@ def test_the_kernel_is_asked_for_so_many_routes_and_no_more() -> None:
     assert len(routes.asked) == len(set(routes.asked)) == MAX_ROUTE_REQUESTS
 
 
-def test_many_peers_with_ipv6_endpoints_take_little_work_each() -> None:
+def test_each_of_many_peers_with_ipv6_endpoints_takes_little_work() -> None:
     """Looking for each of the 129 prefixes of an endpoint once took many seconds for 10,000 peers."""
     count, inside, outside = 1000, int(IPv6Address("fd00::")), int(IPv6Address("2001:db8::"))
     networks: list[IPv4Network | IPv6Network] = [IPv6Network((inside + number, 128)) for number in range(count)]

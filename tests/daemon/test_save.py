@@ -62,7 +62,7 @@ Endpoint = 192.0.2.7:7
         self.run("wg", "set", self.name, *settings)
 
 
-def test_an_interface_as_its_file_says_leaves_the_file_alone(tmp_path: Path) -> None:
+def test_save_leaves_a_file_alone_that_matches_the_interface(tmp_path: Path) -> None:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
         before = host.path.stat()
@@ -72,7 +72,7 @@ def test_an_interface_as_its_file_says_leaves_the_file_alone(tmp_path: Path) -> 
         host.wgpy("down")
 
 
-def test_what_has_changed_is_saved_and_the_rest_stays(tmp_path: Path) -> None:
+def test_only_what_has_changed_is_saved(tmp_path: Path) -> None:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
         new = PrivateKey(b"n" * 32).public_key.base64()
@@ -125,7 +125,7 @@ def test_a_default_routes_mark_is_not_saved_unless_it_was_given(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("setting", ["true", "false"])
-def test_save_config_saves_at_down_after_pre_down(tmp_path: Path, setting: str) -> None:
+def test_with_save_config_down_saves_after_pre_down(tmp_path: Path, setting: str) -> None:
     with Namespace() as namespace:
         hook = f"PreDown = wg set %i peer {BOB} remove"
         host = Host(namespace, tmp_path, f"SaveConfig = {setting}\n{hook}")
@@ -135,7 +135,7 @@ def test_save_config_saves_at_down_after_pre_down(tmp_path: Path, setting: str) 
         assert host.path.read_text().rstrip() == saved.rstrip()
 
 
-def test_a_file_that_cannot_be_written_does_not_keep_the_interface_up(tmp_path: Path) -> None:
+def test_down_succeeds_though_the_file_cannot_be_written(tmp_path: Path) -> None:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path, "SaveConfig = true")
         host.path.unlink()
@@ -179,7 +179,7 @@ def test_nothing_is_lost_under_the_capabilities_of_the_unit(tmp_path: Path, repl
         host.wgpy("down")
 
 
-def test_save_or_apply_of_an_interface_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_save_and_apply_report_a_missing_interface_in_one_line(tmp_path: Path) -> None:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
         host.wgpy("down")
@@ -209,7 +209,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         host.wgpy("down")
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     target, link = tmp_path / "target.conf", tmp_path / "wg0.conf"
     target.write_text("before")
     link.symlink_to(target)

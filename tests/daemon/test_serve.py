@@ -47,7 +47,7 @@ def bare() -> Iterator[Bare]:
         assert wait_for(lambda: not bare.socket.exists())
 
 
-def test_it_returns_when_the_interface_can_be_configured(bare: Bare) -> None:
+def test_serve_returns_when_the_interface_can_be_configured(bare: Bare) -> None:
     bare.run(*WGPY, bare.name)
     assert bare.exists()
     assert bare.socket.stat().st_mode & 0o777 == 0o700
@@ -69,7 +69,7 @@ def test_sockets_are_open_while_the_link_is_up_and_keep_their_port(bare: Bare) -
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "link", "socket"])
-def test_it_ends_and_leaves_nothing(bare: Bare, how: str) -> None:
+def test_serve_ends_and_leaves_nothing(bare: Bare, how: str) -> None:
     bare.run(*WGPY, bare.name)
     pid = serving_pid(bare.name)
     if how == "link":
@@ -82,7 +82,7 @@ def test_it_ends_and_leaves_nothing(bare: Bare, how: str) -> None:
 
 
 @pytest.mark.parametrize("options", [["-f"], ["--foreground"], []])
-def test_the_foreground(bare: Bare, options: list[str]) -> None:
+def test_serve_can_run_in_the_foreground(bare: Bare, options: list[str]) -> None:
     environment = {**os.environ, **({} if options else {"WG_PROCESS_FOREGROUND": "1"})}
     process = bare.namespace.popen(*WGPY, *options, bare.name, env=environment, stderr=subprocess.PIPE)
     assert wait_for(bare.socket.exists)
@@ -93,7 +93,7 @@ def test_the_foreground(bare: Bare, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("level", ["verbose", "silent", ""])
-def test_a_level_of_the_log_keeps_a_daemon_on_standard_error(bare: Bare, tmp_path: Path, level: str) -> None:
+def test_with_log_level_the_daemon_logs_to_standard_error(bare: Bare, tmp_path: Path, level: str) -> None:
     said = tmp_path / "said"
     with said.open("w") as stderr:
         environment = {**os.environ, "LOG_LEVEL": level}
@@ -108,7 +108,7 @@ def test_a_level_of_the_log_keeps_a_daemon_on_standard_error(bare: Bare, tmp_pat
     assert wait_for(lambda: not bare.socket.exists() and not log_path(bare.name).exists()), "a daemon's proper end"
 
 
-def test_a_number_is_found_for_a_name(bare: Bare) -> None:
+def test_a_name_with_a_pattern_gets_a_number(bare: Bare) -> None:
     bare.run(*WGPY, f"{bare.name}-%d")
     bare.name += "-0"
     bare.socket = bare.socket.with_name(f"{bare.name}.sock")
@@ -117,7 +117,7 @@ def test_a_number_is_found_for_a_name(bare: Bare) -> None:
     assert log_path(bare.name).exists()
 
 
-def test_a_second_daemon_says_so(bare: Bare) -> None:
+def test_a_second_daemon_for_an_interface_is_refused(bare: Bare) -> None:
     bare.run(*WGPY, bare.name)
     said = bare.run(*WGPY, bare.name, check=False)
     assert "already exists" in said
@@ -125,7 +125,7 @@ def test_a_second_daemon_says_so(bare: Bare) -> None:
     assert bare.name in bare.run("wg", "show", "interfaces")
 
 
-def test_file_descriptors_are_taken_over(bare: Bare) -> None:
+def test_inherited_file_descriptors_are_used(bare: Bare) -> None:
     program = f"""
 import os, socket, sys
 from wgpy.tun.linux import LinuxTun
@@ -147,13 +147,13 @@ os.execv(sys.executable, [sys.executable, "-m", "wgpy", "-f", "{bare.name}"])
     assert not bare.exists()
 
 
-def test_a_descriptor_that_is_none_is_one_clear_line(bare: Bare) -> None:
+def test_a_bad_file_descriptor_gives_one_clear_error(bare: Bare) -> None:
     for value in ("x", "999"):
         said = bare.run("env", f"WG_TUN_FD={value}", *WGPY, bare.name, check=False)
         assert said == f"wgpy: WG_TUN_FD={value}: expected the number of an open file descriptor\n"
 
 
-def test_the_mtu_is_followed(bare: Bare) -> None:
+def test_a_change_of_the_mtu_is_noticed(bare: Bare) -> None:
     bare.run(*WGPY, bare.name)
     bare.run("ip", "address", "add", "10.9.0.1/24", "dev", bare.name)
     bare.run("ip", "link", "set", bare.name, "mtu", "1000", "up")

@@ -73,7 +73,7 @@ def live(made: LocalInterface, *events: Event, at_once: bool = True, now: float 
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_who_had_a_session_is_greeted_where_it_was(path: Path, stopped: bool) -> None:
+def test_a_peer_that_had_a_session_gets_a_handshake_at_its_last_endpoint(path: Path, stopped: bool) -> None:
     moved = Event(EventKind.ENDPOINT_MOVED, PEERS[0], THERE)
     lost = Event(EventKind.HANDSHAKE_ABANDONED, PEERS[2], HERE)
     live(interface(), *(completed(peer, HERE) for peer in PEERS), moved, lost, at_once=stopped)
@@ -84,7 +84,7 @@ def test_who_had_a_session_is_greeted_where_it_was(path: Path, stopped: bool) ->
 
 
 @pytest.mark.parametrize("stopped", [True, False])
-def test_who_has_no_session_any_more_is_not_greeted(path: Path, stopped: bool) -> None:
+def test_a_peer_whose_session_has_expired_gets_no_handshake(path: Path, stopped: bool) -> None:
     """`up` long after `down` or a crash: peers may be gone, and other hosts may have their addresses."""
     moved = Event(EventKind.ENDPOINT_MOVED, PEERS[0], THERE)
     live(interface(), completed(PEERS[0], HERE), moved, at_once=stopped, now=1000.0)
@@ -96,7 +96,7 @@ def test_who_has_no_session_any_more_is_not_greeted(path: Path, stopped: bool) -
     assert path.read_bytes() == before
 
 
-def test_a_session_that_is_renewed_is_young_again_and_one_that_is_not_is_left_out(path: Path) -> None:
+def test_a_renewed_session_is_kept_and_an_expired_one_is_left_out(path: Path) -> None:
     live(interface(), completed(PEERS[0], HERE), completed(PEERS[1], HERE))
     now = 120.0
 
@@ -113,14 +113,14 @@ def test_a_session_that_is_renewed_is_young_again_and_one_that_is_not_is_left_ou
     assert list(greeted(interface(), 299.0)) == [PEERS[0]]
 
 
-def test_many_events_cost_one_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_events_cause_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     monkeypatch.setattr(sessions, "replace_own", lambda _, content: written.append(content))
     live(interface(), *(completed(PEERS[0], HERE) for _ in range(1000)), at_once=False)
     assert len(written) == 1
 
 
-def test_an_interface_of_the_same_name_in_another_network_namespace_is_another(path: Path) -> None:
+def test_an_interface_of_the_same_name_in_another_network_namespace_is_a_different_one(path: Path) -> None:
     live(interface(), completed(PEERS[0], HERE))
     noted = json.loads(path.read_text())
     assert noted["namespace"] == Path("/proc/self/ns/net").stat().st_ino
@@ -128,7 +128,7 @@ def test_an_interface_of_the_same_name_in_another_network_namespace_is_another(p
     assert greeted(interface()) == {}
 
 
-def test_a_peer_that_was_removed_and_another_identity_are_forgotten(path: Path) -> None:
+def test_a_removed_peer_is_forgotten_and_all_are_after_a_change_of_the_private_key(path: Path) -> None:
     made = interface()
     asyncio.run(made.configure(DeviceChange(peers=(PeerChange(public_key=PEERS[1], remove=True),))))
     live(made, completed(PEERS[0], HERE), completed(PEERS[1], HERE))
@@ -141,7 +141,7 @@ def test_a_peer_that_was_removed_and_another_identity_are_forgotten(path: Path) 
 @pytest.mark.parametrize(
     "wrong", ["link", "readable", "open directory", "garbage", "a list", "no endpoint", "no time", "fifo"]
 )
-def test_a_file_that_is_not_to_be_trusted_is_not_used(path: Path, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_untrustworthy_file_is_not_used(path: Path, wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     live(interface(), completed(PEERS[0], HERE))
     text = path.read_text()
     match wrong:

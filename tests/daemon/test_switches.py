@@ -59,7 +59,7 @@ def within(namespace: Namespace, *command: str) -> list[str]:
 
 
 @switched
-def test_under_run(
+def test_the_switches_work_with_run(
     namespace: Namespace,
     tmp_path: Path,
     options: tuple[str, ...],
@@ -82,7 +82,7 @@ def test_under_run(
 
 
 @switched_once
-def test_under_exec(
+def test_the_switches_work_with_exec(
     tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], lines: str, gso: bool, tso: bool
 ) -> None:
     command = [*WGPY, "exec", "-v", *options, str(conf(tmp_path, lines)), "--", sys.executable, "-c", HAS_TSO, "wg0"]
@@ -91,7 +91,7 @@ def test_under_exec(
 
 
 @switched_once
-def test_under_connect(
+def test_the_switches_work_with_connect(
     tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], lines: str, gso: bool, tso: bool
 ) -> None:
     """The library, where an argument takes the place of the option."""
@@ -111,7 +111,7 @@ with wgpy.blocking.connect({str(conf(tmp_path, lines))!r}, offloads={offloads}) 
 
 
 @pytest.mark.parametrize("switch", ["nothing", "options", "one option", "environment", "one variable"])
-def test_under_serve(namespace: Namespace, tmp_path: Path, switch: str) -> None:
+def test_the_switches_work_with_serve(namespace: Namespace, tmp_path: Path, switch: str) -> None:
     options, environment, _, gso, tso = SWITCHES[switch]
     name, log = fresh_name(), tmp_path / "log"
     with log.open("w") as written:
@@ -128,7 +128,7 @@ def test_under_serve(namespace: Namespace, tmp_path: Path, switch: str) -> None:
     assert (ONE_AT_A_TIME not in log.read_text(), said == "TSO\n") == (gso, tso)
 
 
-def test_under_wg_quick_the_environment_says_all(namespace: Namespace, tmp_path: Path) -> None:
+def test_under_wg_quick_the_environment_has_the_switches(namespace: Namespace, tmp_path: Path) -> None:
     """wg-quick passes no options on, so the environment sets the offloads, events, metrics and key log."""
     path = conf(tmp_path, "")
     program = wgpy_program(tmp_path)

@@ -30,21 +30,21 @@ def interface(floor: int = 0) -> LocalInterface:
     return made
 
 
-def test_what_was_saved_is_restored_with_a_margin_for_what_was_not(file: Path) -> None:
+def test_a_saved_timestamp_is_restored_with_a_margin_for_later_ones(file: Path) -> None:
     TimestampFloor(interface(FUTURE)).save()
     again = interface()
     TimestampFloor(again).restore()
     assert again.timestamp_floor == FUTURE + 11 * 10**9
 
 
-def test_a_clock_that_is_not_behind_needs_no_margin_and_stamps_by_itself(file: Path) -> None:
+def test_a_clock_ahead_of_the_saved_timestamp_is_used_as_it_is(file: Path) -> None:
     TimestampFloor(interface(10**18)).save()
     again = interface()
     TimestampFloor(again).restore()
     assert again.timestamp_floor == 10**18
 
 
-def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -> None:
+def test_restarts_alone_do_not_raise_the_saved_timestamp(file: Path) -> None:
     TimestampFloor(interface(FUTURE)).save()
     for _ in range(3):
         floor = TimestampFloor(interface())
@@ -53,7 +53,7 @@ def test_the_margin_is_not_saved_so_restarts_alone_do_not_raise_it(file: Path) -
     assert int(file.read_text()) == FUTURE
 
 
-def test_the_file_only_rises(file: Path) -> None:
+def test_the_saved_timestamp_never_goes_back(file: Path) -> None:
     for stamp in (FUTURE, FUTURE // 2, FUTURE + 1, FUTURE):
         TimestampFloor(interface(stamp)).save()
     assert int(file.read_text()) == FUTURE + 1
@@ -70,7 +70,7 @@ def test_without_a_readable_file_nothing_is_changed(file: Path, content: bytes |
     assert made.timestamp_floor == 0
 
 
-def test_word_of_a_handshake_has_it_saved_soon_and_once_for_many(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handshakes_are_saved_soon_and_many_of_them_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timestamp, "SAVE_AFTER", 0.01)
 
     def saved() -> int:

@@ -82,14 +82,16 @@ def interface() -> Iterator[Interface]:
         pytest.param(LONG, errno.EIO, id="a long line"),
     ],
 )
-def test_a_bad_line_is_answered_and_nothing_of_its_request_applied(interface: Interface, line: str, code: int) -> None:
+def test_a_bad_line_gets_an_error_and_nothing_of_its_request_is_applied(
+    interface: Interface, line: str, code: int
+) -> None:
     before = interface.shown()
     assert interface.ask(f"{FIRST}{line}\nallowed_ip=10.9.0.0/16\n\n", end=False) == f"errno=-{code}\n\n"
     assert interface.shown() == before
 
 
 @pytest.mark.parametrize("request_", [FIRST, FIRST.rstrip("\n"), "set=1\n", "s", f"{FIRST}allowed_ip=10.1.0.0/1"])
-def test_half_a_request_is_none(interface: Interface, request_: str) -> None:
+def test_half_a_request_has_no_effect(interface: Interface, request_: str) -> None:
     before = interface.shown()
     assert interface.ask(request_) == f"errno=-{errno.EPROTO}\n\n"
     assert interface.shown() == before
@@ -100,12 +102,12 @@ def test_an_error_of_get_is_positive(interface: Interface) -> None:
     assert interface.ask("get=1\n") == f"errno={errno.EPROTO}\n\n"
 
 
-def test_neither_request_has_an_answer_of_its_own(interface: Interface) -> None:
+def test_a_line_that_is_no_request_is_eproto_and_an_empty_one_gets_no_answer(interface: Interface) -> None:
     assert interface.ask("hello\n\n", end=False) == f"errno=-{errno.EPROTO}\n\n"
     assert interface.ask("") == interface.ask("\n\n") == ""
 
 
-def test_several_requests_have_an_answer_each_whatever_came_before(interface: Interface) -> None:
+def test_each_of_several_requests_gets_an_answer(interface: Interface) -> None:
     keep = f"public_key={PEER.hex()}\npersistent_keepalive_interval="
     requests = [
         f"set=1\n{keep}9\n\n",
@@ -121,7 +123,7 @@ def test_several_requests_have_an_answer_each_whatever_came_before(interface: In
     assert told.endswith("\nerrno=0")
 
 
-def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface) -> None:
+def test_idle_connections_and_half_requests_do_not_block_others(interface: Interface) -> None:
     """There may be 64: the connections that stay silent are closed, and those that send requests are not."""
     with ExitStack() as stack:
 
@@ -145,7 +147,7 @@ def test_idle_connections_and_half_requests_keep_nobody_out(interface: Interface
     assert "fwmark" not in interface.shown().lower()
 
 
-def test_a_group_that_root_chose_may_write_beside_the_socket_and_no_other_user(interface: Interface) -> None:
+def test_no_user_but_a_group_that_root_chose_may_write_beside_the_socket(interface: Interface) -> None:
     """As with wireguard-go, `chmod 770 /var/run/wireguard` lets a group see which interfaces there are."""
     name, directory = fresh_name(), uapi_client.DIRECTORY
     before = directory.stat().st_mode

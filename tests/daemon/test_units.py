@@ -19,7 +19,7 @@ UNITS = Path(__file__).parents[2] / "systemd"
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
 @pytest.mark.parametrize("unit", ["wgpy@.service", "wgpy-quick@.service"])
 @pytest.mark.parametrize("spoilt", [False, True])
-def test_systemd_understands_it(tmp_path: Path, unit: str, spoilt: bool) -> None:
+def test_systemd_accepts_each_unit(tmp_path: Path, unit: str, spoilt: bool) -> None:
     program = tmp_path / "bin/wgpy"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
@@ -38,7 +38,7 @@ def test_systemd_understands_it(tmp_path: Path, unit: str, spoilt: bool) -> None
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
 @pytest.mark.parametrize(("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0)])
-def test_it_leaves_little_that_could_be_taken_away(unit: str, exposure: float) -> None:
+def test_each_unit_is_restricted_as_far_as_possible(unit: str, exposure: float) -> None:
     """By systemd's own scale of 0 to 10. wgpy-quick@ says which hooks each missing directive would break."""
     command = ("systemd-analyze", "security", "--offline=true", f"--threshold={exposure * 10:.0f}", str(UNITS / unit))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -47,7 +47,7 @@ def test_it_leaves_little_that_could_be_taken_away(unit: str, exposure: float) -
 
 
 @pytest.mark.root
-def test_its_capabilities_are_enough_for_a_full_tunnel_and_its_hooks(tmp_path: Path) -> None:
+def test_a_units_capabilities_are_enough_for_a_full_tunnel_and_its_hooks(tmp_path: Path) -> None:
     bounding = re.search(r"^CapabilityBoundingSet=(.*)$", (UNITS / "wgpy@.service").read_text(), re.MULTILINE)
     assert bounding
     left = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in bounding[1].split())

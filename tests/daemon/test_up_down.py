@@ -76,7 +76,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         namespace.run(*WGPY, "down", host.name, check=False)
 
 
-def test_addresses_mtu_and_routes_are_set_and_taken_back(host: Host) -> None:
+def test_addresses_mtu_and_routes_are_set_and_undone(host: Host) -> None:
     before = host.surroundings()
     host.write("Address = fd09::1/64", "AllowedIPs = 10.9.0.0/16, 172.16.0.0/12, fd09::/64\nEndpoint = 192.0.2.2:51820")
     host.up()
@@ -94,7 +94,7 @@ def test_addresses_mtu_and_routes_are_set_and_taken_back(host: Host) -> None:
     assert not log_path(host.name).exists()
 
 
-def test_a_default_route_goes_by_mark_and_rules_that_are_taken_back(host: Host) -> None:
+def test_a_default_route_uses_a_mark_and_rules_that_down_removes(host: Host) -> None:
     before = host.surroundings()
     host.write("", "AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.2:51820")
     host.up()
@@ -109,7 +109,7 @@ def test_a_default_route_goes_by_mark_and_rules_that_are_taken_back(host: Host) 
     assert host.surroundings() == before
 
 
-def test_tables_and_marks_of_ones_own(host: Host) -> None:
+def test_a_table_or_mark_from_the_file_is_used(host: Host) -> None:
     host.write("Table = 1234\nFwMark = 0x77\nMTU = 1280\nListenPort = 5555")
     host.up()
     assert "10.9.0.0/16" in host.namespace.run("ip", "route", "show", "table", "1234")
@@ -139,7 +139,7 @@ def test_hooks_run_in_order_with_the_interfaces_name(host: Host, tmp_path: Path)
     assert log.read_text().splitlines() == expected
 
 
-def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> None:
+def test_a_hook_may_query_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> None:
     ask = f"wg show %i listen-port >> {tmp_path}/port"
     host.write(f"PostUp = {ask}\nPreDown = {ask}\nListenPort = 5556")
     host.up()
@@ -147,7 +147,7 @@ def test_a_hook_may_ask_the_daemon_that_runs_it(host: Host, tmp_path: Path) -> N
     assert (tmp_path / "port").read_text() == "5556\n5556\n"
 
 
-def test_what_a_hook_writes_may_be_read_by_all_whatever_our_own_mask(host: Host, tmp_path: Path) -> None:
+def test_what_a_hook_writes_is_world_readable_whatever_the_umask(host: Host, tmp_path: Path) -> None:
     """The units have umask 0077: a PostUp that writes /etc/resolv.conf with it would break DNS for other users."""
     host.write("".join(f"{key} = touch {tmp_path}/{key}\n" for key in ("PreUp", "PostUp", "PreDown", "PostDown")))
     host.namespace.run("bash", "-c", 'umask 077; exec "$@"', "bash", *WGPY, "up", str(host.path))
@@ -165,7 +165,7 @@ def test_what_a_hook_writes_may_be_read_by_all_whatever_our_own_mask(host: Host,
         "Table = 9\nDNS = 1.1.1.1\nPostUp = false",
     ],
 )
-def test_what_a_failed_up_did_is_undone(host: Host, interface: str, tmp_path: Path) -> None:
+def test_a_failed_up_is_undone(host: Host, interface: str, tmp_path: Path) -> None:
     before = host.surroundings()
     host.write(f"{interface}\nPostDown = touch {tmp_path}/undone", "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.2:1")
     said = host.refused()
@@ -173,7 +173,7 @@ def test_what_a_failed_up_did_is_undone(host: Host, interface: str, tmp_path: Pa
     assert host.surroundings() == before
 
 
-def test_the_interface_being_deleted_ends_the_daemon_with_its_rules(host: Host) -> None:
+def test_deleting_the_interface_ends_the_daemon_and_removes_its_rules(host: Host) -> None:
     before = host.surroundings()
     host.write("", "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.2:51820")
     host.up()
@@ -185,7 +185,7 @@ def test_the_interface_being_deleted_ends_the_daemon_with_its_rules(host: Host) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_up_is_undone(host: Host, tmp_path: Path, number: signal.Signals) -> None:
     before = host.surroundings()
     host.write(f"PreUp = touch {tmp_path}/begun; sleep 1\nPostDown = touch {tmp_path}/undone")
     process = host.namespace.popen(*WGPY, "up", str(host.path), stderr=subprocess.PIPE)
@@ -197,7 +197,7 @@ def test_an_interrupted_up_undoes_what_it_did(host: Host, tmp_path: Path, number
 
 
 @pytest.mark.parametrize("endpoint", ["192.0.2.2:51820", "no-such-host.invalid:51820"])
-def test_what_a_killed_up_began_is_undone(host: Host, tmp_path: Path, endpoint: str) -> None:
+def test_the_steps_of_a_killed_up_are_undone(host: Host, tmp_path: Path, endpoint: str) -> None:
     """It is stopped while it takes its steps, and while it looks up a name that does not exist."""
     before = host.surroundings()
     host.write(f"PreUp = touch {tmp_path}/begun; sleep 1", f"AllowedIPs = 0.0.0.0/0\nEndpoint = {endpoint}")
@@ -211,7 +211,7 @@ def test_what_a_killed_up_began_is_undone(host: Host, tmp_path: Path, endpoint: 
     assert not log_path(host.name).exists()
 
 
-def test_nohup_is_heeded(host: Host, tmp_path: Path) -> None:
+def test_a_daemon_under_nohup_ignores_sighup(host: Host, tmp_path: Path) -> None:
     host.write(f"PreUp = touch {tmp_path}/begun; sleep 1")
     process = host.namespace.popen("nohup", *WGPY, "up", str(host.path), stderr=subprocess.DEVNULL)
     assert wait_for((tmp_path / "begun").exists)
@@ -220,7 +220,7 @@ def test_nohup_is_heeded(host: Host, tmp_path: Path) -> None:
     assert host.name in host.wgpy("show")
 
 
-def test_down_says_that_it_waits_and_what_a_stopped_daemon_needs(host: Host) -> None:
+def test_down_says_that_it_waits_and_how_to_wake_a_stopped_daemon(host: Host) -> None:
     host.write()
     host.up()
     pid = serving_pid(host.name)
@@ -236,7 +236,7 @@ def test_down_says_that_it_waits_and_what_a_stopped_daemon_needs(host: Host) -> 
     assert host.name not in host.namespace.run("ip", "-o", "link")
 
 
-def test_down_takes_a_descriptor_of_any_number(host: Host) -> None:
+def test_down_works_with_a_descriptor_of_any_number(host: Host) -> None:
     host.write()
     host.up()
     lines = "import os, sys\nfor _ in range(1100): os.dup(2)\nfrom wgpy.daemon.process import stop; stop(sys.argv[1])"
@@ -245,7 +245,7 @@ def test_down_takes_a_descriptor_of_any_number(host: Host) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_daemon_that_waits_for_a_name_can_be_ended(host: Host, number: signal.Signals) -> None:
+def test_a_daemon_that_waits_for_a_name_server_can_be_stopped(host: Host, number: signal.Signals) -> None:
     before = host.surroundings()
     host.write("", "AllowedIPs = 0.0.0.0/0\nEndpoint = no-such-host.invalid:51820")
     process = host.namespace.popen(*WGPY, "run", str(host.path), stderr=subprocess.PIPE)
@@ -263,7 +263,7 @@ def test_the_scope_of_a_link_local_endpoint_is_kept(host: Host) -> None:
     assert "[fe80::1%uplink]:51820" in host.namespace.run("wg", "show", host.name, "endpoints")
 
 
-def test_closed_streams_do_not_matter(host: Host) -> None:
+def test_up_works_with_closed_standard_streams(host: Host) -> None:
     host.write("ListenPort = 5560")
     host.namespace.run("bash", "-c", f"{' '.join(WGPY)} up {host.path} <&- >&- 2>&-")
     assert "5560" in host.wgpy("show", host.name)
@@ -271,12 +271,12 @@ def test_closed_streams_do_not_matter(host: Host) -> None:
     assert not log_path(host.name).exists()
 
 
-def test_up_says_the_warnings_of_the_file(host: Host) -> None:
+def test_up_prints_the_warnings_about_the_file(host: Host) -> None:
     host.write("", "AllowedIPs = 10.9.0.2/16\nEndpoint = 192.0.2.2:51820")
     assert "AllowedIPs: 10.9.0.2/16 has host bits set" in host.up()
 
 
-def test_up_twice_is_refused_and_harms_nothing(host: Host) -> None:
+def test_a_second_up_is_refused_and_changes_nothing(host: Host) -> None:
     host.write()
     host.up()
     assert "already exists" in host.refused()
@@ -295,7 +295,7 @@ def test_hooks_in_a_file_that_others_may_write_are_refused(host: Host, tmp_path:
     host.up()
 
 
-def test_a_port_in_use_is_said_with_the_port(host: Host) -> None:
+def test_a_port_in_use_is_reported_with_its_number(host: Host) -> None:
     import socket
 
     before = host.surroundings()
@@ -312,7 +312,7 @@ def test_a_port_in_use_is_said_with_the_port(host: Host) -> None:
     assert host.surroundings() == before
 
 
-def test_without_permission_it_is_one_line_with_the_remedy(host: Host) -> None:
+def test_without_permission_up_gives_one_line_with_the_remedy(host: Host) -> None:
     host.write()
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root in name only, who may read our files
     for verb in ("up", "run"):
@@ -346,7 +346,7 @@ def test_run_stays_in_the_foreground_and_ends_on_a_signal(host: Host) -> None:
         assert host.surroundings() == before
 
 
-def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way(host: Host) -> None:
+def test_the_socket_of_a_killed_daemon_does_not_block_the_next_up(host: Host) -> None:
     host.write()
     host.up()
 
@@ -356,7 +356,7 @@ def test_a_daemon_killed_outright_leaves_a_socket_that_does_not_stand_in_the_way
     assert host.name in host.wgpy("show")
 
 
-def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
+def test_no_secret_is_in_the_arguments_or_the_log(host: Host) -> None:
 
     host.write()
     host.up()
@@ -366,7 +366,7 @@ def test_no_secret_is_on_argv_or_in_the_log(host: Host) -> None:
     assert log_path(host.name).stat().st_mode & 0o777 == 0o600
 
 
-def test_the_log_is_appended_to_so_that_logrotates_copytruncate_leaves_no_hole(host: Host) -> None:
+def test_the_log_is_opened_for_appending_so_that_copytruncate_leaves_no_hole(host: Host) -> None:
     host.write()
     host.up()
     pid = serving_pid(host.name)
@@ -376,7 +376,7 @@ def test_the_log_is_appended_to_so_that_logrotates_copytruncate_leaves_no_hole(h
         assert int(said[1], 8) & os.O_APPEND
 
 
-def test_show_counts_what_was_dropped_and_stock_wg_reads_on(host: Host) -> None:
+def test_show_counts_drops_and_stock_wg_can_still_read_the_status(host: Host) -> None:
     host.write("ListenPort = 5558")
     host.up()
     host.namespace.run("bash", "-c", "for n in 1 2 3; do echo nonsense > /dev/udp/127.0.0.1/5558; done")

@@ -12,7 +12,7 @@ from wgpy.daemon.watch import FileWatch
 
 
 @pytest.mark.parametrize("end", ["unlink", "rename", "replace"])
-def test_an_end_is_told_and_nothing_else_is(tmp_path: Path, end: str) -> None:
+def test_only_the_end_of_an_interface_is_reported(tmp_path: Path, end: str) -> None:
     async def main() -> None:
         path, other = tmp_path / "file", tmp_path / "other"
         path.touch()
@@ -31,7 +31,7 @@ def test_an_end_is_told_and_nothing_else_is(tmp_path: Path, end: str) -> None:
     asyncio.run(main())
 
 
-def test_a_change_between_two_looks_is_not_missed(tmp_path: Path) -> None:
+def test_a_change_between_two_checks_is_not_missed(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "early"
         path.touch()
@@ -42,7 +42,7 @@ def test_a_change_between_two_looks_is_not_missed(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_without_a_watch_one_looks_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_watched_is_checked_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_POLL_INTERVAL", 0.01)
 
     async def main() -> None:

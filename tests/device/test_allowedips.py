@@ -98,7 +98,7 @@ def test_kernel_lookups(kernel_table: AllowedIPs[str], address: str, owner: str)
     assert kernel_table.lookup(memoryview(bytearray(packed(address)))) == owner  # also from a writable buffer
 
 
-def test_two_of_the_kernels_inserts_replace_others() -> None:
+def test_two_of_the_kernels_inserts_replace_earlier_ones() -> None:
     allowed_ips = table(*KERNEL_INSERTS)
     assert len(allowed_ips) == len(KERNEL_INSERTS) - 2
     assert allowed_ips.networks("e") == (network("0.0.0.0/0"),)
@@ -114,7 +114,7 @@ def test_after_removing_the_owner_every_address_misses() -> None:
     assert len(allowed_ips) == 0
 
 
-def test_nested_prefixes_of_one_owner_go_together() -> None:
+def test_nested_prefixes_of_one_owner_are_removed_together() -> None:
     allowed_ips = table(("192.168.0.0/16", "a"), ("192.168.0.0/24", "a"))
     allowed_ips.remove_owner("a")
     assert allowed_ips.lookup(packed("192.168.0.1")) is None
@@ -128,7 +128,7 @@ def test_removing_the_inner_prefix_uncovers_the_outer() -> None:
     assert allowed_ips.lookup(packed("192.168.0.1")) == "a"
 
 
-def test_128_prefixes_that_part_at_every_bit() -> None:
+def test_128_prefixes_that_branch_at_every_bit() -> None:
     addresses = [((1 << 128) - 1) ^ (1 << bit) for bit in range(128)]
     allowed_ips: AllowedIPs[int] = AllowedIPs()
     for owner, address in enumerate(addresses):
@@ -164,7 +164,7 @@ def test_a_prefix_inserted_again_becomes_the_owners_newest() -> None:
     assert len(allowed_ips) == 2
 
 
-def test_a_prefix_inserted_for_another_moves() -> None:
+def test_a_prefix_inserted_for_another_owner_moves() -> None:
     allowed_ips = table(("10.0.0.0/8", "a"))
     assert allowed_ips.lookup(packed("10.1.2.3")) == "a"
     allowed_ips.insert(network("10.0.0.0/8"), "b")
@@ -174,7 +174,7 @@ def test_a_prefix_inserted_for_another_moves() -> None:
     assert allowed_ips.lookup(packed("10.1.2.3")) == "b"
 
 
-def test_removing_a_prefix_of_someone_else_or_of_nobody_does_nothing() -> None:
+def test_removing_a_prefix_of_another_owner_or_of_none_does_nothing() -> None:
     allowed_ips = table(("10.0.0.0/8", "a"))
     allowed_ips.remove(network("10.0.0.0/8"), "b")
     allowed_ips.remove(network("10.0.0.0/9"), "a")
@@ -183,21 +183,21 @@ def test_removing_a_prefix_of_someone_else_or_of_nobody_does_nothing() -> None:
     assert allowed_ips.lookup(packed("10.1.2.3")) == "a"
 
 
-def test_what_is_inserted_is_found_where_nothing_was() -> None:
+def test_a_prefix_inserted_into_an_empty_table_is_found() -> None:
     allowed_ips = table()
     assert allowed_ips.lookup(packed("10.1.2.3")) is None
     allowed_ips.insert(network("10.1.2.3/32"), "a")
     assert allowed_ips.lookup(packed("10.1.2.3")) == "a"
 
 
-def test_the_families_are_apart() -> None:
+def test_the_address_families_are_separate() -> None:
     allowed_ips = table(("0.0.0.0/0", "a"), ("::/96", "b"))
     assert allowed_ips.lookup(packed("1.2.3.4")) == "a"
     assert allowed_ips.lookup(packed("::1.2.3.4")) == "b"
     assert allowed_ips.lookup(packed("::1:0:0:0")) is None
 
 
-def test_blocks_of_ipv6_that_share_a_place_are_apart() -> None:
+def test_ipv6_blocks_that_share_a_slot_are_kept_apart() -> None:
     allowed_ips = table(("2001:db8::/48", "a"), ("fd00:db8::/64", "b"), ("fd00:db8::/33", "c"), ("fc00::/7", "d"))
     assert allowed_ips.lookup(packed("2001:db8::1")) == "a"
     assert allowed_ips.lookup(packed("fd00:db8::1")) == "b"
@@ -217,7 +217,7 @@ def come_and_go(prefixes: list[IPv4Network]) -> None:
     assert len(allowed_ips) == 1
 
 
-def test_130561_prefixes_of_one_owner_come_and_go() -> None:
+def test_130561_prefixes_of_one_owner_are_added_and_removed() -> None:
     come_and_go([IPv4Network((i << 8, 24)) for i in range(130561)])
 
 

@@ -18,7 +18,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey, PublicKey
 
 
-def test_turning_persistent_keepalive_on_greets_at_once_and_changing_it_does_not() -> None:
+def test_turning_persistent_keepalive_on_sends_at_once_and_changing_it_does_not() -> None:
     world = World()
     a, b = connected(world)
     world.eve.clear()
@@ -28,7 +28,7 @@ def test_turning_persistent_keepalive_on_greets_at_once_and_changing_it_does_not
     assert len(world.eve) == 1
 
 
-def test_coming_up_greets_peers_with_a_persistent_keepalive() -> None:
+def test_coming_up_sends_to_peers_with_a_persistent_keepalive() -> None:
     world = World()
     a, b = world.host("a", up=False), world.host("b")
     world.introduce(a, b)
@@ -38,7 +38,7 @@ def test_coming_up_greets_peers_with_a_persistent_keepalive() -> None:
     assert kinds(world) == [MESSAGE_INITIATION]
 
 
-def test_coming_up_or_another_key_greets_a_few_peers_for_each_call() -> None:
+def test_coming_up_or_a_new_key_starts_a_few_handshakes_for_each_call() -> None:
     """A thousand handshakes would keep the event loop waiting for 200 ms."""
     peers = [PublicKey(number.to_bytes(32, "big")) for number in range(2, 102)]
     change = DeviceChange(
@@ -60,7 +60,7 @@ def test_coming_up_or_another_key_greets_a_few_peers_for_each_call() -> None:
         assert sorted(map(str, greeted)) == sorted(map(str, peers))
 
 
-def test_going_down_forgets_sessions_but_not_configuration() -> None:
+def test_going_down_ends_sessions_but_keeps_the_configuration() -> None:
     world = World()
     a, b = connected(world)
     a.device.stop()
@@ -81,7 +81,7 @@ def test_without_a_private_key_nothing_is_initiated() -> None:
     assert world.eve == []
 
 
-def test_a_private_key_set_while_up_sends_what_waits() -> None:
+def test_setting_a_private_key_sends_the_packets_that_waited() -> None:
     world = World()
     a, b = world.pair()
     world.do(a, a.device.configure(DeviceChange(private_key=PrivateKey(bytes(32))), world.now))
@@ -91,7 +91,7 @@ def test_a_private_key_set_while_up_sends_what_waits() -> None:
     assert b.received == [packet]
 
 
-def test_our_own_key_is_no_peer_and_setting_it_removes_the_peer() -> None:
+def test_our_own_key_cannot_be_a_peer_and_setting_it_removes_the_peer() -> None:
     world = World()
     a, b = world.pair()
     world.configure(a, public_key=a.public_key)
@@ -133,7 +133,7 @@ def test_a_changed_peer_keeps_its_session_and_counters() -> None:
     assert kinds(world) == [MESSAGE_TRANSPORT]
 
 
-def test_a_removed_peer_is_gone_with_its_timers_and_indices() -> None:
+def test_removing_a_peer_removes_its_timers_and_indices() -> None:
     world = World()
     a, b = connected(world)
     world.configure(a, public_key=b.public_key, remove=True)
@@ -153,7 +153,7 @@ def test_update_only_does_not_add_a_peer() -> None:
     assert a.device.status().peers == ()
 
 
-def test_a_peer_moved_to_another_endpoint_is_greeted_there_at_once() -> None:
+def test_a_peer_moved_to_another_endpoint_gets_a_handshake_there_at_once() -> None:
     world = World()
     a, b = connected(world)
     world.eve.clear()
@@ -164,7 +164,7 @@ def test_a_peer_moved_to_another_endpoint_is_greeted_there_at_once() -> None:
     assert [(seen.kind, seen.destination) for seen in world.eve] == [(MESSAGE_INITIATION, elsewhere)]
 
 
-def test_a_peer_that_is_moved_to_and_fro_is_still_given_up() -> None:
+def test_handshakes_with_a_peer_that_is_moved_to_and_fro_still_end() -> None:
     world = World()
     a, b = world.pair()
     world.link.cut = True

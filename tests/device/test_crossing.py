@@ -182,7 +182,7 @@ def test_crossing_on_a_bad_network_recovers_within_a_few_tries(seed: int, kernel
     demand_sound(world, a, b)
 
 
-def test_what_a_peer_that_begins_again_and_again_makes_us_hold_is_bounded() -> None:
+def test_a_peer_that_starts_handshakes_again_and_again_cannot_make_our_memory_grow() -> None:
     world = World()
     a, b = pair(world, kernel=False)
     (of_b,) = peers(b)
@@ -220,7 +220,7 @@ def test_an_answer_that_is_held_back_does_not_end_the_session_that_was_confirmed
     assert a.device.status().drops == {"unknown_index": 1}
 
 
-def test_a_retransmission_that_falls_within_five_seconds_of_our_answer_is_put_off_not_forgotten() -> None:
+def test_a_retransmission_within_five_seconds_of_our_answer_is_postponed() -> None:
     world = World()
     a, b = pair(world, kernel=False)
     world.link.cut = True

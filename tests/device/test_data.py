@@ -82,7 +82,7 @@ def test_the_peer_is_where_its_last_authenticated_datagram_came_from() -> None:
     assert world.eve[-1].destination == ELSEWHERE
 
 
-def test_the_local_address_is_remembered_without_calling_it_a_move() -> None:
+def test_a_new_local_address_is_remembered_but_is_no_roaming() -> None:
     world = World()
     a, b = connected(world)
     source = a.endpoint._replace(source=b"\x0a\x01\x02\x03", source_ifindex=7)
@@ -117,7 +117,7 @@ def test_a_source_address_that_is_not_the_peers_is_dropped_but_still_roams() -> 
     assert b.peer(a).endpoint == ELSEWHERE
 
 
-def test_a_more_specific_prefix_of_another_peer_is_honoured() -> None:
+def test_a_more_specific_prefix_of_another_peer_takes_precedence() -> None:
     world = World()
     a, b, c = world.host("a"), world.host("b"), world.host("c")
     world.introduce(a, b)
@@ -134,7 +134,7 @@ def test_a_more_specific_prefix_of_another_peer_is_honoured() -> None:
     "plaintext",
     [b"\x00" * 16, b"\x45" + bytes(15), b"\x65" + bytes(31), b"\x45\x00\xff\xff" + bytes(28), b"\xff" * 48],
 )
-def test_what_is_no_ip_packet_is_dropped(plaintext: bytes) -> None:
+def test_data_that_is_not_an_ip_packet_is_dropped(plaintext: bytes) -> None:
     world = World()
     a, b = connected(world)
     sender = a.device._peers[b.public_key].keypairs.current
@@ -146,7 +146,7 @@ def test_what_is_no_ip_packet_is_dropped(plaintext: bytes) -> None:
     assert drops(b, a) == {DropReason.INVALID_PACKET: 1}
 
 
-def test_padding_is_taken_off_by_the_packets_own_length() -> None:
+def test_padding_is_removed_by_the_packets_own_length() -> None:
     world = World()
     a, b = connected(world)
     for size in range(40):
@@ -230,7 +230,7 @@ def test_stale_bytes_are_not_sent_behind_any_packet_of_a_burst() -> None:
     "datagram",
     [b"", b"\x01", bytes(31), bytes(148), b"\x01\x00\x00\x01" + bytes(144), b"\x01" + bytes(146), b"\x01" + bytes(148)],
 )
-def test_datagrams_of_no_known_form_are_counted(datagram: bytes) -> None:
+def test_unknown_datagrams_are_counted(datagram: bytes) -> None:
     world = World()
     a, _ = connected(world)
     world.arrive(a, datagram or b"\x00", ELSEWHERE)
@@ -322,7 +322,7 @@ def captured_initiation(world: World, a: Host, b: Host) -> bytes:
     return world.eve[-1].datagram
 
 
-def test_not_under_load_the_second_mac_does_not_matter() -> None:
+def test_without_load_mac2_does_not_matter() -> None:
     world = World()
     a, b = world.pair()
     message = captured_initiation(world, a, b)
@@ -330,7 +330,7 @@ def test_not_under_load_the_second_mac_does_not_matter() -> None:
     assert world.eve[-1].kind == MESSAGE_RESPONSE
 
 
-def test_a_wrong_first_mac_costs_nothing_and_is_never_answered() -> None:
+def test_a_wrong_mac1_costs_nothing_and_is_never_answered() -> None:
     world = World()
     a, b = world.pair()
     message = bytearray(captured_initiation(world, a, b))
@@ -355,7 +355,7 @@ def test_a_packet_that_is_not_ip_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_packet_for_nobody_is_answered_with_unreachable(version: int) -> None:
+def test_a_packet_that_no_peer_takes_is_answered_with_unreachable(version: int) -> None:
     world = World()
     a, b = connected(world)
     if version == 4:
@@ -420,7 +420,7 @@ def test_the_ecn_field_is_copied_out_and_nothing_else_of_the_traffic_class(inner
 @pytest.mark.parametrize(
     ("inner", "outer", "arrives"), [(2, 3, 3), (1, 3, 3), (0, 3, 0), (2, 1, 1), (2, 0, 2), (3, 0, 3)]
 )
-def test_congestion_met_outside_is_told_inside(inner: int, outer: int, arrives: int) -> None:
+def test_congestion_marked_outside_is_marked_inside(inner: int, outer: int, arrives: int) -> None:
     world = World()
     a, b = connected(world)
     world.link.cut = True

@@ -23,7 +23,7 @@ def initiations(world: World, host: Host) -> int:
 
 @pytest.mark.parametrize("keepalive", [0, 1, 4, 5, 6, 25])
 @pytest.mark.parametrize("every", [0.0, 0.7])
-def test_an_offline_peer_is_told_of_twice_and_looked_for_again_and_again(keepalive: int, every: float) -> None:
+def test_an_offline_peer_is_reported_twice_and_tried_again_and_again(keepalive: int, every: float) -> None:
     """Whatever causes the handshakes: retransmission, persistent keepalive or packets."""
     world = World()
     a, b = world.pair()
@@ -50,7 +50,7 @@ def test_an_offline_peer_is_told_of_twice_and_looked_for_again_and_again(keepali
     assert kinds(a)[:2] == LOST  # another change of state
 
 
-def test_a_peer_that_is_moved_to_another_address_has_not_been_silent_there() -> None:
+def test_a_peer_moved_to_another_address_does_not_count_as_silent_there() -> None:
     world = World()
     a, b = world.pair()
     world.link.cut = True
@@ -69,7 +69,7 @@ def restarted_in_the_past(world: World, a: Host, b: Host) -> None:
     world.introduce(a, b)
 
 
-def test_a_peer_whose_clock_went_back_is_told_of_once() -> None:
+def test_a_peer_whose_clock_went_back_is_reported_once() -> None:
     world = World()
     a, b = world.pair()
     world.send(a, b)
@@ -105,7 +105,7 @@ def test_replays_do_not_fill_the_log() -> None:
     assert 0 < told <= 6 * 3600 / 180
 
 
-def test_a_datagram_that_the_network_repeats_is_no_news() -> None:
+def test_a_datagram_that_the_network_repeats_causes_no_event() -> None:
     world = World()
     a, b = world.pair()
     world.link.duplication = 1.0
@@ -115,7 +115,7 @@ def test_a_datagram_that_the_network_repeats_is_no_news() -> None:
     assert kinds(b) == [EventKind.HANDSHAKE_COMPLETED]
 
 
-def test_initiations_of_two_machines_with_one_key_are_told_of() -> None:
+def test_two_machines_with_one_key_are_reported() -> None:
     world = World()
     a, b = world.pair()
     peer = a.device._peers[b.public_key]

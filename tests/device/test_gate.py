@@ -54,7 +54,7 @@ def test_without_load_a_right_mac1_is_enough(gate: Gate, stamp: CookieStamp) -> 
     assert ask(gate, bytes(INITIATION_SIZE), under_load=False) is DropReason.INVALID_MAC1
 
 
-def test_nobody_uses_up_the_cookies_of_an_address_that_is_not_theirs(gate: Gate, stamp: CookieStamp) -> None:
+def test_nobody_can_use_up_the_budget_of_an_address_that_is_not_theirs(gate: Gate, stamp: CookieStamp) -> None:
     """Not even a sender that shares a peer's address or forges it."""
     message = CookieStamp(PUBLIC).stamp(MESSAGE, 1.0)
     for number in range(1000):
@@ -64,18 +64,18 @@ def test_nobody_uses_up_the_cookies_of_an_address_that_is_not_theirs(gate: Gate,
     assert ask(gate, stamp.stamp(MESSAGE, 1.0)) is None
 
 
-def test_only_who_has_shown_a_cookie_is_rationed(gate: Gate, stamp: CookieStamp) -> None:
+def test_only_a_source_that_has_shown_a_cookie_is_rate_limited(gate: Gate, stamp: CookieStamp) -> None:
     take_cookie(gate, stamp, 1.0)
     message = stamp.stamp(MESSAGE, 1.0)
     assert [ask(gate, message) for _ in range(7)] == 5 * [None] + 2 * [DropReason.RATE_LIMITED]
 
 
-def test_a_false_cookie_is_answered_by_one(gate: Gate, stamp: CookieStamp) -> None:
+def test_a_wrong_cookie_is_answered_by_a_new_one(gate: Gate, stamp: CookieStamp) -> None:
     message = stamp.stamp(MESSAGE, 1.0)[:-16] + b"\1" * 16
     assert ask(gate, message) is DropReason.UNDER_LOAD
 
 
-def test_nothing_is_remembered_of_an_address_that_is_not_proven(gate: Gate) -> None:
+def test_nothing_is_remembered_for_an_unproven_address(gate: Gate) -> None:
     """Otherwise a flood from many addresses would fill the tables, and full tables refuse everybody."""
     message = CookieStamp(PUBLIC).stamp(MESSAGE, 1.0)
     for number in range(2000):

@@ -72,7 +72,7 @@ V6 = ipv6_packet("fd00::1", "fd99::9", bytes(8))
         V6[:8] + bytes(16) + V6[24:],
     ],
 )
-def test_no_error_is_sent_where_none_may_be(packet: bytes) -> None:
+def test_no_error_is_sent_where_the_rfcs_forbid_it(packet: bytes) -> None:
     assert unreachable(packet) is None
 
 

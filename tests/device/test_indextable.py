@@ -48,7 +48,7 @@ def test_removing_a_free_index_does_nothing() -> None:
     assert len(indices) == 1
 
 
-def test_a_handshake_that_became_a_session_keeps_its_index() -> None:
+def test_a_session_keeps_the_index_of_its_handshake() -> None:
     indices = scripted(7)
     indices.insert("a")
     keypair = Keypair(SessionKeys(bytes(32), bytes(32), 7, 8, is_initiator=True), 0.0)
@@ -57,7 +57,7 @@ def test_a_handshake_that_became_a_session_keeps_its_index() -> None:
     assert len(indices) == 1
 
 
-def test_many_entries_have_as_many_32_bit_indices() -> None:
+def test_many_entries_all_get_different_indices() -> None:
     indices: IndexTable[int] = IndexTable(partial(random_index, Random(1).randbytes))
     drawn = [indices.insert(entry) for entry in range(50)]
     assert len(set(drawn)) == len(indices) == 50

@@ -12,7 +12,7 @@ V4 = ipv4_packet("10.0.0.1", "10.0.0.2", b"payload")
 V6 = ipv6_packet("fd00::1", "fd00::2", b"payload")
 
 
-def test_addresses() -> None:
+def test_addresses_are_read_from_packets() -> None:
     assert (ip.source(V4), ip.destination(V4)) == (bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]))
     assert (ip.source(V6), ip.destination(V6)) == (V6[8:24], V6[24:40])
 
@@ -24,13 +24,13 @@ def test_what_is_not_ip_has_no_address_and_no_length(packet: bytes) -> None:
 
 
 @pytest.mark.parametrize("packet", [V4, V6, V4[:2] + b"\0\x14" + V4[4:20], V6[:4] + b"\0\0" + V6[6:40]])
-def test_the_length_is_the_headers_whatever_padding_follows(packet: bytes) -> None:
+def test_the_length_is_read_from_the_header_whatever_padding_follows(packet: bytes) -> None:
     for padding in (0, 1, 15):
         assert ip.length_and_source(packet + bytes(padding)) == (len(packet), ip.source(packet))
 
 
 @pytest.mark.parametrize("packet", [V4[:-1], V6[:-1], V4[:2] + b"\0\x13" + V4[4:], V6[:4] + b"\xff\xf0" + V6[6:]])
-def test_a_length_that_cannot_be_is_none(packet: bytes) -> None:
+def test_an_impossible_length_gives_none(packet: bytes) -> None:
     assert ip.length_and_source(packet) == (0, b"")
 
 
@@ -68,7 +68,7 @@ def test_encapsulation_keeps_a_mark_inside(inner: int, outer: int) -> None:
     assert ip.ecn(ipv6_packet("fd00::1", "fd00::2", traffic_class=0xB8 | inner)) == inner
 
 
-def test_packets_of_two_versions_share_no_source_though_their_bytes_do() -> None:
+def test_packets_of_two_ip_versions_never_have_the_same_source() -> None:
     four = ipv4_packet("10.0.0.1", "10.0.0.2", bytes(40))
     six = bytearray(ipv6_packet("fd00::1", "fd00::2", bytes(20)))
     six[2:4] = (60).to_bytes(2, "big")  # of the flow label, where IPv4 has its length

@@ -24,7 +24,7 @@ def test_a_queue_is_under_load_when_it_is_half_full() -> None:
 
 
 @pytest.mark.parametrize("each", [0.0001, 0.001, 0.01])
-def test_a_queue_is_under_load_when_what_waits_takes_too_long_on_this_machine(each: float) -> None:
+def test_a_queue_is_under_load_when_its_work_takes_too_long_on_this_machine(each: float) -> None:
     meter, bearable = slow(each), LONGEST_WAIT / each
     assert not meter.is_present(0.9 * bearable, 100 * bearable, 1.0)
     assert meter.is_present(1.1 * bearable, 100 * bearable, 1.0)
@@ -37,7 +37,7 @@ def test_load_lasts_one_second_after_the_queue_was_long() -> None:
     assert not meter.is_present(0, CAPACITY, 2.001)
 
 
-def test_however_many_are_handled_what_does_not_wait_is_no_load() -> None:
+def test_many_handshakes_without_a_queue_are_not_load() -> None:
     """One core can handle two thousand from one address, 64 at a time."""
     meter = LoadMeter()
     for _ in range(10_000):
@@ -45,13 +45,13 @@ def test_however_many_are_handled_what_does_not_wait_is_no_load() -> None:
         meter.handled(64, 64 * 100e-6)
 
 
-def test_one_long_pause_is_no_load() -> None:
+def test_one_long_pause_is_not_load() -> None:
     meter = LoadMeter()
     meter.handled(1, 0.05)  # a library is imported
     assert not meter.is_present(1000, CAPACITY, 1.0)
 
 
-def test_a_machine_that_has_become_faster_is_soon_known_to_be() -> None:
+def test_the_estimate_adapts_when_the_machine_becomes_faster() -> None:
     meter = slow(0.01)
     assert meter.is_present(300, CAPACITY, 1.0)
     for _ in range(100):

@@ -57,14 +57,14 @@ def test_a_full_table_takes_new_sources_once_old_ones_idled_over_a_second() -> N
     assert not limiter.allow((IPV4 + 2000).packed, 2.001)
 
 
-def test_a_busy_source_keeps_no_idle_one_in_the_table() -> None:
+def test_a_busy_source_does_not_keep_idle_ones_in_the_table() -> None:
     limiter = RateLimiter(max_entries=2)
     busy, idle, new = IPV4.packed, (IPV4 + 1).packed, (IPV4 + 2).packed
     assert [limiter.allow(busy, 0.0), limiter.allow(idle, 0.1), limiter.allow(busy, 1.0)] == [True] * 3
     assert limiter.allow(new, 1.5)
 
 
-def test_idle_sources_are_forgotten_as_others_come() -> None:
+def test_idle_sources_are_forgotten_when_others_arrive() -> None:
     limiter = RateLimiter()
     for i in range(1000):
         limiter.allow((IPV4 + i).packed, 1.0)
@@ -73,7 +73,7 @@ def test_idle_sources_are_forgotten_as_others_come() -> None:
     assert len(limiter._buckets) == 1
 
 
-def test_a_source_that_goes_on_asking_in_vain_is_not_forgotten() -> None:
+def test_a_source_that_keeps_being_refused_is_not_forgotten() -> None:
     limiter = RateLimiter()
     allowed = sum(limiter.allow(IPV4.packed, i / 1000) for i in range(10_000))
     assert allowed == 5 + 199  # the burst, and 20 a second in 9.999 s
@@ -91,7 +91,7 @@ def test_ipv4_and_ipv6_sources_with_the_same_first_bytes_are_apart() -> None:
     assert limiter.allow(IPV6.packed, 0.0)
 
 
-def test_a_view_of_a_changing_buffer_is_the_address_it_held() -> None:
+def test_an_address_in_a_reused_buffer_is_copied() -> None:
     limiter = RateLimiter()
     buffer = bytearray(IPV4.packed)
     assert [limiter.allow(memoryview(buffer), 0.0) for _ in range(6)] == [True] * 5 + [False]

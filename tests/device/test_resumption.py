@@ -48,7 +48,7 @@ def initiations(world: World, source: Host) -> list[Endpoint]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_what_a_client_sends_after_one_handshake_arrives(seed: int) -> None:
+def test_with_resumption_a_clients_data_arrives_after_one_handshake(seed: int) -> None:
     world = World(seed)
     client, gateway = connected(world)
     restart(world, gateway, client, up_first=bool(seed))
@@ -64,7 +64,7 @@ def test_what_a_client_sends_after_one_handshake_arrives(seed: int) -> None:
     assert gateway.received == sent[6:]  # initiation, answer and confirmation take 0.01 s each
 
 
-def test_without_it_the_client_notices_after_15_seconds() -> None:
+def test_without_resumption_the_client_notices_after_15_seconds() -> None:
     """As with every other WireGuard."""
     world = World()
     client, gateway = connected(world)
@@ -78,7 +78,7 @@ def test_without_it_the_client_notices_after_15_seconds() -> None:
     assert 3 <= len(gateway.received) <= 5
 
 
-def test_the_configurations_endpoint_counts_more() -> None:
+def test_the_configured_endpoint_takes_precedence() -> None:
     world = World()
     client, gateway = connected(world)
     client.endpoint, before = Endpoint("198.51.100.7", 4), client.endpoint
@@ -87,7 +87,7 @@ def test_the_configurations_endpoint_counts_more() -> None:
     assert initiations(world, gateway) == [client.endpoint] != [before]
 
 
-def test_a_peer_that_is_not_configured_or_only_later_or_under_another_key_gets_no_initiation() -> None:
+def test_only_a_peer_configured_under_the_same_key_gets_an_initiation() -> None:
     world = World()
     client, gateway = world.pair()
     device, at = gateway.device, {client.public_key: (client.endpoint, world.now)}
@@ -105,7 +105,7 @@ def test_a_peer_that_is_not_configured_or_only_later_or_under_another_key_gets_n
     assert device.next_timeout() == world.now
 
 
-def test_a_peer_that_comes_by_itself_gets_no_initiation_and_nobody_gets_two() -> None:
+def test_a_peer_that_starts_a_handshake_itself_gets_no_initiation_and_no_peer_gets_two() -> None:
     world = World()
     client, gateway = connected(world)
     client.device.forget_sessions()
@@ -124,7 +124,7 @@ def test_a_peer_that_comes_by_itself_gets_no_initiation_and_nobody_gets_two() ->
     assert len(initiations(world, gateway)) == 1
 
 
-def test_many_get_an_initiation_one_after_the_other() -> None:
+def test_many_peers_get_their_initiations_one_after_the_other() -> None:
     count = 1000
     world = World()
     gateway = world.host("gateway", up=False)

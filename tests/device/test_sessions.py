@@ -98,7 +98,7 @@ def test_a_session_needs_the_same_preshared_key_on_both_sides(ours: int, theirs:
     assert (b.received != []) is works
 
 
-def test_a_new_preshared_key_is_for_the_next_handshake_only() -> None:
+def test_a_new_preshared_key_takes_effect_at_the_next_handshake() -> None:
     world = World()
     a, b = connected(world)
     world.configure(a, public_key=b.public_key, preshared_key=PresharedKey(b"p" * 32))
@@ -137,7 +137,7 @@ def test_an_initiator_that_only_receives_rekeys_once_before_the_key_expires() ->
     assert count(world, MESSAGE_INITIATION) == 2
 
 
-def test_keys_older_than_180_seconds_no_longer_seal() -> None:
+def test_keys_older_than_180_seconds_no_longer_encrypt() -> None:
     world = World()
     a, b = connected(world)
     world.link.cut = True
@@ -147,7 +147,7 @@ def test_keys_older_than_180_seconds_no_longer_seal() -> None:
     assert kinds(world) == [MESSAGE_INITIATION]
 
 
-def test_keys_older_than_180_seconds_no_longer_open() -> None:
+def test_keys_older_than_180_seconds_no_longer_decrypt() -> None:
     world = World()
     a, b = connected(world)
     world.link.cut = True
@@ -185,7 +185,7 @@ def test_keys_are_erased_540_seconds_after_the_last_session_began() -> None:
     assert len(a.device._indices) == 0
 
 
-def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
+def test_a_newer_key_does_not_prolong_the_life_of_an_older_one() -> None:
     """The kernel's timer starts anew with each session, and would keep the first one's key for 690 seconds here."""
     world = World()
     a, b = connected(world)
@@ -202,7 +202,7 @@ def test_a_key_does_not_live_on_because_a_newer_one_does() -> None:
     assert a.happened(EventKind.KEYS_ERASED) == b.happened(EventKind.KEYS_ERASED) == 1
 
 
-def test_a_keypair_near_its_last_counter_is_renewed_and_at_the_last_refused() -> None:
+def test_a_keypair_is_renewed_near_its_last_counter_and_refused_at_the_last() -> None:
     world = World()
     a, b = connected(world)
     current = a.device._peers[b.public_key].keypairs.current
@@ -221,7 +221,7 @@ def test_a_keypair_near_its_last_counter_is_renewed_and_at_the_last_refused() ->
     assert kinds(world) == [MESSAGE_INITIATION]
 
 
-def test_the_responder_too_renews_a_key_of_too_many_messages() -> None:
+def test_the_responder_also_renews_a_key_after_too_many_messages() -> None:
     world = World()
     a, b = connected(world)
     world.send(b, a)
@@ -247,7 +247,7 @@ def test_unanswered_initiations_go_out_20_times_and_then_stop() -> None:
     assert a.peer(b).drops[DropReason.HANDSHAKE_ABANDONED] == 1
 
 
-def test_after_giving_up_the_next_packet_tries_again() -> None:
+def test_after_giving_up_the_next_packet_starts_a_new_handshake() -> None:
     world = World()
     a, b = world.pair()
     world.link.cut = True
@@ -280,7 +280,7 @@ def test_the_newest_packets_wait_for_the_handshake() -> None:
     assert a.peer(b).drops[DropReason.STAGED_OVERFLOW] == 200 - waited
 
 
-def test_a_burst_longer_than_the_queue_keeps_its_head_while_it_waits() -> None:
+def test_of_a_burst_longer_than_the_queue_the_first_packets_wait() -> None:
     world = World()
     a, b = world.pair()
     early = [world.send(a, b, bytes([number])) for number in range(MAX_STAGED_PACKETS + 1)]
@@ -376,7 +376,7 @@ def test_traffic_flows_again_on_a_bad_network(seed: int) -> None:
     assert {len(seen.datagram) for seen in world.eve if seen.kind == MESSAGE_TRANSPORT} <= {32, 32 + 32}
 
 
-def test_a_clock_that_steps_back_locks_nobody_out() -> None:
+def test_a_clock_that_steps_back_does_not_lock_us_out() -> None:
     world = World()
     a, b = connected(world)
     world.run(10)
@@ -391,7 +391,7 @@ def test_a_clock_that_steps_back_locks_nobody_out() -> None:
         assert len(a.received) == 1
 
 
-def test_the_floor_of_timestamps_is_kept_over_a_restart() -> None:
+def test_the_timestamp_floor_survives_a_restart() -> None:
     world = World()
     a, b = connected(world)
     floor = a.device.timestamp_floor
@@ -414,7 +414,7 @@ def test_the_floor_of_timestamps_is_kept_over_a_restart() -> None:
     assert len(b.received) == 1
 
 
-def test_a_clock_that_stands_at_the_restored_floor_locks_nobody_out() -> None:
+def test_a_clock_that_stands_at_the_restored_floor_does_not_lock_us_out() -> None:
     world = World()
     a, b = connected(world)
     floor = a.device.timestamp_floor
@@ -433,7 +433,7 @@ def drops_of(host: Host, other: Host) -> dict[str, int]:
     return dict(host.peer(other).drops)
 
 
-def test_after_a_suspension_keys_are_agreed_anew() -> None:
+def test_after_a_suspension_there_is_a_new_handshake() -> None:
     world = World()
     a, b = connected(world)
     world.eve.clear()
@@ -444,7 +444,7 @@ def test_after_a_suspension_keys_are_agreed_anew() -> None:
     assert len(b.received) == 1
 
 
-def test_a_peer_that_answers_everything_does_not_fill_the_list_of_deadlines() -> None:
+def test_the_list_of_deadlines_does_not_grow_with_a_peer_that_answers_everything() -> None:
     world = World()
     a, b = connected(world)
     for _ in range(500):

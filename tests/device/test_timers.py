@@ -16,7 +16,7 @@ def running(jitter: bytes = NO_JITTER) -> Timers:
     return timers
 
 
-def test_data_sent_arms_new_handshake_once() -> None:
+def test_sent_data_arms_the_new_handshake_timer_once() -> None:
     timers = running()
     timers.data_sent(100.0)
     timers.data_sent(110.0)
@@ -52,7 +52,7 @@ def test_anything_authenticated_sent_cancels_the_keepalive() -> None:
     assert timers.send_keepalive_at == NEVER
 
 
-def test_anything_authenticated_received_cancels_new_handshake() -> None:
+def test_anything_authenticated_received_cancels_the_new_handshake_timer() -> None:
     timers = running()
     timers.data_sent(100.0)
     timers.any_authenticated_packet_received()
@@ -66,7 +66,7 @@ def test_an_initiation_arms_its_retransmission_anew() -> None:
     assert timers.retransmit_handshake_at == 108.0
 
 
-def test_a_complete_handshake_cancels_retransmission_and_forgives_the_past() -> None:
+def test_a_completed_handshake_cancels_retransmission_and_resets_the_attempts() -> None:
     timers = running()
     timers.handshake_initiated(100.0)
     timers.handshake_attempts = 7

@@ -49,7 +49,7 @@ def test_a_cookie_is_asked_for_and_the_retransmission_brings_it() -> None:
     assert b.received == [packet]
 
 
-def test_initiations_in_a_peers_name_cost_it_no_session() -> None:
+def test_forged_initiations_cost_a_peer_no_session() -> None:
     """A thousand a second to each end, from the address of the other, from before the keys are renewed until after."""
     world = World(link=Link(latency=0.001))
     a, b = world.pair()
@@ -75,7 +75,7 @@ def test_initiations_in_a_peers_name_cost_it_no_session() -> None:
     assert min(host.happened(EventKind.HANDSHAKE_COMPLETED) for host in (a, b)) == 2
 
 
-def test_both_ends_under_load_agree_within_two_tries() -> None:
+def test_both_ends_under_load_complete_a_handshake_within_two_tries() -> None:
     world = World()
     a, b = world.pair()
     a.under_load = b.under_load = True
@@ -86,7 +86,7 @@ def test_both_ends_under_load_agree_within_two_tries() -> None:
     assert a.device.status().drops == {}, "the response was awaited"
 
 
-def test_responses_that_nobody_awaits_are_neither_computed_nor_answered() -> None:
+def test_unsolicited_responses_cost_no_computation_and_get_no_answer() -> None:
     world = World()
     a, _ = world.pair()
     a.under_load = True
@@ -96,7 +96,7 @@ def test_responses_that_nobody_awaits_are_neither_computed_nor_answered() -> Non
     assert world.eve == []
 
 
-def test_an_eavesdropper_makes_us_compute_no_more_than_few_responses() -> None:
+def test_an_eavesdropper_cannot_make_us_compute_many_responses() -> None:
     """Whoever has seen our initiation knows its index; after a few responses to it, one needs a cookie."""
     world = World()
     a, b = world.pair()
@@ -109,7 +109,7 @@ def test_an_eavesdropper_makes_us_compute_no_more_than_few_responses() -> None:
     assert a.device.status().drops == {DropReason.UNDER_LOAD: 995}
 
 
-def test_each_of_a_burst_gets_a_cookie() -> None:
+def test_each_initiation_of_a_burst_gets_a_cookie() -> None:
     """The address of a burst is not proven either: messages of a peer and forged ones may be in it together."""
     world = World()
     _, b = world.pair()

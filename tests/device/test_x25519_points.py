@@ -108,7 +108,7 @@ def test_nothing_is_agreed_with_a_point_of_low_order(point: bytes) -> None:
 
 
 @pytest.mark.parametrize("case", NON_CANONICAL)
-def test_other_forms_of_a_point_agree_on_what_is_published(case: int) -> None:
+def test_noncanonical_points_give_the_published_results(case: int) -> None:
     private, public, shared = map(bytes.fromhex, NON_CANONICAL[case])
     assert dh(PrivateKey(private), public) == shared
 
@@ -160,7 +160,7 @@ def test_an_initiation_in_the_name_of_a_low_order_peer_is_refused(point: bytes, 
 
 
 @low_order
-def test_a_response_from_a_low_order_ephemeral_is_refused_and_the_true_one_still_taken(
+def test_a_response_from_a_low_order_ephemeral_is_refused_and_the_true_one_is_still_accepted(
     point: bytes, careless: pytest.MonkeyPatch
 ) -> None:
     world = World(link=Link(latency=1))
@@ -178,7 +178,7 @@ def test_a_response_from_a_low_order_ephemeral_is_refused_and_the_true_one_still
     assert b.received == [packet]
 
 
-def test_a_peer_whose_key_is_written_in_another_way_is_another_peer() -> None:
+def test_another_encoding_of_a_peers_key_is_another_peer() -> None:
     world = World()
     a, b = world.host("a"), world.host("b")
     other_form = b.public_key[:31] + bytes([b.public_key[31] | 0x80])

@@ -8,7 +8,7 @@ from tests.endurance.__main__ import GROWTH, Sample, endure, verdict
 
 
 @pytest.mark.root
-def test_memory_and_files_stay_as_they_are_while_keys_are_renewed() -> None:
+def test_memory_and_open_files_do_not_grow_while_keys_are_renewed() -> None:
     assert verdict(endure(20 / 60, print, every=2)) == []
 
 
@@ -20,8 +20,6 @@ def test_memory_and_files_stay_as_they_are_while_keys_are_renewed() -> None:
         ((10_000, 10_000), (9, 9), 1, "not renewed"),
     ],
 )
-def test_what_does_not_stay_is_noticed(
-    resident: tuple[int, ...], files: tuple[int, ...], sessions: int, complaint: str
-) -> None:
+def test_growth_is_noticed(resident: tuple[int, ...], files: tuple[int, ...], sessions: int, complaint: str) -> None:
     before = Sample(0, (10_000, 10_000), (9, 9), 1)
     assert complaint in verdict([before, Sample(1, resident, files, sessions)])[0]

@@ -71,7 +71,7 @@ def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.root
-def test_the_image_has_what_its_instructions_name(opt: Path) -> None:
+def test_the_image_has_what_the_containerfile_names(opt: Path) -> None:
     said = dict(instructions())
     assert said["COPY"] == "--from=build /opt/wgpy /opt/wgpy"
     (entry,) = json.loads(said["ENTRYPOINT"])
@@ -85,7 +85,7 @@ def test_the_image_has_what_its_instructions_name(opt: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sidecar.yaml", "proxy.yaml"])
-def test_a_pod_is_whole(name: str) -> None:
+def test_the_pods_manifest_is_consistent(name: str) -> None:
     found = manifest(name)
     (sidecar,) = found["spec"]["initContainers"]
     parser().parse_args(sidecar["args"])
@@ -126,7 +126,7 @@ def test_every_container_of_the_pod_uses_the_interface(server: Server, opt: Path
 
 
 @pytest.mark.root
-def test_a_proxy_needs_neither_root_nor_a_capability_nor_a_namespace(
+def test_a_proxy_needs_no_root_no_capability_and_no_namespace(
     cable: Cable, server: Server, web: Web, opt: Path
 ) -> None:
     found = manifest("proxy.yaml")

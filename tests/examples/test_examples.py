@@ -14,7 +14,7 @@ from tests.support.peers import Wgpy, peer_section, wait_for
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_two_devices_in_one_process() -> None:
+def test_the_device_pair_example_runs() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / "device_pair.py"], capture_output=True, text=True, check=True, timeout=30
     )
@@ -27,7 +27,7 @@ def test_two_devices_in_one_process() -> None:
 
 
 @pytest.mark.root
-def test_a_tunnel_in_ones_own_program(cable: Cable) -> None:
+def test_the_tunnel_example_runs(cable: Cable) -> None:
     daemon = Wgpy(cable.right, cable.directory, peer_section(cable.left))
     cable.cleanup.callback(daemon.close)
     path = cable.directory / "own.conf"
@@ -50,7 +50,7 @@ def test_a_tunnel_in_ones_own_program(cable: Cable) -> None:
 
 @pytest.mark.root
 @pytest.mark.timeout(300)
-def test_the_demo() -> None:
+def test_the_demo_runs() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / "demo.py"],
         capture_output=True,

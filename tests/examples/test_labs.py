@@ -57,9 +57,7 @@ def labs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[int,
 @pytest.mark.root
 @pytest.mark.xdist_group("labs")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lab_finds_what_it_should_and_leaves_nothing(
-    name: str, labs: dict[str, Future[tuple[int, int, str, str]]]
-) -> None:
+def test_a_lab_passes_and_leaves_nothing(name: str, labs: dict[str, Future[tuple[int, int, str, str]]]) -> None:
     pid, status, found, progress = labs[name].result()
     checks = json.loads(found)
     assert status == 0, [check for check in checks if not check["passed"]] + [progress]
@@ -87,7 +85,7 @@ def test_an_interrupted_lab_leaves_nothing(name: str, number: signal.Signals, sa
 
 
 @pytest.mark.root
-def test_a_lab_that_was_killed_is_removed_by_the_next() -> None:
+def test_the_next_run_removes_a_lab_that_was_killed() -> None:
     lab = start("site_to_site")
     assert wait_for(lambda: len(leftovers(lab.pid)) > 3)
     lab.kill()
@@ -99,7 +97,7 @@ def test_a_lab_that_was_killed_is_removed_by_the_next() -> None:
 
 
 @pytest.mark.root
-def test_a_kept_lab_can_be_looked_at_and_captured(tmp_path: Path) -> None:
+def test_a_kept_lab_can_be_inspected_and_captured(tmp_path: Path) -> None:
     lab = start("site_to_site", "--keep", "--capture", str(tmp_path))
     assert lab.stdout is not None
     said = []

@@ -14,7 +14,7 @@ from tests.fuzz.targets import SEEDS, TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_was_found_before_stays_mended(name: str) -> None:
+def test_inputs_found_before_cause_no_failure_again(name: str) -> None:
     target = TARGETS[name]
     for data in [*SEEDS[target], *(path.read_bytes() for path in sorted((FOUND / name).glob("*")))]:
         target(data)

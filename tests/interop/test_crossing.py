@@ -58,7 +58,7 @@ class Relay:
             sock.close()
 
 
-def test_both_ends_begin_at_once_and_nobody_begins_again(cable_to_program: Cable, program: str) -> None:
+def test_handshakes_that_cross_need_no_further_handshake(cable_to_program: Cable, program: str) -> None:
     cable = cable_to_program
     left, right = cable.left, cable.right
     relay = Relay(cable)

@@ -115,7 +115,7 @@ def old_initiation(a: End, b: End) -> str:
 
 
 @pytest.mark.parametrize("kind", COUNTED_AS)
-def test_a_flooded_end_serves_its_peer(siege: Siege, kind: str) -> None:
+def test_a_flooded_end_still_serves_its_peer(siege: Siege, kind: str) -> None:
     a, b = siege.a, siege.b
     replay = old_initiation(a, b) if kind == "replays" else ""
     ratios = []

@@ -52,7 +52,7 @@ def ours(request: pytest.FixtureRequest, cable: Cable) -> Ours:
 
 
 @pytest.mark.scenario("kernel netns.sh, 16")
-def test_16_answers_longer_than_a_buffer(ours: Ours) -> None:
+def test_16_a_get_answer_longer_than_a_buffer(ours: Ours) -> None:
     """`wg` reads back 40 peers of 52 prefixes, 30 peers from a file, and a peer without prefixes before one of 197."""
     many = {key(a): [f"{a}.{b}.0.0/16" for b in range(1, 53)] for a in range(2, 42)}
     text = "".join(f"[Peer]\nPublicKey = {k}\nAllowedIPs = {', '.join(many[k])}\n" for k in many)
@@ -75,7 +75,7 @@ def test_16_answers_longer_than_a_buffer(ours: Ours) -> None:
 
 
 @pytest.mark.scenario("Linux 6.16, WGALLOWEDIP_F_REMOVE_ME", "kernel netns.sh, 17")
-def test_17_single_prefixes_are_taken_away(ours: Ours) -> None:
+def test_17_single_prefixes_are_removed(ours: Ours) -> None:
     """Of 394 allowed IPs, six are removed by `allowed_ip=-PREFIX`; a prefix of another peer's is left alone."""
     networks = [f"192.168.{n}.0/24" for n in range(197)] + [f"abcd:{n:x}::/32" for n in range(1, 198)]
     one, other = key(2), key(3)
@@ -95,7 +95,7 @@ def bytes_of(public_key: str) -> str:
 
 
 @pytest.mark.scenario("kernel netlink.c, wg_set_device and set_peer", "kernel netns.sh, 18")
-def test_18_keys_come_and_go(ours: Ours) -> None:
+def test_18_peers_are_added_and_removed(ours: Ours) -> None:
     """Keys are read back, clamped, and taken away by a key of zeros.
 
     A peer that has the interface's own public key is removed, and cannot be added.
@@ -128,7 +128,7 @@ def test_18_keys_come_and_go(ours: Ours) -> None:
         ["::/0", "1700::/111", "5000::/4", "e000::/37", "9000::/75"],
     ],
 )
-def test_18_prefixes_within_others_are_replaced(ours: Ours, networks: list[str]) -> None:
+def test_18_nested_prefixes_are_replaced(ours: Ours, networks: list[str]) -> None:
     """A peer's allowed IPs are replaced as a whole, also where some lie within others."""
     for those in (networks, networks[:1], networks[1:], []):
         ours.set("peer", key(2), "allowed-ips", ",".join(those))

@@ -75,7 +75,7 @@ def test_10_a_socket_bound_to_the_tunnel_and_a_mark_that_changes_the_route(cable
 
 
 @pytest.mark.scenario("kernel netns.sh, 11")
-def test_11_a_peer_within_a_peer_and_one_whose_endpoint_lies_within_itself(cable: Cable) -> None:
+def test_11_a_peer_inside_anothers_tunnel_and_one_whose_endpoint_is_inside_its_own(cable: Cable) -> None:
     """A peer can be reached through another peer of the same interface.
 
     One that is to be reached through itself gets less than 70,000 bytes for a hundred pings, and does no harm.

@@ -127,7 +127,7 @@ def test_2_packets_of_34736_bytes(cable: Cable, outer: str, below: int) -> None:
 
 @pytest.mark.scenario("paper, 2: cryptokey routing", "paper, 2.1: roaming", "kernel netns.sh, 5")
 @pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
-def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, outer: str) -> None:
+def test_5_a_packet_with_a_forbidden_source_is_dropped_but_roaming_works(cable: Cable, outer: str) -> None:
     """A packet whose source address belongs to another peer's allowed IPs is dropped.
 
     It was authenticated all the same, so the endpoint of the peer that sent it is updated.
@@ -154,7 +154,7 @@ def test_5_what_a_peer_may_not_send_is_dropped_and_yet_it_roams(cable: Cable, ou
 
 
 @pytest.mark.scenario("kernel noise.c, wg_noise_set_static_identity_private_key", "kernel netns.sh, 6")
-def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable) -> None:
+def test_6_a_new_private_key_causes_a_new_handshake_at_once(cable: Cable) -> None:
     """After its private key was changed, the program makes a new handshake under the new key at once."""
     link = Link(cable)
     link.ping("-c", "1")
@@ -171,7 +171,7 @@ def test_6_a_key_changes_and_the_handshake_with_it(cable: Cable) -> None:
 
 @pytest.mark.scenario("kernel netns.sh, 8")
 @pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
-def test_8_a_loop_in_the_routes_does_not_go_round_for_ever(cable: Cable, outer: str) -> None:
+def test_8_a_routing_loop_ends(cable: Cable, outer: str) -> None:
     """When a peer's endpoint is routed into the tunnel and to that peer, ten pings make less than 70,000 bytes."""
     if outer == "IPv6":
         cable.over_ipv6()
@@ -282,7 +282,7 @@ def behind_nat(client: str, program: str, request: pytest.FixtureRequest, tmp_pa
 
 
 @pytest.mark.scenario("paper, 6.5: passive and persistent keepalive", "kernel netns.sh, 9")
-def test_9_a_client_behind_nat_stays_in_reach_by_keepalives(
+def test_9_keepalives_keep_a_client_behind_nat_reachable(
     program: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """With a persistent keepalive of a second a client behind a NAT stays in reach of a server that learns its address.

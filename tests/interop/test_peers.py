@@ -68,7 +68,7 @@ def test_ping_both_ways(cable: Cable, outer: str, preshared: bool) -> None:
 
 
 @pytest.mark.scenario("wg(8): transfer")
-def test_what_is_sent_is_counted_as_received(cable: Cable) -> None:
+def test_the_counters_of_both_ends_agree(cable: Cable) -> None:
     """After pings of several sizes both ways, one end has received what the other has sent, to the byte."""
     bring_up(cable)
     ping_both_ways(cable)
@@ -98,7 +98,7 @@ def test_tcp_and_udp_both_ways(cable: Cable, outer: str) -> None:
 
 
 @pytest.mark.parametrize("outer", ["IPv4", "IPv6"])
-def test_tcp_and_udp_both_ways_without_offload(cable: Cable, outer: str) -> None:
+def test_tcp_and_udp_both_ways_without_offloads(cable: Cable, outer: str) -> None:
     if outer == "IPv6":
         cable.over_ipv6()
     bring_up_wgpy(cable, options=("--no-offload",))
@@ -106,7 +106,7 @@ def test_tcp_and_udp_both_ways_without_offload(cable: Cable, outer: str) -> None
 
 
 @pytest.mark.scenario("paper, 5.2: the preshared key")
-def test_a_wrong_preshared_key_lets_nothing_through(cable: Cable) -> None:
+def test_nothing_passes_with_a_wrong_preshared_key(cable: Cable) -> None:
     """When the two ends have different preshared keys, nothing passes either way, and no handshake is reported."""
     cable.open(cable.right, peer_section(cable.left, psk=PresharedKey.generate()))
     cable.open(cable.left, peer_section(cable.right, psk=PresharedKey.generate()))
@@ -177,7 +177,7 @@ def shown_by(cable: Cable, *program: str) -> str:
 
 
 @pytest.mark.scenario("paper, 6.5: a dead peer", "kernel timers.c")
-def test_traffic_goes_on_while_their_sessions_are_lost(cable: Cable) -> None:
+def test_traffic_resumes_after_the_peer_lost_its_sessions(cable: Cable) -> None:
     """When the other end starts anew with the same keys and speaks, the program makes a new session with it at once.
 
     What it held of the old session is void then.
@@ -210,7 +210,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("program", ["kernel"])
-def test_a_rekey_passes_unnoticed(cable: Cable) -> None:
+def test_a_rekey_loses_no_packet(cable: Cable) -> None:
     """Over the 120 seconds after which we, who began the session, renew it; a ping a tenth of a second, none lost."""
     ours, _ = bring_up_wgpy(cable)
     said = cable.left.namespace.run("ping", "-i", "0.1", "-w", "128", "-q", cable.right.inner4, timeout=150)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.root, pytest.mark.without_wgpy]
 
 
 @pytest.mark.parametrize("how", ["down", "kill"])
-def test_after_a_restart_the_first_word_is_an_initiation(cable_to_program: Cable, how: str) -> None:
+def test_after_a_restart_the_first_datagram_is_an_initiation(cable_to_program: Cable, how: str) -> None:
     """To a peer whose endpoint the configuration does not give. It pings meanwhile, and has to begin nothing itself."""
     cable = cable_to_program
     left, right = cable.left, cable.right

@@ -50,7 +50,7 @@ def second_address(cable: Cable, version: int) -> str:
 
 @pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
-def test_14_each_of_several_addresses_answers_for_itself(cable: Cable, version: int) -> None:
+def test_14_the_answer_comes_from_the_address_that_was_spoken_to(cable: Cable, version: int) -> None:
     """A host with several addresses answers from the one that was spoken to.
 
     Each tunnel speaks one IP version: wireguard-go 0.0.20231211 cuts an IPv6 address to four bytes after IPv4.
@@ -83,7 +83,7 @@ def test_14_a_change_that_does_not_concern_a_peer_keeps_its_address(cable: Cable
 
 @pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
-def test_14_an_address_of_another_interface_answers_for_itself(cable: Cable, version: int) -> None:
+def test_14_an_address_of_another_interface_is_answered_from(cable: Cable, version: int) -> None:
     """So it does when that address belongs to another interface than the datagram came in by."""
     address, length, via = ("10.50.0.1", 32, "192.0.2.1") if version == 4 else ("fd50::1", 128, OUTER6[0])
     on_lo = (f"{address}/{length}", "dev", "lo")
@@ -114,7 +114,7 @@ def test_14_an_address_that_is_replaced_does_not_stick(cable: Cable, version: in
 
 @pytest.mark.scenario("kernel socket.c: the endpoint's source address", "kernel netns.sh, 14")
 @pytest.mark.parametrize("version", [4, 6])
-def test_14_a_better_route_takes_a_session_over(cable: Cable, program: str, version: int) -> None:
+def test_14_a_session_moves_to_a_better_route(cable: Cable, program: str, version: int) -> None:
     """When a better route leads by another interface, a session moves to it, with the source address of that route.
 
     A kernel in a virtual machine has one cable, so the better route leads by a second network on it. The source then

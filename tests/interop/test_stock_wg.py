@@ -95,7 +95,7 @@ def test_every_form_of_show_agrees(interfaces: Interfaces) -> None:
 
 
 @pytest.mark.parametrize("verb", ["setconf", "addconf", "syncconf"])
-def test_files_have_the_same_effect(interfaces: Interfaces, verb: str) -> None:
+def test_a_file_has_the_same_effect(interfaces: Interfaces, verb: str) -> None:
     for namespace, name in interfaces.sides:
         namespace.run("ip", "link", "set", name, "up")
     for text in (
@@ -130,7 +130,7 @@ def test_set_has_the_same_effect(interfaces: Interfaces) -> None:
         interfaces.wg("showconf")
 
 
-def test_a_port_that_is_taken_has_the_same_answer(interfaces: Interfaces) -> None:
+def test_a_port_in_use_gets_the_same_answer(interfaces: Interfaces) -> None:
     for namespace, name in interfaces.sides:
         namespace.run("ip", "link", "set", name, "up")
         other = 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 7009)); input("bound\\n")'
@@ -171,7 +171,7 @@ def test_update_only_and_the_removal_of_allowed_ips(interfaces: Interfaces) -> N
 
 
 @pytest.mark.parametrize("tool", [("wg",), WGPY], ids=["wg", "wgpy"])
-def test_syncconf_keeps_the_sessions_of_those_who_stay(cable: Cable, tool: tuple[str, ...]) -> None:
+def test_syncconf_keeps_the_sessions_of_the_peers_that_stay(cable: Cable, tool: tuple[str, ...]) -> None:
     left, right = cable.left, cable.right
     theirs = WireguardGo(right, peer_section(left))
     cable.cleanup.callback(theirs.close)
@@ -203,7 +203,7 @@ def key(number: int) -> str:
 
 
 @pytest.mark.parametrize("what", ["allowed IPs", "peers"])
-def test_great_numbers(interfaces: Interfaces, what: str) -> None:
+def test_very_many_peers_and_prefixes_agree(interfaces: Interfaces, what: str) -> None:
     """As many allowed IPs of one peer as the kernel's own test has; and 10,000 peers."""
     namespace, name = interfaces.sides[0]
     if what == "allowed IPs":

@@ -30,14 +30,14 @@ def once(holds: Callable[[], bool]) -> bool:
     return any(holds() for _ in range(ATTEMPTS))
 
 
-def test_a_flood_in_a_peers_name_keeps_no_more_from_it_than_with_wireguard_go() -> None:
+def test_a_flood_from_a_peers_address_harms_it_no_more_than_with_wireguard_go() -> None:
     assert once(lambda: spoofed(PROGRAMS[WGPY]) >= spoofed(PROGRAMS[OLD_GO]) > 0)
 
 
 @pytest.mark.parametrize(("rate", "tries"), [(12_000, 2), (60_000, 4)])
-def test_newcomers_get_in_while_others_flood_and_a_tunnel_is_in_use(rate: int, tries: int) -> None:
+def test_new_peers_connect_during_a_flood_while_a_tunnel_is_in_use(rate: int, tries: int) -> None:
     assert once(lambda: mean(newcomers(PROGRAMS[WGPY], rate)) <= tries)
 
 
-def test_two_thousand_behind_one_address_are_all_answered() -> None:
+def test_two_thousand_peers_behind_one_address_are_all_answered() -> None:
     assert once(lambda: window(PROGRAMS[WGPY]) == WINDOW_PEERS)

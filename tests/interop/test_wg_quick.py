@@ -103,7 +103,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_the_same_file_does_the_same(host: Host, what: str) -> None:
+def test_the_same_file_gives_the_same_result(host: Host, what: str) -> None:
     host.write(*FILES[what])
     before = host.surroundings()
     results = []
@@ -123,7 +123,7 @@ def test_the_same_file_does_the_same(host: Host, what: str) -> None:
     assert bool(results[0][2]) is ("DNS" in FILES[what][0])
 
 
-def test_a_file_that_others_may_read_is_warned_about(host: Host) -> None:
+def test_a_file_that_others_may_read_gets_a_warning(host: Host) -> None:
     host.write("", "AllowedIPs = 10.8.0.0/16")
     host.path.parent.chmod(0o755)
     for mode, warned in ((0o644, True), (0o600, False)):
@@ -134,7 +134,7 @@ def test_a_file_that_others_may_read_is_warned_about(host: Host) -> None:
 
 
 @pytest.mark.parametrize("interface", ["PostUp = false", "PreUp = exit 3", "Table = nonesuch"])
-def test_what_a_failed_up_did_is_undone(host: Host, interface: str) -> None:
+def test_a_failed_up_is_undone(host: Host, interface: str) -> None:
     host.write(f"DNS = 10.9.0.53\n{interface}", f"AllowedIPs = 0.0.0.0/0, 10.8.0.0/16\n{ENDPOINT}")
     before = host.surroundings()
     for command in (WGPY, ("wg-quick",)):
@@ -155,7 +155,7 @@ def test_what_a_failed_up_did_is_undone(host: Host, interface: str) -> None:
             assert host.surroundings() == before
 
 
-def test_save_keeps_what_wg_quick_saves_and_what_it_loses(host: Host) -> None:
+def test_save_keeps_what_wg_quick_keeps_and_what_it_loses(host: Host) -> None:
     """Both programs read the same in what either saved."""
     host.write("MTU = 1300\n# a comment", "# Name = laptop\nAllowedIPs = 10.8.0.0/16\nEndpoint = localhost:51820")
     file = host.path.read_text()

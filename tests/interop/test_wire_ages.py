@@ -109,7 +109,7 @@ def test_wire_the_initiator_renews_a_session_after_two_minutes(sessions: Session
 
 @pytest.mark.slow
 @pytest.mark.scenario("paper, 6.2: only the initiator", "kernel send.c, keep_key_fresh")
-def test_wire_the_responder_leaves_that_to_the_initiator(sessions: Sessions) -> None:
+def test_wire_the_responder_does_not_renew_it(sessions: Sessions) -> None:
     """A program that answered in a session does not initiate when it sends data after 120 seconds."""
     assert sessions.kinds("young", sessions.answered) == {MESSAGE_TRANSPORT}
     assert sessions.kinds("due", sessions.answered) == {MESSAGE_TRANSPORT}
@@ -117,7 +117,7 @@ def test_wire_the_responder_leaves_that_to_the_initiator(sessions: Sessions) -> 
 
 @pytest.mark.slow
 @pytest.mark.scenario("paper, 6.2: Reject-After-Time", "kernel receive.c and send.c")
-def test_wire_a_session_is_over_after_three_minutes(sessions: Sessions) -> None:
+def test_wire_a_session_expires_after_three_minutes(sessions: Sessions) -> None:
     """Data under a session of more than 180 seconds is not accepted, and the program sends none but initiates anew."""
     assert sessions.kinds("expired", sessions.forgotten) == set()
     assert sessions.kinds("data to the expired", sessions.forgotten) == {MESSAGE_INITIATION}

@@ -63,7 +63,7 @@ def answer_of(driver: Driver, kind: int) -> tuple[bytes, Received] | None:
 
 
 @pytest.mark.scenario("paper, 5.3: denial of service and cookies", "paper, 5.4.7: cookie reply", "kernel cookie.c")
-def test_wire_under_load_a_cookie_is_given_and_heeded(subject: Subject) -> None:
+def test_wire_under_load_a_cookie_is_sent_and_accepted(subject: Subject) -> None:
     """Under load an initiation is answered by a cookie reply of 64 bytes that bears its index and opens with its mac1.
 
     An initiation with that cookie in its mac2 is answered by a response, while the flood goes on.

@@ -40,7 +40,7 @@ def test_wire_data_out_of_order_is_accepted_once(driver: Driver) -> None:
 
 
 @pytest.mark.scenario("paper, 5.4.6: a sliding window", "RFC 6479, 3", "kernel receive.c, counter_validate")
-def test_wire_low_counters_stay_used_up(driver: Driver) -> None:
+def test_wire_a_low_counter_is_not_accepted_again(driver: Driver) -> None:
     """After the counter has gone far ahead, what was received long before it is not accepted again.
 
     The window has moved beyond those counters, which an implementation must not take for new.
@@ -105,7 +105,7 @@ def test_wire_a_source_that_is_not_the_peers_is_dropped(driver: Driver) -> None:
 
 
 @pytest.mark.scenario("kernel receive.c, wg_packet_consume_data_done")
-def test_wire_what_is_no_packet_is_dropped(driver: Driver) -> None:
+def test_wire_data_that_is_not_an_ip_packet_is_dropped(driver: Driver) -> None:
     """Authenticated data that is not a whole IPv4 or IPv6 packet is dropped, and the session goes on."""
     whole = ipv4_packet(driver.inner, "10.8.0.2", bytes(40))
     broken = [

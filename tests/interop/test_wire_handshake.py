@@ -121,7 +121,7 @@ def test_wire_unknown_types_are_not_answered(driver: Driver) -> None:
 
 
 @pytest.mark.scenario("paper, 5.4.3: second message", "kernel noise.c, wg_noise_handshake_consume_response")
-def test_wire_a_response_to_nothing_is_ignored(driver: Driver) -> None:
+def test_wire_an_unsolicited_response_is_ignored(driver: Driver) -> None:
     """A response to an initiation that was never sent is not answered, whatever index it names, and changes nothing."""
     forged = driver.with_macs(struct.pack("<III", MESSAGE_RESPONSE, 1, 2) + os.urandom(48) + bytes(32))
     at_a_session = driver.with_macs(
@@ -163,7 +163,7 @@ def test_wire_a_responder_sends_no_data_before_the_session_is_confirmed(subject:
 
 
 @pytest.mark.scenario("paper, 6.3: key rotation", "kernel noise.c, wg_noise_received_with_keypair")
-def test_wire_the_session_before_still_serves(driver: Driver) -> None:
+def test_wire_the_previous_session_still_works(driver: Driver) -> None:
     """After a new handshake, data that was sealed under the session before is still accepted, as it may be late."""
     late, sequence = driver.ping()
     driver.handshake()
@@ -172,7 +172,7 @@ def test_wire_the_session_before_still_serves(driver: Driver) -> None:
 
 
 @pytest.mark.scenario("paper, 5.4: ephemeral keys and indices", "kernel peerlookup.c")
-def test_wire_each_handshake_has_keys_and_indices_of_its_own(subject: Subject) -> None:
+def test_wire_each_handshake_has_its_own_keys_and_indices(subject: Subject) -> None:
     """No two responses bear the same ephemeral key or sender index, and indices do not count up."""
     driver = subject.driver(endpoint=False)
     responses = []

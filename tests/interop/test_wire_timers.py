@@ -109,7 +109,7 @@ def test_wire_an_unanswered_initiation_is_repeated(watch: Watch) -> None:
 
 
 @pytest.mark.scenario("paper, 5.4.2: first message", "paper, 5.1: timestamps", "paper, 5.4.4: mac1")
-def test_wire_each_initiation_is_a_new_one(watch: Watch) -> None:
+def test_wire_each_initiation_is_new(watch: Watch) -> None:
     """Repeated initiations have a right mac1, ephemeral keys and indices of their own, and timestamps that rise."""
     driver, messages = watch.silent, [received.data for received in watch.of(watch.silent)]
     local = LocalStatic(driver.key)
@@ -124,7 +124,7 @@ def test_wire_each_initiation_is_a_new_one(watch: Watch) -> None:
 
 
 @pytest.mark.scenario("paper, 6.5: keepalive", "kernel timers.c, wg_expired_send_keepalive")
-def test_wire_data_without_an_answer_of_its_own_is_answered_by_a_keepalive(watch: Watch) -> None:
+def test_wire_data_without_a_reply_is_acknowledged_by_a_keepalive(watch: Watch) -> None:
     """Who has received data, and has had nothing to send for 10 seconds, sends one keepalive, and no second one."""
     heard = watch.of(watch.talker)
     assert [received.is_keepalive for received in heard] == [True]
@@ -132,13 +132,13 @@ def test_wire_data_without_an_answer_of_its_own_is_answered_by_a_keepalive(watch
 
 
 @pytest.mark.scenario("paper, 6.5: keepalive", "paper, 5.1: silence is a virtue", "kernel timers.c")
-def test_wire_a_keepalive_makes_no_keepalive(watch: Watch) -> None:
+def test_wire_a_keepalive_causes_no_keepalive(watch: Watch) -> None:
     """Who has received nothing but keepalives, and has nothing to send, is silent."""
     assert watch.of(watch.listener) == []
 
 
 @pytest.mark.scenario("paper, 6.5: a dead peer", "kernel timers.c, wg_expired_new_handshake")
-def test_wire_data_after_which_nothing_comes_back_makes_a_new_handshake(watch: Watch) -> None:
+def test_wire_unanswered_data_causes_a_new_handshake(watch: Watch) -> None:
     """Who has sent data, and has heard nothing for 15 seconds, and up to a third of a second of jitter, initiates."""
     heard = watch.of(watch.vanished)
     assert {received.kind for received in heard} == {MESSAGE_INITIATION}

@@ -36,7 +36,7 @@ def helpers() -> int:
     return sum(b"wgpy.namespace.helper" in line for line in lines)
 
 
-def test_sockets_as_any_program_uses_them(server: Server, network: str) -> None:
+def test_sockets_work_as_ordinary_ones(server: Server, network: str) -> None:
     def body() -> None:
         with wgpy.blocking.connect(server.config) as tunnel:
             (peer,) = server.config.peers
@@ -72,7 +72,7 @@ def test_sockets_as_any_program_uses_them(server: Server, network: str) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_errors_come_through_and_nothing_stays(server: Server) -> None:
+def test_errors_are_raised_and_nothing_is_left_behind(server: Server) -> None:
     def body() -> None:
         before = helpers()
         threads = threading.active_count()
@@ -97,7 +97,7 @@ def test_errors_come_through_and_nothing_stays(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_who_waits_when_it_closes_is_told(server: Server) -> None:
+def test_a_thread_that_waits_when_the_tunnel_closes_gets_an_error(server: Server) -> None:
     def body() -> None:
         told: list[BaseException] = []
 

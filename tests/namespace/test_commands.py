@@ -93,7 +93,7 @@ def curl(*arguments: str) -> str:
     return subprocess.run(["curl", "-sS", "-m", "10", *arguments], capture_output=True, text=True, check=False).stdout
 
 
-def test_exec_runs_a_program_in_the_tunnel_by_its_names(server: Server, conf: Path, web: str) -> None:
+def test_exec_runs_a_program_that_uses_the_tunnels_names(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         for url in ("http://web.corp.test/page", "http://web/page", f"http://{server.address}/page"):
             done = wgpy("exec", conf, "--", "curl", "-sS", "-m", "10", url)
@@ -133,7 +133,7 @@ exec "$@"
     assert said == f"nameserver {server.address}\nsearch corp.test\n"
 
 
-def test_exec_hands_over_nothing_but_the_standard_streams(server: Server, conf: Path) -> None:
+def test_exec_passes_on_no_descriptors_but_the_standard_streams(server: Server, conf: Path) -> None:
     def body() -> None:
         done = wgpy("exec", conf, "--", "sh", "-c", "exec ls /proc/self/fd")
         assert done.stdout.split() == [b"0", b"1", b"2", b"3"]  # the last is the directory
@@ -157,7 +157,7 @@ def test_exec_passes_signals_on(server: Server, conf: Path, number: signal.Signa
     as_client(server, body)
 
 
-def test_exec_leaks_nothing_when_the_tunnel_is_dead(server: Server, conf: Path, web: str) -> None:
+def test_exec_leaks_nothing_when_the_peer_never_answers(server: Server, conf: Path, web: str) -> None:
     """The peer never answers: names and addresses lead nowhere, not even to what the host could reach."""
 
     def body() -> None:
@@ -198,7 +198,7 @@ def test_wait_fails_when_nobody_answers(server: Server, conf: Path) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_proxies_lead_into_the_tunnel_by_its_names(server: Server, conf: Path, web: str) -> None:
+def test_proxies_resolve_names_through_the_tunnel(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         with serving("proxy", conf, "--socks", "1080", "--http", "127.0.0.1:3128") as said:
             assert said == [said_of_network(), "socks5 on 127.0.0.1:1080", "http on 127.0.0.1:3128"]
@@ -232,7 +232,7 @@ def test_socks_carries_udp_through_the_tunnel(server: Server, conf: Path) -> Non
 
 
 @pytest.mark.usefixtures("network")
-def test_a_file_of_wireproxys_serves_what_it_says(server: Server, conf: Path, web: str) -> None:
+def test_a_wireproxy_file_is_served(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         with conf.open("a") as file:
             file.write("\n[Socks5]\nBindAddress = 127.0.0.1:1080\nUsername = me\nPassword = secret\n")
@@ -251,7 +251,7 @@ def test_a_file_of_wireproxys_serves_what_it_says(server: Server, conf: Path, we
 
 
 @pytest.mark.usefixtures("network")
-def test_forwards_lead_both_ways(server: Server, conf: Path, web: str) -> None:
+def test_forwards_work_in_both_directions(server: Server, conf: Path, web: str) -> None:
     """TCP and UDP in; and out, to a server on this host, asked by the far end."""
 
     def body() -> None:
@@ -278,7 +278,7 @@ def test_forwards_lead_both_ways(server: Server, conf: Path, web: str) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_a_port_that_is_taken_is_one_clear_line(server: Server, conf: Path) -> None:
+def test_a_port_in_use_gives_one_clear_line(server: Server, conf: Path) -> None:
     def body() -> None:
         with socket.create_server(("127.0.0.1", 1080)):
             done = wgpy("proxy", conf, "--socks", "1080")
@@ -290,7 +290,7 @@ def test_a_port_that_is_taken_is_one_clear_line(server: Server, conf: Path) -> N
 
 
 @pytest.mark.usefixtures("network")
-def test_stdio_is_a_connection(server: Server, conf: Path, web: str) -> None:
+def test_stdio_connects_standard_input_and_output(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         done = wgpy("stdio", conf, f"web:{WEB}", stdin=b"GET /page HTTP/1.0\r\n\r\n")
         assert done.stdout.endswith(web.encode())
@@ -314,7 +314,7 @@ def test_stdio_is_a_connection(server: Server, conf: Path, web: str) -> None:
         (("forward", "-L", "80"), b"expected [HOST:]PORT:HOST:PORT"),
     ],
 )
-def test_what_is_missing_is_said(conf: Path, arguments: tuple[str, ...], said: bytes) -> None:
+def test_what_is_missing_is_reported(conf: Path, arguments: tuple[str, ...], said: bytes) -> None:
     done = wgpy(arguments[0], conf, *arguments[1:])
     assert said in done.stderr
     assert done.returncode == 1
@@ -322,13 +322,13 @@ def test_what_is_missing_is_said(conf: Path, arguments: tuple[str, ...], said: b
 
 
 @pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf", "soon"])
-def test_a_wait_is_some_seconds(conf: Path, seconds: str) -> None:
+def test_the_argument_of_wait_must_be_seconds(conf: Path, seconds: str) -> None:
     done = wgpy("stdio", conf, "10.8.0.2:1", f"--wait={seconds}")
     assert f"argument --wait: expected a number of seconds above 0, not '{seconds}'".encode() in done.stderr
     assert done.returncode == 2
 
 
-def test_a_closed_tun_device_is_named_with_the_remedy(server: Server, conf: Path) -> None:
+def test_an_inaccessible_tun_device_is_named_with_the_remedy(server: Server, conf: Path) -> None:
     async def main() -> None:
         done = wgpy("exec", conf, "true")
         said = b"wgpy: /dev/net/tun is closed to you: sudo chmod 0666 /dev/net/tun, as udev does on most systems"

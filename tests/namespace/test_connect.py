@@ -67,7 +67,7 @@ def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_gigabyte_arrives_as_it_was(server: Server) -> None:
+def test_a_gigabyte_arrives_unchanged(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
             await download(tunnel, server.address, 1_000_000_000)
@@ -76,7 +76,7 @@ def test_a_gigabyte_arrives_as_it_was(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_only_wireguard_is_seen_outside(server: Server) -> None:
+def test_only_wireguard_packets_are_seen_outside(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
             await download(tunnel, server.address, 200_000)
@@ -114,7 +114,7 @@ def test_a_thousand_connections_at_once(server: Server) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_no_program_inherits_what_came_from_the_helper(server: Server) -> None:
+def test_no_program_inherits_the_helpers_descriptors(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
             sock, made = await tunnel.socket(), (await tunnel.socket_factory())()
@@ -135,7 +135,7 @@ def test_no_program_inherits_what_came_from_the_helper(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_a_short_path_leaves_the_tunnel_the_mtu_that_ipv6_needs(server: Server, cable: Cable) -> None:
+def test_on_a_path_with_a_small_mtu_the_tunnel_keeps_the_mtu_that_ipv6_needs(server: Server, cable: Cable) -> None:
     """The datagrams are fragmented on their way then, as with `wgpy up`."""
     server.client.run("ip", "route", "replace", f"{cable.right.outer}/32", "via", cable.right.outer, "mtu", "1300")
 
@@ -151,7 +151,7 @@ def test_a_short_path_leaves_the_tunnel_the_mtu_that_ipv6_needs(server: Server, 
 
 
 @pytest.mark.usefixtures("network")
-def test_datagrams(server: Server) -> None:
+def test_datagrams_pass_both_ways(server: Server) -> None:
     class Client(asyncio.DatagramProtocol):
         def __init__(self) -> None:
             self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -168,7 +168,7 @@ def test_datagrams(server: Server) -> None:
     as_nobody(server.client, main)
 
 
-def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, server: Server, network: str) -> None:
+def test_a_server_in_the_tunnel_is_reachable_from_the_peer(cable: Cable, server: Server, network: str) -> None:
     async def main() -> None:
         answered = asyncio.Event()
 
@@ -195,7 +195,7 @@ def test_a_server_in_the_tunnel_is_reached_from_the_other_side(cable: Cable, ser
 
 
 @pytest.mark.usefixtures("network")
-def test_peers_come_and_go_while_it_runs(server: Server) -> None:
+def test_peers_are_added_and_removed_while_it_runs(server: Server) -> None:
     async def refused(tunnel: wgpy.RootlessTunnel) -> None:
         with pytest.raises(OSError, match="Connect call failed") as raised:
             await tunnel.open_connection(server.address, PORT)

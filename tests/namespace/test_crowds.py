@@ -46,7 +46,7 @@ def serving(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     assert process.returncode == 0
 
 
-def test_a_thousand_idle_connections_keep_nobody_from_the_proxies(server: Server, conf: Path, web: str) -> None:
+def test_a_thousand_idle_connections_do_not_block_the_proxies(server: Server, conf: Path, web: str) -> None:
     def body() -> None:
         with serving("proxy", conf, "--socks", "1080", "--http", "3128"):
             with socket.create_connection(("127.0.0.1", 3128), 10) as lasting:
@@ -70,7 +70,7 @@ def test_a_thousand_idle_connections_keep_nobody_from_the_proxies(server: Server
     as_client(server, body)
 
 
-def test_a_peer_cannot_cut_the_forwards_off(server: Server, conf: Path, web: str) -> None:
+def test_a_peer_cannot_block_the_forwards(server: Server, conf: Path, web: str) -> None:
     """1,500 senders of one datagram each, and 520 connections that are left open."""
     flags = conf.with_name("flags")
     flags.mkdir()

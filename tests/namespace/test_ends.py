@@ -145,7 +145,7 @@ def test_a_helper_that_dies_ends_the_tunnel(server: Server) -> None:
     in_time(server, main)
 
 
-def test_a_tunnel_closed_with_connections_open(server: Server, network: str) -> None:
+def test_closing_a_tunnel_ends_its_connections(server: Server, network: str) -> None:
     async def main() -> None:
         async def waiting(reader: asyncio.StreamReader) -> None:
             with pytest.raises(wgpy.TunnelClosedError, match="closed while this connection was open"):
@@ -169,7 +169,7 @@ def test_a_tunnel_closed_with_connections_open(server: Server, network: str) -> 
 
 
 @pytest.mark.usefixtures("network")
-def test_names_that_do_not_resolve(server: Server, web: Web) -> None:
+def test_unresolvable_names_are_reported(server: Server, web: Web) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel:
             with pytest.raises(wgpy.ResolveError, match=r"add DNS = ADDRESS to \[Interface\]"):
@@ -186,7 +186,7 @@ def test_names_that_do_not_resolve(server: Server, web: Web) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_peers_that_never_answer(server: Server) -> None:
+def test_peers_that_never_answer_cause_timeouts(server: Server) -> None:
     (peer,) = server.config.peers
     silent = [
         (replace(peer, endpoint=wgpy.EndpointName(host="192.0.2.2", port=9)), "192.0.2.2:9 has not answered for 0.3 s"),
@@ -210,7 +210,7 @@ def test_peers_that_never_answer(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_configurations_that_cannot_be_used(server: Server) -> None:
+def test_unusable_configurations_are_refused(server: Server) -> None:
     (peer,) = server.config.peers
     named = replace(peer, endpoint=wgpy.EndpointName(host="no-such-host.invalid", port=9))
 
@@ -235,7 +235,7 @@ def test_configurations_that_cannot_be_used(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_cancelled_at_any_moment(server: Server) -> None:
+def test_a_connect_cancelled_at_any_moment_leaves_nothing(server: Server) -> None:
     async def life() -> None:
         async with wgpy.connect(server.config) as tunnel:
             await tunnel.wait_for_handshake(server.side.public_key)

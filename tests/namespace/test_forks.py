@@ -58,7 +58,7 @@ def echo(tunnel: wgpy.blocking.BlockingTunnel, server: Server) -> None:
 
 
 @pytest.mark.usefixtures("network")
-def test_in_the_child_every_method_says_so_at_once_and_the_parent_goes_on(server: Server) -> None:
+def test_in_a_forks_child_every_method_raises_at_once_and_the_parent_goes_on(server: Server) -> None:
     (peer,) = server.config.peers
 
     def body() -> None:
@@ -116,7 +116,7 @@ print("unharmed")
 """
 
 
-def test_a_child_that_leaves_the_block_and_python_harms_nothing(server: Server, tmp_path: Path) -> None:
+def test_a_child_may_leave_the_block_and_exit_without_harm(server: Server, tmp_path: Path) -> None:
     """By SystemExit through every `with`, a garbage collection, and what runs at Python's end."""
     path = tmp_path / "wg0.conf"
     path.touch(mode=0o600)
@@ -126,7 +126,7 @@ def test_a_child_that_leaves_the_block_and_python_harms_nothing(server: Server, 
     assert server.client.run(*command, timeout=60) == "unharmed\n"
 
 
-def test_a_child_opens_a_tunnel_of_its_own(server: Server) -> None:
+def test_a_child_can_open_its_own_tunnel(server: Server) -> None:
     def body() -> None:
         with wgpy.blocking.connect(server.config) as tunnel:
             echo(tunnel, server)
@@ -147,7 +147,7 @@ def test_a_child_opens_a_tunnel_of_its_own(server: Server) -> None:
     without_a_loop(server, body)
 
 
-def test_workers_accept_from_a_socket_that_was_made_before(server: Server) -> None:
+def test_workers_accept_from_a_socket_made_before_the_fork(server: Server) -> None:
     def body() -> None:
         with wgpy.blocking.connect(server.config) as tunnel, tunnel.create_server((None, 0)) as listening:
             port = listening.getsockname()[1]
@@ -198,7 +198,7 @@ def test_on_the_stack_only_the_parent_accepts(server: Server) -> None:
     without_a_loop(server, body)
 
 
-def test_in_a_loop_too(server: Server) -> None:
+def test_the_same_holds_for_a_fork_in_an_event_loop(server: Server) -> None:
     """Forked while the loop runs, as by multiprocessing: the child neither asks the helper nor carries packets."""
 
     async def main() -> None:
@@ -243,7 +243,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def test_nothing_of_the_tunnel_lives_on_in_a_child(server: Server) -> None:
+def test_a_child_keeps_nothing_of_the_tunnel(server: Server) -> None:
     """A worker that outlives its parent's tunnel holds neither the UDP port nor the interface."""
 
     def body() -> None:
@@ -263,7 +263,7 @@ def test_nothing_of_the_tunnel_lives_on_in_a_child(server: Server) -> None:
     without_a_loop(server, body)
 
 
-def test_a_tunnel_is_not_pickled_for_another_process(server: Server) -> None:
+def test_a_tunnel_cannot_be_pickled(server: Server) -> None:
     """As multiprocessing would, where it does not fork."""
 
     def body() -> None:

@@ -77,7 +77,7 @@ asyncio.run(main())
 """
 
 
-def test_nothing_that_takes_long_is_done_on_the_loop(server: Server, tmp_path: Path) -> None:
+def test_nothing_slow_runs_on_the_loop(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "wg0.conf"
     path.touch(mode=0o600)
     path.write_text(server.text)
@@ -94,7 +94,7 @@ def test_the_first_use_of_connect_imports_next_to_nothing() -> None:
     assert not {"numpy", "cryptography", "ctypes"}.intersection(modules)
 
 
-def test_whoever_is_cancelled_meanwhile_leaves_no_helper(server: Server) -> None:
+def test_a_cancelled_connect_leaves_no_helper(server: Server) -> None:
     """At each turn of the loop on the way up."""
 
     async def main() -> None:

@@ -23,7 +23,7 @@ class Clients:
         return self.admission.admit(client, cost, lambda: self.closed.append(name or client))
 
 
-def test_many_listeners_leave_half_for_connections() -> None:
+def test_many_listeners_leave_half_of_the_descriptors_for_connections() -> None:
     """Fifteen forwards with the usual limit of files had five connections together, and broke those in use."""
     admission = Clients(960).admission
     admission.reserve(65)
@@ -33,7 +33,7 @@ def test_many_listeners_leave_half_for_connections() -> None:
     assert admission.capacity == 480
 
 
-def test_the_client_that_holds_most_makes_room_and_the_fresh_before_the_silent() -> None:
+def test_the_client_with_the_most_connections_makes_room_and_unused_ones_go_first() -> None:
     clients = Clients(6)
     used = [clients.admit("a", f"a{number}") for number in range(3)]
     for each in (used[1], used[0], used[2], used[1]):
@@ -52,7 +52,7 @@ def test_the_client_that_holds_most_makes_room_and_the_fresh_before_the_silent()
     assert clients.admission.used == 6
 
 
-def test_one_client_cannot_keep_others_out_nor_be_counted_twice() -> None:
+def test_one_client_cannot_block_others_or_be_counted_twice() -> None:
     clients = Clients(100)
     kept = [clients.admit(f"quiet {number}") for number in range(20)]
     for _ in range(1000):
@@ -65,7 +65,7 @@ def test_one_client_cannot_keep_others_out_nor_be_counted_twice() -> None:
     assert clients.admission.used % 3 == 0
 
 
-def test_it_gives_back_everything_and_forgets_who_was_there() -> None:
+def test_closed_connections_are_given_back_and_their_clients_forgotten() -> None:
     clients = Clients(50)
     held = [clients.admit(str(number % 7), cost=1 + number % 4) for number in range(500)]
     for each in held:
@@ -77,7 +77,7 @@ def test_it_gives_back_everything_and_forgets_who_was_there() -> None:
     assert not clients.admission._by_size
 
 
-def test_making_room_takes_as_many_steps_among_ten_thousand_clients_as_among_ten(
+def test_making_room_takes_no_more_steps_for_ten_thousand_clients_than_for_ten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: Counter[int] = Counter()
@@ -98,7 +98,7 @@ def test_making_room_takes_as_many_steps_among_ten_thousand_clients_as_among_ten
         assert steps[capacity] == 200  # one in, one out
 
 
-def test_being_full_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_being_full_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clients = Clients(1)
     with caplog.at_level(logging.WARNING):
         for _ in range(100):

@@ -47,7 +47,7 @@ def received(sock: socket.socket) -> list[bytes]:
             return found
 
 
-def test_port_is_shared_and_may_be_chosen(port: UdpSockets) -> None:
+def test_both_families_share_the_port_which_may_be_given(port: UdpSockets) -> None:
     assert {sock.getsockname()[1] for sock in port.sockets} == {port.port}
     port.close()
     again = UdpSockets.open(port.port)
@@ -55,7 +55,7 @@ def test_port_is_shared_and_may_be_chosen(port: UdpSockets) -> None:
     again.close()
 
 
-def test_port_in_use_names_port_and_remedy(port: UdpSockets) -> None:
+def test_the_error_for_a_port_in_use_names_port_and_remedy(port: UdpSockets) -> None:
     """Though its sockets share the port among themselves."""
     with pytest.raises(SocketError, match=rf"UDP port {port.port} is in use: stop the program that `ss -ulpn` shows"):
         UdpSockets.open(port.port)
@@ -79,9 +79,7 @@ OF_PEERS += [set(), {"initiation", "one with a cookie", "response", "cookie repl
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_comes_is_sorted_by_kind_and_by_where_peers_were_met(
-    port: UdpSockets, family: socket.AddressFamily
-) -> None:
+def test_datagrams_are_sorted_by_kind_and_by_known_sources(port: UdpSockets, family: socket.AddressFamily) -> None:
     """Whoever was sent anything but a cookie is a peer; its port may change, and of an IPv6 address all but the /64."""
 
     def queues(sender: socket.socket) -> list[set[str]]:
@@ -121,7 +119,7 @@ def test_what_comes_is_sorted_by_kind_and_by_where_peers_were_met(
 
 
 @pytest.mark.parametrize(("kind", "full"), [(TRANSPORT, 0), (COOKIE_REPLY, 0), (INITIATION, 1)])
-def test_a_queue_full_of_strangers_takes_no_place_from_others(port: UdpSockets, kind: bytes, full: int) -> None:
+def test_a_full_queue_of_strangers_takes_no_room_from_others(port: UdpSockets, kind: bytes, full: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.connect(("127.0.0.1", port.port))
         for _ in range(20_000):
@@ -133,7 +131,7 @@ def test_a_queue_full_of_strangers_takes_no_place_from_others(port: UdpSockets, 
 
 
 @pytest.mark.root
-def test_what_is_sent_to_all_of_a_network_comes_once_and_among_strangers() -> None:
+def test_a_broadcast_arrives_once_and_in_the_strangers_queue() -> None:
     """The kernel copies it to each socket of a port, past the filter that chooses one."""
     with Namespace() as here, Namespace() as there:
         veth_pair(here, there, (["192.0.2.1/24"], ["192.0.2.2/24"]))
@@ -160,7 +158,7 @@ def test_what_is_sent_to_all_of_a_network_comes_once_and_among_strangers() -> No
 @pytest.mark.root
 @pytest.mark.parametrize("family", FAMILIES)
 @in_fresh_namespace
-def test_the_longest_filter_fits_the_least_memory_for_options(family: socket.AddressFamily) -> None:
+def test_the_longest_filter_fits_into_the_smallest_optmem_max(family: socket.AddressFamily) -> None:
     """Linux before 6.8 allows 20,480 bytes of what it translates the filter to."""
     limit = Path("/proc/sys/net/core/optmem_max")
     if limit.exists():  # it is a namespace's own
@@ -219,7 +217,7 @@ class Bind:
 
 @pytest.mark.parametrize(("missing", "left"), [(socket.AF_INET6, socket.AF_INET), (socket.AF_INET, socket.AF_INET6)])
 @pytest.mark.parametrize(("number", "in_constructor"), [(errno.EAFNOSUPPORT, True), (errno.EADDRNOTAVAIL, False)])
-def test_one_family_may_be_missing(
+def test_one_address_family_may_be_missing(
     monkeypatch: pytest.MonkeyPatch, missing: socket.AddressFamily, left: int, number: int, in_constructor: bool
 ) -> None:
     monkeypatch.setattr(socket, "socket", Bind({missing: (1, number)}, in_constructor))
@@ -236,7 +234,7 @@ def test_both_families_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         UdpSockets.open()
 
 
-def test_free_port_is_sought_until_both_families_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_random_port_is_tried_until_it_is_free_in_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
     factory = Bind({socket.AF_INET6: (99, errno.EADDRINUSE)})
     monkeypatch.setattr(socket, "socket", factory)
     sockets = UdpSockets.open()
@@ -247,13 +245,13 @@ def test_free_port_is_sought_until_both_families_have_it(monkeypatch: pytest.Mon
         UdpSockets.open()
 
 
-def test_privileged_port_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_privileged_port_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", Bind({socket.AF_INET: (1, errno.EACCES)}))
     with pytest.raises(SocketError, match="port 53 is privileged: needs CAP_NET_BIND_SERVICE"):
         UdpSockets.open(53)
 
 
-def test_fwmark_without_privilege_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_fwmark_without_privilege_names_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unprivileged(socket.socket):
         def setsockopt(self, level: int, option: int, value: Any, *rest: Any) -> None:
             if option in (socket.SO_MARK, binding.SO_RCVBUFFORCE, binding.SO_SNDBUFFORCE):
@@ -277,7 +275,7 @@ def test_fwmark_is_set_on_every_socket() -> None:
 
 
 @pytest.mark.root
-def test_buffers_exceed_the_system_limit(port: UdpSockets) -> None:
+def test_buffers_may_exceed_the_system_limit(port: UdpSockets) -> None:
     require_root()
     for host in LOCALHOST.values():
         sock = port.socket_for(Endpoint(host, 1))
@@ -288,7 +286,7 @@ def test_buffers_exceed_the_system_limit(port: UdpSockets) -> None:
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_ipv6_switched_off_leaves_ipv4() -> None:
+def test_with_ipv6_switched_off_ipv4_works() -> None:
     with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as switch:
         switch.write("1")
     sockets = UdpSockets.open()

@@ -17,7 +17,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return Mock()
 
 
-def test_after_a_long_look_it_rests_longer_and_then_looks_again(loop: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_slow_check_the_next_one_waits_longer(loop: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monitor = Monitor(loop, lambda: monkeypatch.setattr(time, "thread_time", lambda: 7.5))
     (fd, readable), _ = loop.add_reader.call_args
     readable()
@@ -30,14 +30,14 @@ def test_after_a_long_look_it_rests_longer_and_then_looks_again(loop: Mock, monk
     monitor.close()
 
 
-def test_it_may_be_closed_while_it_rests(loop: Mock) -> None:
+def test_the_monitor_may_be_closed_while_it_waits(loop: Mock) -> None:
     monitor = Monitor(loop, lambda: None)
     loop.add_reader.call_args.args[1]()
     monitor.close()
     loop.call_later.return_value.cancel.assert_called_once_with()
 
 
-def test_it_may_be_closed_by_who_looks(loop: Mock) -> None:
+def test_the_monitor_may_be_closed_by_its_own_callback(loop: Mock) -> None:
     monitor = Monitor(loop, lambda: monitor.close())
     loop.add_reader.call_args.args[1]()
     loop.call_later.assert_not_called()

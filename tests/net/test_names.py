@@ -64,34 +64,34 @@ def moves(*steps: Any, of: dict[PublicKey, EndpointName] | None = None, regularl
     return found
 
 
-def test_a_silent_peer_is_found_where_its_name_points_now(resolver: Resolver) -> None:
+def test_a_silent_peer_moves_to_where_its_name_points_now(resolver: Resolver) -> None:
     resolver.answers = ["192.0.2.2"]
     assert moves(lambda watch: watch.unanswered(KEY, OLD)) == [NEW]
 
 
-def test_a_silent_peer_whose_name_has_not_moved_is_left_where_it_is(resolver: Resolver) -> None:
+def test_a_silent_peer_whose_name_still_points_there_stays(resolver: Resolver) -> None:
     assert moves(lambda watch: watch.unanswered(KEY, OLD)) == []
     assert resolver.questions == 1
 
 
-def test_a_silent_peer_with_several_addresses_is_tried_at_the_next(resolver: Resolver) -> None:
+def test_a_silent_peer_is_tried_at_the_next_address_of_its_name(resolver: Resolver) -> None:
     resolver.answers = ["192.0.2.1", "2001:db8::1"]
     assert moves(lambda watch: watch.unanswered(KEY, OLD), lambda watch: watch.unanswered(KEY, SIX)) == [SIX, OLD]
 
 
-def test_a_name_that_moves_takes_its_peer_along(resolver: Resolver) -> None:
+def test_a_peer_follows_its_name(resolver: Resolver) -> None:
     def renumber(_: Names) -> None:
         resolver.answers = ["192.0.2.2"]
 
     assert moves(renumber, regularly=True) == [NEW]
 
 
-def test_answers_in_another_order_move_nobody(resolver: Resolver) -> None:
+def test_answers_in_another_order_move_no_peer(resolver: Resolver) -> None:
     resolver.answers = ["192.0.2.1", "192.0.2.2"]
     assert moves(lambda _: resolver.answers.reverse(), regularly=True) == []
 
 
-def test_a_resolver_that_fails_moves_nobody(resolver: Resolver) -> None:
+def test_a_resolver_that_fails_moves_no_peer(resolver: Resolver) -> None:
     assert moves(lambda _: resolver.answers.clear(), lambda watch: watch.unanswered(KEY, OLD), regularly=True) == []
     assert resolver.questions > 2
 
@@ -109,7 +109,7 @@ def test_addresses_are_not_looked_up(resolver: Resolver) -> None:
     assert resolver.questions == 0
 
 
-def test_a_silent_peer_does_not_flood_the_resolver(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_peer_does_not_cause_many_lookups(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "PATIENCE", 60.0)
     moves(*[lambda watch: watch.unanswered(KEY, OLD)] * 4)
     assert resolver.questions == 1
@@ -130,13 +130,13 @@ print("ended")
 """
 
 
-def test_a_process_ends_while_the_resolver_is_silent() -> None:
+def test_a_process_can_end_while_the_resolver_is_silent() -> None:
     """`wgpy down` and systemd wait for a daemon that may be looking up a name."""
     ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=20, check=True)
     assert (ended.stdout, ended.stderr) == ("ended\n", "")
 
 
-def test_lookups_at_once_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_lookups_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, lock, full = 0, 0, threading.Lock(), threading.Barrier(MAX_LOOKUPS)
 
     def ask(*_: Any, **__: Any) -> list[tuple[Any, ...]]:

@@ -43,7 +43,7 @@ def tun(name: str, *addresses: str) -> None:
 
 
 @in_fresh_namespace
-def test_links() -> None:
+def test_links_are_found_and_changed() -> None:
     tun("wg0")
     with Netlink() as netlink:
         assert netlink.link_index("wg0") == socket.if_nametoindex("wg0")
@@ -60,7 +60,7 @@ def test_links() -> None:
 
 
 @in_fresh_namespace
-def test_addresses_are_what_ip_makes_of_them() -> None:
+def test_addresses_are_added_as_by_ip() -> None:
     tun("wg0")
     tun("wg1")
     with Netlink() as netlink:
@@ -78,7 +78,7 @@ def test_addresses_are_what_ip_makes_of_them() -> None:
 
 @pytest.mark.parametrize("table", [254, 51820])
 @in_fresh_namespace
-def test_routes_are_what_ip_makes_of_them(table: int) -> None:
+def test_routes_are_added_as_by_ip(table: int) -> None:
     tun("wg0")
     networks = ["10.0.0.0/8", "10.1.2.3/32", "0.0.0.0/0", "fd00::/8", "fd01::1/128", "::/0"]
 
@@ -99,7 +99,7 @@ def test_routes_are_what_ip_makes_of_them(table: int) -> None:
     assert ours == shown()
 
 
-def test_what_covers_a_network_is_found_with_little_work_though_there_are_many() -> None:
+def test_among_many_routes_the_one_that_covers_a_network_is_found_with_little_work() -> None:
     """Each of an IPv6 network's 129 prefixes was made and looked for."""
     count, first = 1000, int(IPv6Address("2001:db8::"))
     own, calls = _Networks(), 0
@@ -148,7 +148,7 @@ def test_route_covered_agrees_with_ip_route_match() -> None:
 
 
 @in_fresh_namespace
-def test_path_mtu_is_the_routes_or_the_devices() -> None:
+def test_the_path_mtu_is_that_of_the_route_or_the_device() -> None:
     tun("wg0", "10.0.0.1/24", "fd00::1/64", "fe80::9/64")
     ip("link set wg0 mtu 1400")
     with Netlink() as netlink:
@@ -192,7 +192,7 @@ def test_unused_table_has_neither_routes_nor_rules() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @in_fresh_namespace
-def test_rules_are_what_ip_makes_of_them(family: int) -> None:
+def test_rules_are_added_as_by_ip(family: int) -> None:
     before = all_rules()
     with Netlink() as netlink:
         rules = [netlink.add_rule_not_fwmark(family, 51820, 51820), netlink.add_rule_suppress_default(family)]
@@ -209,7 +209,7 @@ def test_rules_are_what_ip_makes_of_them(family: int) -> None:
 
 
 @in_fresh_namespace
-def test_deleting_a_rule_spares_the_same_rule_of_others() -> None:
+def test_deleting_a_rule_leaves_an_equal_rule_of_another_program() -> None:
     for version in (4, 6):
         ip(f"-{version} rule add not fwmark 51820 table 51820")
         ip(f"-{version} rule add table main suppress_prefixlength 0")
@@ -231,7 +231,7 @@ def test_deleting_a_rule_spares_the_same_rule_of_others() -> None:
 
 
 @in_fresh_namespace
-def test_failures_name_the_step_and_the_reason() -> None:
+def test_a_failure_names_the_step_and_the_reason() -> None:
     tun("wg0", "10.0.0.1/24")
     ip("route add 10.0.0.0/8 dev wg0")
     with Netlink() as netlink:
@@ -246,7 +246,7 @@ def test_failures_name_the_step_and_the_reason() -> None:
 
 
 @in_fresh_namespace
-def test_lack_of_privilege_names_the_capability() -> None:
+def test_the_error_without_privilege_names_the_capability() -> None:
     tun("wg0")
     with Netlink() as netlink:
         os.setresuid(65534, 65534, 65534)

@@ -61,7 +61,7 @@ def test_strangers_wait_while_data_waits_and_only_then(
         assert seen.count(worthless) >= 190, "every turn is a stranger's"
 
 
-def test_a_port_with_a_queue_that_is_full_is_under_load(sender: UdpSockets, receiver: UdpSockets) -> None:
+def test_a_port_with_a_full_queue_is_under_load(sender: UdpSockets, receiver: UdpSockets) -> None:
     """By what waits in the socket, for as long as the reader does not come to it."""
     loads: dict[socket.socket, bool] = {}
     initiation = bytes((1, 0, 0, 0)) + bytes(144)

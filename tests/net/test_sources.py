@@ -37,13 +37,13 @@ class Kernel:
         return self.route(endpoint)
 
 
-def test_a_source_is_kept_while_its_route_leaves_by_the_interface_that_the_peer_was_heard_on() -> None:
+def test_a_source_is_kept_while_its_route_uses_the_interface_that_the_peer_was_heard_on() -> None:
     routes = {"192.0.2.1": 2, "192.0.2.2": 3, "192.0.2.3": None}
     known = peers(*map(heard, routes))
     assert those_astray(known, Kernel(lambda endpoint: routes[endpoint.host])) == [known[1][0], known[2][0]]
 
 
-def test_each_pair_of_a_host_and_a_source_is_asked_about_once() -> None:
+def test_the_kernel_is_asked_once_for_each_pair_of_host_and_source() -> None:
     other = ip_address("10.0.0.2").packed
     kernel = Kernel(lambda endpoint: 2)
     behind_nat = [heard("192.0.2.1", port=port) for port in range(1, 2000)]
@@ -62,7 +62,7 @@ def test_peers_behind_one_host_that_were_heard_on_two_interfaces_share_the_quest
     assert len(kernel.questions) == 1
 
 
-def test_of_two_links_with_the_same_address_each_is_asked_about() -> None:
+def test_the_kernel_is_asked_for_each_of_two_links_with_the_same_address() -> None:
     local = ip_address("fe80::1").packed
     known = peers(*(heard("fe80::2", local, ifindex=scope, scope=scope) for scope in (2, 3)))
     kernel = Kernel(lambda endpoint: endpoint.scope_id)
@@ -70,14 +70,14 @@ def test_of_two_links_with_the_same_address_each_is_asked_about() -> None:
     assert len(kernel.questions) == 2
 
 
-def test_of_very_many_hosts_those_that_are_not_asked_about_are_forgotten() -> None:
+def test_beyond_the_limit_of_questions_sources_are_forgotten() -> None:
     known = peers(*(heard(str(ip_address(0x0A000000 + number))) for number in range(MAX_QUESTIONS + 5)))
     kernel = Kernel(lambda endpoint: 2)
     assert those_astray(known, kernel) == [public_key for public_key, _ in known[MAX_QUESTIONS:]]
     assert len(kernel.questions) == MAX_QUESTIONS
 
 
-def test_where_the_kernel_cannot_be_asked_all_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_kernel_cannot_be_asked_all_sources_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*kind: int) -> None:
         raise OSError
 

@@ -105,7 +105,7 @@ def test_a_burst_that_takes_two_calls_is_received_whole(sender: UdpSockets, rece
 
 
 @pytest.mark.parametrize("host", LOCALHOST)
-def test_without_offload_datagrams_travel_alone(receiver: UdpSockets, host: str) -> None:
+def test_without_offloads_each_datagram_is_sent_alone(receiver: UdpSockets, host: str) -> None:
     plain = UdpSockets.open(offloads=NO_OFFLOADS)
     burst = of_sizes(5, 1456, 700)
     plain.send(burst, Endpoint(host, receiver.port), 0)
@@ -115,7 +115,7 @@ def test_without_offload_datagrams_travel_alone(receiver: UdpSockets, host: str)
     plain.close()
 
 
-def test_segmentation_alone_is_switched_off(
+def test_segmentation_can_be_switched_off_alone(
     picky: Picky, receiver: UdpSockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By an argument, by the environment, and by the version of a kernel that mangles it; merging stays on."""
@@ -141,7 +141,7 @@ def test_any_size_and_count_stays_within_the_limits(receiver: UdpSockets, picky:
     assert_arrives(receiver, burst)
 
 
-def test_what_differs_is_received_apart(sender: UdpSockets, receiver: UdpSockets, picky: Picky) -> None:
+def test_datagrams_that_differ_are_received_apart(sender: UdpSockets, receiver: UdpSockets, picky: Picky) -> None:
     other, to = UdpSockets([picky]), Endpoint("127.0.0.1", receiver.port)
     lone = [of_sizes(1, size) for size in (700, 700, 600, 700, 701)]
     for datagrams in lone:
@@ -172,16 +172,18 @@ def test_single_datagram_asks_for_no_segmentation(receiver: UdpSockets, picky: P
     ("count", "size", "shares"),
     [(46, 1456, [23, 23]), (44, 1456, [44]), (64, 100, [64]), (65, 100, [33, 32]), (100, 1456, [34, 33, 33])],
 )
-def test_cuts_are_balanced(receiver: UdpSockets, picky: Picky, count: int, size: int, shares: list[int]) -> None:
+def test_segments_are_split_evenly_between_calls(
+    receiver: UdpSockets, picky: Picky, count: int, size: int, shares: list[int]
+) -> None:
     UdpSockets([picky]).send(of_sizes(count, size), Endpoint("127.0.0.1", receiver.port), 0)
     assert [length // size for _, length in picky.calls] == shares
 
 
-def test_nothing_there_is_none(receiver: UdpSockets) -> None:
+def test_an_empty_socket_gives_none(receiver: UdpSockets) -> None:
     assert not any(map(receiver.receive, receiver.sockets))
 
 
-def test_answers_leave_from_the_address_that_was_spoken_to(sender: UdpSockets, receiver: UdpSockets) -> None:
+def test_an_answer_leaves_from_the_address_that_was_spoken_to(sender: UdpSockets, receiver: UdpSockets) -> None:
     sender.send(Datagrams.of(b"ping"), Endpoint("127.0.0.2", receiver.port), 0)
     question = receive(receiver)
     assert question.source.source == ip_address("127.0.0.2").packed
@@ -202,13 +204,13 @@ def test_a_source_that_is_gone_is_given_up(
 
 
 @pytest.mark.parametrize("host", LOCALHOST)
-def test_traffic_class_goes_out_and_ecn_comes_in(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
+def test_the_traffic_class_is_sent_and_ecn_is_received(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
     for traffic_class in (0x88, 0x89, 0x03, 0):
         sender.send(of_sizes(2, 100), Endpoint(host, receiver.port), traffic_class)
         assert receive(receiver).ecn == traffic_class & 3
 
 
-def test_traffic_class_is_the_whole_byte(sender: UdpSockets) -> None:
+def test_the_whole_byte_of_the_traffic_class_is_used(sender: UdpSockets) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
         plain.bind(("127.0.0.1", 0))
         plain.settimeout(5)
@@ -218,7 +220,7 @@ def test_traffic_class_is_the_whole_byte(sender: UdpSockets) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EINVAL])
-def test_segments_above_the_mtu_fall_back_for_that_size_and_host(
+def test_segments_above_the_mtu_are_sent_singly_for_that_size_and_host(
     receiver: UdpSockets, picky: Picky, number: int
 ) -> None:
     picky.refuse = lambda segment_size: number if segment_size > 1252 else 0
@@ -262,7 +264,7 @@ def test_eio_turns_segmentation_off_and_says_so_once(
 
 
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
-def test_what_the_network_refuses_is_counted_not_raised(picky: Picky, number: int) -> None:
+def test_datagrams_that_the_network_refuses_are_counted_and_nothing_is_raised(picky: Picky, number: int) -> None:
     picky.refuse = lambda segment_size: number
     sockets = UdpSockets([picky])
     source = ip_address("127.0.0.1").packed
@@ -280,13 +282,13 @@ def test_a_full_socket_hands_back_the_rest(receiver: UdpSockets, picky: Picky) -
     assert_arrives(receiver, burst)
 
 
-def test_missing_family_is_a_counted_failure(picky: Picky) -> None:
+def test_a_missing_address_family_is_a_counted_failure(picky: Picky) -> None:
     sockets = UdpSockets([picky])
     assert sockets.socket_for(Endpoint("::1", 9)) is None
     assert sockets.send(of_sizes(2, 10), Endpoint("::1", 9), 0) == SendResult(None, 2, 20)
 
 
-def test_what_is_remembered_is_bounded(picky: Picky, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_sender_remembers_is_bounded(picky: Picky, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp, "MAX_ROUTES", 4)
     monkeypatch.setattr(sending, "MAX_REFUSALS", 4)
     picky.refuse = lambda segment_size: errno.EMSGSIZE if segment_size else 0
@@ -307,7 +309,7 @@ def test_truncated_reads_are_dropped_and_counted(
     assert receiver.receive_failures == 1
 
 
-def test_icmp_errors_are_read_past(receiver: UdpSockets) -> None:
+def test_icmp_errors_are_skipped_when_reading(receiver: UdpSockets) -> None:
     class Refused(socket.socket):
         errors = 1
 
@@ -324,7 +326,7 @@ def test_icmp_errors_are_read_past(receiver: UdpSockets) -> None:
         assert bytes(receive(sockets).datagrams.view) == b"x"
 
 
-def test_loop_calls_back_until_reading_stops(sender: UdpSockets, receiver: UdpSockets) -> None:
+def test_the_loop_calls_back_until_reading_stops(sender: UdpSockets, receiver: UdpSockets) -> None:
     async def run() -> list[bytes]:
         loop = asyncio.get_running_loop()
         read: asyncio.Queue[bytes] = asyncio.Queue()
@@ -346,7 +348,7 @@ def test_loop_calls_back_until_reading_stops(sender: UdpSockets, receiver: UdpSo
     assert sorted(asyncio.run(run())) == sorted(host.encode() for host in LOCALHOST)
 
 
-def test_what_is_held_back_for_the_next_call_is_called_for(sender: UdpSockets, receiver: UdpSockets) -> None:
+def test_datagrams_left_for_the_next_call_cause_one(sender: UdpSockets, receiver: UdpSockets) -> None:
     async def run() -> list[int]:
         loop = asyncio.get_running_loop()
         sizes: asyncio.Queue[int] = asyncio.Queue()
@@ -367,7 +369,9 @@ def test_what_is_held_back_for_the_next_call_is_called_for(sender: UdpSockets, r
     assert asyncio.run(run()) == [1, 2, 3]
 
 
-def test_what_is_held_back_is_not_called_for_once_reading_has_stopped(sender: UdpSockets, receiver: UdpSockets) -> None:
+def test_datagrams_left_behind_cause_no_call_after_reading_has_stopped(
+    sender: UdpSockets, receiver: UdpSockets
+) -> None:
     """As when the port is changed just then: the socket is closed, and whoever is called knows another."""
 
     async def run() -> list[int]:
@@ -406,7 +410,7 @@ def test_datagrams_too_short_for_a_packet_do_not_fill_a_read(
 @pytest.mark.root
 @pytest.mark.parametrize("host", LOCALHOST)
 @in_fresh_namespace
-def test_full_size_datagrams_pass_a_smaller_mtu_in_fragments(host: str) -> None:
+def test_full_size_datagrams_pass_a_smaller_mtu_as_fragments(host: str) -> None:
     subprocess.run(["ip", "link", "set", "lo", "mtu", "1300"], check=True)
     sender, receiver = UdpSockets.open(), UdpSockets.open()
     for _ in range(2):

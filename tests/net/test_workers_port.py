@@ -172,7 +172,7 @@ def test_one_worker_has_the_filter_that_chooses_a_queue_alone() -> None:
 @pytest.mark.parametrize("workers", [1, 8, 64])
 @pytest.mark.parametrize("family", FAMILIES)
 @in_fresh_namespace
-def test_the_longest_filter_fits_the_least_memory_for_options(family: socket.AddressFamily, workers: int) -> None:
+def test_the_longest_filter_fits_into_the_smallest_optmem_max(family: socket.AddressFamily, workers: int) -> None:
     """As in test_binding: Linux before 6.8 allows 20,480 bytes of what it translates the filter to."""
     limit = Path("/proc/sys/net/core/optmem_max")
     if limit.exists():  # it is a namespace's own

@@ -77,7 +77,7 @@ def test_nobody_but_the_responder_makes_a_reply(stamp: CookieStamp) -> None:
     assert not stamp.consume_reply(forger.create_reply(stamp.stamp(MESSAGE, 0.0), 7, HERE, 0.0, RANDOM), 0.0)
 
 
-def test_a_message_earns_one_cookie(checker: CookieChecker, stamp: CookieStamp) -> None:
+def test_a_message_is_answered_by_at_most_one_cookie(checker: CookieChecker, stamp: CookieStamp) -> None:
     reply = checker.create_reply(stamp.stamp(MESSAGE, 0.0), 7, HERE, 0.0, RANDOM)
     assert stamp.consume_reply(reply, 0.0)
     assert not stamp.consume_reply(reply, 0.0)
@@ -85,7 +85,7 @@ def test_a_message_earns_one_cookie(checker: CookieChecker, stamp: CookieStamp) 
 
 
 @pytest.mark.parametrize("position", [8, 31, 32, 63])
-def test_a_spoilt_reply_is_refused_and_the_true_one_still_taken(
+def test_a_corrupted_reply_is_refused_and_the_true_one_is_still_accepted(
     checker: CookieChecker, stamp: CookieStamp, position: int
 ) -> None:
     reply = checker.create_reply(stamp.stamp(MESSAGE, 0.0), 7, HERE, 0.0, RANDOM)

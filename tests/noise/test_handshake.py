@@ -102,7 +102,7 @@ def test_messages_and_keys_are_those_of_the_noise_specification(alice: Party, bo
 @pytest.mark.parametrize(
     ("bobs", "alices"), [(bytes(range(32)), NO_PSK), (NO_PSK, bytes(range(32))), (b"a" * 32, b"b" * 32)]
 )
-def test_different_preshared_keys_do_not_meet(alice: Party, bob: Party, bobs: bytes, alices: bytes) -> None:
+def test_different_preshared_keys_make_no_session(alice: Party, bob: Party, bobs: bytes, alices: bytes) -> None:
     initiation, sent = initiate(alice, bob)
     response, _ = respond(bob, alice, initiation, bobs)
     with pytest.raises(ProtocolError):
@@ -110,7 +110,7 @@ def test_different_preshared_keys_do_not_meet(alice: Party, bob: Party, bobs: by
     assert sent.consume_response(response, alice.local, bobs)  # a failure changes nothing
 
 
-def test_a_spoilt_initiation_is_refused_wherever_it_is_spoilt(alice: Party, bob: Party) -> None:
+def test_an_initiation_corrupted_anywhere_is_refused(alice: Party, bob: Party) -> None:
     initiation, _ = initiate(alice, bob)
     for position in range(8, len(initiation)):
         spoilt = bytearray(initiation)
@@ -119,7 +119,7 @@ def test_a_spoilt_initiation_is_refused_wherever_it_is_spoilt(alice: Party, bob:
             open_initiation(bob.local, bytes(spoilt)).authenticate(bob.sees(alice))
 
 
-def test_a_spoilt_response_is_refused_wherever_it_is_spoilt(alice: Party, bob: Party) -> None:
+def test_a_response_corrupted_anywhere_is_refused(alice: Party, bob: Party) -> None:
     initiation, sent = initiate(alice, bob)
     response, _ = respond(bob, alice, initiation)
     for position in range(8, len(response)):
@@ -135,7 +135,7 @@ def test_nobody_but_the_responder_opens_an_initiation(alice: Party, bob: Party) 
         open_initiation(Party(3).local, initiation)
 
 
-def test_nobody_speaks_in_anothers_name(alice: Party, bob: Party) -> None:
+def test_nobody_can_pretend_to_be_another_peer(alice: Party, bob: Party) -> None:
     mallory = Party(3)
     # Mallory puts Alice's public key where her own should be, but cannot compute the secret Alice and Bob share.
     liar = LocalStatic(mallory.local.private)

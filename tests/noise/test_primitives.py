@@ -92,7 +92,7 @@ def test_xaead_is_xchacha20_poly1305_of_the_irtf_draft() -> None:
 
 
 @pytest.mark.parametrize("extended", [False, True])
-def test_what_was_changed_does_not_open(extended: bool) -> None:
+def test_a_changed_ciphertext_does_not_open(extended: bool) -> None:
     key, nonce = b"k" * 32, b"n" * 24
     sealed = xseal(key, nonce, b"text", b"with") if extended else seal(key, b"text", b"with")
     for spoilt, associated in ((sealed[:-1] + b"?", b"with"), (sealed, b"without")):

@@ -10,7 +10,7 @@ def test_the_base_is_ten_seconds_after_1970() -> None:
     assert tai64n(1_700_000_000_000_000_000).hex() == "400000006553f10a00000000"
 
 
-def test_small_steps_of_time_are_hidden_and_larger_ones_order() -> None:
+def test_small_steps_of_time_are_hidden_and_larger_ones_keep_their_order() -> None:
     start = 123_456_789
     for hidden in (10, 10_000, 1_000_000, 10_000_000):
         assert tai64n(start + hidden) <= tai64n(start)

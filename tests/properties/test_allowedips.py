@@ -59,7 +59,7 @@ operations = st.one_of(
 
 
 @given(st.lists(operations, max_size=40), st.lists(addresses, min_size=1, max_size=8))
-def test_answers_as_a_plain_list_would(steps: list[tuple[str, Network, str]], probes: list[bytes]) -> None:
+def test_lookups_agree_with_a_plain_list(steps: list[tuple[str, Network, str]], probes: list[bytes]) -> None:
     allowed_ips: AllowedIPs[str] = AllowedIPs()
     plain = PlainList()
     for operation, network, owner in steps:

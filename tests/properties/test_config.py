@@ -115,14 +115,14 @@ def test_any_text_is_read_without_loss_or_refused(text: str) -> None:
 
 
 @given(files())
-def test_a_file_means_what_it_was_written_for_and_loses_nothing(file: tuple[InterfaceConfig, str]) -> None:
+def test_a_written_file_reads_as_what_was_written(file: tuple[InterfaceConfig, str]) -> None:
     config, text = file
     assert parse(text).config == config
     assert str(parse(text)) == text
 
 
 @given(files())
-def test_stripping_leaves_what_wg_knows_and_stripping_twice_changes_nothing(file: tuple[InterfaceConfig, str]) -> None:
+def test_strip_keeps_what_wg_knows_and_is_idempotent(file: tuple[InterfaceConfig, str]) -> None:
     config, text = file
     stripped = parse(text).strip()
     kept = InterfaceConfig(
@@ -134,7 +134,7 @@ def test_stripping_leaves_what_wg_knows_and_stripping_twice_changes_nothing(file
 
 @settings(max_examples=30)
 @given(files(), configs)
-def test_a_file_rewritten_says_what_it_should_and_keeps_its_comments(
+def test_a_rewritten_file_has_the_new_values_and_its_comments(
     file: tuple[InterfaceConfig, str], other: InterfaceConfig
 ) -> None:
     config, text = file
@@ -150,7 +150,7 @@ def test_a_file_rewritten_says_what_it_should_and_keeps_its_comments(
 
 
 @given(key_bytes, st.integers(0, 43), st.text("= :#[]\t\n,x", min_size=1, max_size=2))
-def test_a_secret_damaged_anywhere_is_not_shown(key: bytes, at: int, damage: str) -> None:
+def test_a_corrupted_secret_is_not_shown(key: bytes, at: int, damage: str) -> None:
     secret = PrivateKey(key).base64()
     for line in ("PrivateKey = {}", "PrivateKey {}", "PresharedKey = {}", "{}"):
         text = "[Peer]\n" + line.format(secret[:at] + damage + secret[at:])

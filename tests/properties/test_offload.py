@@ -56,7 +56,7 @@ reader = ViewCache(memoryview(bytearray(1 << 20)))
 
 @settings(deadline=None)
 @given(super_packets(any_flags), st.integers(1, 2000), mtus)
-def test_split_is_what_the_slow_twin_does(packet: bytes, size: int, mtus: list[int]) -> None:
+def test_split_agrees_with_the_slow_reference(packet: bytes, size: int, mtus: list[int]) -> None:
     expected = reference.segment_packet(packet, size)
     burst = split(super_header(packet, size), memoryview(packet), reader, mtus)
     assert burst is not None

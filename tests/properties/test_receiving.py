@@ -130,7 +130,7 @@ def told(effects: list[Effects]) -> tuple[list[object], ...]:
 
 
 @given(st.randoms(use_true_random=True))
-def test_a_device_does_not_care_what_was_read_together(random: Random) -> None:
+def test_how_datagrams_are_read_together_makes_no_difference(random: Random) -> None:
     pair = Pair()
     together, alone = (receiver.device for receiver in pair.receivers)
     now = pair.worlds[0].now

@@ -29,7 +29,7 @@ class SetOracle:
 
 
 @given(starts, st.lists(steps, max_size=60))
-def test_accepts_as_a_set_of_all_accepted_counters_would(start: int, jumps: list[int]) -> None:
+def test_the_window_agrees_with_a_set_of_all_accepted_counters(start: int, jumps: list[int]) -> None:
     window, oracle = ReplayWindow(), SetOracle()
     counters = [start]
     assert window.accept(start) is oracle.accept(start)

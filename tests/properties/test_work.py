@@ -114,7 +114,7 @@ def in_turns(turn: str, period: int, count: int, size: int, *, v6: bool, udp: bo
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize(("v6", "udp"), [*product((False, True), repeat=2)], ids=["tcp4", "udp4", "tcp6", "udp6"])
-def test_merging_takes_so_much_for_each_packet(turn: str, v6: bool, udp: bool, work: Work) -> None:
+def test_merging_takes_bounded_work_for_each_packet(turn: str, v6: bool, udp: bool, work: Work) -> None:
     for period, size in product(PERIODS, (3, 24)):
         burst = burst_of(*in_turns(turn, period, 400, size, v6=v6, udp=udp))
         with work:
@@ -124,7 +124,7 @@ def test_merging_takes_so_much_for_each_packet(turn: str, v6: bool, udp: bool, w
 
 
 @pytest.mark.parametrize("merged", [0, errno.EIO], ids=["nothing is taken", "no super-packet is taken"])
-def test_writing_what_the_kernel_refuses_takes_so_much_for_each_packet(
+def test_writing_what_the_kernel_refuses_takes_bounded_work_for_each_packet(
     merged: int, work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken: list[bytes] = []
@@ -148,7 +148,7 @@ def test_writing_what_the_kernel_refuses_takes_so_much_for_each_packet(
 
 
 @pytest.mark.parametrize(("v6", "udp"), [*product((False, True), repeat=2)], ids=["tcp4", "udp4", "tcp6", "udp6"])
-def test_splitting_takes_so_much_for_each_segment(v6: bool, udp: bool, work: Work) -> None:
+def test_splitting_takes_bounded_work_for_each_segment(v6: bool, udp: bool, work: Work) -> None:
     """And no more calls for many than for few: even one byte each, for which there is hardly room."""
     calls = set()
     for count, size in ((2, 1), (40, 1), (900, 1), (900, 48), (900, 49)):
@@ -168,7 +168,7 @@ DATAGRAMS = ("as well", "of another session", "of none", "forged", "replayed", "
 
 
 @pytest.mark.parametrize("turn", DATAGRAMS)
-def test_receiving_takes_so_much_for_each_datagram(turn: str, work: Work) -> None:
+def test_receiving_takes_bounded_work_for_each_datagram(turn: str, work: Work) -> None:
     for period, ecn in product(PERIODS, (0, 3)):
         receiver, datagrams = arriving(turn, period, 400)
         with work:

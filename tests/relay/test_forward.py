@@ -17,7 +17,7 @@ from wgpy.relay.forward import forward_datagrams, forward_streams
 from wgpy.relay.networks import HostNetwork, connect, serve
 
 
-def test_a_forward_passes_bytes_and_each_end_on() -> None:
+def test_a_forward_passes_on_bytes_and_the_end_of_each_direction() -> None:
     async def main() -> None:
         async with shouting() as port:
             listener = await forward_streams(HOST, ANY_PORT, HOST, Place("127.0.0.1", port), admission())
@@ -40,7 +40,9 @@ def test_a_connection_that_is_closed_already_is_reset_without_harm() -> None:
         runner.run(main())
 
 
-def test_connections_that_the_end_of_the_loop_cuts_off_are_not_failures(caplog: pytest.LogCaptureFixture) -> None:
+def test_connections_cut_off_at_the_end_of_the_loop_are_not_logged_as_failures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The streams of Python 3.11 log every task that was cancelled, with a traceback."""
 
     async def main() -> None:
@@ -109,7 +111,7 @@ def test_an_idle_flow_ends_and_a_new_datagram_begins_another(monkeypatch: pytest
     run(main)
 
 
-def test_idle_connections_up_to_the_cap_and_beyond_keep_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_idle_connections_beyond_the_limit_block_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with shouting() as port:
             listener = await forward_streams(HOST, ANY_PORT, HOST, Place("127.0.0.1", port), admission(100))
@@ -128,7 +130,7 @@ def test_idle_connections_up_to_the_cap_and_beyond_keep_nobody_out(caplog: pytes
     assert caplog.text.count("are closed for new ones") == 2  # once with each event loop
 
 
-def test_senders_of_one_datagram_do_not_end_the_flow_that_is_answered() -> None:
+def test_senders_of_one_datagram_do_not_end_an_answered_flow() -> None:
     async def main() -> None:
         async with echo() as port:
             admitting = admission(40)
@@ -150,7 +152,7 @@ def test_senders_of_one_datagram_do_not_end_the_flow_that_is_answered() -> None:
     run(main)
 
 
-def test_what_waits_for_a_socket_is_bounded() -> None:
+def test_the_bytes_that_wait_for_a_socket_are_bounded() -> None:
     async def main() -> None:
         flow = forwarding._Flow(lambda answer: None)
         for _ in range(1000):
@@ -160,7 +162,7 @@ def test_what_waits_for_a_socket_is_bounded() -> None:
     run(main)
 
 
-def test_every_connection_is_asked_whether_it_is_still_there() -> None:
+def test_every_connection_has_keepalives() -> None:
     """Both connections of a forward have keepalives: if the other end has vanished, they end within minutes."""
 
     class Told(HostNetwork):
@@ -193,7 +195,7 @@ def test_every_connection_is_asked_whether_it_is_still_there() -> None:
     run(main)
 
 
-def test_both_ends_that_break_at_once_are_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_ends_that_break_at_once_are_not_logged_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     """uvloop raises RuntimeError if a closed connection is written to."""
 
     async def main() -> None:
@@ -220,7 +222,7 @@ def test_both_ends_that_break_at_once_are_no_failure(caplog: pytest.LogCaptureFi
     assert caplog.text == ""
 
 
-def test_a_stranger_that_is_refused_again_and_again_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stranger_that_is_refused_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with await forward_streams(HOST, ANY_PORT, HOST, Place("127.0.0.1", NOWHERE), admission()) as listener:
             for _ in range(50):

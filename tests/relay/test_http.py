@@ -109,7 +109,7 @@ def test_http_connect_and_a_plain_request() -> None:
         (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
     ],
 )
-def test_http_says_why_not(head: bytes, status: bytes) -> None:
+def test_http_reports_why_a_connection_failed(head: bytes, status: bytes) -> None:
     async def main() -> None:
         async with await serve_http(Proxy("http", ANY_PORT), HOST, admission()) as proxy:
             reader, writer = await asyncio.open_connection("127.0.0.1", port_of(proxy))
@@ -120,7 +120,7 @@ def test_http_says_why_not(head: bytes, status: bytes) -> None:
     run(main)
 
 
-def test_http_wants_the_password() -> None:
+def test_http_requires_the_password() -> None:
     async def main() -> None:
         proxy = await serve_http(Proxy("http", ANY_PORT, "me", "secret"), HOST, admission())
         async with origin() as (port, heads), proxy:
@@ -137,7 +137,7 @@ def test_http_wants_the_password() -> None:
     run(main)
 
 
-def test_what_follows_the_first_request_reaches_no_server() -> None:
+def test_bytes_after_the_first_request_reach_no_server() -> None:
     """A server that kept its connection open once got the client's next requests, whatever host they were for."""
 
     async def main() -> None:
@@ -184,7 +184,7 @@ def test_requests_and_curl_keep_sites_apart() -> None:
     run(main)
 
 
-def test_fields_of_the_connection_end_there_and_host_is_the_targets() -> None:
+def test_hop_by_hop_fields_are_removed_and_host_is_the_targets() -> None:
     async def main() -> None:
         answer = b"HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-End: 1\r\nTE: x\r\nContent-Length: 2\r\n\r\nhi"
         async with origin(answer) as (port, told), proxied() as proxy:
@@ -210,7 +210,7 @@ def test_fields_of_the_connection_end_there_and_host_is_the_targets() -> None:
     run(main)
 
 
-def test_a_chunked_body_is_passed_on_chunk_by_chunk_and_ends_where_it_ends() -> None:
+def test_a_chunked_body_is_passed_on_exactly() -> None:
     async def main() -> None:
         async with origin() as (port, told), proxied() as proxy:
             head = b"POST http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % port
@@ -229,7 +229,7 @@ def test_a_chunked_body_is_passed_on_chunk_by_chunk_and_ends_where_it_ends() -> 
         (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 304 Not Modified\r\n\r\n", b"1.0", b""),
     ],
 )
-def test_an_answer_ends_in_a_way_that_its_reader_understands(answer: bytes, version: bytes, said: bytes) -> None:
+def test_the_end_of_an_answer_is_marked_as_the_client_understands(answer: bytes, version: bytes, said: bytes) -> None:
     async def main() -> None:
         async with origin(answer, stays=b"304" in answer or b"204" in answer) as (port, _), proxied() as proxy:
             told = await ask(proxy, b"GET http://127.0.0.1:%d/ HTTP/%s\r\nHost: x\r\n\r\n" % (port, version))
@@ -250,7 +250,7 @@ def test_an_answer_ends_in_a_way_that_its_reader_understands(answer: bytes, vers
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ],
 )
-def test_a_server_that_makes_no_sense_is_a_bad_gateway(answer: bytes) -> None:
+def test_a_nonsensical_answer_becomes_bad_gateway(answer: bytes) -> None:
     async def main() -> None:
         async with origin(answer, stays=False) as (port, _), proxied() as proxy:
             said = await ask(proxy, b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
@@ -260,7 +260,7 @@ def test_a_server_that_makes_no_sense_is_a_bad_gateway(answer: bytes) -> None:
     run(main)
 
 
-def test_an_answer_that_breaks_off_does_not_look_whole() -> None:
+def test_an_answer_that_breaks_off_does_not_look_complete() -> None:
     async def main() -> None:
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf"
         async with origin(answer, stays=False) as (port, _), proxied() as proxy:
@@ -270,7 +270,7 @@ def test_an_answer_that_breaks_off_does_not_look_whole() -> None:
     run(main)
 
 
-def test_a_body_waits_for_the_go_ahead_and_a_refusal_needs_none() -> None:
+def test_a_body_waits_for_continue_and_a_refusal_needs_no_body() -> None:
     async def main() -> None:
         for answer, sent in ((b"HTTP/1.1 100 Continue\r\n\r\n", True), (b"HTTP/1.1 417 No\r\n\r\n", False)):
             async with origin(answer, stays=sent) as (port, told), proxied() as proxy:
@@ -346,7 +346,7 @@ def test_a_client_that_ends_its_side_and_reads_slowly_gets_all_of_the_answer() -
     run(main)
 
 
-def test_a_client_that_leaves_takes_its_request_along() -> None:
+def test_a_client_that_leaves_ends_its_request() -> None:
     async def main() -> None:
         left = asyncio.Event()
 

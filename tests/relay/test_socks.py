@@ -53,7 +53,7 @@ def test_socks_connects_by_name_and_by_address() -> None:
         (b"\x05\x01\x00\x09", 8),
     ],
 )
-def test_socks_says_why_not(request_: bytes, code: int) -> None:
+def test_socks_reports_why_a_connection_failed(request_: bytes, code: int) -> None:
     async def main() -> None:
         async with await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
             (_, writer), reply = await socks(port_of(proxy), request_)
@@ -64,7 +64,7 @@ def test_socks_says_why_not(request_: bytes, code: int) -> None:
 
 
 @pytest.mark.parametrize("rubbish", [b"GET / HTTP/1.1\r\n\r\n", b"\x04\x01\x00\x50", b"\x05", b"\x05\x01\x02", b""])
-def test_socks_hangs_up_on_rubbish(rubbish: bytes) -> None:
+def test_socks_closes_the_connection_on_garbage(rubbish: bytes) -> None:
     async def main() -> None:
         async with await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
             answer = await talk(await asyncio.open_connection("127.0.0.1", port_of(proxy)), rubbish)
@@ -74,7 +74,7 @@ def test_socks_hangs_up_on_rubbish(rubbish: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"a..b", b"a\0b", b"a" * 64])
-def test_socks_answers_to_a_name_that_cannot_be_one(name: bytes) -> None:
+def test_socks_answers_an_impossible_name(name: bytes) -> None:
     async def main() -> None:
         async with await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
             asked = b"\x05\x01\x00\x05\x01\x00\x03" + bytes((len(name),)) + name + b"\x00\x50"
@@ -85,7 +85,7 @@ def test_socks_answers_to_a_name_that_cannot_be_one(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(("password", "passes"), [(b"secret", True), (b"wrong", False)])
-def test_socks_wants_the_password(password: bytes, passes: bool) -> None:
+def test_socks_requires_the_password(password: bytes, passes: bool) -> None:
     async def main() -> None:
         proxy = await serve_socks(Proxy("socks5", ANY_PORT, "me", "secret"), HOST, admission())
         async with proxy:
@@ -127,7 +127,7 @@ def test_socks_carries_datagrams_while_the_connection_lasts() -> None:
     run(main)
 
 
-def test_nobody_takes_the_datagrams_of_a_client_that_told_no_port() -> None:
+def test_nobody_can_take_over_the_datagrams_of_a_client_that_named_no_port() -> None:
     """The first sender on a host once took over the association, and got the client's replies."""
 
     async def main() -> None:
@@ -147,7 +147,7 @@ def test_nobody_takes_the_datagrams_of_a_client_that_told_no_port() -> None:
     run(main)
 
 
-def test_only_the_port_that_a_client_told_is_heard() -> None:
+def test_datagrams_are_accepted_only_from_the_port_that_the_client_named() -> None:
     async def main() -> None:
         async with echo() as port, await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission()) as proxy:
             with udp_to(1) as client:
@@ -167,7 +167,7 @@ def test_only_the_port_that_a_client_told_is_heard() -> None:
     run(main)
 
 
-def test_datagrams_to_a_name_that_is_being_looked_up_wait_in_bounded_number() -> None:
+def test_a_bounded_number_of_datagrams_waits_for_a_name_lookup() -> None:
     class Silent(HostNetwork):
         def __init__(self) -> None:
             self.asked = 0
@@ -197,7 +197,7 @@ def test_datagrams_to_a_name_that_is_being_looked_up_wait_in_bounded_number() ->
     run(main)
 
 
-def test_connections_that_say_nothing_keep_nobody_from_the_proxy() -> None:
+def test_silent_connections_do_not_block_the_proxy() -> None:
     async def main() -> None:
         async with shouting() as port, await serve_socks(Proxy("socks5", ANY_PORT), HOST, admission(100)) as proxy:
             (first, lasting), reply = await socks(port_of(proxy), connect_to("127.0.0.1", port))

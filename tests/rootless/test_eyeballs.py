@@ -33,7 +33,7 @@ class Attempts:
         return await first_of(addresses, self.attempt, self.open.remove)
 
 
-def test_families_by_turns() -> None:
+def test_address_families_alternate() -> None:
     assert interleaved(["a6", "b6", "c6", "a4", "b4"], lambda name: name[1]) == ["a6", "a4", "b6", "b4", "c6"]
 
 
@@ -44,7 +44,7 @@ def test_a_silent_address_costs_a_quarter_of_a_second() -> None:
     assert attempts.open == ["good"]
 
 
-def test_a_refused_one_costs_nothing() -> None:
+def test_a_refused_address_costs_no_time() -> None:
     attempts = Attempts()
     assert virtual.run(attempts.run(("refused", 0.01, ConnectionRefusedError()), ("good", 0.1, None))) == "good"
     assert attempts.begun == [("refused", 0.0), ("good", 0.01)]

@@ -31,7 +31,7 @@ HOURS = 100
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_hundred_hours(seed: int) -> None:
+def test_a_hundred_simulated_hours_pass_without_a_violation(seed: int) -> None:
     simulation = Simulation(seed)
     simulation.run(HOURS)
     assert simulation.checker.delivered > simulation.sent / 2
@@ -102,11 +102,11 @@ def test_keys_that_live_too_long_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
     assert "has keys of" in breach(monkeypatch, Timers, "session_derived", derived)
 
 
-def test_lengths_that_tell_the_packets_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lengths_that_reveal_the_packets_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rounded" in breach(monkeypatch, wgpy.burst, "padded_length", lambda length, mtus: length)
 
 
-def test_an_index_that_comes_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_is_reused_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     init, starts = IndexTable.__init__, count(step=100)
 
     def cycling(self: IndexTable[Any], draw: Callable[[], int]) -> None:
@@ -159,7 +159,7 @@ def test_a_source_that_is_not_the_peers_is_noticed(monkeypatch: pytest.MonkeyPat
         simulation.run(HOURS)
 
 
-def test_what_is_staged_without_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unbounded_staging_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = Simulation(1)
     simulation.pass_time(1)
     client = simulation.clients[0]

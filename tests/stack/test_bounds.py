@@ -103,7 +103,7 @@ def test_an_application_that_does_not_read_holds_back_its_peer() -> None:
     assert line.hosts[1]._budget.promised <= 200_000 + 8 * LEAST_WINDOW
 
 
-def test_what_ends_gives_its_memory_back() -> None:
+def test_closed_connections_free_their_memory() -> None:
     line = Line()
     transfer(line, bytes(10_000), bytes(5_000))
     while line.step():
@@ -171,7 +171,7 @@ def test_selective_acknowledgements_split_what_was_sent_into_a_bounded_number() 
 
 
 @pytest.mark.parametrize("flags", [ACK, ACK | FIN, SYN | ACK, RST, RST | ACK, SYN, FIN, 0xFF, 0])
-def test_nonsense_leaves_a_connection_as_it_is(flags: int) -> None:
+def test_malformed_segments_do_not_change_a_connection(flags: int) -> None:
     """An acknowledgement of what was never sent, a shrunk window, numbers from elsewhere: no state, no error."""
     host = make_host()
     connection = opened(host)
@@ -187,7 +187,7 @@ def test_nonsense_leaves_a_connection_as_it_is(flags: int) -> None:
     assert len(drain(host)) <= 2
 
 
-def test_a_window_that_shrinks_is_borne() -> None:
+def test_a_shrinking_window_is_handled() -> None:
     line = Line()
     listener = line.hosts[1].listen(None, PORT)
     connection = line.hosts[0].connect(line.addresses[1], PORT, line.now)
@@ -201,7 +201,7 @@ def test_a_window_that_shrinks_is_borne() -> None:
     assert line.hosts[1].accept(listener) is not None
 
 
-def test_challenges_are_rare() -> None:
+def test_challenge_acknowledgements_are_rate_limited() -> None:
     """RFC 5961: a forged RST or SYN in the window is answered once in half a second, and ends nothing."""
     host = make_host()
     connection = opened(host)

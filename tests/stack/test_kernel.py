@@ -91,7 +91,7 @@ def test_bytes_both_ways(v6: bool, opens: str) -> None:
 )
 @pytest.mark.parametrize("opens", ["ours", "kernel"])
 @in_fresh_namespace
-def test_options_of_the_kernel(setting: str, opens: str) -> None:
+def test_the_kernels_options_are_negotiated(setting: str, opens: str) -> None:
     kernel = Kernel()
     name, _, value = setting.partition("=")
     kernel.sysctl(f"ipv4/{name}", value)
@@ -102,7 +102,7 @@ def test_options_of_the_kernel(setting: str, opens: str) -> None:
 
 @pytest.mark.parametrize("fault", ["loss", "much loss", "repeats", "reordering", "corruption"])
 @in_fresh_namespace
-def test_bad_lines(fault: str) -> None:
+def test_transfers_survive_bad_lines(fault: str) -> None:
     kernel = Kernel()
     chance = random.Random(4)
 
@@ -185,7 +185,7 @@ def test_resets(opens: str) -> None:
 
 
 @in_fresh_namespace
-def test_a_zero_window_is_waited_for_both_ways() -> None:
+def test_both_ends_wait_for_a_zero_window_to_open() -> None:
     kernel = Kernel()
     connection, sock = kernel.connected()
     for _ in range(160):

@@ -14,7 +14,7 @@ from wgpy.stack.tcp.state import State
 
 
 @pytest.mark.parametrize("v6", [False, True])
-def test_a_black_hole_is_found(v6: bool) -> None:
+def test_a_path_mtu_black_hole_is_found(v6: bool) -> None:
     """Long packets vanish without a word: after some timeouts they are made shorter."""
     data = random.Random(1).randbytes(200_000)
     line = Line(faults=Faults(mtu=1300), v6=v6)
@@ -33,7 +33,7 @@ def too_big(packet: bytes, mtu: int) -> bytes:
 
 
 @pytest.mark.parametrize("v6", [False, True])
-def test_a_router_tells_the_mtu(v6: bool) -> None:
+def test_a_router_reports_the_mtu(v6: bool) -> None:
     """Then nothing waits for a timeout, and later connections begin with it."""
     data = random.Random(1).randbytes(200_000)
     line = Line(faults=Faults(mtu=1300), v6=v6)
@@ -77,7 +77,7 @@ def test_forged_errors_change_nothing(v6: bool) -> None:
     assert connection.framing.mtu == (1280 if v6 else 576)  # no shorter, whatever is claimed
 
 
-def test_a_refused_datagram_is_told_to_a_connected_socket() -> None:
+def test_a_refused_datagram_is_reported_to_a_connected_socket() -> None:
     line = Line()
     socket = line.hosts[0].bind_udp(None, 1000)
     socket.peer = (line.addresses[1], 9)
@@ -99,7 +99,7 @@ def test_ping(v6: bool, size: int) -> None:
 
 
 @pytest.mark.parametrize("options", [bytes(8), bytes((1, 1, 131, 7, 4, 0, 0, 0))])
-def test_ipv4_options_are_skipped_but_for_source_routes(options: bytes) -> None:
+def test_ipv4_options_are_skipped_except_source_routes(options: bytes) -> None:
     line = Line()
     message = icmp.echo(line.addresses[0], line.addresses[1], 1, 1, b"", is_reply=False)
     packet = bytearray(ip.header(line.addresses[0], line.addresses[1], ip.ICMP, len(message) + len(options)))

@@ -170,7 +170,7 @@ ENDED_BY = {"rst": set(State), "abort": set(State) - {S.TIME_WAIT}}
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("state", State)
-def test_every_state_and_event(state: State, event: str) -> None:
+def test_every_state_handles_every_event(state: State, event: str) -> None:
     rig = reach(state)
     EVENTS[event](rig)
     expected = BECOMES.get((event, state), state)
@@ -203,13 +203,13 @@ def test_every_state_and_event(state: State, event: str) -> None:
         (S.CLOSED, "rst", []),
     ],
 )
-def test_what_is_answered(state: State, event: str, flags: list[int]) -> None:
+def test_segments_get_the_answers_of_the_rfc(state: State, event: str, flags: list[int]) -> None:
     rig = reach(state)
     EVENTS[event](rig)
     assert [sent & (SYN | ACK | RST | FIN) for sent, _ in rig.sent()] == flags
 
 
-def test_a_repeated_fin_is_acknowledged_again_and_the_wait_begins_anew() -> None:
+def test_a_repeated_fin_is_acknowledged_again_and_restarts_time_wait() -> None:
     rig = reach(S.TIME_WAIT)
     rig.now = 30.0
     rig.tell(ACK | FIN, number=rig.next - 1)

@@ -11,7 +11,7 @@ from tests.stack.line import Faults, Line, digest, transfer
 
 @pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("burst", [False, True])
-def test_a_clean_line_carries_both_ways(v6: bool, burst: bool) -> None:
+def test_a_clean_line_carries_data_both_ways(v6: bool, burst: bool) -> None:
     up, down = random.Random(1).randbytes(3_000_000), random.Random(2).randbytes(1_000_001)
     line = Line(faults=Faults(burst=burst), v6=v6)
     one, other = transfer(line, up, down)
@@ -23,7 +23,7 @@ def test_a_clean_line_carries_both_ways(v6: bool, burst: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_bad_lines(seed: int) -> None:
+def test_transfers_survive_bad_lines(seed: int) -> None:
     chance = random.Random(seed)
     faults = Faults(
         loss=chance.choice([0.0, 0.01, 0.05, 0.2]),

@@ -253,16 +253,16 @@ class BoringTun(Userspace):
 
     cannot: ClassVar = {
         "1_counters_are_exact": "boringtun counts the bytes of packets, not of datagrams",
-        "what_is_sent_is_counted_as_received": "boringtun counts the bytes of packets, not of datagrams",
+        "the_counters_of_both_ends_agree": "boringtun counts the bytes of packets, not of datagrams",
         "14_*": "boringtun ends when a peer's endpoint is changed",
-        "wire_each_handshake_has_keys_and_indices_of_its_own": "boringtun's indices count up",
+        "wire_each_handshake_has_its_own_keys_and_indices": "boringtun's indices count up",
         "wire_counters_past_the_limit_are_refused": "boringtun knows no limit of counters",
         "wire_packets_are_padded_to_16_bytes": "boringtun does not pad",
         "wire_the_initiator_renews_*": BORINGTUN_ON_SILENCE,
-        "wire_the_responder_leaves_*": BORINGTUN_ON_SILENCE,
+        "wire_the_responder_does_not_renew_*": BORINGTUN_ON_SILENCE,
         "wire_under_load_*": "boringtun answers every initiation and gives no cookies, whatever the flood",
-        "wire_data_after_which_*": "boringtun sees no silence after data that it sent within 250 ms of a receipt",
-        "wire_data_without_an_answer_*": "boringtun sees no silence after data within 250 ms of a handshake",
+        "wire_unanswered_data_causes_*": "boringtun sees no silence after data that it sent within 250 ms of a receipt",
+        "wire_data_without_a_reply_*": "boringtun sees no silence after data within 250 ms of a handshake",
     }
     command = (str(Path.home() / ".cargo/bin/boringtun-cli"), "--disable-drop-privileges")
 
@@ -272,7 +272,7 @@ class GotaTun(Userspace):
 
     cannot: ClassVar = {
         "1_counters_are_exact": "gotatun counts the bytes of packets, not of datagrams",
-        "what_is_sent_is_counted_as_received": "gotatun counts the bytes of packets, not of datagrams",
+        "the_counters_of_both_ends_agree": "gotatun counts the bytes of packets, not of datagrams",
         "2_*": "gotatun carries no packets of that size",
         "wire_the_initiator_renews_*": "gotatun does not renew a session within a second of data after 120 seconds",
         "wire_under_load_*": "gotatun counts initiations by source address, and finds no load in a flood from many",

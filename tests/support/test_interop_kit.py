@@ -59,7 +59,7 @@ def outcomes(directory: Path) -> dict[str, dict[str, str]]:
     return {result["scenario"]: result for result in json.loads((directory / "json").read_text())["results"]}
 
 
-def test_each_scenario_tells_what_it_expects_and_where_that_is_written() -> None:
+def test_each_scenario_says_what_it_expects_and_cites_its_source() -> None:
     found = scenarios()
     assert len(found) > 45
     assert len({scenario.name for scenario in found}) == len(found)
@@ -70,11 +70,11 @@ def test_each_scenario_tells_what_it_expects_and_where_that_is_written() -> None
         assert f"### `{scenario.name}`\n\n{scenario.expected}" in page()
 
 
-def test_the_stored_page_has_the_words_of_the_generator() -> None:
+def test_the_stored_page_has_the_generators_text() -> None:
     assert (ROOT / kit.RECORD).read_text().startswith(kit._INTRODUCTION)
 
 
-def test_what_a_program_is_declared_not_to_be_able_to_are_scenarios() -> None:
+def test_declared_gaps_of_programs_name_scenarios() -> None:
     names = [scenario.name for scenario in scenarios()]
     for name, kind in KINDS.items():
         for pattern in kind.cannot:
@@ -113,7 +113,7 @@ def test_the_commands_of_the_page_are_right() -> None:
         (["--cannot", "1_*=why"], "--cannot is about the program of --program"),
     ],
 )
-def test_wrong_options_are_told(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_reported(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         kit.main(options)
     assert ended.value.code == 2
@@ -127,7 +127,7 @@ def test_the_list_has_every_scenario(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.root
-def test_a_program_that_exits_at_once_is_told_with_what_it_wrote(tmp_path: Path) -> None:
+def test_a_program_that_exits_at_once_is_reported_with_its_output(tmp_path: Path) -> None:
     command = program(tmp_path, "#!/bin/sh\necho 'no licence for '$2 >&2\nexit 7\n")
     done = run(tmp_path, "--program", f"mine={command}", "--against", "wgpy")
     assert done.returncode == 1
@@ -138,7 +138,7 @@ def test_a_program_that_exits_at_once_is_told_with_what_it_wrote(tmp_path: Path)
 
 
 @pytest.mark.root
-def test_nobody_waits_for_a_program_that_has_ended(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_has_ended_is_not_waited_for(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "START_TIMEOUT", 1e6)
     cable.theirs = Userspace.called("mine", (program(cable.directory, "#!/bin/sh\necho why >&2; exit 7\n"),), {})
     with pytest.raises(AssertionError, match="exited with status 7:\nwhy"):
@@ -146,7 +146,7 @@ def test_nobody_waits_for_a_program_that_has_ended(cable: Cable, monkeypatch: py
 
 
 @pytest.mark.root
-def test_a_program_that_never_makes_its_socket_is_told(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_never_makes_its_socket_is_reported(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "START_TIMEOUT", 0.3)
     command = program(cable.directory, "#!/bin/sh\necho 'thinking'\nexec sleep 60\n")
     cable.theirs = Userspace.called("mine", (command,), {})
@@ -158,7 +158,7 @@ def test_a_program_that_never_makes_its_socket_is_told(cable: Cable, monkeypatch
 
 
 @pytest.mark.root
-def test_a_program_under_another_name_passes_and_what_it_cannot_is_declared(tmp_path: Path) -> None:
+def test_a_program_under_another_name_passes_with_its_gaps_declared(tmp_path: Path) -> None:
     options = ("--program", "other=wireguard-go", "--against", "wgpy", "--write", str(tmp_path / "record"))
     chosen = ("--only", "[01]_*", "--only", "3_*", "--only", "wire_a_stranger*", "--cannot", "3_*=pads too much")
     done = run(tmp_path, *options, *chosen)
@@ -182,7 +182,7 @@ def test_a_broken_wireguard_is_caught(tmp_path: Path) -> None:
         "wire_an_initiation_is_answered_once",
         "wire_data_is_accepted_once",
         "wire_data_out_of_order_is_accepted_once",
-        "wire_low_counters_stay_used_up",
+        "wire_a_low_counter_is_not_accepted_again",
     )
     only = [f"--only={name}" for name in (*caught, "wire_a_stranger_is_not_answered")]
     done = run(tmp_path, "--program", f"broken={command}", *only)
@@ -204,7 +204,7 @@ def ip(*words: str) -> str:
 
 @pytest.mark.root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_ended_takes_along_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_terminated_run_ends_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     record = tmp_path / "record"
     command = [sys.executable, "-m", "tests.interop", "--against=wgpy", f"--json={record}"]
     with subprocess.Popen(

@@ -39,7 +39,7 @@ def start(*command: str) -> None:
     Userspace.started.append(daemon)
 
 
-def test_who_ended_by_itself_is_told_from_who_failed(results: Results) -> None:
+def test_a_program_that_ended_by_itself_is_told_from_one_that_failed(results: Results) -> None:
     report(results, "kernel", "failed")
     start("sleep", "60")
     report(results, "boringtun", "failed")
@@ -52,7 +52,7 @@ def test_who_ended_by_itself_is_told_from_who_failed(results: Results) -> None:
     ]
 
 
-def test_one_failure_of_ours_is_not_hidden_by_an_end_of_theirs(results: Results) -> None:
+def test_our_failure_is_not_hidden_by_the_end_of_their_program(results: Results) -> None:
     report(results, "gotatun", "passed")
     start("false")
     report(results, "gotatun", "failed")
@@ -62,7 +62,7 @@ def test_one_failure_of_ours_is_not_hidden_by_an_end_of_theirs(results: Results)
     assert "| **FAIL** (1 of 3) |" in table(results)
 
 
-def test_who_ended_in_a_test_that_passed_is_of_no_account(results: Results) -> None:
+def test_a_program_that_ended_in_a_passed_test_does_not_count(results: Results) -> None:
     start("false")
     report(results, "gotatun", "passed")
     assert table(results).splitlines()[2:] == ["| ping | pass |"]

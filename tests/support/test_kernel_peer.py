@@ -19,7 +19,7 @@ def namespace() -> Iterator[Namespace]:
         yield namespace
 
 
-def test_a_guest_that_hangs_or_falls_over_is_booted_again(namespace: Namespace) -> None:
+def test_a_guest_that_hangs_or_crashes_is_booted_again(namespace: Namespace) -> None:
     with Guest(namespace) as guest:
         guest.run("ip", "link", "add", "wg0", "type", "wireguard")
         with pytest.raises(AssertionError, match="says nothing to sleep 60 within 1 s"):
@@ -32,9 +32,7 @@ def test_a_guest_that_hangs_or_falls_over_is_booted_again(namespace: Namespace) 
             guest.run("false")
 
 
-def test_an_accelerator_that_does_not_work_is_passed_over(
-    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_accelerator_that_does_not_work_is_skipped(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_peer, "ACCELERATORS", {"none-such": 20.0, "tcg": 300.0})
     with Guest(namespace) as guest:
         guest.run("true")

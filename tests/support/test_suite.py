@@ -115,7 +115,7 @@ def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
     assert len([line for line in summary.splitlines() if "s  test_here.py::test_" in line]) == 6
 
 
-def test_a_free_threaded_python_is_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_free_threaded_python_counts_as_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Debian and Fedora name it, and as pyenv does."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -128,7 +128,7 @@ def test_a_free_threaded_python_is_one_of_its_own(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.root
-def test_programs_that_are_apart_use_the_same_names(tmp_path: Path) -> None:
+def test_isolated_programs_may_use_the_same_names(tmp_path: Path) -> None:
     apart = (sys.executable, "-m", "tests.support.apart", "sh", "-ec")
     script = """
     pwd; ip netns add same; ip tuntap add same mode tun; ip address add 192.0.2.1/32 dev same

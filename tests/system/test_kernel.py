@@ -22,7 +22,7 @@ from wgpy.system import kernel
         ("", ()),
     ],
 )
-def test_a_version_is_the_numbers_a_release_begins_with(release: str, version: tuple[int, ...]) -> None:
+def test_a_version_is_the_leading_numbers_of_a_release(release: str, version: tuple[int, ...]) -> None:
     assert kernel.version(release) == version
 
 
@@ -33,7 +33,7 @@ def test_linux_7_0_to_7_1_4_mangle_udp_segmentation() -> None:
     assert not any(map(kernel.mangles_udp_gso, do_not))
 
 
-def test_the_environment_only_switches_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_can_only_switch_offloads_off(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in (kernel.NO_UDP_GSO, kernel.NO_TUN_OFFLOAD):
         monkeypatch.delenv(variable, raising=False)
     assert kernel.permitted() == ALL_OFFLOADS

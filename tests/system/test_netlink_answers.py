@@ -59,7 +59,7 @@ def test_routes_in_several_messages_are_all_read() -> None:
         GOOD[:10],
     ],
 )
-def test_what_is_broken_ends_there_and_what_was_read_counts(broken: bytes) -> None:
+def test_a_malformed_answer_ends_reading_and_what_was_read_counts(broken: bytes) -> None:
     assert told(GOOD + broken + END, END) <= {1300}
 
 

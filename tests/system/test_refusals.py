@@ -31,7 +31,7 @@ WITHOUT = "`wgpy proxy`, `forward` and `stdio` need none"
 
 
 @pytest.mark.root
-def test_no_more_user_namespaces(tmp_path: Path) -> None:
+def test_a_limit_of_user_namespaces_is_explained(tmp_path: Path) -> None:
     """A user namespace in which no other may be made, as a container may be; doctor, connect and exec say the same."""
     path = tmp_path / "wg0.conf"
     path.touch(mode=0o600)
@@ -60,7 +60,7 @@ def test_no_more_user_namespaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_tun_device_that_is_closed(server: Server) -> None:
+def test_an_inaccessible_tun_device_is_explained(server: Server) -> None:
     async def main() -> None:
         with pytest.raises(NamespaceError, match="/dev/net/tun is closed to you: sudo chmod 0666 /dev/net/tun"):
             async with wgpy.connect(server.config, network="namespace"):
@@ -70,7 +70,7 @@ def test_a_tun_device_that_is_closed(server: Server) -> None:
 
 
 @pytest.mark.root
-def test_with_root_it_is_the_same_and_no_user_namespace(server: Server) -> None:
+def test_root_gets_a_network_namespace_without_a_user_namespace(server: Server) -> None:
     async def main() -> None:
         async with wgpy.connect(server.config) as tunnel, asyncio.timeout(20):
             assert isinstance(tunnel, wgpy.NamespaceTunnel)
@@ -142,13 +142,15 @@ class Machine:
         ("network", errno.EACCES, {}, "IPv6 is off in new network namespaces: sudo sysctl net.ipv6."),
     ],
 )  # fmt: skip
-def test_what_is_said(machine: Machine, step: str, number: int, sysctls: dict[str, int], said: str) -> None:
+def test_each_refusal_is_explained(
+    machine: Machine, step: str, number: int, sysctls: dict[str, int], said: str
+) -> None:
     machine.set(sysctls, uid=1000, capabilities=0)
     assert said in refusals.explain_step(step, number)
     assert "\n" not in refusals.explain_step(step, number)
 
 
-def test_in_a_container_all_is_named_at_once_for_docker_and_for_kubernetes(machine: Machine) -> None:
+def test_in_a_container_everything_missing_is_named_for_docker_and_kubernetes(machine: Machine) -> None:
     machine.set({}, uid=0, capabilities=0, container=True)
     missing = str(machine.directory / "tun")
     machine.monkeypatch.setattr(refusals, "TUN_PATH", missing)
@@ -163,7 +165,7 @@ def test_in_a_container_all_is_named_at_once_for_docker_and_for_kubernetes(machi
     assert "sudo sysctl user.max_user_namespaces=10000; docker run --device /dev/net/tun; in a Kube" in said
 
 
-def test_root_is_not_told_to_be_root(machine: Machine) -> None:
+def test_root_is_not_told_to_become_root(machine: Machine) -> None:
     for container in (False, True):
         machine.set({}, uid=0, capabilities=0, container=container)
         said = [refusals.explain_step(step, number) for step in ("TUN", "user namespace") for number in range(1, 134)]
@@ -176,7 +178,7 @@ def test_root_is_not_told_to_be_root(machine: Machine) -> None:
     assert refusals.explain(refusals.net_admin()) == "CAP_NET_ADMIN is missing: run as root"
 
 
-def test_without_proc_a_refusal_is_a_refusal_still(machine: Machine) -> None:
+def test_a_refusal_is_still_reported_without_proc(machine: Machine) -> None:
     """Looking for its cause must not raise, in its place, that /proc/self/status is missing."""
     machine.set({}, uid=0, capabilities=0)
     machine.monkeypatch.setattr(refusals, "_STATUS", machine.directory / "missing")
@@ -188,7 +190,7 @@ def test_without_proc_a_refusal_is_a_refusal_still(machine: Machine) -> None:
 
 
 @pytest.mark.root
-def test_an_ipv6_address_where_ipv6_is_off() -> None:
+def test_an_ipv6_address_is_explained_where_ipv6_is_off() -> None:
     """The kernel says "Permission denied" to root; connect() turns IPv6 on in its own namespace."""
     with Namespace() as namespace:
         namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")

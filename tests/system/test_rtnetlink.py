@@ -24,7 +24,7 @@ def mtus(link: str) -> set[int]:
 
 @in_fresh_namespace
 @pytest.mark.parametrize("option", [rtnetlink._NETLINK_GET_STRICT_CHK, 99], ids=["by the kernel", "by us"])
-def test_the_mtus_of_a_links_routes_are_told_from_others(option: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_mtus_of_a_links_own_routes_are_found(option: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With many routes besides, so that the kernel answers in several messages."""
     monkeypatch.setattr(rtnetlink, "_NETLINK_GET_STRICT_CHK", option)
     ip("""
@@ -56,7 +56,7 @@ def test_the_mtus_of_a_links_routes_are_told_from_others(option: int, monkeypatc
 
 
 @in_fresh_namespace
-def test_nothing_is_told_of_a_link_that_is_gone() -> None:
+def test_no_mtus_are_found_for_a_link_that_is_gone() -> None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
         assert rtnetlink.route_mtus(netlink, 4711) == set()
     assert rtnetlink.route_mtus(netlink, 1) == set()

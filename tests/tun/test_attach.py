@@ -34,7 +34,7 @@ def test_no_limit_is_above_the_kernels(mtu: int) -> None:
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_a_tun_that_has_no_headers_of_offloads_is_taken_without() -> None:
+def test_a_tun_without_offload_headers_is_used_without_them() -> None:
     """gVisor's answers EINVAL to IFF_VNET_HDR; here a wrapper does."""
     asked: list[int] = []
 
@@ -68,7 +68,7 @@ def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_names_are_numbered_and_the_mtu_is_the_interfaces() -> None:
+def test_a_name_pattern_gets_a_number_and_the_mtu_is_the_interfaces() -> None:
     tuns = [LinuxTun.open(), LinuxTun.open(), LinuxTun.open("other")]
     assert [tun.name for tun in tuns] == ["wg0", "wg1", "other"]
     assert {tun.mtu for tun in tuns} == {1500}

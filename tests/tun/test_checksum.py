@@ -36,7 +36,7 @@ def test_pseudo_header(a: str, b: str) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 33, 1420])
 @pytest.mark.parametrize("gap", [0, 1, 36])
-def test_rows_that_lie_apart(length: int, gap: int) -> None:
+def test_rows_with_gaps_between_them(length: int, gap: int) -> None:
     data = bytearray(random.Random(length).randbytes((length + gap) * 5))
     rows = Rows(data, 0, length + gap, 5, length)
     alone = [bytes(data[i * (length + gap) :][:length]) for i in range(5)]

@@ -25,7 +25,7 @@ def gso_max_size(name: str) -> int:
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_what_the_interface_is_asked_for_no_other_of_its_old_name_is() -> None:
+def test_a_renamed_interface_is_not_confused_with_one_that_has_its_old_name() -> None:
     tun = LinuxTun.open("wg0")
     ip("link", "set", "wg0", "name", "wg1")
     ip("tuntap", "add", "wg0", "mode", "tun")
@@ -39,7 +39,7 @@ def test_what_the_interface_is_asked_for_no_other_of_its_old_name_is() -> None:
 @pytest.mark.root
 @in_fresh_namespace
 @pytest.mark.parametrize("refused", ["to know where it is", "to go there"])
-def test_of_an_interface_elsewhere_nothing_is_taken_from_another_of_its_name(
+def test_an_interface_in_another_namespace_is_not_confused_with_a_namesake(
     refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -67,7 +67,7 @@ def test_of_an_interface_elsewhere_nothing_is_taken_from_another_of_its_name(
 @pytest.mark.root
 @in_fresh_namespace
 @pytest.mark.parametrize("offload", [True, False])
-def test_padding_ends_at_a_routes_mtu_wherever_the_interface_is(offload: bool) -> None:
+def test_padding_stops_at_a_routes_mtu_in_any_namespace(offload: bool) -> None:
     tun = LinuxTun.open("wg0", offload=offload)
     with Namespace() as inside, inside.udp_socket() as sender:
         ip("link", "set", "wg0", "netns", inside.name)

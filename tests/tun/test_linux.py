@@ -114,7 +114,7 @@ def test_a_read_gives_the_segments_of_a_super_packet(kernel: Kernel) -> None:
     assert kernel.tun.read() is None
 
 
-def test_reading_skips_what_is_malformed(kernel: Kernel) -> None:
+def test_malformed_packets_are_skipped_when_reading(kernel: Kernel) -> None:
     packet = reference.udp_packet(*V4, b"hello")
     kernel.socket.send(super_header(packet, 0).pack() + packet)
     kernel.socket.send(PLAIN + packet)
@@ -124,7 +124,7 @@ def test_reading_skips_what_is_malformed(kernel: Kernel) -> None:
     assert kernel.tun.drops == {"malformed": 1}
 
 
-def test_lone_packets_that_wait_are_read_together(kernel: Kernel) -> None:
+def test_single_packets_that_wait_are_read_together(kernel: Kernel) -> None:
     packets = [reference.udp_packet(*V4, bytes([number]) * size) for number, size in enumerate([700] * 5 + [3])]
     for packet in [*packets, packets[0]]:
         kernel.socket.send(unfinished(packet))
@@ -137,7 +137,7 @@ def test_lone_packets_that_wait_are_read_together(kernel: Kernel) -> None:
     assert kernel.tun.read() is None
 
 
-def test_no_more_are_read_together_than_one_send_takes(kernel: Kernel) -> None:
+def test_no_more_packets_are_read_together_than_one_send_takes(kernel: Kernel) -> None:
     for size, sent, most in ((20, 70, 64), (1300, 70, 48), (40000, 3, 1)):
         packet = reference.udp_packet(*V4, bytes(size))
         for _ in range(sent):
@@ -167,7 +167,7 @@ def test_no_more_are_read_together_than_one_send_takes(kernel: Kernel) -> None:
         max_size=6,
     )
 )
-def test_however_packets_are_read_together_they_are_the_same(sent: list[list[bytes]]) -> None:
+def test_how_packets_are_read_together_makes_no_difference(sent: list[list[bytes]]) -> None:
     kernel = Kernel()
     expected = []
     for frame in itertools.chain.from_iterable(sent):
@@ -194,7 +194,7 @@ def test_a_burst_is_written_merged(kernel: Kernel) -> None:
     assert single == PLAIN + reference.udp_packet(*V4, b"x" * 20)
 
 
-def test_without_a_vnet_header_packets_go_bare_and_apart() -> None:
+def test_without_a_vnet_header_packets_are_written_one_by_one() -> None:
     kernel = Kernel(vnet_header=False)
     packets = tcp_run(3)
     kernel.tun.write(burst_of(*packets))
@@ -206,7 +206,7 @@ def test_without_a_vnet_header_packets_go_bare_and_apart() -> None:
     kernel.close()
 
 
-def test_a_full_queue_drops_and_counts(kernel: Kernel) -> None:
+def test_packets_for_a_full_queue_are_dropped_and_counted(kernel: Kernel) -> None:
     packet = reference.udp_packet(*V4, b"x" * 1000)
     for _ in range(5000):
         kernel.tun.write(burst_of(packet))
@@ -230,7 +230,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO])
-def test_a_kind_the_kernel_refuses_is_written_apart_and_not_made_again(
+def test_a_kind_of_super_packet_that_the_kernel_refuses_is_not_made_again(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
 ) -> None:
     refusing = Refusing(monkeypatch, merged=error)
@@ -247,7 +247,7 @@ def test_a_kind_the_kernel_refuses_is_written_apart_and_not_made_again(
     assert sizes(refusing.taken[5:]) == [1, 1, 1, 3]
 
 
-def test_an_interface_that_is_down_drops_and_keeps_its_offloads(
+def test_an_interface_that_is_down_drops_packets_and_keeps_its_offloads(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusing = Refusing(monkeypatch, merged=errno.EIO, plain=errno.EIO)
@@ -273,7 +273,7 @@ def test_an_interface_that_went_away_is_an_error(kernel: Kernel, monkeypatch: py
         kernel.tun.write(burst_of(*tcp_run(4)))
 
 
-def test_a_closed_one_raises_and_closes_again() -> None:
+def test_a_closed_tun_raises_and_may_be_closed_again() -> None:
     kernel = Kernel()
     kernel.close()
     assert kernel.tun.fileno() == -1
@@ -306,7 +306,7 @@ def test_the_loop_calls_while_there_is_something_to_read(kernel: Kernel) -> None
     asyncio.run(scenario())
 
 
-def test_what_is_held_back_for_the_next_read_is_called_for(kernel: Kernel) -> None:
+def test_packets_left_for_the_next_read_cause_a_call(kernel: Kernel) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         got: asyncio.Queue[bytes] = asyncio.Queue()
@@ -367,7 +367,7 @@ def test_an_open_descriptor_is_adopted(offload: bool) -> None:
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_what_comes_at_once_waits_until_it_is_read() -> None:
+def test_packets_that_arrive_together_wait_until_they_are_read() -> None:
     """A tunnel within the tunnel sends some hundreds of datagrams in one call: none is lost before they are read."""
     tun = LinuxTun.open("wg7")
     ip("address", "add", "10.9.0.1/24", "dev", "wg7")
@@ -382,7 +382,7 @@ def test_what_comes_at_once_waits_until_it_is_read() -> None:
 
 @pytest.mark.root
 @in_fresh_namespace
-def test_an_interface_that_somebody_else_made_keeps_its_queue() -> None:
+def test_an_interface_made_by_another_program_keeps_its_queue() -> None:
     ip("tuntap", "add", "wg7", "mode", "tun")
     LinuxTun.open("wg7")
     said = subprocess.run(["ip", "link", "show", "wg7"], capture_output=True, text=True, check=True).stdout
@@ -455,7 +455,7 @@ def test_writes_to_an_interface_that_is_down_are_dropped_until_it_is_up() -> Non
 @pytest.mark.root
 @in_fresh_namespace
 @pytest.mark.parametrize("tail", [1, 99, 100])
-def test_the_kernel_cuts_our_super_packets_as_we_would(tail: int) -> None:
+def test_the_kernel_splits_our_super_packets_as_we_would(tail: int) -> None:
     """Two interfaces, the kernel routing between them: what it takes merged comes back out as the same packets."""
     into, out = LinuxTun.open("wg0"), LinuxTun.open("wg1", offload=False)
     for number, name in enumerate(("wg0", "wg1")):

@@ -24,7 +24,7 @@ def test_injected_packets_are_read_in_order() -> None:
     assert tun.read() is None
 
 
-def test_written_packets_are_taken_in_order_and_are_the_takers_own() -> None:
+def test_written_packets_are_taken_in_order_and_belong_to_the_caller() -> None:
     tun = MemoryTun()
     arrivals: list[int] = []
     tun.on_arrival = lambda: arrivals.append(1)
@@ -37,7 +37,7 @@ def test_written_packets_are_taken_in_order_and_are_the_takers_own() -> None:
     assert arrivals == [1]
 
 
-def test_the_callback_comes_until_everything_is_read() -> None:
+def test_the_callback_is_called_until_everything_is_read() -> None:
     async def scenario() -> list[bytes]:
         tun = MemoryTun()
         tun.inject(b"early")
@@ -66,7 +66,7 @@ def test_the_callback_comes_until_everything_is_read() -> None:
     assert asyncio.run(scenario()) == [b"early", b"late", b"before the pause", b"in the pause"]
 
 
-def test_nothing_goes_through_a_closed_one() -> None:
+def test_nothing_passes_a_closed_tun() -> None:
     tun = MemoryTun("mem0")
     tun.close()
     tun.close()

@@ -136,7 +136,7 @@ def test_runs_of_other_lengths_than_the_longest_are_merged(size: int) -> None:
     assert sizes(writes) == [4, 3]
 
 
-def test_push_ends_a_run_and_stays() -> None:
+def test_the_push_flag_ends_a_run_and_is_kept() -> None:
     packets = tcp_run(6)
     packets[2] = tcp_packet(*V4, PAYLOAD[200:300], sequence=207, identification=2, flags=ACK | PSH)
     writes = merge(burst_of(*packets))
@@ -199,11 +199,11 @@ def test_other_addresses_are_another_flow(addresses: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("flags", [FIN | ACK, 0x02, 0x12, 0x04, 0, ACK | 0x20])
-def test_only_acknowledgements_are_merged(flags: int) -> None:
+def test_packets_with_other_tcp_flags_are_not_merged(flags: int) -> None:
     assert sizes(merge(burst_of(*tcp_run(3, flags=flags)))) == [1, 1, 1]
 
 
-def test_what_carries_nothing_is_not_merged() -> None:
+def test_packets_without_payload_are_not_merged() -> None:
     assert sizes(merge(burst_of(*[tcp_packet(*V4, b"")] * 3))) == [1, 1, 1]
     assert sizes(merge(burst_of(*[udp_packet(*V4, b"")] * 3))) == [1, 1, 1]
 
@@ -216,13 +216,13 @@ def test_fragments_and_ip_options_are_not_merged() -> None:
     assert sizes(merge(burst_of(*tails))) == [1, 1, 1]
 
 
-def test_another_dont_fragment_bit_is_not_merged() -> None:
+def test_packets_that_differ_in_dont_fragment_are_not_merged() -> None:
     packets = udp_run(4)
     packets[2] = udp_packet(*V4, b"\2" * 100, identification=2, dont_fragment=False)
     assert sizes(merge(burst_of(*packets))) == [2, 1, 1]
 
 
-def test_identification_counts_where_fragmenting_is_allowed() -> None:
+def test_the_identification_matters_where_fragmenting_is_allowed() -> None:
     wrapping = [udp_packet(*V4, b"x" * 9, identification=i & 0xFFFF, dont_fragment=False) for i in range(65534, 65538)]
     assert sizes(merge(burst_of(*wrapping))) == [4]
     assert outcome(merge(burst_of(*wrapping))[0]) == wrapping
@@ -275,7 +275,7 @@ def test_a_long_run_of_short_packets_is_one_write_of_few_parts() -> None:
 
 
 @pytest.mark.parametrize("kind", MERGEABLE)
-def test_a_kind_that_is_off_is_not_made(kind: int) -> None:
+def test_super_packets_of_a_disabled_kind_are_not_made(kind: int) -> None:
     runs = {GSO_TCPV4: tcp_run(3), GSO_TCPV6: tcp_run(3, addresses=V6), GSO_UDP_L4: udp_run(3)}
     assert sizes(merge(burst_of(*runs[kind]), MERGEABLE - {kind})) == [1, 1, 1]
     assert sizes(merge(burst_of(*runs[kind]), frozenset({kind}))) == [3]

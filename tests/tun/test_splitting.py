@@ -63,7 +63,7 @@ def test_an_odd_mtu_gives_odd_slots() -> None:
 
 
 @pytest.mark.parametrize("packet", [tcp_packet(*V4, b""), tcp_packet(*V6, b"odd"), udp_packet(*V4, PAYLOAD[:1300])])
-def test_a_plain_packet_stays_where_it_was_read(packet: bytes) -> None:
+def test_a_plain_packet_is_not_copied(packet: bytes) -> None:
     room = slots()
     buffer = room.buffer
     buffer[16 : 16 + len(packet)] = packet
@@ -131,6 +131,6 @@ GOOD = super_header(TCP4, 1000)
         (VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, 20, len(TCP4)), TCP4),
     ],
 )
-def test_what_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
+def test_a_packet_that_does_not_fit_is_refused(header: VnetHeader, packet: bytes) -> None:
     room = ViewCache(memoryview(bytearray(64 * 1024)))
     assert split(header, memoryview(packet), room, MTUS) is None

@@ -43,7 +43,7 @@ class Kept(asyncio.DatagramProtocol):
 
 
 @pytest.mark.parametrize("family", [0, 1])
-def test_question_and_answer(family: int) -> None:
+def test_a_request_and_its_answer(family: int) -> None:
     async def main() -> None:
         async with two() as (here, there):
             server, _ = await there.create_datagram_endpoint(lambda: Kept(answers=True), local_addr=(None, PORT))
@@ -68,7 +68,7 @@ def test_question_and_answer(family: int) -> None:
     in_virtual_time(main)
 
 
-def test_what_finds_no_room_waits_and_nothing_is_lost() -> None:
+def test_datagrams_without_room_wait_and_none_is_lost() -> None:
     async def main() -> None:
         async with two() as (here, there):
             _, server = await there.create_datagram_endpoint(Kept, local_addr=(THERE[0], PORT))

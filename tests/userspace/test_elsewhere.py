@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_without_linuxs_modules_and_names(platform: str) -> None:
+def test_the_stack_works_without_linuxs_modules(platform: str) -> None:
     command = [sys.executable, "-m", "tests.userspace.elsewhere", platform]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("done\n", "")

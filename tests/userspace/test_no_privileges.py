@@ -40,7 +40,7 @@ def confined(server: Server, main: Callable[[], Coroutine[Any, Any, None]]) -> N
     server.client.call(body)
 
 
-def test_what_is_refused_is_refused(server: Server) -> None:
+def test_nobody_has_no_privileges_here(server: Server) -> None:
     async def main() -> None:
         assert os.geteuid() == NOBODY
         for flags in (CLONE_NEWUSER, CLONE_NEWNET):

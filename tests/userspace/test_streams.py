@@ -74,7 +74,7 @@ def test_errors_are_those_of_asyncios_own_sockets() -> None:
     in_virtual_time(main)
 
 
-def test_a_peer_that_vanishes_is_a_timeout() -> None:
+def test_a_peer_that_vanishes_causes_a_timeout() -> None:
     network = wgpy.MemoryNetwork(delay=0.01)
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_a_peer_that_vanishes_is_a_timeout() -> None:
     in_virtual_time(main)
 
 
-def test_a_writer_waits_while_nobody_reads_and_a_reset_tells_it() -> None:
+def test_a_writer_waits_while_nobody_reads_and_a_reset_wakes_it() -> None:
     async def main() -> None:
         async with two() as (here, there):
             accepted: asyncio.Queue[Any] = asyncio.Queue()
@@ -140,7 +140,7 @@ def test_closing_the_tunnel_ends_what_was_opened_through_it() -> None:
     in_virtual_time(main)
 
 
-def test_ones_own_addresses_and_localhost_are_reached_without_the_peer() -> None:
+def test_our_own_addresses_and_localhost_are_reached_without_the_peer() -> None:
     async def main() -> None:
         async with two() as (here, _):
             server = await here.start_server(echo, port=0)
@@ -156,7 +156,7 @@ def test_ones_own_addresses_and_localhost_are_reached_without_the_peer() -> None
     in_virtual_time(main)
 
 
-def test_cancelled_while_it_opens_it_leaves_nothing() -> None:
+def test_a_connection_cancelled_while_it_opens_leaves_nothing() -> None:
     async def main() -> None:
         async with two() as (here, there):
             await there.start_server(echo, port=PORT)

@@ -69,7 +69,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     await writer.wait_closed()
 
 
-def test_from_the_beginning(contexts: Contexts) -> None:
+def test_tls_from_the_start_of_the_connection(contexts: Contexts) -> None:
     trusting, serving = contexts
 
     async def main(here: wgpy.Stack, there: wgpy.Stack) -> None:
