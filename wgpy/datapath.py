@@ -70,9 +70,9 @@ class Udp(Protocol):
 class Mesh(Protocol):
     """What a worker's tunnel needs to hand over packets: `workers.handover.HandoverMesh` is one."""
 
-    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[Any], None]) -> None: ...
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[socket.socket], None]) -> None: ...
     def stop_reading(self) -> None: ...
-    def receive(self, link: Any) -> Handover | None: ...
+    def receive(self, sock: socket.socket) -> Handover | None: ...
     def send(self, handover: Handover) -> bool: ...
     def close(self) -> None: ...
 
@@ -216,12 +216,12 @@ class DataPath:
         self.set_timer()
         return was_worth_it
 
-    def _handed_over(self, link: Any) -> None:
+    def _handed_over(self, sock: socket.socket) -> None:
         """Read and handle what one other worker has handed over."""
         now = self.wake()
         try:
             for _ in range(READS_PER_WAKEUP):
-                if self._mesh is None or (handover := self._mesh.receive(link)) is None:
+                if self._mesh is None or (handover := self._mesh.receive(sock)) is None:
                     break
                 self.carry_out(self._device.take_over(handover, now))
                 if self._waiting:

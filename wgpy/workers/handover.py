@@ -49,42 +49,32 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-class Link:
-    """One socket to another worker, and the buffer into which its messages are read."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self.header: memoryview = memoryview(bytearray(_HEADER.size))
-        self.buffer: memoryview = memoryview(bytearray(SLOTS_SIZE))
-        self.cache: ViewCache = ViewCache(self.buffer)
-
-
 class HandoverMesh:
-    """The links of the worker `number` to the other workers, by their numbers. It takes the sockets over."""
+    """The sockets that lead from worker `number` to the others, by their numbers. It takes the sockets over."""
 
     def __init__(self, number: int, sockets: Mapping[int, socket.socket]) -> None:
         self._number = number
-        self._links = {worker: Link(sock) for worker, sock in sockets.items()}
+        self._sockets = dict(sockets)
+        self._header = memoryview(bytearray(_HEADER.size))
+        self._buffer = memoryview(bytearray(SLOTS_SIZE))
+        self._cache = ViewCache(self._buffer)
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[Link], None]) -> None:
-        """Have the loop call `callback(link)` while there is something to `receive` from a link."""
+    def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[socket.socket], None]) -> None:
+        """Have the loop call `callback(sock)` while there is something to `receive` from that socket."""
         self._loop = loop
-        for link in self._links.values():
-            loop.add_reader(link.socket.fileno(), callback, link)
+        for sock in self._sockets.values():
+            loop.add_reader(sock.fileno(), callback, sock)
 
     def stop_reading(self) -> None:
-        """Call `callback` no more; what is handed over waits in the links."""
+        """Call `callback` no more; what is handed over waits in the sockets."""
         if self._loop is not None:
-            for link in self._links.values():
-                self._loop.remove_reader(link.socket.fileno())
+            for sock in self._sockets.values():
+                self._loop.remove_reader(sock.fileno())
             self._loop = None
 
     def send(self, handover: Handover) -> bool:
         """Hand something over; whether the other worker's socket took it."""
-        link = self._links.get(handover.worker)
-        if link is None:
-            return False
         what = handover.what
         if isinstance(what, Burst):
             lengths = what.lengths
@@ -95,7 +85,7 @@ class HandoverMesh:
             header = _HEADER.pack(_INITIATION, 0, 0, 0, 0)
             body = what.initiation.pack() + _SOURCE.pack(host.encode(), port, scope_id, source, ifindex)
         try:
-            link.socket.sendmsg([header, body])
+            self._sockets[handover.worker].sendmsg([header, body])
         except BlockingIOError:
             return False
         except OSError as error:
@@ -103,23 +93,23 @@ class HandoverMesh:
             return False
         return True
 
-    def receive(self, link: Link) -> Handover | None:
+    def receive(self, sock: socket.socket) -> Handover | None:
         """What another worker handed to this one; None if nothing waits. A burst is valid until the next call."""
         try:
-            size, _, _, _ = link.socket.recvmsg_into([link.header, link.buffer])
+            size, _, _, _ = sock.recvmsg_into([self._header, self._buffer])
         except BlockingIOError:
             return None
         except OSError as error:
             _log.debug("what another worker handed over cannot be read: %s", error)
             size = 0
-        if not size:  # the other worker is gone
+        if not size:  # nobody holds the other end any more
             if self._loop is not None:
-                self._loop.remove_reader(link.socket.fileno())
+                self._loop.remove_reader(sock.fileno())
             return None
-        kind, count, stride, length, last = _HEADER.unpack(link.header)
-        body = link.buffer[: size - _HEADER.size]
+        kind, count, stride, length, last = _HEADER.unpack(self._header)
+        body = self._buffer[: size - _HEADER.size]
         if kind == _BURST:
-            return Handover(self._number, Burst(body, stride, [*[length] * (count - 1), last], link.cache))
+            return Handover(self._number, Burst(body, stride, [*[length] * (count - 1), last], self._cache))
         initiation = InitiationReceived.unpack(body[:PACKED_SIZE])
         host, port, scope_id, source, ifindex = _SOURCE.unpack(body[PACKED_SIZE:])
         endpoint = Endpoint(host.decode(), port, scope_id, source, ifindex)
@@ -128,5 +118,5 @@ class HandoverMesh:
     def close(self) -> None:
         """Close the sockets."""
         self.stop_reading()
-        for link in self._links.values():
-            link.socket.close()
+        for sock in self._sockets.values():
+            sock.close()
