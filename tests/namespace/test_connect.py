@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import resource
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.effects import EventKind
 
 pytestmark = pytest.mark.root
+
+IP_MTU = 14  # linux/in.h
 
 
 async def download(tunnel: wgpy.RootlessTunnel, address: str, size: int) -> None:
@@ -212,6 +215,26 @@ def test_peers_are_added_and_removed_while_it_runs(server: Server) -> None:
             assert (event.kind, event.public_key) == (EventKind.HANDSHAKE_COMPLETED, peer.public_key)
             tunnel.configure(DeviceChange(peers=(PeerChange(public_key=peer.public_key, remove=True),)))
             await refused(tunnel)
+
+    as_nobody(server.client, main)
+
+
+def test_another_mtu_reaches_the_network(server: Server, network: str) -> None:
+    """Connections that are open go on. What the stack then sends is looked at in tests/userspace."""
+
+    async def main() -> None:
+        async with wgpy.connect(replace(server.config, mtu=1420)) as tunnel:
+            reader, writer = await tunnel.open_connection(server.address, PORT)
+            content = os.urandom(2_000_000)
+            writer.write(b"take %d\n" % len(content) + content[:1_000_000])
+            await tunnel.reconfigure(replace(server.config, mtu=1300))
+            assert tunnel.mtu == 1300
+            writer.write(content[1_000_000:])
+            assert await reader.readexactly(32) == hashlib.sha256(content).digest()
+            writer.close()
+            if network == "namespace":
+                with await tunnel.connected_socket(server.address, PORT, socket.SOCK_DGRAM) as sock:
+                    assert sock.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1300
 
     as_nobody(server.client, main)
 

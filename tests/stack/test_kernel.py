@@ -14,6 +14,7 @@ import pytest
 from tests.stack.kernel import InThread, Kernel, read_all
 from tests.stack.line import digest
 from tests.support.netns import in_fresh_namespace
+from wgpy.constants import MAX_SEGMENTS
 from wgpy.stack.ip import Drop
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.state import State
@@ -241,6 +242,32 @@ def test_writes_of_every_size(size: int) -> None:
     kernel.pump(lambda: thread.is_done)
     assert digest(thread.result) == digest(data)
     sock.close()
+
+
+@pytest.mark.parametrize("opens", ["ours", "kernel"])
+@in_fresh_namespace
+def test_the_mtu_changes_in_flight(opens: str) -> None:
+    """On both ends, down and up again, while bytes go both ways: none is lost, and ours uses what it may."""
+    kernel = Kernel()
+    connection, sock = kernel.connected() if opens == "ours" else kernel.accepted()
+    lengths: list[int] = []
+    mtus = iter((1300, 700, 1420, 576, 1420))
+
+    def look(packet: bytes, to_kernel: bool) -> int:
+        if not to_kernel:
+            return 1
+        lengths.append(len(packet))
+        if len(lengths) % 500 == 0 and (mtu := next(mtus, 0)):
+            subprocess.run(["ip", "link", "set", "t0", "mtu", str(mtu)], check=True)
+            kernel.tun.mtu = mtu
+            kernel.host.resize(mtu, time.monotonic())
+        return 1
+
+    kernel.filter = look
+    exchange(kernel, connection, sock, timeout=60)
+    assert next(mtus, 0) == 0
+    for number, mtu in enumerate((1300, 700, 1420, 576), 1):  # the burst in which it changed had left
+        assert max(lengths[number * 500 + MAX_SEGMENTS : (number + 1) * 500]) == mtu
 
 
 @pytest.mark.parametrize("v6", [False, True])

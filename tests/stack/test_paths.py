@@ -8,6 +8,7 @@ import random
 import pytest
 
 from tests.stack.line import PORT, Faults, Line, digest, transfer
+from tests.stack.upload import Upload
 from wgpy.burst import Burst
 from wgpy.stack import icmp, ip
 from wgpy.stack.tcp.state import State
@@ -20,6 +21,64 @@ def test_a_path_mtu_black_hole_is_found(v6: bool) -> None:
     line = Line(faults=Faults(mtu=1300), v6=v6)
     _, other = transfer(line, data, b"")
     assert digest(other.received) == digest(data)
+
+
+def test_a_path_that_was_only_interrupted_gets_long_packets_again() -> None:
+    """Silence makes them shorter. Once short ones pass, a long one is tried; it arrives, and all are long again."""
+    upload = Upload()
+    upload.line.faults.loss, back = 1.0, upload.line.now + 10
+    upload.go_on(lambda: upload.line.now > back)
+    assert upload.sender.segment == 536 - 12
+    upload.line.faults.loss = 0.0
+    upload.deliver()
+    assert upload.sender.segment == 1420 - 40 - 12
+
+
+def test_a_long_packet_that_does_not_arrive_is_not_tried_again_for_ten_minutes() -> None:
+    upload = Upload()
+    upload.line.faults.mtu = 1300
+    lengths: list[int] = []
+    upload.line.seen = lambda to, packet: lengths.append(len(packet))
+    upload.go_on(lambda: upload.sender.segment == 1220 - 12)
+    upload.deliver()
+    before = lengths.count(1420)
+    upload.deliver()
+    assert lengths.count(1420) == before > 1
+    assert upload.sender.segment == 1220 - 12
+
+
+@pytest.mark.parametrize("mtu", [576, 1280, 9000])
+def test_the_mtu_changes_while_bytes_are_under_way(mtu: int) -> None:
+    """No longer packet leaves, none is sent again for it, and segments grow up to what the peer's SYN has allowed."""
+    upload = Upload()
+    lengths: list[int] = []
+    see = upload.line.seen
+
+    def look(to: int, packet: bytes) -> None:
+        see(to, packet)
+        lengths.append(len(packet))
+
+    upload.line.seen = look
+    upload.line.hosts[0].resize(mtu, upload.line.now)
+    upload.deliver()
+    assert max(lengths) == min(mtu, 1420)
+    assert upload.repeated == 0
+    upload.line.hosts[0].resize(1420, upload.line.now)
+    upload.deliver()
+    assert max(lengths) == 1420
+    assert upload.repeated == 0
+
+
+def test_what_waits_and_is_too_long_for_a_new_mtu_is_lost() -> None:
+    line = Line()
+    socket = line.hosts[0].bind_udp(None, 1000)
+    for size in (1392, 100):
+        line.hosts[0].send_udp(socket, bytes(size), (line.addresses[1], 53), line.now)
+    line.hosts[0].resize(1280, line.now)
+    burst = line.hosts[0].transmit(line.now)
+    assert burst is not None
+    assert burst.lengths == [128]
+    assert line.hosts[0].transmit(line.now) is None
 
 
 def too_big(packet: bytes, mtu: int) -> bytes:

@@ -6,7 +6,10 @@ import random
 
 import pytest
 
-from tests.stack.line import Faults, Line, digest, transfer
+from tests.stack.line import PORT, Faults, Line, digest, transfer
+from wgpy.stack.tcp.flights import Leaving
+from wgpy.stack.tcp.sending import Sender
+from wgpy.stack.tcp.state import State
 
 
 @pytest.mark.parametrize("v6", [False, True])
@@ -37,3 +40,61 @@ def test_transfers_survive_bad_lines(seed: int) -> None:
     one, other = transfer(line, up, down, limit=900)
     assert digest(other.received) == digest(up)
     assert digest(one.received) == digest(down)
+
+
+def test_a_connection_that_waits_for_one_lost_segment_is_not_idle() -> None:
+    """All others have come and nothing is under way: the window is reduced for the loss, and not restarted as well."""
+    line = Line()
+    line.hosts[1].listen(None, PORT)
+    connection = line.hosts[0].connect(line.addresses[1], PORT, line.now)
+    sender = connection.sender
+    line.run(lambda: connection.state is State.ESTABLISHED)
+    segment = sender.segment
+    sender.congestion.window = sender.congestion.threshold = 51.0 * segment
+    line.faults.loss = 1.0
+    for count in (1, 80):
+        connection.write(bytes(count * segment))
+        line.hosts[0].wake(connection)
+        line.flush()
+        line.faults.loss, sender.idle_since = 0.0, line.now - 100
+    windows: list[float] = []
+
+    def done() -> bool:
+        windows.append(sender.congestion.window / segment)
+        return sender.acknowledged > 80 * segment
+
+    line.run(done)
+    assert min(windows) == 0.7 * 51
+
+
+def test_what_is_found_lost_first_leaves_at_once() -> None:
+    """One segment, though more is under way than the reduced window allows (RFC 6675, 5, step 4.3)."""
+    sender = Sender(1000)
+    sender.acknowledged = sender.next = 1
+    sender.has_sack, sender.window = True, 1 << 20
+    sender.buffer.append(bytes(30_000))
+    for number in range(10):
+        leaving = sender.leaving(1000, nodelay=True)
+        assert leaving is not None
+        sender.left(leaving, 0.001 * number)
+    sender.acknowledge(1, [(1001, 4001)], 0.1, is_duplicate=True)
+    assert sender.in_flight + 1000 > sender.congestion.window - 1000
+    first = sender.leaving(10_000, nodelay=True)
+    assert first == Leaving(1, 1001, True)
+    sender.left(first, 0.1)
+    assert sender.leaving(10_000, nodelay=True) is None
+
+
+def test_what_comes_before_it_has_left_again_was_not_lost() -> None:
+    sender = Sender(1000)
+    sender.acknowledged = sender.next = 1
+    sender.has_sack, sender.window = True, 1 << 20
+    sender.buffer.append(bytes(30_000))
+    sender.left(Leaving(1, 1001, False), 0.0)
+    sender.left(Leaving(1001, 10_001, False), 0.001)
+    before = sender.congestion.window
+    sender.acknowledge(1, [(1001, 10_001)], 0.1, is_duplicate=True)
+    assert sender.congestion.window == 0.7 * before
+    sender.acknowledge(10_001, [], 0.103, is_duplicate=False)
+    assert sender.congestion.window >= before
+    assert not sender.is_recovering

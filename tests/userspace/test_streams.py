@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,38 @@ def test_a_peer_that_vanishes_causes_a_timeout() -> None:
             writer.write(b"x")
             with pytest.raises(TimeoutError):
                 await reader.read()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("by", ["reconfigure", "assignment"])
+def test_another_mtu_is_used_at_once(by: str) -> None:
+    """By connections that are open, in both directions of change: no datagram is longer than it allows."""
+    network = wgpy.MemoryNetwork(delay=0.01)
+
+    async def main() -> None:
+        async with two(network) as (here, there):
+            await there.start_server(echo, port=PORT)
+            reader, writer = await here.open_connection(THERE[0], PORT)
+            for mtu in (1420, 1300, 1280, 1420):
+                if by == "reconfigure":
+                    await here.reconfigure(replace(here.config, mtu=mtu))
+                else:
+                    here.mtu = mtu
+                assert here.mtu == here.device.mtu == mtu
+                longest = 0
+
+                def look(source: wgpy.Endpoint, destination: wgpy.Endpoint, datagram: bytes) -> bool:
+                    nonlocal longest
+                    if source.host == "192.0.2.1":
+                        longest = max(longest, len(datagram))
+                    return True
+
+                network.carries = look
+                writer.write(DATA[:200_000])
+                assert await reader.readexactly(200_000) == DATA[:200_000]
+                assert longest == mtu + 32
+            writer.close()
 
     in_virtual_time(main)
 

@@ -85,6 +85,9 @@ class NamespaceTunnel(RootlessTunnel):
     async def _bring_up(self) -> None:
         await self._helper.ask("configure", [str(address) for address in self.config.addresses], self.mtu)
 
+    async def _mtu_changed(self) -> None:
+        await self._helper.ask("configure", [], self.mtu)
+
     async def __aexit__(self, *error: object) -> None:
         if self._why_closed:
             return

@@ -89,6 +89,17 @@ class RootlessTunnel(Tunnel):
         # In a thread: with very many peers it takes long.
         return await asyncio.to_thread(suitable_mtu, self.config, self.endpoints())
 
+    async def reconfigure(self, config: InterfaceConfig) -> None:
+        """As Tunnel.reconfigure. The network takes over another MTU, open connections too; its addresses stay."""
+        await super().reconfigure(config)
+        mtu = config.mtu or await self._suitable_mtu()
+        if mtu != self.mtu:
+            self.mtu = mtu
+            await self._mtu_changed()
+
+    async def _mtu_changed(self) -> None:
+        """Tell the network of the tunnel's MTU, if it has not heard of it from the TUN."""
+
     @abstractmethod
     async def _bring_up(self) -> None:
         """Give the network the addresses and the MTU."""

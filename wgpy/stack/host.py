@@ -33,8 +33,8 @@ from wgpy.stack.news import Listener, News
 from wgpy.stack.paths import Paths
 from wgpy.stack.tcp.arrivals import Arrivals, lone
 from wgpy.stack.tcp.connection import Connection
-from wgpy.stack.tcp.framing import Departure, Names
-from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, RST, SYN, Options, Segment
+from wgpy.stack.tcp.framing import Departure, Names, reset
+from wgpy.stack.tcp.header import ACK, MASK, RST, SYN, Options, Segment
 from wgpy.stack.tcp.patience import Settings
 from wgpy.stack.tcp.state import State
 
@@ -171,6 +171,18 @@ class Host:
         if self._connections.get(connection.key) is connection:
             self._attend(connection)
 
+    def resize(self, mtu: int, now: float) -> None:
+        """No packet is longer than `mtu` bytes from now on; connections that are open use what the change allows.
+
+        What is longer and waits to leave is lost.
+        """
+        self.mtu = self._paths.mtu = mtu
+        self._slots, self._stash = Slots(mtu), None
+        self._queue = deque(packet for packet in self._queue if len(packet) <= mtu)
+        for connection in list(self._connections.values()):
+            connection.resize(self._paths.longest(connection.names.remote, now))
+            self.wake(connection)
+
     # UDP and ICMP.
 
     def bind_udp(self, address: bytes | None, port: int = 0) -> udp.UdpSocket:
@@ -294,26 +306,16 @@ class Host:
 
     def _stranger(self, key: bytes, segment: Segment, now: float) -> None:
         """A segment of no connection there is (RFC 9293, 3.10.7.1 and 3.10.7.2)."""
-        size = len(key) // 2 - 2
-        remote, local = key[:size], key[size : 2 * size]
-        ports = int.from_bytes(key[-4:-2]), int.from_bytes(key[-2:])
-        names = Names(local, ports[1], remote, ports[0])
+        names = Names.of(key)
         if segment.flags & RST:
             return
-        listener = self._listeners.get((local, ports[1])) or self._listeners.get((None, ports[1]))
+        port = names.local_port
+        listener = self._listeners.get((names.local, port)) or self._listeners.get((None, port))
         if listener is not None and segment.flags & (SYN | ACK) == SYN:
             self._open(listener, names, segment, now)
             return
         self.drops[ip.Drop.CLOSED_PORT] += 1
-        if segment.flags & ACK:
-            number, acknowledgement, flags = segment.acknowledgement, 0, RST
-        else:
-            length = len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
-            number, acknowledgement, flags = 0, (segment.number + length) & MASK, RST | ACK
-        reset = HEADER.pack(
-            names.local_port, names.remote_port, number, acknowledgement, HEADER_SIZE << 2, flags, 0, 0, 0
-        )
-        self._answer(finished(ip.header(local, remote, ip.TCP, HEADER_SIZE) + reset, b""))
+        self._answer(finished(reset(names, segment), b""))
 
     def _open(self, listener: Listener, names: Names, segment: Segment, now: float) -> None:
         if len(listener.waiting) >= listener.backlog:

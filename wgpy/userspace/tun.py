@@ -38,17 +38,29 @@ class StackTun(LoopTun):
     """
 
     def __init__(self, clock: Callable[[], float], name: str = "stack", mtu: int = DEFAULT_MTU) -> None:
+        self._host: Host | None = None
         super().__init__(name, mtu)
         self.bursts_at_once = _BURSTS_AT_ONCE
         self.clock = clock
         self.handlers: dict[object, Callable[[], None]] = {}
         self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
         self.on_echo: Callable[[News], None] | None = None
-        self._host: Host | None = None
         self._arrival: asyncio.Handle | None = None  # when what was collected is handled
         self._collected = 0  # bursts
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
+
+    @property
+    def mtu(self) -> int:
+        """The longest packet in bytes. Connections that are open follow a change."""
+        return self._mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        self._mtu = mtu
+        if self._host is not None and not self._closed:
+            self._host.resize(mtu, self.clock())
+            self.schedule()
 
     @property
     def host(self) -> Host:
@@ -58,7 +70,7 @@ class StackTun(LoopTun):
         return self._host
 
     def begin(self, addresses: Collection[bytes]) -> None:
-        """Be a host with these addresses, of 4 or 16 bytes each, from now on; `mtu` is fixed then."""
+        """Be a host with these addresses, of 4 or 16 bytes each, from now on."""
         self._host = Host(addresses, mtu=self.mtu, random=os.urandom)
 
     def packed(self, address: str) -> bytes:

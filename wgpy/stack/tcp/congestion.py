@@ -79,7 +79,7 @@ class Congestion:
             if known and self._shortest < self._last_shortest:  # the delay was no queue of ours
                 self._cautious_rounds = 0
             return
-        self.window += count
+        self.window = min(self.window + count, self.threshold)
         rise = max(_MIN_DELAY_RISE, min(self._last_shortest / 8, _MAX_DELAY_RISE))
         if known and self._shortest >= self._last_shortest + rise:
             self._cautious_rounds, self._last_shortest = _CAUTIOUS_ROUNDS, self._shortest

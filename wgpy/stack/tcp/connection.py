@@ -16,12 +16,12 @@ from math import inf
 from typing import Final
 
 from wgpy.device.ip import ECT_0
-from wgpy.stack import ip
 from wgpy.stack.failures import failure
 from wgpy.stack.memory import Budget
+from wgpy.stack.tcp.blackhole import BlackHole
 from wgpy.stack.tcp.flights import Leaving
-from wgpy.stack.tcp.framing import DEFAULT_MSS, MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
-from wgpy.stack.tcp.header import ACK, FIN, HEADER_SIZE, PSH, RST, SYN, Options, Segment
+from wgpy.stack.tcp.framing import MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
+from wgpy.stack.tcp.header import ACK, FIN, PSH, RST, SYN, Options, Segment
 from wgpy.stack.tcp.marks import Marks
 from wgpy.stack.tcp.patience import Patience, Settings, retries
 from wgpy.stack.tcp.receiving import Receiver
@@ -30,17 +30,15 @@ from wgpy.stack.tcp.state import OPENING, RECEIVING, State
 
 TIME_WAIT: Final = 60.0  # seconds: the kernel's TCP_TIMEWAIT_LEN, and how long a closed side waits for the other's FIN
 _CHALLENGE_EVERY: Final = 0.5  # seconds: tcp_invalid_ratelimit
-BLACK_HOLE_MSS: Final = 1220  # what every path of IPv6 takes
-_BLACK_HOLE: Final = (2, 4)  # timeouts in a row, after which segments are made shorter (RFC 4821, 7.7)
 
 
 class Connection:
     """Both halves of a connection, and its state. `error` tells why it was closed, if not by both sides."""
 
     __slots__ = (
-        "_challenged_at", "_end_at", "_is_abandoned", "_reset_number", "_syn_wanted", "_tail_probe", "_tries",
-        "error", "framing", "is_passive", "key", "marks", "names", "patience",
-        "receiver", "sender", "state", "wakes_at",
+        "_black_hole", "_challenged_at", "_end_at", "_is_abandoned", "_reset_number", "_syn_wanted", "_tail_probe",
+        "_tries", "error", "framing", "is_passive", "key", "marks", "names", "patience", "receiver", "sender", "state",
+        "wakes_at",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +59,7 @@ class Connection:
         self._syn_wanted = True
         self._reset_number: int | None = None
         self._tail_probe: Leaving | None = None
+        self._black_hole: BlackHole | None = None  # until a timeout raises the suspicion
         self._tries = 0
         self._challenged_at = -inf
         self._is_abandoned = False  # nobody reads any more
@@ -176,6 +175,8 @@ class Connection:
             echoed = self.framing.echoed(options, now)
             for _ in range(segment.packets if is_duplicate and not sender.has_sack else 1):
                 sender.acknowledge(upto, sacks, now, is_duplicate=is_duplicate, echoed=echoed)
+            if self._black_hole is not None and (mtu := self._black_hole.found(sender.acknowledged)) is not None:
+                self.resize(mtu)
         if self.marks.arrived(segment.flags, is_marked=segment.has_congestion_mark) and sender.marked():
             self.marks.reduced()
         if segment.has_congestion_mark:
@@ -212,13 +213,11 @@ class Connection:
 
     def learn(self, segment: Segment, options: Options, now: float) -> None:
         """Take over what the peer's SYN says."""
-        self.framing.peer_isn = segment.number
-        self.framing.learn_stamp(options, now)
-        self.framing.scale = options.window_scale or 0
+        self.framing.learn(segment.number, options, now)
         self.sender.update_window(0, 0, segment.window)
         self.sender.has_sack = options.sack_permitted
         self.marks.learn(segment.flags)
-        self.sender.begin(self.framing.segment(options.mss))
+        self.sender.begin(self.framing.segment)
         self.receiver.begin(WINDOW_SCALE if options.window_scale is not None else 0)
 
     def _establish(self, now: float) -> None:
@@ -332,9 +331,16 @@ class Connection:
         """The path takes packets of `mtu` bytes only; `number`: of a segment of ours that was too long."""
         if (number is not None and not self._is_in_flight(number)) or mtu >= self.framing.mtu:
             return False
-        self.framing.mtu = mtu
-        self.sender.shrink(self.framing.segment(self.framing.longest), now)
+        before = self.sender.segment
+        self.resize(mtu)
+        if self.sender.segment < before:
+            self.sender.lose_longer(now)
         return True
+
+    def resize(self, mtu: int) -> None:
+        """Packets of `mtu` bytes may leave from now on; what has left is on its way (tcp_sync_mss)."""
+        self.framing.mtu = mtu
+        self.sender.segment = self.sender.congestion.segment = self.framing.segment
 
     def _is_in_flight(self, number: int) -> bool:
         offset = self.framing.offset(number, self.sender.acknowledged)
@@ -354,15 +360,17 @@ class Connection:
         if self.state is State.CLOSED:
             return None
         sender = self.sender
-        if not sender.in_flight and sender.next < sender.end and now - sender.idle_since > sender.trips.timeout:
+        if sender.acknowledged == sender.next < sender.end and now - sender.idle_since > sender.trips.timeout:
             sender.congestion.idle()
             sender.idle_since = now
-        leaving = self._tail_probe or sender.leaving(most * sender.segment, nodelay=self.patience.settings.nodelay)
+        leaving = self._tail_probe
+        if leaving is None and self._black_hole is not None and not self.receiver.blocks():
+            leaving = self._black_hole.probe(sender, self.framing, now)
+        leaving = leaving or sender.leaving(most * sender.segment, nodelay=self.patience.settings.nodelay)
         self._tail_probe = None
         if leaving is not None:
             return self._send(leaving, now)
-        waits = sender.next < sender.end and not sender.in_flight and not sender.lost
-        if waits:
+        if sender.next < sender.end and not sender.in_flight and not sender.lost:
             self.patience.wait_for_window(now, sender.trips.timeout)
         if self.patience.probe_wanted:  # by what the peer has already, and must answer (tcp_xmit_probe_skb)
             self.patience.probe_wanted = False
@@ -375,25 +383,18 @@ class Connection:
         if not self._syn_wanted:
             return None
         self._syn_wanted = False
-        is_answer = self.state is State.SYN_RECEIVED
+        asks = self.state is State.SYN_SENT
         if not self.sender.next:
             self.sender.left(Leaving(0, 1, False), now)
         self.sender.timeout_at = now + self.sender.trips.timeout
         self.patience.sent(now)
-        flags = SYN | ACK if is_answer else SYN
-        flags |= self.marks.asked(self._tries, is_answer=is_answer)
-        options = Options(
-            mss=self.framing.longest,
-            window_scale=WINDOW_SCALE if self.receiver.scale or not is_answer else None,
-            sack_permitted=self.sender.has_sack or not is_answer,
-            timestamp=self.framing.stamp(now),
-        )
+        flags = (SYN if asks else SYN | ACK) | self.marks.asked(self._tries, is_answer=not asks)
         return self.framing.departure(
             self.framing.number(0),
             flags,
-            self.framing.their_number(self.receiver.next) if is_answer else 0,
-            window=self.receiver.window() if is_answer else MAX_WINDOW,
-            options=options.pack(),
+            0 if asks else self.framing.their_number(self.receiver.next),
+            window=MAX_WINDOW if asks else self.receiver.window(),
+            options=self.framing.greeting(now, asks or self.receiver.scale > 0, asks or self.sender.has_sack),
         )
 
     def _send(self, leaving: Leaving, now: float) -> Departure:
@@ -410,10 +411,11 @@ class Connection:
         sender.left(leaving, now)
         self.patience.persist_at = inf
         ecn = ECT_0 if self.marks.takes_part and payload and not is_repeated else 0
-        return self._departure(start, flags, now, payload, ecn)
+        is_whole = self._black_hole is not None and self._black_hole.is_probe(leaving)
+        return self._departure(start, flags, now, payload, ecn, len(payload) if is_whole else sender.segment)
 
     def _departure(
-        self, offset: int, flags: int, now: float, payload: bytes | memoryview = b"", ecn: int = 0
+        self, offset: int, flags: int, now: float, payload: bytes | memoryview = b"", ecn: int = 0, segment: int = 0
     ) -> Departure:
         """Segments from an offset of ours on, which acknowledge all that has come."""
         receiver, framing = self.receiver, self.framing
@@ -425,7 +427,7 @@ class Connection:
             window=receiver.window() >> receiver.scale,
             options=framing.options(now, receiver.blocks() if self.sender.has_sack else ()),
             payload=payload,
-            segment=self.sender.segment,
+            segment=segment,
             ecn=ecn,
         )
         framing.last_acknowledged = receiver.next
@@ -475,11 +477,9 @@ class Connection:
             self._syn_wanted = True
             return
         sender.timed_out(now)
-        if self._tries in _BLACK_HOLE:
-            address = self.names.remote
-            step = BLACK_HOLE_MSS if self._tries == _BLACK_HOLE[0] else DEFAULT_MSS[len(address)]
-            if sender.segment > step:
-                self.shorten(step + ip.header_size(address) + HEADER_SIZE, None, now)
+        self._black_hole = self._black_hole or BlackHole()
+        if (mtu := self._black_hole.suspect(self._tries, self.framing)) is not None:
+            self.shorten(mtu, None, now)
 
     def _give_up(self) -> None:
         if self.state not in OPENING:

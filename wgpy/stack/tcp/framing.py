@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from wgpy.stack import ip
-from wgpy.stack.tcp.header import HEADER, HEADER_SIZE, MASK, TIMESTAMP_SIZE, Options, pack_stamp, unwrap
+from wgpy.stack.tcp.header import (
+    ACK,
+    FIN,
+    HEADER,
+    HEADER_SIZE,
+    MASK,
+    RST,
+    SYN,
+    TIMESTAMP_SIZE,
+    Options,
+    Segment,
+    pack_stamp,
+    unwrap,
+)
 
 WINDOW_SCALE: Final = 7
 MAX_WINDOW: Final = 65535  # that a header can tell
@@ -22,6 +35,13 @@ class Names(NamedTuple):
     local_port: int
     remote: bytes
     remote_port: int
+
+    @classmethod
+    def of(cls, key: bytes) -> Names:
+        """From what the peer's packets bear."""
+        size = len(key) // 2 - 2
+        ports = int.from_bytes(key[-2:]), int.from_bytes(key[-4:-2])
+        return cls(key[size : 2 * size], ports[0], key[:size], ports[1])
 
     @property
     def key(self) -> bytes:
@@ -41,7 +61,7 @@ class Framing:
     """The numbers of one connection. `mtu` bytes are what the way to the peer takes; times are seconds."""
 
     __slots__ = (
-        "_recent", "_recent_at", "_stamp_offset", "has_stamps", "isn", "last_acknowledged", "mtu", "names",
+        "_recent", "_recent_at", "_stamp_offset", "has_stamps", "isn", "last_acknowledged", "mss", "mtu", "names",
         "peer_isn", "scale",
     )  # fmt: skip
 
@@ -49,6 +69,7 @@ class Framing:
         self.names: Names = names
         self.isn: int = isn
         self.mtu: int = mtu
+        self.mss: int = DEFAULT_MSS[len(names.remote)]  # that the peer tells
         self.peer_isn: int = 0
         self.scale: int = 0  # of the windows that the peer tells
         self.has_stamps: bool = True
@@ -56,6 +77,14 @@ class Framing:
         self._stamp_offset = stamp_offset
         self._recent = 0
         self._recent_at = 0.0
+
+    def learn(self, number: int, options: Options, now: float) -> None:
+        """Take over what the peer's SYN says, which has this sequence number."""
+        self.peer_isn = number
+        self.mss = self.mss if options.mss is None else options.mss
+        self.scale = options.window_scale or 0
+        self.has_stamps = options.timestamp is not None
+        self._note(options, now)
 
     # Numbers.
 
@@ -87,17 +116,17 @@ class Framing:
         """The longest payload, options included, for which the path has room: the MSS to tell."""
         return self.mtu - ip.header_size(self.names.remote) - HEADER_SIZE
 
-    def segment(self, told: int | None) -> int:
-        """The payload of a full segment to a peer that takes `told` bytes (None: it did not say)."""
-        mss = DEFAULT_MSS[len(self.names.remote)] if told is None else told
-        return min(max(mss, LEAST_MSS), self.longest) - (TIMESTAMP_SIZE if self.has_stamps else 0)
+    @property
+    def segment(self) -> int:
+        """The payload of a full segment, by what the peer and the path take."""
+        return self.segment_of(self.mtu)
+
+    def segment_of(self, mtu: int) -> int:
+        """The payload of a full segment if the path takes packets of `mtu` bytes."""
+        longest = mtu - ip.header_size(self.names.remote) - HEADER_SIZE
+        return min(max(self.mss, LEAST_MSS), longest) - (TIMESTAMP_SIZE if self.has_stamps else 0)
 
     # Timestamps (RFC 7323).
-
-    def learn_stamp(self, options: Options, now: float) -> None:
-        """Take over whether the peer's SYN has one."""
-        self.has_stamps = options.timestamp is not None
-        self._note(options, now)
 
     def note_stamp(self, options: Options, start: int, now: float) -> None:
         """Remember what to echo, from segments that were expected (RFC 7323, 4.3)."""
@@ -119,6 +148,11 @@ class Framing:
         if self.has_stamps and options.timestamp is not None and options.timestamp[0] != self._recent:
             return (options.timestamp[0] - self._recent) & MASK <= MASK // 2
         return self.their_offset(number, following) > following
+
+    def greeting(self, now: float, scales: bool, sacks: bool) -> bytes:
+        """The options of a SYN: our MSS, and what else is asked for, or agreed to."""
+        scale = WINDOW_SCALE if scales else None
+        return Options(self.longest, scale, sacks, self.stamp(now)).pack()
 
     def stamp(self, now: float) -> tuple[int, int] | None:
         """What to send: milliseconds of ours, and the peer's newest."""
@@ -167,3 +201,15 @@ class Framing:
             min(window, MAX_WINDOW), 0, 0,
         )  # fmt: skip
         return Departure(head + tcp + options, payload, size)
+
+
+def reset(names: Names, segment: Segment) -> bytes:
+    """The headers of the answer to a segment of no connection there is (RFC 9293, 3.10.7.1)."""
+    if segment.flags & ACK:
+        number, acknowledgement, flags = segment.acknowledgement, 0, RST
+    else:
+        length = len(segment.payload) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+        number, acknowledgement, flags = 0, (segment.number + length) & MASK, RST | ACK
+    head = ip.header(names.local, names.remote, ip.TCP, HEADER_SIZE)
+    ports = names.local_port, names.remote_port
+    return head + HEADER.pack(*ports, number, acknowledgement, HEADER_SIZE << 2, flags, 0, 0, 0)

@@ -32,6 +32,11 @@ class Repetitions:
         self._doubtful += size
         self._first_at = min(self._first_at, now)
 
+    @property
+    def has_none(self) -> bool:
+        """The window was reduced, and nothing has been repeated since."""
+        return self.saved is not None and self._first_at == inf
+
     def came_twice(self, start: int, end: int) -> bool:
         """The peer reports a duplicate. Whether everything that was repeated had come before."""
         if self.saved is None or start < self._start or not self._doubtful:

@@ -90,9 +90,12 @@ class Sender:
         return self._recovery_end > 0
 
     def leaving(self, most: int, *, nodelay: bool) -> Leaving | None:
-        """The next range that may leave, of `most` bytes at most: what was lost first."""
+        """The next range that may leave, of `most` bytes at most: what was lost first.
+
+        When a loss has been found, one segment leaves even if too much is under way (RFC 6675, 5, step 4.3).
+        """
         room = int(self.congestion.window) - self.in_flight
-        if self.lost and (room >= self.segment or not self.in_flight):
+        if self.lost and (room >= self.segment or not self.in_flight or self._repetitions.has_none):
             return self._lost_range(min(most, max(room, self.segment)))
         ready = self.end - self.next
         if ready <= 0:
@@ -201,7 +204,9 @@ class Sender:
             self.trips.sample(trip, now)
         elif count > 0 and echoed is not None:  # of what was repeated, the timestamp alone tells (RFC 7323, 4.1)
             self.trips.sample(now - echoed / 1000, now)
-        if count > 0 and self._repetitions.answers_original(echoed):
+        if self._recovery_end and not self.lost and self._repetitions.has_none:
+            self._undo()  # it has come before it left again
+        elif count > 0 and self._repetitions.answers_original(echoed):
             self._was_late()
         if self._recovery_end and upto >= self._recovery_end:
             self._recovery_end, self._is_after_timeout = 0, False
@@ -219,7 +224,7 @@ class Sender:
             and self._limited
             and (not self._recovery_end or self.congestion.window < self.congestion.threshold)
         ):
-            self.congestion.acknowledged(count, upto, self.next, now, trip, self.trips.smoothed)
+            self.congestion.acknowledged(max(0, news), upto, self.next, now, trip, self.trips.smoothed)
         if count > 0:
             self._limited = False
             self.timeout_at = now + self.trips.timeout if self.next > self.acknowledged else inf
@@ -461,14 +466,11 @@ class Sender:
         if now + wait < self.timeout_at:
             self.probe_at = now + wait
 
-    def shrink(self, segment: int, now: float) -> None:
-        """The path takes shorter segments only: what is under way and longer is lost, but for no congestion."""
-        if segment >= self.segment:
-            return
+    def lose_longer(self, now: float) -> None:
+        """What is under way and longer than a segment is now is lost, but for no congestion."""
         for flight in self._flights:
-            if not flight.is_sacked and not flight.is_lost and flight.end - flight.start > segment:
+            if not flight.is_sacked and not flight.is_lost and flight.end - flight.start > self.segment:
                 self._mark_lost(flight)
-        self.segment = self.congestion.segment = segment
         self.timeout_at = now + self.trips.timeout if self._flights else inf
 
 
