@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import endurance, floods, handshakes, merging, report, rootless, scale, stack, stages, starting
+from benchmarks import endurance, floods, handshakes, lines, merging, report, rootless, scale, stack, stages, starting
 from benchmarks.goals import GOALS, Verdict
 from benchmarks.plan import Plan, progress
 from benchmarks.results import Results
@@ -32,6 +32,7 @@ OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "merging": merging.measure,
     "rootless": rootless.measure,
     "stack": stack.measure,
+    "lines": lines.measure,
     "peers": scale.peers,
     "by_peers": scale.by_peers,
     "allowed_ips": scale.allowed_ips,

@@ -12,6 +12,7 @@ from benchmarks.results import Results
 WGPY, GO, OLD_GO, BORINGTUN, GOTATUN = "wgpy", "wireguard-go", "wireguard-go (Debian)", "boringtun", "gotatun"
 OPENVPN, KERNEL, IPSEC = "OpenVPN", "Linux", "IPsec"
 GVISOR: Final = "wireguard-go with gVisor"
+CUBIC, BBR = "Linux's CUBIC", "Linux's BBR"
 MANY_PEERS: Final = 10_000
 MANY_ALLOWED_IPS: Final = 130_561
 
@@ -52,6 +53,10 @@ MEASURES: Final = {
     "stack_connections": Measure("own TCP/IP: HTTP connections, 16 at once", "/s", True, "stack"),
     "stack_memory": Measure("own TCP/IP: resident memory at the start", "MB", False, "stack"),
     "stack_idle": Measure("own TCP/IP: resident memory of an idle connection", "kB", False, "stack"),
+    "line_loss_up": Measure("own TCP/IP: sending over a line that loses 1 % (20 ms)", "Mbit/s", True, "lines"),
+    "line_loss_down": Measure("own TCP/IP: receiving over it from CUBIC", "Mbit/s", True, "lines"),
+    "line_late_up": Measure("own TCP/IP: sending over a line with 1 % late by 3 ms (4 ms)", "Mbit/s", True, "lines"),
+    "line_late_down": Measure("own TCP/IP: receiving over it from CUBIC", "Mbit/s", True, "lines"),
     "peers_configure": Measure(f"{MANY_PEERS:,} peers: configure", "s", False, "peers"),
     "peers_memory": Measure(f"{MANY_PEERS:,} peers: resident memory of each", "kB", False, "peers"),
     "peers_tcp_few": Measure("TCP, one flow, 1 peer", "Mbit/s", True, "peers"),
@@ -136,6 +141,11 @@ GOALS: Final = (
     Goal("stack_connections", 0.6, 1.0, GVISOR),
     Goal("stack_memory", 60, 40),
     Goal("stack_idle", 8, 4),
+    *(
+        Goal(measure, 1.0, 1.0, CUBIC)
+        for measure in ("line_loss_up", "line_loss_down", "line_late_up", "line_late_down")
+    ),
+    *(Goal(measure, None, 1.0, BBR) for measure in ("line_loss_up", "line_late_up")),
     Goal("udp", 1.0, 1.7, GO),
     Goal("udp_gso", 0.6, 1.0, GO),
     Goal("ping_idle", 1.5, 0.9, GO),

@@ -13,12 +13,14 @@ import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
 from wgpy.labs import netns
 from wgpy.labs.netns import veth_pair as veth_pair
+
+T = TypeVar("T")
 
 _CLONE_NEWNET: Final = 0x40000000
 _FAILED, _SKIPPED = 1, 2
@@ -50,15 +52,19 @@ class Namespace(netns.Namespace):
         """Run a function inside, in a child process; what it raises fails the test here."""
         _run_in_child(self._enter, body)
 
-    def udp_socket(self) -> socket.socket:
-        """A UDP socket over IPv4 that is inside, though this process is not."""
+    def make(self, function: Callable[[], T]) -> T:
+        """What a function opens inside, such as a socket or a TUN, for this process, which stays outside."""
 
-        def open_inside() -> socket.socket:
+        def inside() -> T:
             self._enter()
-            return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            return function()
 
         with ThreadPoolExecutor(1) as executor:  # setns moves the calling thread, and no other
-            return executor.submit(open_inside).result()
+            return executor.submit(inside).result()
+
+    def udp_socket(self) -> socket.socket:
+        """A UDP socket over IPv4 that is inside, though this process is not."""
+        return self.make(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
 
     def _enter(self) -> None:
         with open(f"/run/netns/{self.name}") as namespace:
