@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgpy.burst import _MAX_MADE, _MAX_VIEWS, Burst, Datagrams, ViewCache, bodies, padded_length
+from wgpy.burst import _MAX_MADE, _MAX_MADE_FOR, _MAX_VIEWS, Burst, Datagrams, ViewCache, padded_length
+from wgpy.tun.checksum import Rows
 
 
 def kernel_padding(length: int, mtu: int) -> int:
@@ -86,9 +87,10 @@ def test_what_a_reader_remembers_is_bounded() -> None:
     for stride in range(32, 2000):
         cache.full_slots(stride, min(1024, len(buffer) // stride))
         assert sum(len(known.sealed) for known in cache._bodies.values()) <= _MAX_VIEWS
-        assert cache.recall(lambda buffer, stride: buffer[:stride], stride).nbytes == stride
+        assert cache.recall(lambda *shape: shape[1:], 16, stride, 100) == (16, stride, 100)
         assert len(cache._made) <= _MAX_MADE
+        assert sum(count for _, _, _, count in cache._made) <= _MAX_MADE_FOR
     known = cache.full_slots(1999, 3)
     assert known is cache.full_slots(1999, 2)
-    assert cache.recall(bodies, 1999) is cache.recall(bodies, 1999)
+    assert cache.recall(Rows, 16, 1999, 3, 40) is cache.recall(Rows, 16, 1999, 3, 40)
     assert [len(body) for body in known.sealed[:3]] == [1999 - 16] * 3

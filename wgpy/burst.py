@@ -13,9 +13,11 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-# A ViewCache holds at most so many slots, at 400 bytes each, and other objects: ever new sizes only empty it.
+# A ViewCache holds at most so many slots, at 400 bytes each, and so many arrays over so many packets in all, at 1,500
+# bytes for each and 80 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
 _MAX_VIEWS: Final = 4096
-_MAX_MADE: Final = 64
+_MAX_MADE: Final = 512
+_MAX_MADE_FOR: Final = 1 << 15
 
 T = TypeVar("T")
 
@@ -73,7 +75,8 @@ class ViewCache:
         self.buffer = buffer
         self._bodies: dict[int, Bodies] = {}
         self._bodies_held = 0
-        self._made: dict[tuple[Callable[..., Any], tuple[int, ...]], Any] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
+        self._made_for = 0
 
     def full_slots(self, stride: int, count: int) -> Bodies:
         """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
@@ -86,13 +89,16 @@ class ViewCache:
             known = self._bodies[stride] = bodies(self.buffer[: count * stride], stride)
         return known
 
-    def recall(self, make: Callable[..., T], *shape: int) -> T:
-        """`make(buffer, *shape)`, made once: a view of the buffer, which is as good for whatever lies there later."""
-        made: T | None = self._made.get((make, shape))
+    def recall(self, make: Callable[..., T], at: int, stride: int, count: int, *shape: int) -> T:
+        """`make(buffer, at, stride, count, ...)`, made once: views of `count` packets, whatever lies there later."""
+        key = (make, at, stride, count, *shape)
+        made: T | None = self._made.get(key)
         if made is None:
-            if len(self._made) >= _MAX_MADE:
+            self._made_for += count
+            if len(self._made) >= _MAX_MADE or self._made_for > _MAX_MADE_FOR:
                 self._made.clear()
-            made = self._made[make, shape] = make(self.buffer, *shape)
+                self._made_for = count
+            made = self._made[key] = make(self.buffer, at, stride, count, *shape)
         return made
 
 

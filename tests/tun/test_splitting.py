@@ -54,6 +54,25 @@ def test_a_super_packet_becomes_its_segments(packet: bytes, size: int) -> None:
     assert len(burst.view) == burst.stride * (len(expected) - 1) + last
 
 
+@pytest.mark.parametrize("ip_check", [0xFFFE, 0, 1, 50, 51, 52])
+@pytest.mark.parametrize("identification", [0, 0xFFFF - 51, 0xFFFF - 50, 0xFFFE, 0xFFFF])
+def test_identification_and_header_checksum_pass_zero(identification: int, ip_check: int) -> None:
+    """The time to live and the protocol, which lie beside the checksum, stay what they are."""
+    packet = bytearray(tcp_packet(*V4, PAYLOAD, identification=identification))
+    length = 40 + 100
+    head = bytearray(packet[:20])
+    head[2:4], head[10:12] = length.to_bytes(2), bytes(2)
+    source = int.from_bytes(head[14:16]) + reference.internet_checksum(bytes(head)) - ip_check
+    packet[14:16] = (source % 0xFFFF).to_bytes(2)
+    expected = reference.segment_packet(bytes(packet), 100)
+    assert int.from_bytes(expected[0][10:12]) == ip_check
+
+    burst = split(super_header(bytes(packet), 100), memoryview(packet), slots(), MTUS)
+
+    assert burst is not None
+    assert [bytes(packet) for packet in burst.packets()] == expected
+
+
 def test_an_odd_mtu_gives_odd_slots() -> None:
     packet = tcp_packet(*V6, PAYLOAD)
     burst = split(super_header(packet, 1335), memoryview(packet), slots(), (1395,))

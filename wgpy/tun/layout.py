@@ -15,7 +15,7 @@ from wgpy.tun.checksum import WORD
 
 U8: Final = np.dtype("u1")
 _U16: Final = np.dtype(">u2")
-_U32: Final = np.dtype(">u4")
+U32: Final = np.dtype(">u4")
 
 TCP: Final = 6
 UDP: Final = 17
@@ -38,7 +38,7 @@ class Layout:
     in all packets but the last. `steps` numbers the packets from 0, `offsets` counts the payload bytes before each.
     """
 
-    __slots__ = ("checks", "headers", "ids", "ip_checks", "offsets", "payloads", "sequences", "steps")
+    __slots__ = ("checks", "headers", "ids", "offsets", "payloads", "sequences", "steps")
 
     def __init__(
         self, buffer: memoryview, at: int, stride: int, count: int, l4: int, check: int, end: int, size: int
@@ -48,9 +48,8 @@ class Layout:
 
         self.headers: Column = np.ndarray((count, end), U8, buffer, at, (stride, 1))
         self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
-        self.ids: Column = column(4, _U16)  # of IPv4, like the next
-        self.ip_checks: Column = column(10, _U16)
-        self.sequences: Column = column(l4 + 4, _U32)  # of TCP
+        self.ids: Column = column(4, _U16)  # of IPv4
+        self.sequences: Column = column(l4 + 4, U32)  # of TCP
         self.checks: Column = column(check, WORD)
         self.steps: Column = np.arange(count)
         self.offsets: Column = np.arange(0, count * size, size, dtype=np.uint32)
