@@ -277,7 +277,7 @@ def test_deadlines_that_passed_while_the_machine_slept_are_kept() -> None:
             assert await right.arrival() == packet
             right.tunnel.down()
             left.tunnel._path._cancel_timer()  # it was set for the handshake, and would find out when that is long done
-            left.tunnel._path.set_timer()
+            left.tunnel._path.finish()
             assert due(left.tunnel) > 5.5
             slept = 3600.0
             left.tun.inject(packet)

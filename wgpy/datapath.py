@@ -42,6 +42,7 @@ class Tun(Protocol):
 
     def read(self) -> Burst | None: ...
     def write(self, burst: Burst) -> None: ...
+    def flush(self) -> None: ...
     @property
     def is_in_other_namespace(self) -> bool: ...
     def link(self) -> tuple[bool, int] | None: ...
@@ -194,7 +195,7 @@ class DataPath:
         except TunError as error:
             self._fail(error)
             return
-        self.set_timer()
+        self.finish()
 
     def _udp_readable(self, sock: socket.socket) -> bool:
         """Read and handle datagrams of one socket; whether a peer was involved (net/schedule prefers such sockets)."""
@@ -209,11 +210,12 @@ class DataPath:
                 was_worth_it = was_worth_it or effects.involves_peers
                 self.carry_out(effects)
                 if self.udp is not udp:  # an event's receiver has closed us, or changed the port
-                    return True
+                    was_worth_it = True
+                    break
         except TunError as error:
             self._fail(error)
             return True
-        self.set_timer()
+        self.finish()
         return was_worth_it
 
     def _handed_over(self, sock: socket.socket) -> None:
@@ -229,7 +231,7 @@ class DataPath:
         except TunError as error:
             self._fail(error)
             return
-        self.set_timer()
+        self.finish()
 
     def wake(self) -> float:
         """The time for all that is done until the loop waits again. If the machine slept, sessions are forgotten.
@@ -251,13 +253,16 @@ class DataPath:
         except TunError as error:
             self._fail(error)
             return
-        self.set_timer()
+        self.finish()
 
-    def set_timer(self) -> None:
-        """Have the loop call us for the next deadline.
+    def finish(self) -> None:
+        """When all that came is carried out: the TUN handles what it was given, and the loop calls us for the deadline.
 
         A deadline that has moved later, as most do with each packet, is noticed when its old time comes.
         """
+        self._tun.flush()
+        if self._timer_at is not None and self._timer_at <= self._device.quiet_until:
+            return
         at = self._device.next_timeout()
         if at is None or (self._timer_at is not None and self._timer_at <= at):
             return

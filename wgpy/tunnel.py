@@ -153,7 +153,7 @@ class Tunnel:
         self.device.listen_port = udp.port
         self._path.open(udp)
         self._path.carry_out(self.device.start(self._clock()))
-        self._path.set_timer()
+        self._path.finish()
 
     def down(self) -> None:
         """Close the sockets and forget sessions, as when the link goes down; the port and the configuration stay."""
@@ -336,7 +336,7 @@ class Tunnel:
         if self._path.udp is not None:
             self.device.listen_port = self._path.udp.port
         self._path.carry_out(effects)
-        self._path.set_timer()
+        self._path.finish()
 
     def peer_at(self, host: str) -> PublicKey | None:
         """The peer whose allowed IPs contain a numeric address, so the only one that can send from it; None if none.

@@ -81,6 +81,28 @@ def test_what_waits_and_is_too_long_for_a_new_mtu_is_lost() -> None:
     assert line.hosts[0].transmit(line.now) is None
 
 
+def test_segments_made_before_a_new_mtu_are_lost_and_made_anew() -> None:
+    """Of two connections, one has a lone segment, behind which the other's long ones wait for the next call."""
+    line = Line()
+    host, far = line.hosts
+    far.listen(None, 80)
+    short, long = (host.connect(line.addresses[1], 80, line.now) for _ in range(2))
+    for _ in range(2):
+        line.flush()
+        line.step()
+    for connection, size in ((short, 10), (long, 5000)):
+        connection.write(bytes(size))
+        host.wake(connection)
+    burst = host.transmit(line.now)
+    assert burst is not None
+    assert len(burst) == 1
+    host.resize(1280, line.now)
+    lengths = []
+    while (burst := host.transmit(line.now)) is not None:
+        lengths += burst.lengths
+    assert max(lengths) == 1280
+
+
 def too_big(packet: bytes, mtu: int) -> bytes:
     """What a router says of a packet that is longer than its next link takes."""
     is_v6 = packet[0] >> 4 == 6

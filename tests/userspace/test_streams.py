@@ -17,6 +17,7 @@ from wgpy.burst import Burst
 from wgpy.stack import ip
 from wgpy.stack.departures import finished
 from wgpy.stack.news import News
+from wgpy.stack.tcp.connection import Connection
 
 DATA = random.Random(1).randbytes(3_000_000)
 
@@ -258,5 +259,28 @@ def test_what_waits_to_be_handled_together_is_bounded() -> None:
             assert max(held) <= tun.bursts_at_once
             writer.write(b"still here")
             assert await reader.read(100) == b"still here"
+
+    in_virtual_time(main)
+
+
+def test_an_answer_to_what_came_alone_leaves_with_the_write() -> None:
+    """As with a socket of the system; what is written besides waits for the loop's next turn, to leave together."""
+
+    async def main() -> None:
+        async with two() as (here, there):
+            await there.start_server(echo, port=PORT)
+            reader, writer = await here.open_connection(THERE[0], PORT)
+            tun = here._stack
+            writer.write(b"question")
+            assert await reader.readexactly(8) == b"question"
+            connection = next(iter(tun.handlers))
+            assert isinstance(connection, Connection)
+            writer.write(b"at once")
+            sent = connection.sender.next
+            assert sent == connection.sender.end
+            writer.write(b"together")
+            writer.write(b"with this")
+            assert connection.sender.next == sent
+            assert await reader.readexactly(24) == b"at oncetogetherwith this"
 
     in_virtual_time(main)

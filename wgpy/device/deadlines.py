@@ -37,6 +37,11 @@ class Deadlines:
                 self._heap = [(peer.wakes_at, next(self._tiebreak), peer) for peer in noted]
                 heapify(self._heap)
 
+    @property
+    def earliest(self) -> float:
+        """No deadline is earlier; it is that of a deadline that may have moved since."""
+        return self._heap[0][0] if self._heap else inf
+
     def next(self) -> tuple[float, Peer] | None:
         """The earliest deadline, in seconds of `now`, and whose it is; None when nothing is pending."""
         while self._heap:

@@ -282,6 +282,11 @@ class Device:
 
     # Time.
 
+    @property
+    def quiet_until(self) -> float:
+        """No timer is due before this, in the seconds of `now`; `next_timeout`, which may be later, takes longer."""
+        return self._deadlines.earliest
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in the seconds of `now`; None when nothing is pending."""
         found = self._deadlines.next()

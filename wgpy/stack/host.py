@@ -177,7 +177,7 @@ class Host:
         What is longer and waits to leave is lost.
         """
         self.mtu = self._paths.mtu = mtu
-        self._slots, self._stash = Slots(mtu), None
+        self._slots, self._batches, self._long = Slots(mtu), Batches(mtu), None
         self._queue = deque(packet for packet in self._queue if len(packet) <= mtu)
         for connection in list(self._connections.values()):
             connection.resize(self._paths.longest(connection.names.remote, now))

@@ -230,6 +230,9 @@ class LinuxTun:
             elif failure:
                 self._count(failure, len(slots))
 
+    def flush(self) -> None:
+        """All that came together was written: it has reached the kernel already."""
+
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
         """Write a refused super-packet's packets one by one; if the kernel takes them, make no more of its kind.
 

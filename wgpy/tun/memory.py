@@ -72,6 +72,9 @@ class LoopTun:
             self._reader[1]()
             self.schedule()
 
+    def flush(self) -> None:
+        """All that came together was written."""
+
     def _check_open(self) -> None:
         if self._closed:
             raise TunError(f"{self.name} is closed")

@@ -136,7 +136,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
             self._force_close(connection.error or failure(EPIPE))
             return
         connection.write(bytes(data))
-        self._tun.wake(connection)
+        self._tun.send(connection)
         self._pause_writes()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:

@@ -45,8 +45,8 @@ class StackTun(LoopTun):
         self.handlers: dict[object, Callable[[], None]] = {}
         self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
         self.on_echo: Callable[[News], None] | None = None
-        self._arrival: asyncio.Handle | None = None  # when what was collected is handled
         self._collected = 0  # bursts
+        self._answers_alone = False  # the last arrivals were of one connection
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
@@ -92,12 +92,23 @@ class StackTun(LoopTun):
             self._host.wake(connection)
             self.schedule()
 
+    def send(self, connection: Connection) -> None:
+        """An application has written to a connection.
+
+        An answer to what came alone leaves at once; else what is written in this turn of the loop leaves together.
+        """
+        self.wake(connection)
+        if self._answers_alone and self._wakeup is not None:
+            self._wakeup.cancel()
+            self._readable()
+
     # What a tunnel asks of a TUN.
 
     def read(self) -> Burst | None:
         """The next burst; what goes to an address of our own is taken in again. Raises TunError after `close`."""
         self._check_open()
-        if self._host is None:
+        self._answers_alone = False
+        if self._host is None or not self._host.has_more:
             return None
         burst = self._host.transmit(self.clock())
         if self.on_room:
@@ -113,32 +124,29 @@ class StackTun(LoopTun):
         return burst
 
     def write(self, burst: Burst) -> None:
-        """Packets from a peer: the host handles segments in the loop's next turn, all that came in this one together.
-
-        Raises TunError after `close`.
-        """
+        """Packets from a peer: the host handles them with `flush`, or earlier. Raises TunError after `close`."""
         self._check_open()
         if self._host is None:
             return
         self._collected += 1
         if self._host.collect(burst, self.clock()) or self._collected >= self.bursts_at_once:
-            self._arrived()
-        elif self._arrival is None:
-            self._arrival = asyncio.get_running_loop().call_soon(self._arrived)
+            self.flush()
 
-    def _arrived(self) -> None:
-        if self._arrival is not None:
-            self._arrival.cancel()
-        self._arrival, self._collected = None, 0
-        self._tell(self.host.handle(self.clock()))
+    def flush(self) -> None:
+        """Let the host handle what was written, each connection all that came for it in one piece."""
+        if not self._collected or self._host is None or self._closed:
+            return
+        self._collected = 0
+        news = self._host.handle(self.clock())
+        self._tell(news)
         self.schedule()
+        self._answers_alone = len(news.connections) == 1
 
     def close(self) -> None:
         super().close()
-        for handle in (self._arrival, self._timer):
-            if handle is not None:
-                handle.cancel()
-        self._arrival = self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.handlers.clear()
         self.on_room.clear()
 
