@@ -3,8 +3,8 @@
     python -m tests.support.endings PROGRAM ARGUMENT...
 
 runs a program whose daemons, virtual machines and namespaces end when it does, even if it, or whoever started it, is
-killed: as root, it runs in a PID namespace of its own (pid_namespaces(7)), all of which the kernel ends with its first
-process. Namespaces that only their mounts keep go with the mount namespace (`tests.support.apart`).
+killed: as root, where that is permitted, it runs in a PID namespace of its own (pid_namespaces(7)), all of which the
+kernel ends with its first process. Namespaces that only their mounts keep go with the mount namespace (`tests.support.apart`).
 
 A run that is not killed clears up by itself: SIGTERM and SIGHUP are like Ctrl-C, which raises.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from typing import Final
 
@@ -38,13 +39,19 @@ def ignore_signals() -> None:
 def main(command: list[str]) -> int:
     """Run the program and return its exit status."""
     die_with_parent(signal.SIGKILL)
-    if os.geteuid() != 0:
+    if not _is_permitted():
         os.execvp(command[0], command)
     unshare(_CLONE_NEWPID)
     first = os.fork()
     if first == 0:
         os._exit(_run_as_first_process(command))
     return _wait(first)
+
+
+def _is_permitted() -> bool:
+    """Whether we may have a PID namespace with a /proc of its own, which root in a container may not."""
+    probe = ("unshare", "--pid", "--fork", "--mount-proc", "true")
+    return os.geteuid() == 0 and subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def _run_as_first_process(command: list[str]) -> int:
