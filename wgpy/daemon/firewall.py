@@ -27,7 +27,7 @@ def find_tool() -> tuple[str, str]:
     Each is tried with rules like those of `replace`, which the kernel only checks: it may lack a module they need.
     """
     trials: dict[str, Callable[[], object]] = {
-        "nft": lambda: _run(["nft", "-c", "-f", "-"], _nft_script("wgpy-trial", 4, ["192.0.2.1"], 1)),
+        "nft": lambda: run(["nft", "-c", "-f", "-"], _nft_script("wgpy-trial", 4, ["192.0.2.1"], 1)),
         "iptables-restore": lambda: _restore(4, *_iptables_rules("wgpy-trial", ["192.0.2.1"], 1), "--test"),
     }
     wrong = []
@@ -64,7 +64,7 @@ def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Int
     """
     guarded = [str(address.ip) for address in addresses if address.version == version]
     if _found()[0] == "nft":
-        _run(["nft", "-f", "-"], _nft_script(name, version, guarded, mark))
+        run(["nft", "-f", "-"], _nft_script(name, version, guarded, mark))
     else:
         _restore(version, *_iptables_rules(name, guarded, mark))
 
@@ -101,7 +101,7 @@ def _nft_script(name: str, version: int, guarded: list[str], mark: int) -> str:
 def remove(name: str, version: int) -> None:
     """Remove the rules of one IP version for an interface. Raises NetworkError."""
     if _found()[0] == "nft":
-        _run(["nft", "-f", "-"], f"delete table {_FAMILIES[version]} wg-quick-{name}\n")
+        run(["nft", "-f", "-"], f"delete table {_FAMILIES[version]} wg-quick-{name}\n")
     else:
         _restore(version, name, {"raw": [], "mangle": []})
 
@@ -116,13 +116,14 @@ def _restore(version: int, name: str, tables: Mapping[str, list[str]], *options:
     program = _IPTABLES[version]
     script = ""
     for table, added in tables.items():
-        present = _run([f"{program}-save", "-t", table]).splitlines()
+        present = run([f"{program}-save", "-t", table]).splitlines()
         removed = [f"-D{rule[2:]}" for rule in present if rule.startswith("-A") and _comment(name) in rule]
         script += "\n".join([f"*{table}", *removed, *added, "COMMIT\n"])
-    _run([f"{program}-restore", "-n", *options], script)
+    run([f"{program}-restore", "-n", *options], script)
 
 
-def _run(command: list[str], text: str = "") -> str:
+def run(command: list[str], text: str = "") -> str:
+    """Run nft or an iptables program, with `text` as its input; returns what it prints. Raises NetworkError."""
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

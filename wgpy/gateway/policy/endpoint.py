@@ -12,7 +12,7 @@ from wgpy.gateway.policy import pools
 from wgpy.gateway.policy.destinations import Address, Network
 
 LONGEST_BANNER: Final = 1400  # characters, as in AWS
-_INTERFACE: Final = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
+_INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' names as well
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -50,7 +50,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
-            raise ConfigError(f"interface {self.interface!a}: expected at most 15 letters, digits and _=+.-")
+            raise ConfigError(f"interface {self.interface!a}: expected at most 15 letters, digits and _.-")
         if not _is_address(self.host) and not (len(self.host) <= 253 and _HOST.fullmatch(self.host)):
             raise ConfigError(f"host {self.host!a}: expected a name or an address, without a port")
         if not 1 <= self.port <= 0xFFFF:

@@ -1,0 +1,1 @@
+"""How the policy is kept: nftables, in a table that outlives this process."""

@@ -1,0 +1,116 @@
+"""The gateway's nftables table in the kernel, by the program nft.
+
+Debian's Python bindings are not on PyPI, and a call of nft takes a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from wgpy.daemon.firewall import run
+from wgpy.errors import NetworkError
+from wgpy.gateway.enforcement import ruleset
+from wgpy.gateway.policy.compiler import Compiled
+from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.routes import Route
+
+
+class Passed(NamedTuple):
+    """What one address with a session sent or received, and how long the session lasts."""
+
+    packets: int
+    bytes: int
+    seconds_left: float
+
+
+class Firewall:
+    """The table of a gateway on one interface. Every method raises NetworkError if nft is missing or refuses."""
+
+    def __init__(self, interface: str) -> None:
+        if shutil.which("nft") is None:
+            raise NetworkError("nft is not installed: on Debian, apt-get install nftables")
+        self._interface = interface
+        self._table = ruleset.table(interface)
+
+    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
+        """Put a policy in force in one transaction, in the place of the one before. Sessions go on."""
+        _apply(ruleset.replacement(self._interface, pools, compiled, routes, self._present()))
+
+    def open(self, addresses: Iterable[Address], seconds: float) -> None:
+        """Let addresses have a session for so long, at least a second: the kernel ends it then."""
+        _apply(ruleset.opening(self._interface, addresses, seconds))
+
+    def close(self, addresses: Iterable[Address]) -> None:
+        """End the sessions of addresses: from now on no packet of theirs passes."""
+        _apply(ruleset.closing(self._interface, addresses))
+
+    def asked(self) -> set[Address]:
+        """The addresses of clients that have sent something in the last seconds and have no session."""
+        return {ip_address(_element(each)["val"]) for version in (4, 6) for each in self._elements(f"asked{version}")}
+
+    def sent(self) -> dict[Address, Passed]:
+        """What came from each address that has a session."""
+        return self._passed("from")
+
+    def received(self) -> dict[Address, Passed]:
+        """What went to each address that has a session."""
+        return self._passed("to")
+
+    def dropped(self) -> dict[str, int]:
+        """How many packets were dropped since the table was made, by reason."""
+        return {
+            each["name"]: each["packets"]
+            for each in self._listed("counter", "list", "counters", "table", *self._words())
+        }
+
+    def remove(self) -> None:
+        """Remove the table: then nothing is kept back any more."""
+        _apply(f"add table {self._table}\ndelete table {self._table}\n")
+
+    def _present(self) -> ruleset.Present:
+        tables = self._listed("table", "list", "tables")
+        if self._table not in {f"{each['family']} {each['name']}" for each in tables}:
+            return ruleset.Present()
+        names: dict[str, list[str]] = {"chain": [], "map": []}
+        for entry in _json("-t", "list", "table", *self._words()):
+            for kind, found in names.items():
+                if kind in entry:
+                    found.append(entry[kind]["name"])
+        return ruleset.Present(names["chain"], names["map"])
+
+    def _passed(self, target: str) -> dict[Address, Passed]:
+        return {
+            ip_address(element["val"]): Passed(
+                element["counter"]["packets"], element["counter"]["bytes"], float(element.get("expires", 0))
+            )
+            for version in (4, 6)
+            for element in map(_element, self._elements(f"{target}{version}"))
+        }
+
+    def _elements(self, target: str) -> list[Any]:
+        (found,) = self._listed("set", "list", "set", *self._words(), target)
+        return list(found.get("elem", ()))
+
+    def _listed(self, kind: str, *command: str) -> Iterator[dict[str, Any]]:
+        return (entry[kind] for entry in _json(*command) if kind in entry)
+
+    def _words(self) -> list[str]:
+        return self._table.split()
+
+
+def _element(each: Any) -> dict[str, Any]:
+    found: dict[str, Any] = each["elem"] if isinstance(each, dict) else {"val": each}
+    return found
+
+
+def _apply(script: str) -> None:
+    run(["nft", "-f", "-"], script)
+
+
+def _json(*command: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run(["nft", "-j", *command]))["nftables"]
+    return found
