@@ -4,7 +4,8 @@
 
 runs a program whose daemons, virtual machines and namespaces end when it does, even if it, or whoever started it, is
 killed: as root, where that is permitted, it runs in a PID namespace of its own (pid_namespaces(7)), all of which the
-kernel ends with its first process. Namespaces that only their mounts keep go with the mount namespace (`tests.support.apart`).
+kernel ends with its first process. Namespaces that only their mounts keep go with the mount namespace
+(`tests.support.apart`).
 
 A run that is not killed clears up by itself: SIGTERM and SIGHUP are like Ctrl-C, which raises.
 """
