@@ -310,6 +310,8 @@ class Device:
         """Apply a change (kernel netlink.c, wg_set_device). Raises ConfigError, and nothing is changed then.
 
         A peer with our own public key is left out without an error; a private key that matches a peer removes the peer.
+        Handshakes that the change calls for begin at once with the first PEERS_AT_ONCE peers, and with the others as
+        their timers fire.
         """
         expect("change", change, DeviceChange)
         change.check([*self._peers, *self._foreign])
@@ -373,6 +375,8 @@ class Device:
             return
         peer.configure(change, now, effects)
         self._resume(peer, now)
+        if len(effects.transmits) < PEERS_AT_ONCE:
+            peer.handle_timeout(now, effects)  # else it is due, and done by the next calls of handle_timeout
         self._deadlines.note(peer)
 
     def _found(self, public_key: PublicKey) -> Peer | Foreign | None:

@@ -33,12 +33,23 @@ class Handshake:
     def __init__(self, interface: Interface, public_key: PublicKey) -> None:
         self._interface = interface
         self._public_key = public_key
-        self.remote: RemoteStatic = RemoteStatic.of(interface.local, public_key)
+        self._remote: RemoteStatic | None = None
         self.preshared_key: PresharedKey | None = None
         self.pending: InitiationSent | None = None
         self.stamped_ns: int = interface.timestamp_floor  # who had this key before us may have stamped that
         self.latest_timestamp: bytes = bytes(12)
         self.initiation_consumed_at: float = -inf
+
+    @property
+    def remote(self) -> RemoteStatic:
+        """The peer's static key and the secret shared with it.
+
+        The secret is computed with the first message, and not when the peer is configured or our key changes: it takes
+        40 µs, and there may be thousands of peers.
+        """
+        if self._remote is None:
+            self._remote = RemoteStatic.of(self._interface.local, self._public_key)
+        return self._remote
 
     @property
     def is_possible(self) -> bool:
@@ -47,7 +58,7 @@ class Handshake:
 
     def identity_changed(self) -> None:
         """Our private key is another one."""
-        self.remote = RemoteStatic.of(self._interface.local, self._public_key)
+        self._remote = None
 
     def create_initiation(self, index: int) -> bytes:
         """An initiation, 116 bytes without its macs, which takes the place of a pending one; `is_possible`."""

@@ -335,7 +335,7 @@ class Peer:
     def configure(self, change: PeerChange, now: float, effects: Effects) -> None:
         """Apply a change, except allowed IPs, which the device keeps (kernel netlink.c, set_peer).
 
-        A peer that is given another endpoint is sent an initiation there at once, so that we learn whether it answers.
+        If the peer is given another endpoint, an initiation is due at once, so that we learn whether it answers there.
         """
         if change.preshared_key is not None:
             self.handshake.preshared_key = None if change.preshared_key.is_zero() else change.preshared_key
@@ -349,16 +349,14 @@ class Peer:
             self.timers.persistent_keepalive = change.persistent_keepalive
         if not self.interface.is_up:
             return
-        attempts = self.timers.handshake_attempts if self.timers.retransmit_handshake_at < inf else 0
+        if turned_on:
+            self.timers.persistent_keepalive_wanted(now)
         if moved:
             self._forget_initiation()  # it was not sent there, so it does not count as unanswered
             self.handshake_sent_at = -inf
-            self.initiate(now, effects)
-        if turned_on:
-            self.send_keepalive(now, effects)
-        self.send_staged(now, effects)
-        if moved:  # however often the endpoint changes, the peer is given up after MAX_HANDSHAKE_RETRIES
-            self.timers.handshake_attempts = attempts
+            self.timers.handshake_wanted(now)
+        else:
+            self.send_staged(now, effects)
 
     def private_key_changed(self) -> None:
         """Our private key changed: agree on new keys. Sessions under the old one still receive until they expire."""

@@ -124,9 +124,20 @@ class Timers:
             self.persistent_keepalive_at = now + self.persistent_keepalive
 
     def persistent_keepalive_wanted(self, now: float) -> None:
-        """After the interface came up or got another key, if there is a persistent keepalive: it is due at once."""
+        """After a persistent keepalive was turned on, or the interface came up or got another key: one is due now."""
         if self.running:
             self.persistent_keepalive_at = now
+
+    def handshake_wanted(self, now: float) -> None:
+        """After the peer was given another endpoint: an initiation is due at once.
+
+        It does not count as one more attempt, and neither does it start their number anew: however often the endpoint
+        changes, the peer is given up after MAX_HANDSHAKE_RETRIES.
+        """
+        if self.running and self.retransmit_handshake_at > now:
+            attempts = self.handshake_attempts if self.retransmit_handshake_at < NEVER else 0
+            self.handshake_attempts = attempts - 1  # the retransmission adds it again
+            self.retransmit_handshake_at = now
 
     def handshake_initiated(self, now: float) -> None:
         """After an initiation was sent."""
