@@ -1,4 +1,4 @@
-"""connect() for programs without asyncio: the tunnel runs in a thread of its own, and sockets are ordinary ones."""
+"""connect() for programs without asyncio: the tunnel runs in its own thread, and its sockets are ordinary ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def connect(
     offloads: Offloads = ALL_OFFLOADS,
     timeout: float | None = SETUP_TIMEOUT,
 ) -> Iterator[BlockingTunnel]:
-    """As wgpy.connect, for a `with` block; `on_event` is called in the tunnel's thread. Raises as it does.
+    """As wgpy.connect, for a `with` block. `on_event` is called in the tunnel's thread. Raises what that raises.
 
     ::
 
@@ -82,7 +82,7 @@ def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
 
 
 async def _cancel_the_others() -> None:
-    """Cancel what other threads still wait for."""
+    """Cancel the calls that other threads are still waiting for."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for other in others:
         other.cancel()
@@ -90,11 +90,11 @@ async def _cancel_the_others() -> None:
 
 
 class BlockingTunnel:
-    """A tunnel in another thread, made by `connect`. Its methods may be called from every thread except that one.
+    """A tunnel that runs in another thread, made by `connect`. Call its methods from any thread except that one.
 
-    It belongs to the process that opened it. In a fork's child every method raises TunnelClosedError. A socket that was
-    made before the fork is shared with the child, as any socket is, and works as long as the parent has the tunnel: a
-    server may listen, fork, and accept in each child.
+    It belongs to the process that opened it. In a child made by fork, every method raises TunnelClosedError. A socket
+    that was made before the fork is shared with the child, as any socket is, and works as long as the parent has the
+    tunnel: a server may listen, fork, and accept in each child.
     """
 
     def __init__(self, tunnel: RootlessTunnel, loop: asyncio.AbstractEventLoop) -> None:
@@ -134,7 +134,7 @@ class BlockingTunnel:
         return self._tunnel.network
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None) -> socket.socket:
-        """As socket.create_connection, through the tunnel; `timeout`, in seconds, also becomes that of the socket.
+        """As socket.create_connection, through the tunnel. `timeout`, in seconds, is also set on the socket.
 
         Raises OSError of the last address, TimeoutError, ResolveError, TunnelClosedError.
         """
@@ -154,14 +154,14 @@ class BlockingTunnel:
         return sock
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """As socket.socket, in the tunnel's namespace. Raises NamespaceError where its network is a stack."""
+        """As socket.socket, in the tunnel's namespace. Raises NamespaceError if its network is a stack."""
         sock = self._call(self._tunnel.socket(family, type, proto))
         sock.setblocking(True)
         return sock
 
     @contextmanager
     def forwarded(self, host: str, port: int) -> Iterator[tuple[str, int]]:
-        """As wgpy.forwarded: a port of 127.0.0.1 that leads to a host of the tunnel, as for psycopg."""
+        """As wgpy.forwarded: a port of 127.0.0.1 that leads to a host in the tunnel, for psycopg and others."""
         forward = forwarded(self._tunnel, host, port)
         address = self._call(forward.__aenter__())
         try:
@@ -183,7 +183,7 @@ class BlockingTunnel:
         return self._call(self._tunnel.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags))
 
     def ping(self, host: str, *, size: int = 56, timeout: float = 5.0) -> float:
-        """As RootlessTunnel.ping: seconds until the reply came."""
+        """As RootlessTunnel.ping: the seconds until the reply came."""
         return self._call(self._tunnel.ping(host, size=size, timeout=timeout))
 
     def wait_for_handshake(self, peer: PublicKey, timeout: float = 10.0) -> None:

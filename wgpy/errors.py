@@ -9,15 +9,16 @@
     ├── TunError           OSError          the TUN, or an interface that went away
     ├── SocketError        OSError          the UDP port or a socket option
     ├── NetworkError       OSError          an address, route, rule, link or name
-    ├── ControlError       OSError          a running interface does not answer
+    ├── ControlError       OSError          a running interface that does not answer
     ├── NamespaceError     OSError          a network namespace cannot be made
     ├── ResolveError       socket.gaierror  no answer about a name in a tunnel
     ├── HandshakeTimeout   TimeoutError     a peer did not answer in time
     ├── TunnelClosedError  ConnectionError  the tunnel of a connection is gone
     └── LabError                            a step of a lab failed
 
-The second column is the built-in class that each also is: code that catches what asyncio and the socket module raise
-catches these, too. A remote peer never makes wgpy raise: what it sends wrong becomes a counted `DropReason`.
+The second column is the built-in class that each is a subclass of, too: code that catches what asyncio and the socket
+module raise also catches these. A remote peer never makes wgpy raise: what it sends wrong is counted under a
+`DropReason`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from socket import EAI_NONAME, gaierror
 
 
 class WgpyError(Exception):
-    """The root: `str()` is one line for a person, with a remedy where there is one."""
+    """The base class of all errors. `str()` is one line for a person, with a remedy where there is one."""
 
 
 class _SystemError(WgpyError, OSError):
-    """What the system refused."""
+    """The system refused an operation."""
 
     @property
     def errno(self) -> int | None:  # type: ignore[override]
-        """The `errno` of the error it was raised from; None where there was none."""
+        """The `errno` of the error that caused this one; None if there was none."""
         return getattr(self.__cause__, "errno", None)
 
     @property
@@ -44,7 +45,7 @@ class _SystemError(WgpyError, OSError):
 
 
 class KeyFormatError(WgpyError, ValueError):
-    """Not a key: the message says what was expected and never repeats the input."""
+    """A text or bytes that are not a key. The message says what was expected and never repeats the input."""
 
 
 class ConfigError(WgpyError, ValueError):
@@ -52,7 +53,7 @@ class ConfigError(WgpyError, ValueError):
 
 
 class ProtocolError(WgpyError):
-    """A handshake message with a wrong key, in a wrong state, or that fails to authenticate."""
+    """A handshake message that has a wrong key, comes in a wrong state, or fails to authenticate."""
 
 
 class TunError(_SystemError):
@@ -64,7 +65,7 @@ class SocketError(_SystemError):
 
 
 class NetworkError(_SystemError):
-    """Netlink, resolver or firewall refused a step."""
+    """Netlink, the resolver or the firewall refused a step."""
 
 
 class ControlError(_SystemError):
@@ -84,7 +85,7 @@ class ResolveError(_SystemError, gaierror):
 
     @property
     def errno(self) -> int:  # type: ignore[override]
-        """A constant `socket.EAI_*`."""
+        """One of the constants `socket.EAI_*`."""
         return self._errno
 
 
@@ -97,4 +98,4 @@ class TunnelClosedError(WgpyError, ConnectionError):
 
 
 class LabError(WgpyError):
-    """A step of a lab failed: the message has the command and what it said."""
+    """A step of a lab failed. The message has the command and its output."""

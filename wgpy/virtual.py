@@ -12,14 +12,14 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_BEGIN: Final = 1e6  # seconds: zero means "never" to some code; for 97 days a float still resolves nanoseconds
+_BEGIN: Final = 1e6  # seconds: some code takes zero for "never"; for 97 days a float still resolves nanoseconds
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer whenever nothing is ready.
 
-    It does not wait for threads or other processes, so use it for what runs in the loop alone. While something is
-    ready, time stands still; so a task that polls has to sleep for more than 0 seconds.
+    It does not wait for threads or other processes, so use it only for code that runs in the loop alone. Time stands
+    still while something is ready, so a task that polls has to sleep for more than 0 seconds.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. A coroutine does it by `asyncio.sleep`."""
+        """Let time pass. In a coroutine, use `asyncio.sleep` instead."""
         self._now += seconds
         # A timer is due when it is earlier than now plus this (BaseEventLoop._run_once). asyncio's own resolution, a
         # nanosecond, adds nothing to a large float, and a timer due exactly now would never fire.

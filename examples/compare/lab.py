@@ -23,7 +23,7 @@ TOPOLOGY = Topology(
         Node("west-pc", 0, 0),
         Node("west", 1, 0, "gateway"),
         Node("internet", 2, 0, "internet"),
-        Node("scanner", 2, 1.1, note="who looks for open ports"),
+        Node("scanner", 2, 1.1, note="looks for open ports"),
         Node("east", 3, 0, "gateway"),
         Node("east-pc", 4, 0),
     ),
@@ -38,11 +38,11 @@ TOPOLOGY = Topology(
 )
 PAYLOAD = 1000  # bytes in the pings that measure the overhead
 PINGS = 50
-# A WireGuard initiation made without a key; OpenVPN's first packet, P_CONTROL_HARD_RESET_CLIENT_V2; and rubbish.
+# A WireGuard initiation made without a key; OpenVPN's first packet, P_CONTROL_HARD_RESET_CLIENT_V2; and garbage.
 PROBES = {
     "an initiation": b"\1\0\0\0" + bytes(144),
     "a reset": b"\x38" + b"sessions" + bytes(5),
-    "rubbish": b"\xff" * 64,
+    "garbage": b"\xff" * 64,
 }
 _PROBE = """\
 import socket, sys
@@ -60,7 +60,7 @@ except ConnectionRefusedError:
 
 
 class Vpn(ABC):
-    """One way to join the sites. `port` is the port of both ends, `files` the files that a person writes.
+    """One way to join the sites. `port` is the UDP port of both ends, `files` the files that a person writes.
 
     `first` and `data` are the first byte of what opens a handshake, and of what carries packets after it.
     """
@@ -187,7 +187,7 @@ def run(lab: Lab) -> None:
         lab.check(f"{vpn.name} adds to a packet", 20 <= bytes_more <= 150, f"{bytes_more} bytes")
         answers = {name: probe(lab["scanner"], "198.51.100.1", vpn.port, data) for name, data in PROBES.items()}
         alike = len(set(answers.values())) == 1
-        seen = answers["rubbish"] if alike else ", ".join(f"{answer} for {name}" for name, answer in answers.items())
+        seen = answers["garbage"] if alike else ", ".join(f"{answer} for {name}" for name, answer in answers.items())
         silent = set(answers.values()) <= {"nothing", "closed"}  # nobody serves a port for ESP
         lab.check(f"{vpn.name} does not answer a port scan", silent, seen)
         lines = sum(len(written(lab, name)) for name in vpn.files)

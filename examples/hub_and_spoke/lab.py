@@ -42,7 +42,7 @@ def run(lab: Lab) -> None:
     found = [ping(lab[f"{a}-pc"], lab.address(f"{b}-pc")) for a, b in pairs]
     lab.check("branches reach one another", all(found), f"{sum(map(bool, found))} of {len(pairs)} directions")
     near, far = (ping(lab["lille-pc"], lab.address("nice-pc"), "-t", str(hops), count=2) for hops in (3, 4))
-    lab.check("through the hub", not near and bool(far), f"{near} pings with a TTL of 3, {far} of 4")
+    lab.check("their packets pass the hub", not near and bool(far), f"{near} pings with a TTL of 3, {far} of 4")
     peers = [peer.name for peer in lab.status("lille").peers]
     lab.check("a branch has no peer but the hub", peers == ["hub"], f"Lille's peers: {', '.join(peers)}")
 

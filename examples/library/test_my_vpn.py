@@ -25,7 +25,7 @@ class Office:
 
 
 async def open_door(tunnel: wgpy.RootlessTunnel) -> bytes:
-    """To be tested too: ask the branch's door, by TCP, to open."""
+    """Also under test: asks the branch's door, over TCP, to open."""
     reader, writer = await tunnel.open_connection("10.0.1.1", 80)
     writer.write(b"open\n")
     answer = await reader.readline()
@@ -42,7 +42,7 @@ class World:
         self.lans = wgpy.MemoryTun("office"), wgpy.MemoryTun("branch")
 
     def stacks(self) -> tuple[wgpy.Stack, wgpy.Stack]:
-        """The same two with TCP/IP: what a program gets of `wgpy.connect`."""
+        """The same two with TCP/IP: what `wgpy.connect` gives a program."""
         office, branch = (
             wgpy.Stack(
                 replace(tunnel.config, addresses=(ip_interface(f"10.0.{i}.1/24"),)),

@@ -33,7 +33,7 @@ TOPOLOGY = Topology(
 )
 NAT = "table ip nat { chain out { type nat hook postrouting priority srcnat; oifname internet masquerade; }; }"
 FIBRE, LTE = "203.0.113.1", "203.0.114.1"
-SIZE = 5_000_000  # bytes of the download during which the fibre gets bad
+SIZE = 5_000_000  # bytes of the download during which the fibre begins to lose packets
 PATIENCE = 60.0  # seconds
 
 

@@ -99,4 +99,4 @@ def segment_size(lab: Lab) -> int:
         "print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))"
     )
     said = lab["desk"].run(sys.executable, "-c", program.format(lab.address("files")), check=False)
-    return int(said) + 12 if said.strip().isdigit() else 0  # the kernel takes off the room of timestamps
+    return int(said) + 12 if said.strip().isdigit() else 0  # the kernel subtracts the room for timestamps

@@ -1,1 +1,1 @@
-"""Networks built on one machine, in network namespaces, with real daemons and real traffic: what the labs stand on."""
+"""Networks built on one machine, in network namespaces, with real daemons and real traffic: the base of the labs."""

@@ -47,12 +47,12 @@ def _cable(topology: Topology, cable: Cable) -> str:
 
 
 def _arc(topology: Topology, tunnel: Tunnel) -> tuple[tuple[float, float], ...]:
-    """A curve's two ends and, between them, the point that bends it: a way beside the straight one, so that it shows
-    behind what stands between its ends."""
+    """The two ends of a curve, and between them the point that bends it: so the curve passes beside the nodes that
+    stand between its ends."""
     (x1, y1), (x2, y2) = _centre(topology.node(tunnel.a)), _centre(topology.node(tunnel.b))
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
     same = [other for other in topology.tunnels if {other.a, other.b} == {tunnel.a, tunnel.b}]
-    side = 1 if (x2 >= x1) == (tunnel is same[0]) else -1  # a second tunnel goes by the other side
+    side = 1 if (x2 >= x1) == (tunnel is same[0]) else -1  # a second tunnel bends to the other side
     bend = side * min(104, length / 4)
     middle = (x1 + x2) / 2 + bend * (y2 - y1) / length, (y1 + y2) / 2 - bend * (x2 - x1) / length
     return (x1, y1), middle, (x2, y2)
@@ -64,7 +64,7 @@ def _tunnel(topology: Topology, tunnel: Tunnel) -> str:
 
 
 def _label(topology: Topology, tunnel: Tunnel) -> str:
-    """A tunnel's label above the curve, as near to its middle as no node stands."""
+    """A tunnel's label above the curve, as near to its middle as the nodes leave room."""
     (x1, y1), (x, y), (x2, y2) = _arc(topology, tunnel)
     places = []
     for part in (0.5, 0.55, 0.45, 0.6, 0.4, 0.65, 0.35, 0.7, 0.3, 0.75, 0.25, 0.8, 0.2):
@@ -78,7 +78,7 @@ def _label(topology: Topology, tunnel: Tunnel) -> str:
 
 
 def _small(topology: Topology, node: Node) -> list[str]:
-    """What stands below a node's name."""
+    """The lines below a node's name."""
     addresses = [] if node.kind == "internet" else topology.addresses(node.name)
     return [*([node.note] if node.note else []), *addresses]
 

@@ -1,4 +1,4 @@
-"""A lab: builds its network from a topology, starts daemons from its files, records results, and removes it all."""
+"""A lab: builds its network from a topology, starts daemons with its files, records results, and removes it all."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Lab:
         return self.topology.addresses(node)[0].partition("/")[0]
 
     def ask_at(self, node: str, server: str) -> None:
-        """Give a node its own name server, instead of this machine's."""
+        """Give a node its own name server instead of this machine's."""
         directory = netns.RESOLVER / self[node].name
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "resolv.conf").write_text(f"nameserver {server}\n")
@@ -190,7 +190,7 @@ class Lab:
         return self._keys.setdefault(name, PrivateKey.generate())
 
     def up(self, **files: str) -> None:
-        """Run `wgpy up` with NAME.conf in a node, for each `name="node"`, all at once. Files they use must exist."""
+        """For each `name="node"`, run `wgpy up` with NAME.conf in that node, all at once. Files they use must exist."""
         started = {}
         for name, node in files.items():
             path = self.file(f"{name}.conf")
@@ -211,7 +211,7 @@ class Lab:
         return self[node].run(*WGPY, *arguments, check=check, cwd=self.directory)
 
     def status(self, name: str) -> DeviceStatus:
-        """The status of NAME.conf's interface, of whatever node: control sockets belong to no network namespace."""
+        """The status of NAME.conf's interface, whichever node has it: control sockets are in no network namespace."""
         return control.status(self.interface(name))
 
     def wireguard_go(self, node: str, name: str, *addresses: str, mtu: int = 1420) -> None:
@@ -239,7 +239,7 @@ class Lab:
 
 
 def missing(*programs: str) -> str:
-    """What prevents labs from running here, and the remedy; empty if nothing does."""
+    """What keeps labs from running here, and the remedy; empty if nothing does."""
     if os.geteuid() != 0:
         return "labs need root, for network namespaces and TUN: run it with sudo"
     if not Path("/dev/net/tun").exists():
@@ -265,7 +265,7 @@ def sweep() -> None:
 
 
 def _remove(pid: int) -> None:
-    """Remove everything of one process's lab: namespaces, what runs in them, sockets, logs and files."""
+    """Remove everything that one process's lab made: namespaces and their processes, sockets, logs and files."""
     netns.delete(*(path.name for path in Path("/run/netns").glob(f"lab-{pid}-*")))
     for path in (*_SOCKETS.glob(f"*-{pid}.sock"), *Path("/run/wgpy").glob(f"*-{pid}.log")):
         path.unlink(missing_ok=True)

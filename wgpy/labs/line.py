@@ -1,8 +1,8 @@
 """A slow line between two namespaces: carries frames between two TAP interfaces, delays them, and drops some.
 
 `python -m wgpy.labs.line NAMESPACE INTERFACE NAMESPACE INTERFACE` makes the interfaces, and then reads lines of
-`DELAY LOSS` (milliseconds, and a share from 0 to 1), the quality from then on. The interfaces are TAPs because
-the kernel hands over complete frames with checksums to a TAP that announces no offloads; to a veth it does not.
+`DELAY LOSS` (milliseconds, and a share from 0 to 1), which hold from then on. The interfaces are TAPs because the
+kernel gives complete frames with checksums to a TAP that announces no offloads, but not to a veth.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def open_tap(namespace: str, name: str) -> int:
 def relay(taps: tuple[int, int]) -> None:
     """Carry frames until standard input ends."""
     delay, loss = 0.0, 0.0
-    waiting: dict[int, deque[tuple[float, bytes]]] = {tap: deque() for tap in taps}  # by where they go, with when
+    waiting: dict[int, deque[tuple[float, bytes]]] = {tap: deque() for tap in taps}  # by where they go, and when
     while True:
         due = [queue[0][0] for queue in waiting.values() if queue]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None

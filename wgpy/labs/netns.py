@@ -15,13 +15,13 @@ from typing import Any, Final, Self
 
 from wgpy.errors import LabError
 
-RESOLVER: Final = Path("/etc/netns")  # what is below NAME is seen in /etc by `ip netns exec NAME`: ip-netns(8)
+RESOLVER: Final = Path("/etc/netns")  # `ip netns exec NAME` shows the files below NAME in /etc: ip-netns(8)
 _PATIENCE: Final = 5.0  # seconds that processes have to end after SIGTERM
 _numbers = itertools.count()
 
 
 class Namespace:
-    """A network namespace with `lo` up. Leaving its context deletes it, and ends every process in it."""
+    """A network namespace with `lo` up. Leaving its context ends every process in it, and deletes it."""
 
     def __init__(self, name: str = "") -> None:
         self.name: str = name or f"wgpy-{os.getpid()}-{next(_numbers)}"
@@ -34,7 +34,7 @@ class Namespace:
             raise
 
     def run(self, *command: str, check: bool = True, timeout: float = 30, **options: Any) -> str:
-        """Run to completion and return what it printed, standard error included. Raises LabError if it fails."""
+        """Run a command to its end and return what it printed, with standard error. Raises LabError if it fails."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
         done = subprocess.run(self._inside(command), timeout=timeout, check=False, **options)
         if check and done.returncode != 0:
@@ -42,7 +42,7 @@ class Namespace:
         return str(done.stdout)
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a process; `delete` ends it. It heeds SIGINT even if we run in the background."""
+        """Start a process, which `delete` ends. It does not ignore SIGINT, even if we run in the background."""
         heeding = ("env", "--default-signal=INT", *command)
         process: subprocess.Popen[str] = subprocess.Popen(self._inside(heeding), text=True, **options)
         self._processes.append(process)
@@ -52,7 +52,7 @@ class Namespace:
         delete(self.name)
         for process in self._processes:
             with process:  # closes its pipes, and waits
-                process.kill()  # were it still on its way into the namespace
+                process.kill()  # in case it had not entered the namespace yet
         self._processes.clear()
 
     def __enter__(self) -> Self:

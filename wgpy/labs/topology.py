@@ -10,7 +10,7 @@ Kind = Literal["host", "gateway", "internet"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One machine: a network namespace. Only hosts do not forward packets."""
+    """One machine: a network namespace. Gateways and the Internet forward packets, hosts do not."""
 
     name: str
     column: float
@@ -41,7 +41,7 @@ class Cable:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A tunnel, for the picture only: the configuration files make it."""
+    """A tunnel, only for the picture: the configuration files make the real one."""
 
     a: str
     b: str

@@ -43,7 +43,7 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
         report: dict[str, Any] = json.loads(said[said.index("{") :])  # it may begin with a warning
         process.terminate()
         process.wait(10)
-        if report["end"]:  # for UDP it sends one datagram to begin with, and gives up if that is lost
+        if report["end"]:  # for UDP it begins with one datagram, and gives up if that is lost
             break
     if not report["end"]:
         raise LabError(f"iperf3: {report.get('error', 'no report')}")
@@ -55,7 +55,7 @@ def iperf3(client: Namespace, server: Namespace, address: str, *options: str) ->
 class Pings:
     """The result of a run of ping. Times are in milliseconds, `gap` is the longest time without an answer, in seconds.
 
-    `missed` counts requests without an answer before the last that was answered: those still under way are not lost.
+    `missed` counts the requests without an answer, up to the last that was answered: later ones may be on their way.
     """
 
     sent: int
@@ -121,7 +121,7 @@ server.serve_forever()
 
 
 def serve_web(server: Namespace, address: str, port: int, text: str) -> None:
-    """Run a web server until the lab ends: /bytes/N is N bytes, all else `text` with CLIENT filled in."""
+    """Run a web server until the lab ends: /bytes/N has N bytes, any other page is `text` with CLIENT filled in."""
     start(server, sys.executable, "-c", _WEB, address, str(port), text)
 
 
