@@ -40,7 +40,7 @@ LAYERS = [
     ],
     ["wgpy.system"],
     ["wgpy.net", "wgpy.tun.attach", "wgpy.tun.interface", "wgpy.tun.linux", "wgpy.tun.memory"],
-    ["wgpy.datapath", "wgpy.events"],
+    ["wgpy.configured", "wgpy.datapath", "wgpy.events"],
     ["wgpy.tunnel"],
     ["wgpy.workers"],
     ["wgpy.virtual"],

@@ -39,6 +39,7 @@ UNDER_LOAD_STICKINESS: Final = 1.0
 
 # Peers and queues (kernel queueing.h, device.h).
 MAX_PEERS: Final = 1 << 20
+MAX_WORKERS: Final = 64  # their number lies in the first byte of an index, with bits to spare
 MAX_STAGED_PACKETS: Final = 128
 DEFAULT_MTU: Final = 1420
 MIN_MTU: Final = 68  # bytes; what Linux lets a TUN have, from here (RFC 791) to the longest IP packet

@@ -16,7 +16,8 @@ from ipaddress import ip_address
 from typing import Final, Self
 
 from wgpy.config import wg
-from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig, expect_config
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
+from wgpy.configured import Configured
 from wgpy.datapath import DataPath, MachineUdp, Mesh, Tun, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -29,7 +30,6 @@ from wgpy.events import Events
 from wgpy.fields import Field, expect
 from wgpy.keys import PublicKey
 from wgpy.net.monitor import Monitor
-from wgpy.net.names import Names
 from wgpy.net.resolve import in_slices, resolved_change
 from wgpy.net.sources import lost_sources
 from wgpy.system.forks import FORKED, abandon_in_child
@@ -56,8 +56,6 @@ class Tunnel:
     as for `Device`, and `mesh` leads to the other workers.
     """
 
-    config: InterfaceConfig
-    """What was given, or the last configuration given to `reconfigure`."""
     device: Device
     """The protocol, to be read only: the tunnel does not carry out what you call on it."""
     on_unanswered: Callable[[], None] | None
@@ -76,8 +74,7 @@ class Tunnel:
         share: Share = Share(),  # noqa: B008 (frozen)
         mesh: Mesh | None = None,
     ) -> None:
-        expect_config(config)
-        self.config = config
+        self._configured = Configured(config, self._peer_moved)
         self._clock = clock
         wall_clock = time.time_ns if clock is machine_clock else lambda: int(clock() * 1e9)
         self.device = Device(random=os.urandom, wall_clock=wall_clock, keylog=keylog, share=share)
@@ -88,12 +85,15 @@ class Tunnel:
         self.on_unanswered = None
         self._offloads = offloads & config.offloads
         self._path = DataPath(self.device, tun, clock, report=self._report, fail=self._fail, mesh=mesh)
-        self._labels = _labels(config)
-        self._names = Names(_endpoint_names(config), self._peer_moved)
         self._monitor: Monitor | None = None
         self._closed: asyncio.Future[None] | None = None
         self._why_closed = ""
         abandon_in_child(self)
+
+    @property
+    def config(self) -> InterfaceConfig:
+        """What was given, or the last configuration given to `reconfigure`."""
+        return self._configured.config
 
     @property
     def name(self) -> str:
@@ -132,18 +132,21 @@ class Tunnel:
 
         Raises NetworkError for an endpoint that cannot be resolved, SocketError for a port that cannot be opened.
         """
-        self._loop = asyncio.get_running_loop()
-        self._closed = self._loop.create_future()
+        self._begin()
         change = await resolved_change(self.config)
         change.check(())
-        self.device.mtu = self._tun.mtu
         self._path.carry_out(self.device.configure(replace(change, peers=()), self._clock()))
         if up:
             self.up()
         async for peers in in_slices(change.peers):
             self._configure(DeviceChange(peers=peers))
         self._path.start()
-        self._names.start()
+        self._configured.names.start()
+
+    def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closed = self._loop.create_future()
+        self.device.mtu = self._tun.mtu
 
     def up(self) -> None:
         """Open the sockets and begin to carry packets, as when the link comes up. Raises SocketError."""
@@ -170,11 +173,14 @@ class Tunnel:
         self._monitor = Monitor(self._loop, self._link_changed)
         self._link_changed()
 
-    def _link_changed(self) -> None:
+    def _routes_changed(self) -> None:
         for public_key in lost_sources(self.device.sources(), self.device.fwmark):
             self.device.forget_source(public_key)
         if self._path.udp is not None:
             self._path.udp.forget_refusals()
+
+    def _link_changed(self) -> None:
+        self._routes_changed()
         try:
             link = self._tun.link()
             if self._monitor and self._monitor.listen_in_other_namespace(wanted=self._tun.is_in_other_namespace):
@@ -199,7 +205,7 @@ class Tunnel:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
-        self._names.close()
+        self._configured.names.close()
         self._events.close()
         self.down()
         self._tun.close()
@@ -234,7 +240,7 @@ class Tunnel:
 
     def _report(self, effects: Effects) -> None:
         for public_key, endpoint in effects.unanswered:
-            self._names.unanswered(public_key, endpoint)
+            self._configured.names.unanswered(public_key, endpoint)
             if self.on_unanswered is not None:
                 self.on_unanswered()
         for event in effects.events:
@@ -289,9 +295,7 @@ class Tunnel:
         """
         expect("change", change, DeviceChange)
         self._configure(change)
-        for peer in change.peers:
-            if peer.endpoint or peer.remove:
-                self._names.forget(peer.public_key)
+        self._configured.changed(change)
 
     async def reconfigure(self, config: InterfaceConfig) -> None:
         """Apply `config`, except its firewall mark, all of it or nothing; peers that stay keep their sessions.
@@ -300,19 +304,9 @@ class Tunnel:
         by the name that the configuration still gives.
         Raises NetworkError for an endpoint that cannot be resolved, SocketError when the new port cannot be opened.
         """
-        expect_config(config)
-        peers = [self._unless_followed(peer) for peer in config.peers]
-        change = await resolved_change(replace(config, peers=tuple(peers)))
-        change = wg.synchronizing(change, self.device.status())
+        change = wg.synchronizing(await self._configured.change(config), self.device.status())
         self._configure(replace(change, listen_port=config.listen_port or None, fwmark=None))
-        self.config = config
-        self._labels = _labels(config)
-        self._names.follow(_endpoint_names(config))
-        self._names.start()
-
-    def _unless_followed(self, peer: PeerConfig) -> PeerConfig:
-        followed = peer.endpoint and self._names.follows(peer.public_key, peer.endpoint)
-        return replace(peer, endpoint=None) if followed else peer
+        self._configured.take(config)
 
     def _peer_moved(self, public_key: PublicKey, endpoint: Endpoint) -> None:
         self._configure(DeviceChange(peers=(PeerChange(public_key=public_key, update_only=True, endpoint=endpoint),)))
@@ -349,23 +343,11 @@ class Tunnel:
 
     def name_of(self, public_key: PublicKey) -> str:
         """The name that the configuration gives a peer; empty if it gives none."""
-        return self._labels.get(public_key, "")
+        return self._configured.name_of(public_key)
 
     def status(self) -> DeviceStatus:
         """The configuration and the counters, as `wg show` prints them; its repr hides the private keys."""
-        status = self.device.status()
-        if not self._labels:
-            return status
-        named = tuple(replace(peer, name=self.name_of(peer.public_key)) for peer in status.peers)
-        return replace(status, peers=named)
-
-
-def _labels(config: InterfaceConfig) -> dict[PublicKey, str]:
-    return {peer.public_key: peer.name for peer in config.peers if peer.name}
-
-
-def _endpoint_names(config: InterfaceConfig) -> dict[PublicKey, EndpointName]:
-    return {peer.public_key: peer.endpoint for peer in config.peers if peer.endpoint}
+        return self._configured.named(self.device.status())
 
 
 def _silence(peer: PublicKey, endpoint: Endpoint | None, timeout: float) -> str:

@@ -14,11 +14,11 @@ from tests.support.packets import ipv4_packet
 from tests.support.workers import Workers
 from tests.support.world import Host, World
 from wgpy.burst import Burst, Datagrams
-from wgpy.constants import MESSAGE_INITIATION
+from wgpy.constants import MAX_WORKERS, MESSAGE_INITIATION
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, EventKind, ForeignInitiation, Handover
-from wgpy.device.share import MAX_WORKERS, STALE_INTERVAL, Share
+from wgpy.device.share import STALE_INTERVAL, Share
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError
 from wgpy.keys import PrivateKey, PublicKey

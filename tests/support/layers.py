@@ -19,7 +19,7 @@ _SEGMENTS: Final = ("tun.checksum", "tun.layout", "tun.virtio", "tun.splitting",
 _TOGETHER: Final = {
     **dict.fromkeys((f"wgpy.{name}" for name in _VALUES), "values"),
     **dict.fromkeys((f"wgpy.{name}" for name in _SEGMENTS), "tun: segments"),
-    **dict.fromkeys(("wgpy.tunnel", "wgpy.events", "wgpy.datapath"), "tunnel"),
+    **dict.fromkeys(("wgpy.tunnel", "wgpy.configured", "wgpy.events", "wgpy.datapath"), "tunnel"),
     "wgpy.tun": "tun: devices",
     "wgpy.rootless.connect": "rootless.connect",
     **{f"wgpy.gateway.{name}": f"gateway.{name}" for name in ("policy", "store", "enforcement", "cli")},

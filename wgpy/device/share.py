@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from wgpy.constants import MAX_WORKERS
 from wgpy.device.handshake import Handshake
 from wgpy.device.interface import Interface
 from wgpy.errors import ConfigError
 from wgpy.keys import PublicKey
 from wgpy.noise.handshake import InitiationReceived, RemoteStatic
 
-MAX_WORKERS: Final = 64  # their number lies in the first byte of an index, with bits to spare
 STALE_INTERVAL: Final = 1.0  # seconds, at least, between two replayed initiations of one peer that are handed over
 
 

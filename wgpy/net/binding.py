@@ -6,11 +6,13 @@ import errno
 import logging
 import socket
 from contextlib import suppress
+from struct import Struct
 from typing import Final
 
 from wgpy.errors import SocketError
 from wgpy.net.queues import QUEUES, drop_broadcasts, sort
 from wgpy.system.kernel import release, version
+from wgpy.system.refusals import explain, net_admin
 
 # Linux constants that the socket module of Python 3.11 lacks.
 IP_PKTINFO: Final = 8
@@ -26,6 +28,8 @@ QUEUE_SIZE: Final = 4 << 20  # bytes in the kernel for any other queue, which it
 BIND_ATTEMPTS: Final = 100  # as in the kernel's wg_socket_init
 
 _FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+_U32: Final = Struct("=I")
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ def bind_port(port: int, *, workers: int = 1) -> list[list[socket.socket]]:
         except OSError as error:
             for sock in sockets:
                 sock.close()
+            if isinstance(error, SocketError):
+                raise
             if port or not sockets or error.errno != errno.EADDRINUSE:
                 raise _refusal(error, port) from error
     raise SocketError("found no UDP port that is free in both IPv4 and IPv6; choose one with ListenPort")
@@ -99,6 +105,16 @@ def _bind(family: socket.AddressFamily, port: int, *, shared: bool) -> socket.so
         sock.close()
         raise
     return sock
+
+
+def set_mark(sock: socket.socket, mark: int) -> None:
+    """Mark everything that the socket sends from now on (0 for none). Raises SocketError."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _U32.pack(mark))
+    except PermissionError as error:
+        raise SocketError(f"cannot set fwmark: {explain(net_admin())}, or leave FwMark out") from error
+    except OSError as error:
+        raise SocketError(f"cannot set fwmark {mark}: {error.strerror}") from error
 
 
 def _refusal(error: OSError, port: int) -> SocketError:

@@ -12,7 +12,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
-from struct import Struct
 from typing import Final, NamedTuple
 
 from wgpy.burst import Datagrams
@@ -20,18 +19,16 @@ from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.constants import MESSAGE_COOKIE_REPLY
 from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
-from wgpy.net.binding import BUFFER_SIZE, QUEUE_SIZE, bind_port, set_options
+from wgpy.net.binding import BUFFER_SIZE, QUEUE_SIZE, bind_port, set_mark, set_options
 from wgpy.net.datagrams import Received, SendResult
 from wgpy.net.queues import KnownHosts, ReportedHosts
 from wgpy.net.receiving import Reader
 from wgpy.net.schedule import Schedule
 from wgpy.net.sending import Route, Sender
 from wgpy.system import kernel
-from wgpy.system.refusals import explain, net_admin
 
 MAX_ROUTES: Final = 1024  # remembered; when there are more, all are forgotten
 
-_U32: Final = Struct("=I")
 _COOKIE_REPLY: Final = bytes((MESSAGE_COOKIE_REPLY,))
 
 _log = logging.getLogger(__name__)
@@ -118,12 +115,7 @@ class UdpSockets:
     def set_fwmark(self, mark: int) -> None:
         """Mark everything sent from now on (0 for none). Raises SocketError."""
         for sock in self._readers:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _U32.pack(mark))
-            except PermissionError as error:
-                raise SocketError(f"cannot set fwmark: {explain(net_admin())}, or leave FwMark out") from error
-            except OSError as error:
-                raise SocketError(f"cannot set fwmark {mark}: {error.strerror}") from error
+            set_mark(sock, mark)
         self.forget_refusals()
 
     def forget_refusals(self) -> None:

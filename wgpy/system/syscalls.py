@@ -14,6 +14,7 @@ MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x40000
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -41,6 +42,11 @@ def unmount(target: str) -> None:
 def die_with_parent(number: int) -> None:
     """Have the kernel send this process signal `number` when the thread that started it ends. Raises OSError."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0))
+
+
+def name_process(name: str) -> None:
+    """Set the name that `ps -o comm` and `top` show for this process, at most 15 bytes. Raises OSError."""
+    _check(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def _check(result: int) -> None:

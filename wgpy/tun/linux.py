@@ -47,6 +47,9 @@ class LinuxTun:
     """Whether `link` last found the interface in another network namespace than ours."""
     bursts_at_once: int
     """How many bursts of a socket are written, some 0.3 ms each, before the other side and the timers have a turn."""
+    route_mtus: frozenset[int]
+    """The MTUs in bytes of the routes into it that have one of their own, as `link` last found them; padding ends there
+    after `mtu` is set again."""
     drops: Counter[str]
     """Packets lost: "malformed" super-packets that were read; packets not written because the interface was "down", its
     queue "full", or the kernel "refused" them."""
@@ -69,7 +72,7 @@ class LinuxTun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
         self._mtu = 0
-        self._route_mtus = frozenset[int]()
+        self.route_mtus = frozenset[int]()
         self.mtu = mtu_of(name)
         abandon_in_child(self)
 
@@ -82,7 +85,7 @@ class LinuxTun:
     def mtu(self, mtu: int) -> None:
         changed = mtu != self._mtu
         self._mtu = mtu
-        self._mtus = tuple(sorted({mtu, *self._route_mtus} - {0}))
+        self._mtus = tuple(sorted({mtu, *self.route_mtus} - {0}))
         if changed and self._merging:
             limit_super_packets(self._fd, mtu)
 
@@ -282,7 +285,7 @@ class LinuxTun:
         self.is_in_other_namespace = found.is_in_other_namespace
         if found.mtu is None:
             return None
-        self._route_mtus = found.route_mtus
+        self.route_mtus = found.route_mtus
         return found.is_up, found.mtu
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
