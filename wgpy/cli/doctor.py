@@ -244,6 +244,29 @@ def _udp(name: str) -> Iterator[Finding]:
         udp.close()
 
 
+def _workers(name: str) -> Iterator[Finding]:
+    """Among how many processes an interface's peers can be divided."""
+    from wgpy.tun.linux import LinuxTun
+    from wgpy.workers.count import MOST_BY_ITSELF, number_of_workers, why_one
+
+    number = number_of_workers("auto", MOST_BY_ITSELF)
+    if _found(_tun)[0].status != "ok":
+        return
+    if number == 1:
+        yield Finding(name, "ok", "one process for all peers, because it may use one core")
+        return
+    why = why_one(number)
+    try:
+        for fd in () if why else LinuxTun.open_queues("wgpydoctor%d", number):
+            os.close(fd)
+    except TunError as error:
+        why = str(error)
+    if why:
+        yield Finding(name, "warn", f"one process for all peers, whatever the number of cores: {why}")
+    else:
+        yield Finding(name, "ok", f"many peers can be divided among {number} processes, one for each core")
+
+
 def _udp_offload(name: str) -> Iterator[Finding]:
     """Send two datagrams over loopback in one call, and see whether one call receives both."""
     from wgpy.net.binding import UDP_GRO
@@ -458,6 +481,7 @@ PROBES: Final[tuple[Callable[[str], Iterator[Finding]], ...]] = (
     _tun,
     _uapi_sockets,
     _udp,
+    _workers,
     _udp_offload,
     _event_loop,
     _clock,

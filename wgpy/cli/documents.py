@@ -39,6 +39,8 @@ MEANINGS: Final = {
     "# Name": "The peer's name in all output, and the name of a client for wgpy client. # friendly_name is the same.",
     "# UdpGso": "off sends datagrams one at a time, without UDP segmentation offload, like --no-udp-gso.",
     "# TunOffload": "off reads and writes packets of the interface one at a time, like --no-tun-offload.",
+    "# Workers": "How many processes share the peers, like --workers. With auto, the default, it is one per core, but "
+    "no more than 8 or than peers.",
     "# Endpoint": "Above the first [Peer] of a gateway: where its clients reach it, for wgpy client add.",
     "#!": "Begins each line of a client that wgpy client disable has switched off; enable takes it away.",
 }
@@ -60,7 +62,8 @@ ENVIRONMENT: Final = {
     "WG_HIDE_KEYS": "never: `show` prints private and preshared keys.",
     "WGPY_NO_UDP_GSO, WGPY_NO_TUN_OFFLOAD": "1: the same as --no-udp-gso and --no-tun-offload, for all commands and "
     "for programs that use the library.",
-    "WGPY_EVENTS, WGPY_METRICS, WGPY_KEYLOG": "The same as --events, --metrics and --keylog, for up, run and serve.",
+    "WGPY_EVENTS, WGPY_METRICS, WGPY_KEYLOG, WGPY_WORKERS": "The same as --events, --metrics, --keylog and --workers, "
+    "for up, run and serve.",
     "LOG_LEVEL, WG_PROCESS_FOREGROUND, WG_TUN_FD, WG_UAPI_FD": "The same as for wireguard-go; used by serve.",
 }
 FILES: Final = {

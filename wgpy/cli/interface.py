@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wgpy.cli.files import CONFIG_HELP, load, locate
-from wgpy.errors import ControlError
+from wgpy.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
     from wgpy.config.values import Offloads
@@ -84,7 +84,8 @@ def add(verbs: Any) -> None:
         epilog="Environment: WG_PROCESS_FOREGROUND=1 is the same as -f. WG_TUN_FD and WG_UAPI_FD are file descriptors "
         "to take over. LOG_LEVEL is verbose, error (the default) or silent; if it is verbose or error, a daemon in the "
         "background keeps writing to standard error, otherwise to /run/wgpy/NAME.log. For wg-quick, WGPY_EVENTS, "
-        "WGPY_METRICS, WGPY_KEYLOG, WGPY_NO_UDP_GSO=1 and WGPY_NO_TUN_OFFLOAD=1 do the same as the options.",
+        "WGPY_METRICS, WGPY_KEYLOG, WGPY_WORKERS, WGPY_NO_UDP_GSO=1 and WGPY_NO_TUN_OFFLOAD=1 do the same as the "
+        "options.",
     )
     serve.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
     add_switches(serve)
@@ -122,6 +123,12 @@ def permitted(arguments: argparse.Namespace) -> Offloads:
 
 def _observe(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
+        "--workers",
+        metavar="NUMBER",
+        help="the number of processes that share the peers, 1 to 64, or auto: one per core, but no more than 8 or than "
+        "peers. Without it, # Workers in the file says so, and else it is auto",
+    )
+    verb.add_argument(
         "--events",
         metavar="FILE",
         default=os.environ.get("WGPY_EVENTS", ""),
@@ -153,7 +160,22 @@ def _job(arguments: argparse.Namespace) -> Job:
         events=arguments.events,
         keylog=arguments.keylog,
         metrics=arguments.metrics,
+        workers=_workers(arguments),
     )
+
+
+def _workers(arguments: argparse.Namespace) -> int | str | None:
+    """The number of workers that the option or the environment wants; None if neither says. Raises ControlError."""
+    from wgpy.config.wgquick import read_value
+
+    for name, value in (("--workers", arguments.workers), ("WGPY_WORKERS", os.environ.get("WGPY_WORKERS"))):
+        if value:
+            try:
+                workers: int | str = read_value("# Workers", value)
+            except ConfigError as error:
+                raise ControlError(f"{name}{str(error).removeprefix('# Workers')}") from None
+            return workers
+    return None
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -265,6 +287,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         events=arguments.events,
         keylog=arguments.keylog,
         metrics=arguments.metrics,
+        workers=_workers(arguments),
         tun_fd=_inherited("WG_TUN_FD"),
         uapi_fd=_inherited("WG_UAPI_FD"),
     )

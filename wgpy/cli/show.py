@@ -143,6 +143,8 @@ def as_text(name: str, status: DeviceStatus, now: int, *, colour: bool, hidden: 
         add("listening port", str(status.listen_port))
     if status.fwmark:
         add("fwmark", f"{status.fwmark:#x}")
+    if status.workers:
+        add("workers", str(len(status.workers)))
     for peer in sorted(status.peers, key=lambda peer: -peer.last_handshake_ns):
         lines += ["", f"{paint('peer bold', 'peer')}: {paint('peer', peer.public_key.base64())}"]
         for field, value in _peer_fields(peer, now, paint, hidden):
@@ -249,6 +251,8 @@ def as_json(status: DeviceStatus) -> dict[str, Any]:
             for peer in status.peers
         ],
         "drops": dict(status.drops),
+        "handed_over": status.handed_over,
+        "workers": [worker._asdict() for worker in status.workers],
     }
 
 

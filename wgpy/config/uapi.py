@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
-from wgpy.device.status import DeviceStatus, PeerStatus
+from wgpy.device.status import DeviceStatus, PeerStatus, WorkerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError
 from wgpy.keys import KEY_SIZE, PresharedKey, PrivateKey, PublicKey
@@ -94,6 +94,13 @@ def _drop(text: str) -> tuple[str, int]:
     return reason, int(count)
 
 
+def _worker(text: str) -> WorkerStatus:
+    numbers = text.split(":")
+    if not all(map(_NUMBER.fullmatch, numbers)) or len(numbers) != len(WorkerStatus._fields):
+        raise ValueError
+    return WorkerStatus(*map(int, numbers))
+
+
 _HEX: Final = "64 hexadecimal digits"
 _PREFIX_EXPECTED: Final = "an address, a slash and a prefix length"
 _PUBLIC_KEY: Final = _Key("public_key", PublicKey.from_hex, _HEX)
@@ -121,7 +128,11 @@ _SET_PEER: Final = _PEER | {
 }
 # wgpy's own, like a peer's `name`; `wg` ignores unknown keys.
 _DROP: Final = {"drop": _Key("drops", _drop, "a reason, a colon and a number of packets")}
-_GET_DEVICE: Final = _DEVICE | _DROP
+_GET_DEVICE: Final = _DEVICE | {
+    **_DROP,
+    "handed_over": _number("handed_over", 2**64 - 1),
+    "worker": _Key("workers", _worker, "a process id and three counts, with colons between"),
+}
 _GET_PEER: Final = _PEER | {
     **_DROP,
     "name": _Key("name", unquote, "a name, percent-encoded"),
@@ -185,6 +196,7 @@ def parse_status(text: str, interface_index: Callable[[str], int] = _no_interfac
         raise UapiError("the answer is incomplete", errno.EPROTO)
     private_key = device.get("private_key")
     public_key = private_key.public_key if private_key else None
+    device["workers"] = tuple(device.get("workers", ()))
     return DeviceStatus(**device, public_key=public_key, peers=tuple(_peer_status(fields) for fields in peers))
 
 
@@ -217,8 +229,8 @@ def _store(key: _Key, value: Any, device: dict[str, Any], peers: list[dict[str, 
     if key is _PUBLIC_KEY:
         peers.append({})
     fields = peers[-1] if peers else device
-    if key.field == "allowed_ips":
-        fields.setdefault("allowed_ips", []).append(value)
+    if key.field in ("allowed_ips", "workers"):
+        fields.setdefault(key.field, []).append(value)
     elif key.field == "drops":
         fields.setdefault("drops", {}).update([value])
     elif key.field:
@@ -254,6 +266,8 @@ def format_status(status: DeviceStatus) -> str:
     lines = _given("private_key", status.private_key if any(status.private_key or b"") else None)
     lines += _given("listen_port", status.listen_port or None) + _given("fwmark", status.fwmark or None)
     lines += [f"drop={reason}:{count}" for reason, count in status.drops.items()]
+    lines += _given("handed_over", status.handed_over or None)
+    lines += [f"worker={':'.join(map(str, worker))}" for worker in status.workers]
     for peer in status.peers:
         seconds, nanoseconds = divmod(peer.last_handshake_ns, 10**9)
         lines += [

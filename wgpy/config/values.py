@@ -18,7 +18,7 @@ from ipaddress import (
 )
 from typing import Final
 
-from wgpy.constants import MAX_MTU, MIN_IPV6_MTU, MIN_MTU, OUTER_OVERHEAD
+from wgpy.constants import MAX_MTU, MAX_WORKERS, MIN_IPV6_MTU, MIN_MTU, OUTER_OVERHEAD
 from wgpy.errors import ConfigError
 from wgpy.fields import Field, expect, take
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -157,6 +157,8 @@ class InterfaceConfig:
     """False for `# UdpGso = off`: every datagram is sent by itself."""
     tun_offload: bool = True
     """False for `# TunOffload = off`: every packet of the TUN is read and written by itself."""
+    workers: int | str = "auto"
+    """How many processes share the peers, 1 to 64; "auto" for one per core, but no more than 8 or than peers."""
     peers: tuple[PeerConfig, ...] = ()
     """The peers, each with a public key of its own."""
 
@@ -185,6 +187,10 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_workers(number: int | str) -> bool:
+    return number == "auto" if isinstance(number, str) else 1 <= number <= MAX_WORKERS
 
 
 _FLAG: Final = Field((bool,), "True or False")
@@ -216,6 +222,7 @@ _INTERFACE_FIELDS: Final = {
     "table": Field((int, str), '"auto", "off", or the number or name of a routing table'),
     **dict.fromkeys(("pre_up", "post_up", "pre_down", "post_down"), _TEXTS),
     **dict.fromkeys(("save_config", "udp_gso", "tun_offload"), _FLAG),
+    "workers": Field((int, str), f'a number of processes, 1 to {MAX_WORKERS}, or "auto"', accepts=_is_workers),
     "peers": Field((PeerConfig,), "a PeerConfig", many=True),
 }
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from wgpy.config.redact import HIDDEN, shown
 from wgpy.config.values import MTU_FOR_IPV6, EndpointName, InterfaceConfig, PeerConfig
-from wgpy.constants import MAX_MTU, MIN_IPV6_MTU, MIN_MTU
+from wgpy.constants import MAX_MTU, MAX_WORKERS, MIN_IPV6_MTU, MIN_MTU
 from wgpy.errors import ConfigError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -110,7 +110,7 @@ def read_wg(text: str, filename: str = "") -> tuple[dict[str, Any], list[dict[st
 
 def read_value(name: str, text: str) -> Any:
     """Parse a value of the key `name`. Raises ConfigError, which does not repeat a secret."""
-    key = KEYS[name.lower()]
+    key = (KEYS | _COMMENT_KEYS)[name.lower()]
     try:
         return key.parse(text)
     except ValueError:
@@ -232,6 +232,7 @@ _MARK: Final = "off or a 32-bit number, in decimal or in hexadecimal with 0x"
 _LOCAL: Final = "addresses with prefix lengths, such as 10.0.0.2/24 or fd00::2/64"
 _NETWORKS: Final = "networks separated by commas, without + or -, such as 10.0.0.0/24 or fd00::/64"
 _REMOTE: Final = "vpn.example.org:51820, 192.0.2.1:51820 or [2001:db8::1]:51820, with a port number other than 0"
+_WORKERS: Final = f"auto or a number of processes, 1 to {MAX_WORKERS}"
 _KEEPALIVE: Final = "off or a number of seconds, 0 to 65535"
 
 ROWS: Final = (
@@ -259,6 +260,7 @@ KEYS: Final = {key.name.lower(): key for key in ROWS}
 COMMENTS: Final = (
     Key("# UdpGso", "Interface", "udp_gso", _switch, "on or off"),
     Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
+    Key("# Workers", "Interface", "workers", _number(1, MAX_WORKERS, {"auto": "auto"}), _WORKERS),
 )
 _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}
 _IN_COMMENTS: Final = {name[2:].lower(): name for name in (NAME, *(key.name for key in COMMENTS))}

@@ -124,7 +124,22 @@ class Metrics:
                 drops.add_metric([self._interface, key, peer.name, reason], count)
         for reason, count in status.drops.items():
             drops.add_metric([self._interface, "", "", reason], count)
-        return [sent, received, handshake, drops]
+        return [sent, received, handshake, drops, *(self._worker_families(status) if status.workers else ())]
+
+    def _worker_families(self, status: DeviceStatus) -> list[Any]:
+        counter, gauge = self._prometheus.core.CounterMetricFamily, self._prometheus.core.GaugeMetricFamily
+        labels = ["interface", "worker"]
+        peers = gauge("wireguard_worker_peers", "Peers that a worker serves", labels=labels)
+        handed_over = counter(
+            "wireguard_worker_handed_over_packets", "Packets that a worker handed to another one", labels=labels
+        )
+        replaced = counter("wireguard_worker_replacements", "Processes that ended and were replaced", labels=labels)
+        for number, worker in enumerate(status.workers):
+            values = [self._interface, str(number)]
+            peers.add_metric(values, worker.peers)
+            handed_over.add_metric(values, worker.handed_over)
+            replaced.add_metric(values, worker.replaced)
+        return [peers, handed_over, replaced]
 
 
 class _Collected:

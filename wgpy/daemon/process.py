@@ -42,6 +42,7 @@ from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.system.loop import run_loop
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
+from wgpy.workers.count import Workers, number_of_workers, why_one
 
 log: Final = logging.getLogger("wgpy")
 
@@ -68,6 +69,7 @@ class Job:
     events: str = ""  # a file for events, one JSON object a line; "-" is standard output; "" is none
     keylog: str = ""  # a file for the keys of every handshake
     metrics: str = ""  # HOST:PORT for Prometheus
+    workers: Workers | None = None  # None for what the configuration says
 
 
 def run(job: Job, *, ready: Callable[[str], None] = lambda _: None, waiting: socket.socket | None = None) -> int:
@@ -99,15 +101,7 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
         if record is not None:
             record(event, interface.name_of(event.public_key))
 
-    tunnel = Tunnel(
-        job.config,
-        tun=_open_tun(job),
-        on_event=happened,
-        keylog=KeyLog(open_log(job.keylog)) if job.keylog else None,
-        offloads=job.offloads,
-    )
-    tunnel.on_unanswered = lambda: floor.handshake()
-    interface: Interface = LocalInterface(tunnel)
+    interface: Interface = _open(job, happened, lambda: floor.handshake())
     metrics = Metrics(interface.name, job.metrics, interface.status) if job.metrics else None
     uapi = UapiServer(interface, listener=job.uapi_fd)
     steps: list[str] = []
@@ -167,15 +161,44 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
     return 0
 
 
-def _open_tun(job: Job) -> LinuxTun:
+def _open(job: Job, on_event: Callable[[Event], None], on_unanswered: Callable[[], None]) -> Interface:
+    """Make the interface, or take it over: served by this process, or by several workers."""
     offload = (job.offloads & job.config.offloads).tun
-    if job.tun_fd is not None:
-        return LinuxTun.adopt(job.tun_fd, offload=offload)
-    if job.name in (existing for _, existing in socket.if_nameindex()):
+    keylog = KeyLog(open_log(job.keylog)) if job.keylog else None
+    workers = _workers(job)
+    if job.tun_fd is None and job.name in (existing for _, existing in socket.if_nameindex()):
         raise TunError(
             f"interface {job.name} already exists: `wgpy down {job.name}` if wgpy serves it, or choose another name"
         )
-    return LinuxTun.open(job.name, offload=offload)
+    if workers > 1:
+        from wgpy.workers.pool import WorkerPool
+
+        return WorkerPool(
+            job.config,
+            queues=LinuxTun.open_queues(job.name, workers, offload=offload),
+            on_event=on_event,
+            on_unanswered=on_unanswered,
+            keylog=keylog,
+            offloads=job.offloads,
+        )
+    if job.tun_fd is not None:
+        tun = LinuxTun.adopt(job.tun_fd, offload=offload)
+    else:
+        tun = LinuxTun.open(job.name, offload=offload)
+    tunnel = Tunnel(job.config, tun=tun, on_event=on_event, keylog=keylog, offloads=job.offloads)
+    tunnel.on_unanswered = on_unanswered
+    return LocalInterface(tunnel)
+
+
+def _workers(job: Job) -> int:
+    """How many workers serve the interface; says why, if it is only one although more were wanted."""
+    wanted = number_of_workers(job.config.workers if job.workers is None else job.workers, len(job.config.peers))
+    if wanted == 1:
+        return 1
+    why = why_one(wanted) if job.tun_fd is None else "WG_TUN_FD is a single queue of its interface"
+    if why:
+        log.warning("(%s) one worker instead of %d: %s", job.name, wanted, why)
+    return 1 if why else wanted
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -41,6 +42,19 @@ class PeerStatus:
         return replace(self, endpoint=endpoint, last_handshake_ns=0, tx_bytes=0, rx_bytes=0, drops={})
 
 
+class WorkerStatus(NamedTuple):
+    """One of the processes that divide an interface's peers among them."""
+
+    pid: int
+    """Its process id; 0 while another is being started in its place."""
+    peers: int
+    """How many peers it serves."""
+    handed_over: int = 0
+    """How many packets and initiations it has handed to other workers."""
+    replaced: int = 0
+    """How many processes have ended and were replaced."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
     """The configuration and the counters of an interface."""
@@ -59,6 +73,8 @@ class DeviceStatus:
     """How many packets of no known peer were dropped, by the value of their DropReason."""
     handed_over: int = 0
     """How many packets and initiations came to one worker and were handed to the one that serves the peer."""
+    workers: tuple[WorkerStatus, ...] = ()
+    """The workers, if there are several."""
 
     def endpoints(self) -> list[Endpoint]:
         """The addresses of the peers that have one."""
@@ -66,4 +82,5 @@ class DeviceStatus:
 
     def without_counters(self) -> DeviceStatus:
         """The configuration and the endpoints, with all counters at zero."""
-        return replace(self, drops={}, handed_over=0, peers=tuple(peer.without_counters() for peer in self.peers))
+        peers = tuple(peer.without_counters() for peer in self.peers)
+        return replace(self, drops={}, handed_over=0, workers=(), peers=peers)

@@ -1,0 +1,28 @@
+"""How many workers an interface gets by itself."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from wgpy.net import queues
+from wgpy.workers.count import number_of_workers, why_one
+
+
+@pytest.mark.parametrize(
+    ("cores", "peers", "expected"),
+    [(1, 100, 1), (2, 0, 1), (2, 1, 1), (2, 2, 2), (4, 3, 3), (8, 100, 8), (64, 100, 8)],
+)
+def test_one_for_each_core_and_no_more_than_peers(
+    cores: int, peers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert number_of_workers("auto", peers) == expected
+    assert number_of_workers(3, peers) == 3
+
+
+def test_a_kernel_that_cannot_sort_datagrams_allows_one_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert why_one(4) == ""
+    monkeypatch.setattr(queues, "SO_ATTACH_REUSEPORT_CBPF", 9999)
+    assert why_one(4) == "this kernel cannot sort a port's datagrams among workers: Protocol not available"

@@ -1,0 +1,113 @@
+"""What control and workers tell each other: all of it arrives, and control believes nothing malformed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.effects import DropReason, Event, EventKind
+from wgpy.endpoint import Endpoint
+from wgpy.errors import ControlError
+from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.workers.messages import (
+    pack_change,
+    pack_event,
+    pack_sessions,
+    pack_unanswered,
+    unpack_change,
+    unpack_event,
+    unpack_host,
+    unpack_key,
+    unpack_log,
+    unpack_sessions,
+    unpack_unanswered,
+)
+
+ONE, TWO, THREE = (PrivateKey(bytes([number]) * 32).public_key for number in (1, 2, 3))
+V4, V6 = Endpoint("192.0.2.1", 1), Endpoint("fe80::1", 2, scope_id=3)
+
+
+def over_the_wire(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        DeviceChange(),
+        DeviceChange(private_key=PrivateKey(bytes(32)), listen_port=0, fwmark=0, replace_peers=True),
+        DeviceChange(
+            private_key=PrivateKey(b"k" * 32),
+            listen_port=7,
+            fwmark=2**32 - 1,
+            peers=(
+                PeerChange(public_key=ONE, worker=1, preshared_key=PresharedKey(bytes(32)), persistent_keepalive=0),
+                PeerChange(public_key=TWO, worker=None, update_only=True, endpoint=V6),
+                PeerChange(public_key=THREE, worker=0, remove=True),
+                PeerChange(
+                    public_key=ONE,
+                    worker=1,
+                    endpoint=V4,
+                    replace_allowed_ips=True,
+                    allowed_ips=(
+                        AllowedIPChange(ip_network("10.0.0.0/8")),
+                        AllowedIPChange(ip_network("fd00::/64"), remove=True),
+                    ),
+                ),
+            ),
+        ),
+    ],
+)
+def test_a_change_arrives_as_it_was(change: DeviceChange) -> None:
+    assert unpack_change(over_the_wire(pack_change(change))) == change
+
+
+def test_sessions_arrive_as_they_were() -> None:
+    sessions = {TWO: (V4, 1.5), THREE: (V6, 1e9)}
+    assert unpack_sessions(over_the_wire(pack_sessions(ONE, sessions))) == (ONE, sessions)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+@pytest.mark.parametrize("endpoint", [V4, V6, None])
+@pytest.mark.parametrize("reason", [None, DropReason.REPLAYED_INITIATION])
+def test_an_event_arrives_as_it_was(kind: EventKind, endpoint: Endpoint | None, reason: DropReason | None) -> None:
+    event = Event(kind, ONE, endpoint, reason)
+    assert unpack_event(over_the_wire(pack_event(event, 7))) == (event, 7)
+    assert unpack_unanswered(over_the_wire(pack_unanswered(ONE, endpoint, 7))) == (ONE, endpoint, 7)
+
+
+RIGHT = {
+    unpack_event: pack_event(Event(EventKind.ENDPOINT_MOVED, ONE, V4, DropReason.REPLAYED), 7),
+    unpack_unanswered: pack_unanswered(ONE, V4, 7),
+    unpack_host: {"host": "c0000201"},
+    unpack_key: {"label": "LOCAL_STATIC_PRIVATE_KEY", "key": "ab" * 32},
+    unpack_log: {"level": 30, "name": "wgpy.tun", "text": "said"},
+}
+WRONG: tuple[Any, ...] = (None, [], {}, "", "x", -1, 2**63, 1.5, True, {"a": 1}, "10.0.0.1", "300.1.1.1:1", "A" * 44)
+
+
+@pytest.mark.parametrize("unpack", RIGHT, ids=lambda unpack: unpack.__name__)
+def test_whatever_a_worker_says_is_read_or_refused(unpack: Any) -> None:
+    """Each field in turn is missing, or something else; and so is the whole."""
+    right = over_the_wire(RIGHT[unpack])
+    unpack(right)
+    for value in WRONG:
+        with pytest.raises(ControlError):
+            unpack(value)
+        for field in right:
+            with suppress(ControlError):
+                unpack(right | {field: value})
+    for field in right:
+        with pytest.raises(ControlError):
+            unpack({name: value for name, value in right.items() if name != field})
+
+
+def test_a_worker_cannot_log_in_the_name_of_another_library() -> None:
+    assert unpack_log({"level": 10, "name": "asyncio", "text": ""})[1] == "wgpy"
+    assert unpack_log({"level": 10, "name": "wgpyx", "text": ""})[1] == "wgpy"
+    assert unpack_log({"level": 10, "name": "wgpy.tun", "text": ""})[1] == "wgpy.tun"
