@@ -12,6 +12,7 @@ from itertools import count
 from traceback import format_exception
 
 from tests.simulation.simulation import Simulation
+from tests.simulation.streams import WHOLE
 
 
 def main() -> int:
@@ -35,6 +36,7 @@ def main() -> int:
         spent = time.monotonic() - begun
         print(
             f"seed {seed}: {simulation.sent} packets sent, {checker.delivered} delivered, "
+            f"{simulation.streams.outcomes.count(WHOLE) // 2} streams whole, "
             f"trace {simulation.digest:08x}; {told:g} hours in {spent:.0f} s",
             flush=True,
         )

@@ -1,8 +1,9 @@
 """Hours of a server and its clients in virtual time, with all that goes wrong in networks, drawn from one seed.
 
 Links lose, repeat, reorder, corrupt and shorten datagrams; networks are cut off; clients move; clocks step back; hosts
-sleep and restart. With every other four seeds each host has two workers, one of which may die while the other goes on.
-`Checker` checks every invariant after every event. A breach of one is an AssertionError.
+sleep and restart, and TCP streams go on through all of it. With every other four seeds each host has two workers, one
+of which may die while the other goes on. `Checker` checks every invariant after every event. A breach of one is an
+AssertionError.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Final
 
+from tests.simulation.streams import DELIVERED, FORGOTTEN, Streams
 from tests.support.eve import Eve
 from tests.support.packets import ipv4_packet
 from tests.support.workers import Workers, WorkersWorld, devices_of
@@ -28,7 +30,7 @@ from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 
-ICMP: Final = 1
+ICMP, TCP = 1, 6
 HOUR: Final = 3600.0
 # Seconds within which a sender notices that nothing comes back, and its initiation is answered, if need be the second.
 RECOVERY: Final = KEEPALIVE_TIMEOUT + 2 * (REKEY_TIMEOUT + RETRANSMIT_JITTER) + 1
@@ -67,7 +69,7 @@ class Checker:
         """After every event."""
         for host in self.hosts:
             for packet in host.received:
-                if packet[9] == ICMP:  # its own error: a packet had no route
+                if packet[9] in (ICMP, TCP):  # its own error: a packet had no route; what `Streams` looks at
                     continue
                 demand(self.on_the_way.pop(packet, None) is host, f"{host.name} got what nobody sent it, or twice")
                 self.delivered += 1
@@ -107,6 +109,7 @@ class Simulation:
         for client in self.clients:
             self.world.introduce(client, self.server, one_way=True)
         self.checker = Checker(self.world, self.hosts)
+        self.streams = Streams(self.world, self.hosts, demand)
         self.sent = 0
         self.counts: Counter[str] = Counter()
 
@@ -118,9 +121,11 @@ class Simulation:
         end = self.world.now + hours * HOUR
         incidents: list[tuple[int, Callable[[], None]]] = [
             (40, self.talk),
+            (10, self.stream),
             (4, self.spoof),
             (10, self.bad_network),
-            (6, self.calm),
+            (5, self.calm),
+            (2, self.settle),
             (3, self.part),
             (6, self.move),
             (3, self.clock_steps_back),
@@ -139,6 +144,7 @@ class Simulation:
 
         def check() -> bool:
             self.checker.check()
+            self.streams.turn()
             return False
 
         self.world.run_until(check, seconds)
@@ -165,6 +171,13 @@ class Simulation:
             if self.random.random() < 0.5:
                 self.send(*ends[::-1])
             self.pass_time(self.random.choice((0.0, 0.02, 1.0)))
+
+    def stream(self) -> None:
+        """A client and the server begin to speak TCP, and nobody waits for it."""
+        ends = [self.random.choice(self.clients), self.server]
+        if self.random.random() < 0.3:
+            ends.reverse()
+        self.streams.open(*ends)
 
     def spoof(self) -> None:
         """A client pretends to be the other; the server must not believe it."""
@@ -215,6 +228,7 @@ class Simulation:
         host.device = self.world.device(lambda: self.world.wall_ns(host))
         host.device.timestamp_floor = before.timestamp_floor
         host.device.configure(self.change_of(host), self.world.now)
+        self.streams.restarted(host)
         self.world.do(host, host.device.start(self.world.now))
 
     def replace_worker(self, host: Host, workers: Workers) -> None:
@@ -237,6 +251,14 @@ class Simulation:
                     demand(late <= bound, f"{ends[0].name} has not reached {ends[1].name} for {late:.1f} s")
                     packets.append(self.send(*ends))
                     self.pass_time(1.0)
+
+    def settle(self) -> None:
+        """And whatever TCP was still to deliver then arrives."""
+        self.calm()
+        self.pass_time(DELIVERED)
+        self.streams.settle()
+        self.pass_time(FORGOTTEN)
+        self.streams.check_empty()
 
 
 HOUR_NS: Final = 3600 * 10**9

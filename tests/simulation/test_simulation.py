@@ -13,8 +13,10 @@ import pytest
 from hypothesis import settings
 
 import wgpy.burst
+import wgpy.stack.tcp.connection
 from tests.simulation.__main__ import main
 from tests.simulation.simulation import Breach, Simulation
+from tests.simulation.streams import RESTARTED, WHOLE
 from tests.support.workers import Workers
 from wgpy.constants import MAX_STAGED_PACKETS
 from wgpy.device.deadlines import Deadlines
@@ -24,6 +26,8 @@ from wgpy.device.peer import Peer
 from wgpy.device.replay import ReplayWindow
 from wgpy.device.share import Foreign
 from wgpy.device.timers import Timers
+from wgpy.stack.tcp.receiving import Receiver
+from wgpy.stack.tcp.sending import Sender
 
 # Under --hypothesis-profile=brief one seed is enough: the others look for faults of the protocol, not of a Python.
 SEEDS = range(1 if settings.get_current_profile_name() == "brief" else 10)
@@ -35,8 +39,11 @@ def test_a_hundred_simulated_hours_pass_without_a_violation(seed: int) -> None:
     simulation = Simulation(seed)
     simulation.run(HOURS)
     assert simulation.checker.delivered > simulation.sent / 2
-    assert len(simulation.counts) == 9
+    assert len(simulation.counts) == 11
     assert min(simulation.counts.values()) > 10, "every kind of incident has happened, more than once"
+    outcomes = simulation.streams.outcomes
+    assert outcomes.count(WHOLE) > len(outcomes) / 3
+    assert {"ETIMEDOUT", RESTARTED} <= set(outcomes)
     if isinstance(workers := simulation.server.device, Workers):
         assert workers.status().handed_over > 0
 
@@ -170,3 +177,35 @@ def test_unbounded_staging_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     peer.staged.append(peer.staged[0])
     with pytest.raises(Breach, match="stages too much"):
         simulation.checker.check()
+
+
+def test_bytes_of_a_stream_that_come_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = Receiver._fill
+
+    def careless(self: Receiver) -> None:
+        """What was behind a gap is taken as it lies, whatever of it has come since."""
+        for block in self._blocks:
+            block.start = max(block.start, self.next)
+        fill(self)
+
+    assert "was not written" in breach(monkeypatch, Receiver, "_fill", careless)
+
+
+def test_an_end_of_a_stream_that_comes_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Receiver.take
+
+    def hasty(self: Receiver, start: int, payload: bytes, *, is_last: bool, now: float) -> bool:
+        """A FIN ends it, whatever has not come."""
+        return take(self, *((self.next, b"") if is_last else (start, payload)), is_last=is_last, now=now)
+
+    assert "before the end" in breach(monkeypatch, Receiver, "take", hasty)
+
+
+def test_a_stream_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "hangs in" in breach(monkeypatch, Sender, "timed_out", lambda self, now: setattr(self, "timeout_at", inf))
+
+
+def test_connections_that_are_never_forgotten_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wgpy.stack.tcp.connection, "TIME_WAIT", 1e9)
+    with pytest.raises(Breach, match="of streams that have ended"):
+        Simulation(1).run(HOURS)

@@ -7,7 +7,9 @@ import random
 import pytest
 
 from tests.stack.line import PORT, Faults, Line, digest, transfer
+from wgpy.stack.memory import Budget
 from wgpy.stack.tcp.flights import Leaving
+from wgpy.stack.tcp.receiving import Receiver
 from wgpy.stack.tcp.sending import Sender
 from wgpy.stack.tcp.state import State
 
@@ -98,3 +100,17 @@ def test_what_comes_before_it_has_left_again_was_not_lost() -> None:
     sender.acknowledge(10_001, [], 0.103, is_duplicate=False)
     assert sender.congestion.window >= before
     assert not sender.is_recovering
+
+
+@pytest.mark.parametrize("size", [1368, 1208, 800])
+def test_every_second_segment_is_acknowledged_at_once(size: int) -> None:
+    """As RFC 5681, 4.2 asks: segments are shorter than the MSS by their options, or by the path's MTU."""
+    receiver = Receiver(Budget(1 << 20), 1380)
+    receiver.begin(7)
+    acknowledged = []
+    for number in range(40):
+        receiver.take(1 + number * size, bytes(size), is_last=False, now=0.0)
+        acknowledged.append(receiver.ack_now)
+        if receiver.ack_now:
+            receiver.acknowledged()
+    assert acknowledged[20:] == [False, True] * 10 or acknowledged[20:] == [True, False] * 10

@@ -20,6 +20,7 @@ from wgpy.device.effects import Effects, Event, EventKind
 from wgpy.device.status import PeerStatus
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.stack.host import Host as StackHost
 
 EPOCH_NS = 1_700_000_000 * 10**9
 
@@ -67,6 +68,7 @@ class Host:
     wall_offset_ns: int = 0
     under_load: bool = False  # more handshakes wait than it can handle
     asleep: bool = False  # suspended: it neither hears nor notices that time passes
+    stack: StackHost | None = None  # what answers inside the tunnel
 
     @property
     def public_key(self) -> PublicKey:
@@ -167,9 +169,13 @@ class World:
         if self._events:
             act = self._pop
         for host in self.hosts.values():
+            if host.asleep:
+                continue
             deadline = host.device.next_timeout()
-            if deadline is not None and deadline < at and not host.asleep:
+            if deadline is not None and deadline < at:
                 at, act = deadline, self._timeout(host)
+            if host.stack is not None and host.stack.next_timeout() < at:
+                at, act = host.stack.next_timeout(), self._stack_timeout(host, host.stack)
         return at, act
 
     def _pop(self) -> None:
@@ -177,6 +183,13 @@ class World:
 
     def _timeout(self, host: Host) -> Callable[[], None]:
         return lambda: self.do(host, host.device.handle_timeout(self.now))
+
+    def _stack_timeout(self, host: Host, stack: StackHost) -> Callable[[], None]:
+        def act() -> None:
+            stack.handle_timeout(self.now)
+            self.pump(host)
+
+        return act
 
     # Traffic.
 
@@ -188,6 +201,11 @@ class World:
 
     def inject(self, host: Host, packet: bytes | Burst) -> None:
         self.do(host, host.device.send(packet, self.now))
+
+    def pump(self, host: Host) -> None:
+        """What a host's stack has to send leaves."""
+        while host.stack is not None and (burst := host.stack.transmit(self.now)) is not None:
+            self.inject(host, burst)
 
     def arrive(self, host: Host, datagram: bytes, source: Endpoint, ecn: int = 0) -> None:
         """A datagram reaches a host, whoever made it."""
@@ -205,6 +223,9 @@ class World:
                 self._put_on_wire(host, seen)
         for burst in effects.deliveries:
             host.received += [bytes(packet) for packet in burst.packets()]
+            if host.stack is not None:
+                host.stack.receive(burst, self.now)
+        self.pump(host)
         host.events += effects.events
         host.unanswered += len(effects.unanswered)
 

@@ -108,7 +108,7 @@ class Receiver:
         if self.next == self.fin_at and not self.is_finished:
             self.next += 1
             self.is_finished = self.ack_now = True
-        elif self._unacknowledged >= 2 * self._segment or self._quick > 0:
+        elif self._unacknowledged > self._segment or self._quick > 0:
             self._quick -= 1
             self.ack_now = self.ack_now or self._unacknowledged > 0
         elif self._unacknowledged and self.ack_at == inf:

@@ -203,7 +203,8 @@ class Sender:
         if trip is not None:
             self.trips.sample(trip, now)
         elif count > 0 and echoed is not None:  # of what was repeated, the timestamp alone tells (RFC 7323, 4.1)
-            self.trips.sample(now - echoed / 1000, now)
+            # Or the acknowledgement of the original was lost: so no more is believed than twice the timeout.
+            self.trips.sample(min(now - echoed / 1000, 2 * self.trips.timeout), now)
         if self._recovery_end and not self.lost and self._repetitions.has_none:
             self._undo()  # it has come before it left again
         elif count > 0 and self._repetitions.answers_original(echoed):
