@@ -141,10 +141,9 @@ GOALS: Final = (
     Goal("stack_connections", 0.6, 1.0, GVISOR),
     Goal("stack_memory", 60, 40),
     Goal("stack_idle", 8, 4),
-    *(
-        Goal(measure, 1.0, 1.0, CUBIC)
-        for measure in ("line_loss_up", "line_loss_down", "line_late_up", "line_late_down")
-    ),
+    *(Goal(measure, 1.0, 1.0, CUBIC) for measure in ("line_loss_up", "line_late_up")),
+    # The kernel sends either way: nothing that a receiver does makes it faster than to the kernel's receiver.
+    *(Goal(measure, 0.95, 1.0, CUBIC) for measure in ("line_loss_down", "line_late_down")),
     *(Goal(measure, None, 1.0, BBR) for measure in ("line_loss_up", "line_late_up")),
     Goal("udp", 1.0, 1.7, GO),
     Goal("udp_gso", 0.6, 1.0, GO),
