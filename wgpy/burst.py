@@ -8,7 +8,8 @@ slices in a `ViewCache`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
@@ -188,21 +189,30 @@ class Burst:
 
 
 class Datagrams:
-    """UDP payloads end to end in one buffer, all of one size but the last, which may be shorter."""
+    """UDP payloads in slots of one buffer, all as long as their slot but the last and the `short` ones."""
 
-    __slots__ = ("_bodies", "cache", "segment_size", "view")
+    __slots__ = ("_bodies", "cache", "segment_size", "short", "view")
 
     view: memoryview
     """The payloads. Received ones are writable: they are opened in place."""
     segment_size: int
-    """Bytes of each payload but the last."""
+    """Bytes from one payload to the next, and of nearly all payloads."""
     cache: ViewCache | None
     """Views already cut from the reader's buffer that begins with these; None for a buffer of its own."""
+    short: Mapping[int, int]
+    """The bytes of each payload before the last that is shorter than its slot, by number: at least 32."""
 
-    def __init__(self, view: memoryview, segment_size: int, cache: ViewCache | None = None) -> None:
+    def __init__(
+        self,
+        view: memoryview,
+        segment_size: int,
+        cache: ViewCache | None = None,
+        short: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self.view = view
         self.segment_size = segment_size
         self.cache = cache
+        self.short = short
         self._bodies: Bodies | None = None
 
     @classmethod
@@ -214,11 +224,17 @@ class Datagrams:
         return -(-len(self.view) // self.segment_size)
 
     def __iter__(self) -> Iterator[memoryview]:
-        view, size = self.view, self.segment_size
-        return (view[start : start + size] for start in range(0, len(view), size))
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> memoryview:
+        start = i * self.segment_size
+        return self.view[start : start + self.short.get(i, self.segment_size)]
 
     def bodies(self) -> Bodies:
         """The bodies, if these are transport datagrams. They are cut once, and used for each run under one key."""
         if self._bodies is None:
             self._bodies = bodies(self.view, self.segment_size, self.cache)
+            for i, length in self.short.items():
+                body = self[i][TRANSPORT_HEADER_SIZE:]
+                self._bodies.plaintexts[i], self._bodies.sealed[i] = body[: length - TRANSPORT_OVERHEAD], body
         return self._bodies

@@ -80,7 +80,8 @@ def receive(sockets: UdpSockets, timeout: float = 5) -> Received:
     while received is None:  # one of them may hold something that the socket no longer has
         received = next(filter(None, map(sockets.receive, sockets.sockets)), None)
         assert received or select.select(sockets.sockets, [], [], timeout)[0], "nothing arrived"
-    datagrams = Datagrams(memoryview(bytearray(received.datagrams.view)), received.datagrams.segment_size)
+    there = received.datagrams
+    datagrams = Datagrams(memoryview(bytearray(there.view)), there.segment_size, short=there.short)
     return received._replace(datagrams=datagrams)
 
 
@@ -132,6 +133,17 @@ def test_segmentation_can_be_switched_off_alone(
     assert picky.getsockopt(socket.SOL_UDP, UDP_GRO) == 1
 
 
+@pytest.mark.parametrize("host", LOCALHOST)
+def test_what_ends_short_is_received_with_what_follows(sender: UdpSockets, receiver: UdpSockets, host: str) -> None:
+    """A sender of many connections merges what each of them has, which seldom ends with a full packet."""
+    sent = [of_sizes(5, 700, 40), of_sizes(1, 700), of_sizes(1, 32), of_sizes(3, 700, 699), of_sizes(1, 31)]
+    for datagrams in [*sent, of_sizes(2, 700)]:
+        sender.send(datagrams, Endpoint(host, receiver.port), 0)
+    reads = receive(receiver), receive(receiver)
+    assert [bytes(each) for each in reads[0].datagrams] == [bytes(each) for datagrams in sent for each in datagrams]
+    assert len(reads[1].datagrams) == 2  # behind one too short for a message of WireGuard's
+
+
 @pytest.mark.parametrize("size", [1, 16, 1023, 1024, 32754, 65507])
 def test_any_size_and_count_stays_within_the_limits(receiver: UdpSockets, picky: Picky, size: int) -> None:
     sockets = UdpSockets([picky])
@@ -156,11 +168,12 @@ def test_datagrams_that_differ_are_received_apart(sender: UdpSockets, receiver: 
     reads: list[Received] = []
     while sum(len(read.datagrams) for read in reads) < 38:
         reads.append(receive(receiver))
-    assert [len(read.datagrams) for read in reads] == [3, 1, 1, 1, 1, 1, 0, 20, 10]
-    assert {read.source.port for read in reads[:3]} == {sender.port}
-    assert reads[3].source.port == other.port
-    assert reads[4].ecn == 1
-    assert b"".join(bytes(read.datagrams.view) for read in reads[:2]) == b"".join(bytes(d.view) for d in lone[:4])
+    assert [len(read.datagrams) for read in reads] == [4, 1, 1, 1, 1, 0, 20, 10]
+    assert {read.source.port for read in reads[:2]} == {sender.port}
+    assert reads[2].source.port == other.port
+    assert reads[3].ecn == 1
+    arrived = [bytes(datagram) for read in reads[:2] for datagram in read.datagrams]
+    assert arrived == [bytes(datagrams.view) for datagrams in lone]
 
 
 def test_single_datagram_asks_for_no_segmentation(receiver: UdpSockets, picky: Picky) -> None:

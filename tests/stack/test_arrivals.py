@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.bursts import MTUS, OPTIONS, PAYLOAD, V4, V6, burst_of, tcp_run
+from tests.support.bursts import OPTIONS, PAYLOAD, V4, V6, burst_of, tcp_run
 from tests.support.reference import ACK, FIN, PSH, tcp_packet
-from wgpy.burst import Burst, ViewCache, padded_length
+from wgpy.burst import Burst, ViewCache
 from wgpy.stack import ip
 from wgpy.stack.tcp.arrivals import Arrivals, lone
 from wgpy.stack.tcp.header import Segment
@@ -82,7 +82,7 @@ def gathered(bursts: list[list[bytes]]) -> tuple[list[tuple[bytes, Segment]], li
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(packets, min_size=1, max_size=40), st.integers(1, 12))
+@given(st.lists(packets, min_size=1, max_size=40), st.integers(1, 20))
 def test_every_byte_is_where_a_look_at_each_packet_finds_it(drawn: list[Drawn], most: int) -> None:
     made: list[bytes] = []
     following: dict[tuple[object, int], int] = {}
@@ -93,17 +93,7 @@ def test_every_byte_is_where_a_look_at_each_packet_finds_it(drawn: list[Drawn], 
         packet = tcp_packet(*addresses, PAYLOAD[number % 256 :][:size], ports=(port, 80), sequence=number, **fields)
         following[addresses, port] = number + size & 0xFFFFFFFF
         made.append(packet[:-1] + bytes([packet[-1] ^ 1]) if is_broken else packet)
-    bursts, at = [], 0
-    while at < len(made):  # of one padded length, as those of one read are
-        end = at + 1
-        while (
-            end < len(made)
-            and end - at < most
-            and padded_length(len(made[end]), MTUS) == padded_length(len(made[at]), MTUS)
-        ):
-            end += 1
-        bursts.append(made[at:end])
-        at = end
+    bursts = [made[at : at + most] for at in range(0, len(made), most)]
     alone = [each for packet in made for each in gathered([[packet]])[0]]
     together, refused = gathered(bursts)
     assert sorted(refused) == sorted(packet for packet in made if not gathered([[packet]])[0])
@@ -156,3 +146,11 @@ def test_a_plain_segment_is_what_any_segment_is(drawn: Drawn, damage: int) -> No
     assert isinstance(parsed, ip.Packet) or others
     if isinstance(parsed, ip.Packet) and not others:
         assert list(arrivals.take()) == [lone(parsed)]
+
+
+def test_a_short_packet_among_long_ones_stays_in_its_place() -> None:
+    one = tcp_run(40, 120, ports=(1, 80), tcp_options=OPTIONS)
+    short = tcp_packet(*V4, PAYLOAD[4800:4803], ports=(1, 80), sequence=7 + 4800, tcp_options=OPTIONS)
+    rest = tcp_packet(*V4, PAYLOAD[4803:4923], ports=(1, 80), sequence=7 + 4803, tcp_options=OPTIONS)
+    (segment,) = [segment for _, segment in gathered([[*one, short, rest]])[0]]
+    assert (segment.packets, segment.payload) == (42, PAYLOAD[:4923])

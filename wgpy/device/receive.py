@@ -76,10 +76,10 @@ class Receiver:
         self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int, effects: Effects, *, under_load: bool
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
-        view, stride, total = datagrams.view, datagrams.segment_size, len(datagrams.view)
+        view, stride, short, total = datagrams.view, datagrams.segment_size, datagrams.short, len(datagrams.view)
         lengths: list[int] = []
         while (start := len(lengths) * stride) < total:
-            end = min(start + stride, total)
+            end = min(start + (short.get(len(lengths), stride) if short else stride), total)
             kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
             if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
                 self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, lengths, effects)

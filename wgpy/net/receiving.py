@@ -1,9 +1,10 @@
 """Reading one UDP socket, whole bursts at a time; beside wireguard-go's receiveIP (conn/bind_std.go).
 
 One recvmsg with UDP_GRO brings up to 64 datagrams of one sender. Whatever waits behind them and belongs with them is
-read into the same buffer, so that the whole burst is opened and merged at once. Control messages carry what no payload
-does: the local address that a datagram was sent to, so that the answer leaves from there (the kernel's sticky source,
-its socket.c), and the ECN field (RFC 6040).
+read into the same buffer, so that the whole burst is opened and merged at once. A sender of many connections merges
+only what one of them sends together, and the last of that is often short: the next read begins at the next slot.
+Control messages carry what no payload does: the local address that a datagram was sent to, so that the answer leaves
+from there (the kernel's sticky source, its socket.c), and the ECN field (RFC 6040).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from wgpy.burst import Datagrams, ReadAhead, ViewCache
-from wgpy.constants import INITIATION_SIZE, RESPONSE_SIZE
+from wgpy.constants import INITIATION_SIZE, RESPONSE_SIZE, TRANSPORT_OVERHEAD
 from wgpy.endpoint import Endpoint
 from wgpy.net.binding import IP_PKTINFO, UDP_GRO
 from wgpy.net.datagrams import Received
@@ -29,19 +31,25 @@ _PKTINFO_V4: Final = Struct("=i4s4s")  # interface index, local address, destina
 _PKTINFO_V6: Final = Struct("=16si")  # local address, interface index
 _INT_SIZE: Final = 4
 _CONTROL_SPACE: Final = sum(map(socket.CMSG_SPACE, (_PKTINFO_V6.size, _INT_SIZE, _INT_SIZE)))
+_MERGED: Final = (socket.SOL_UDP, UDP_GRO)
 _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # joining two flags takes as long as a read
 
 _log = logging.getLogger(__name__)
 
 _ControlMessage = tuple[int, int, bytes]
+_Key = tuple[Any, list[_ControlMessage]]
 
 
 class _Read(NamedTuple):
-    """What one recvmsg brought: its place in the buffer, and the key that datagrams of one burst share."""
+    """What one recvmsg brought: its place in the buffer, the sender and what else datagrams of one burst share.
+
+    `size` is that of the datagrams that GRO merged, in bytes; 0: it is one datagram.
+    """
 
     start: int
     end: int
-    key: tuple[Any, list[_ControlMessage]]
+    size: int
+    key: _Key
 
 
 class Reader:
@@ -55,11 +63,12 @@ class Reader:
         self.is_dry: bool = False  # the last `receive` found nothing
         self.truncated: int = 0  # datagrams that were longer than a read, and dropped
         self._count = 0
-        self._buffer = memoryview(bytearray(3 * READ_SIZE))  # a held read, what is gathered after it, and one more
+        # What is gathered, and one more read. Of anonymous memory, pages that are never read into take no room.
+        self._buffer = memoryview(mmap(-1, 3 * READ_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
         self._cache = ViewCache(self._buffer)
         self._read_ahead = ReadAhead()
-        self._last_key: tuple[Any, list[_ControlMessage]] | None = None
-        self._last_origin = Endpoint("", 0), 0, 0
+        self._last_key: _Key | None = None
+        self._last_origin = Endpoint("", 0), 0
 
     def take_count(self) -> int:
         """How many datagrams were handed over since this was last called."""
@@ -73,37 +82,47 @@ class Reader:
             self._read_ahead.ran_dry()
             self.is_dry = True
             return None
-        start, end, key = read
+        start, end, merged_size, key = read
+        if start:  # a burst begins where the buffer does, of which views are at hand
+            self._buffer[: end - start] = self._buffer[start:end]
+            end -= start
         if key != self._last_key:
             self._last_origin = _origin(*key)
             self._last_key = key
-        source, ecn, merged_size = self._last_origin
-        size = merged_size or max(1, end - start)
+        source, ecn = self._last_origin
+        size = merged_size or max(1, end)
+        short: dict[int, int] = {}
         if size in HANDSHAKE_SIZES and not self.carries_data:
-            at_once = start + MAX_HANDSHAKES * size
+            at_once = MAX_HANDSHAKES * size
             if end > at_once:
-                self.held, end = _Read(at_once, end, key), at_once
+                self.held, end = _Read(at_once, end, size, key), at_once
         elif self._read_ahead.looks_for_more():
-            end = self._gather(read, size, is_merged=merged_size > 0)
-        datagrams = Datagrams(self._buffer[start:end], size, None if start else self._cache)
+            end = self._gather(end, size, key, short)
+        datagrams = Datagrams(self._buffer[:end], size, self._cache, short)
         self._count += len(datagrams)
         return Received(datagrams, source, ecn, under_load)
 
-    def _gather(self, first: _Read, size: int, *, is_merged: bool) -> int:
-        """Read on while what comes belongs to the burst and the last datagram was not short; returns the burst's end.
+    def _gather(self, end: int, size: int, key: _Key, short: dict[int, int]) -> int:
+        """Read on while what comes belongs to the burst of `size` bytes a slot; returns the burst's end.
 
-        The first read that does not belong to it is held for the next `receive`.
+        Datagrams that are shorter than that, as the last of what was merged often is, are noted in `short`. The first
+        read that does not belong to it is held for the next `receive`.
         """
-        start, end, key = first
-        full = start + min(READ_SIZE, MAX_GATHERED * size)
-        while (end - start) % size == 0 and start < end < full and end + READ_SIZE <= len(self._buffer):
-            more = self._read(end)
+        full = min(READ_SIZE, MAX_GATHERED * size)
+        while end < full:
+            number, tail = divmod(end, size)
+            if tail and tail < TRANSPORT_OVERHEAD:
+                break
+            more = self._read(end - tail + size if tail else end)
             if more is None:
                 break
-            if more.key != key or not (is_merged or 0 < more.end - end <= size):
+            start, then, merged_size, its_key = more
+            if its_key != key or not (merged_size == size or (not merged_size and 0 < then - start <= size)):
                 self.held = more
                 break
-            end = more.end
+            if tail:
+                short[number] = tail
+            end = then
         return end
 
     def _read(self, at: int) -> _Read | None:
@@ -122,20 +141,21 @@ class Reader:
             if flags & _TRUNCATED:
                 self.truncated += 1
                 continue
-            return _Read(at, at + size, (address, control))
+            merged_size = 0
+            if control and control[0][:2] == _MERGED:  # the kernel writes it first
+                merged_size = int.from_bytes(control.pop(0)[2], sys.byteorder)
+            return _Read(at, at + size, merged_size, (address, control))
 
 
-def _origin(address: tuple[Any, ...], control: list[_ControlMessage]) -> tuple[Endpoint, int, int]:
-    """The sender and our address, the ECN field, and the size of the segments that GRO merged (0: it merged none)."""
-    source, ifindex, ecn, segment_size = b"", 0, 0, 0
+def _origin(address: tuple[Any, ...], control: list[_ControlMessage]) -> tuple[Endpoint, int]:
+    """The sender and our address, and the ECN field."""
+    source, ifindex, ecn = b"", 0, 0
     for level, kind, data in control:
-        if level == socket.SOL_UDP and kind == UDP_GRO:
-            segment_size = int.from_bytes(data, sys.byteorder)
-        elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             ifindex, source, _ = _PKTINFO_V4.unpack(data)
         elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
             source, ifindex = _PKTINFO_V6.unpack(data)
         else:  # IP_TOS in one byte, IPV6_TCLASS in an int
             ecn = int.from_bytes(data, sys.byteorder) & 3
     scope_id = address[3] if len(address) == 4 else 0
-    return Endpoint(address[0], address[1], scope_id, source, ifindex), ecn, segment_size
+    return Endpoint(address[0], address[1], scope_id, source, ifindex), ecn

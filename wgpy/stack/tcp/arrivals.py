@@ -10,6 +10,7 @@ saves: `_plain` looks at each. Whatever is not plain TCP is left to `ip.parse` a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterator
 from functools import lru_cache
 from struct import Struct
@@ -17,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from wgpy.burst import Burst, ViewCache, run_length
+from wgpy.burst import Burst, ViewCache
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
@@ -116,29 +117,33 @@ class Arrivals:
     def gather(self, burst: Burst, addresses: Container[bytes]) -> list[int]:
         """Sort the packets of a burst that go to `addresses`; returns the numbers of those to be looked at alone."""
         lengths = burst.lengths
-        count = run_length(lengths)
-        length = lengths[0]
-        first = burst.view[TRANSPORT_HEADER_SIZE] if length else 0
+        count, length = len(lengths), lengths[0]
+        if lengths.count(length) < count:
+            ((length, _),) = Counter(lengths).most_common(1)
+            if (count - 1) * burst.stride + TRANSPORT_HEADER_SIZE + length > len(burst.view):
+                count -= 1  # the last slot is a short one
+        first = burst.view[lengths.index(length) * burst.stride + TRANSPORT_HEADER_SIZE] if length else 0
         l4 = IPV4_HEADER_SIZE if first == _V4 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
         others: list[int] = []
         if count > 1 and l4 and length >= l4 + HEADER_SIZE and _are_many(burst, count, length, l4):
             for run in self._sort(burst, count, length, l4, addresses, others):
-                _copy(burst, run, length, l4)
+                if run.rows:
+                    _copy(burst, run, length, l4)
         else:
             count = 0
         for i in range(count, len(lengths)):
             found = _plain(bytes(burst.packet(i)), addresses)
             if found is not None:
                 self.add(*found)
-            elif lengths[i]:
+            else:
                 others.append(i)
-        return others
+        return [i for i in others if lengths[i]]
 
     def _sort(
         self, burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
     ) -> list[_Run]:
-        """Add the numbers of `count` packets of one length to runs; returns those runs."""
-        view, stride, at = burst.view, burst.stride, TRANSPORT_HEADER_SIZE
+        """Add the numbers of packets to runs: of the first `count` those of `length` bytes. Returns the runs."""
+        view, stride, lengths, at = burst.view, burst.stride, burst.lengths, TRANSPORT_HEADER_SIZE
         cache = burst.cache or ViewCache(view)
         from_addresses = _ADDRESSES[l4]
         rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
@@ -157,6 +162,16 @@ class Arrivals:
             *[fields] * _FIELDS, strict=True
         ):
             i += 1
+            if lengths[i] != length:
+                found = _plain(bytes(burst.packet(i)), addresses)
+                if found is None:
+                    others.append(i)
+                else:
+                    before = flows.get(found[0], ())[-1:]
+                    if before and isinstance(before[0], _Run) and before[0].rows:
+                        _copy(burst, before[0], length, l4)
+                    self.add(*found)
+                continue
             size = length - l4 - (offset >> 4) * 4
             if (
                 stated != stated_length
