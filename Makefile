@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 .PHONY: help test check wheel docs demo labs interop soak endurance bench fuzz types lint clean runtime ready install uninstall
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: packages-test lint docs  ## lint, types, and every test, on every Python found
@@ -23,25 +23,25 @@ check: lint  ## for every edit, in two minutes: lint, types, and the tests that 
 	@$(BIN)/python -m pytest -q -n auto -m "not root and not fuzzer" --hypothesis-profile=brief \
 		--ignore=tests/support --ignore=tests/test_install.py
 
-wheel: ready  ## dist/: the release files, and the wheel tried in a clean environment on every Python found
+wheel: ready  ## make the release files in dist/, and try the wheel in a clean environment on every Python found
 	@$(BIN)/python -m tests.support.wheel $(OTHERS)
 
 demo: runtime packages-demo  ## two daemons in two namespaces: handshake, ping, iperf3, status, clean exit
 	@$(BIN)/python examples/demo.py
 
-interop: ready packages-test  ## the tests against the kernel's WireGuard and wireguard-go, as a table: docs/interop.md
+interop: ready packages-test  ## run the tests against other WireGuards, and write the table docs/interop.md
 	@$(BIN)/python -m tests.support.endings $(BIN)/python -m tests.interop --write
 
-soak: ready  ## simulated hours of bad luck for MINUTES=10, each of its seeds to be played again
+soak: ready  ## hours on simulated bad networks, for MINUTES=10; a seed that fails can be run again
 	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
 
-labs: runtime packages-labs  ## the VPNs people build, each in namespaces with real traffic, and one table; one: make lab-transit
+labs: runtime packages-labs  ## all labs, each a VPN in namespaces with real traffic, and a table of results; only one: make lab-transit
 	@$(BIN)/python -m wgpy lab all
 
 lab-%: runtime packages-labs
 	@$(BIN)/python -m wgpy lab $*
 
-endurance: ready packages-demo  ## TCP through two daemons for MINUTES=15, keys renewed every 2 s: memory and files stay
+endurance: ready packages-demo  ## TCP through two daemons for MINUTES=15 with new keys every 2 s; memory and open files must not grow
 	@$(BIN)/python -m tests.endurance --minutes $(or $(MINUTES),15)
 
 bench: ready packages-bench  ## measure wgpy beside others, in 20 minutes: docs/performance.md; BENCH="--quick" for 5, "-h" for more
@@ -51,13 +51,13 @@ bench: ready packages-bench  ## measure wgpy beside others, in 20 minutes: docs/
 fuzz: ready  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="datagrams uapi" for some
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
-docs:  ## the documentation as a site in site/; a broken link is an error
+docs:  ## make the documentation site in site/; a broken link is an error
 	@tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
 	@echo "==> the documentation, as a site"
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-types:  ## pyright, which needs Node: every type that a user of the library meets is known
+types:  ## pyright (needs Node): every public name of the library must have a known type
 	@tests/support/venv.sh $(PYTHON) .venv-types requirements.txt requirements-types.txt
 	@echo "==> pyright --verifytypes wgpy"
 	@PATH="$(CURDIR)/.venv-types/bin:$$PATH" .venv-types/bin/pyright --ignoreexternal --verifytypes wgpy
@@ -68,7 +68,7 @@ lint: ready  ## ruff and mypy
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-install:  ## wgpy for the system, with units, manuals and completion, or its new version: PREFIX=/usr/local, DESTDIR
+install:  ## install or upgrade wgpy with its units, manuals and completion: PREFIX=/usr/local, DESTDIR
 	@packaging/install.sh install $(DESTDIR)$(PREFIX) $(PREFIX) $(PYTHON)
 
 uninstall:  ## remove what install installed, and nothing else
@@ -81,7 +81,7 @@ clean:  ## remove what the other targets made here
 runtime:
 	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt
 
-ready:  ## only the virtual environment, .venv, with what the tests use; with packages-test, the programs as well
+ready:  ## make only the virtual environment .venv, with what the tests use; packages-test installs their programs
 	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-dev.txt requirements-fuzz.txt
 
 packages-%:

@@ -58,7 +58,8 @@ swap() { # NEW
 case $action in
 uninstall) uninstall ;;
 install)
-    new=$library-1
+    new=$library-1 before=
+    [ ! -e "$library" ] || before=yes
     [ "$(readlink "$library" || true)" != wgpy-1 ] || new=$library-2
     trap '[ $? = 0 ] || rm -rf "$new"' EXIT
     trap 'exit 130' INT TERM
@@ -71,7 +72,7 @@ install)
         echo "warning: only root can run it: $(readlink -f "$library/bin/python") or $directory is closed to other users;" \
             "give another Python, as in: make install PYTHON=/usr/bin/python3"
     fi
-    echo "interfaces that are up keep the version they were started with, until you restart them: systemctl daemon-reload;" \
-        "systemctl restart wgpy@NAME (or wgpy down NAME; wgpy up NAME)"
+    [ -z "$before" ] || echo "interfaces that are up keep running the old version until you restart them:" \
+        "systemctl daemon-reload; systemctl restart wgpy@NAME (or wgpy down NAME; wgpy up NAME)"
     ;;
 esac

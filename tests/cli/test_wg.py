@@ -335,7 +335,9 @@ def test_watch_repeats_and_ends_on_interrupt(served: Served) -> None:
     process = served.namespace.popen(*WGPY, "show", served.name, "--watch", "0.05", stdout=subprocess.PIPE)
     assert process.stdout is not None
     seen = [process.stdout.readline() for _ in range(60)]
-    assert seen.count(f"interface: {served.name}\n") >= 2
+    first, second = [number for number, line in enumerate(seen) if line == f"interface: {served.name}\n"][:2]
+    assert first == 0
+    assert seen[second - 1] == "\n", "a blank line, as between interfaces"
     assert "\x1b" not in "".join(seen)
     process.send_signal(signal.SIGINT)
     process.stdout.read()

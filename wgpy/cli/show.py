@@ -77,15 +77,17 @@ def _show(arguments: argparse.Namespace) -> int:
     while True:
         text = io.StringIO()
         _show_once(arguments, text)
-        _redraw(text.getvalue())
+        _redraw(text.getvalue(), gap="" if arguments.json or arguments.parameter else "\n")
         time.sleep(arguments.watch)
 
 
-def _redraw(text: str) -> None:
-    """Print a text; on a terminal, overwrite the last one line by line, without flicker, and cut it to the height."""
+def _redraw(text: str, *, gap: str) -> None:
+    """Print a text and a gap; on a terminal, overwrite the last text line by line and cut it to the height."""
     if sys.stdout.isatty():
         lines = text.splitlines()[: shutil.get_terminal_size().lines - 1]
         text = "".join([_HOME, *(f"{line}{_ERASE_LINE}\n" for line in lines), _ERASE_BELOW])
+    else:
+        text += gap
     print(text, end="", flush=True)
 
 

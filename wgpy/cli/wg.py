@@ -58,10 +58,10 @@ def add(verbs: Any) -> None:
             "keys. If anything in it is wrong, nothing is changed.",
         )
         verb.set_defaults(call=call)
-        verb.add_argument("interface", metavar="INTERFACE")
+        verb.add_argument("interface", metavar="INTERFACE", help="its name")
         verb.add_argument("file", metavar="FILE", help="the file; /dev/stdin works, too")
     for verb in (showconf, setting):
-        verb.add_argument("interface", metavar="INTERFACE")
+        verb.add_argument("interface", metavar="INTERFACE", help="its name")
     setting.add_argument("settings", metavar="SETTING", nargs=argparse.REMAINDER, help=_SETTINGS)
 
 
