@@ -163,6 +163,30 @@ def test_workers_accept_from_a_socket_made_before_the_fork(server: Server) -> No
     without_a_loop(server, body)
 
 
+@pytest.mark.usefixtures("network")
+def test_a_child_serves_what_its_parent_has_accepted(server: Server) -> None:
+    """As socketserver.ForkingTCPServer does."""
+
+    def body() -> None:
+        with wgpy.blocking.connect(server.config) as tunnel, tunnel.create_server((None, 0)) as listening:
+            for _ in range(3):
+                calling = tunnel.create_connection(("localhost", listening.getsockname()[1]), timeout=10)
+                accepted, _ = listening.accept()
+                if (pid := os.fork()) == 0:
+                    signal.alarm(PATIENCE)
+                    calling.close()
+                    accepted.sendall(accepted.recv(5).upper())
+                    os._exit(0)
+                accepted.close()
+                with calling:
+                    calling.sendall(b"hello")
+                    assert calling.recv(5) == b"HELLO"
+                    assert calling.recv(5) == b"", "the child alone had it open"
+                os.waitpid(pid, 0)
+
+    without_a_loop(server, body)
+
+
 def test_on_the_stack_only_the_parent_accepts(server: Server) -> None:
     """The child's attempt takes no connection from the parent, and its copies keep no connection from ending."""
 
@@ -174,8 +198,9 @@ def test_on_the_stack_only_the_parent_accepts(server: Server) -> None:
             assert select.select([listening], [], [], 10)[0]
 
             def child() -> None:
-                refused(listening.accept)
-                refused(listening.accept)
+                for _ in range(2):
+                    with pytest.raises(TunnelClosedError, match="`wgpy forward -R` bring them to a port"):
+                        listening.accept()
 
             in_child(child)
             if (worker := os.fork()) == 0:

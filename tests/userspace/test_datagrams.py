@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from typing import Any
 
 import pytest
 
 from tests.userspace.pair import HERE, PORT, THERE, in_virtual_time, two
+from wgpy.virtual import VirtualLoop
 
 
 class Kept(asyncio.DatagramProtocol):
@@ -105,3 +107,40 @@ def test_errors() -> None:
                 client.sendto(b"x")
 
     in_virtual_time(main)
+
+
+class WithoutReaders(VirtualLoop):
+    """As Windows's event loop, which cannot watch descriptors."""
+
+    def add_reader(self, fd: Any, *args: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    remove_reader = add_writer = remove_writer = add_reader  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("has_unix_sockets", [True, False])
+def test_a_descriptor_for_datagrams_needs_no_readers_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, has_unix_sockets: bool
+) -> None:
+    """Nor unix sockets, which Windows has not either."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with two() as (here, there):
+            await there.create_datagram_endpoint(lambda: Kept(answers=True), local_addr=(None, PORT))
+            with monkeypatch.context() as patch:
+                if not has_unix_sockets:
+                    patch.delattr(socket, "AF_UNIX")
+                sock = await here.connected_socket(THERE[0], PORT, socket.SOCK_DGRAM)
+            for data in (b"hello", b"", b"x" * 5000):
+                sock.send(data)
+                await asyncio.sleep(0.1)
+                assert await loop.sock_recv(sock, 1 << 16) == data.upper()
+            (transport,) = here._transports
+            sock.close()
+        await asyncio.sleep(0.1)
+        assert transport.is_closing()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(loop_factory=WithoutReaders) as runner:
+        runner.run(main())

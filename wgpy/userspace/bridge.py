@@ -11,9 +11,14 @@ from contextlib import suppress
 from typing import Any, Final
 
 from wgpy.errors import TunnelClosedError
-from wgpy.system.forks import FORKED, abandon_in_child
+from wgpy.system.forks import abandon_in_child
 
 _MAX_DATAGRAM: Final = 1 << 16
+_ACCEPT_ELSEWHERE: Final = (
+    "connections through wgpy's own stack come to the process that opened the tunnel, not to one forked from it: "
+    'accept there and fork afterwards, use network="namespace", or have `wgpy forward -R` bring them to a port of '
+    "this machine"
+)
 
 
 class _OurEnd(socket.socket):
@@ -26,12 +31,29 @@ class _OurEnd(socket.socket):
 
 def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
     """The tunnel's end of a socketpair and its user's, both non-blocking."""
-    end, theirs = socket.socketpair(type=kind)
+    end, theirs = _datagram_pair() if kind == socket.SOCK_DGRAM else socket.socketpair(type=kind)
     ours = _OurEnd(end.family, end.type, end.proto, fileno=end.detach())
     abandon_in_child(ours)
     for sock in (ours, theirs):
         sock.setblocking(False)
     return ours, theirs
+
+
+def _datagram_pair() -> tuple[socket.socket, socket.socket]:
+    """A socketpair of datagrams, over the loopback interface where there are no unix sockets (Windows)."""
+    if hasattr(socket, "AF_UNIX"):
+        return socket.socketpair(type=socket.SOCK_DGRAM)
+    pair = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(2)]
+    try:
+        for sock in pair:
+            sock.bind(("127.0.0.1", 0))
+        for sock, other in (pair, pair[::-1]):
+            sock.connect(other.getsockname())
+    except BaseException:
+        for sock in pair:
+            sock.close()
+        raise
+    return pair[0], pair[1]
 
 
 class Bridge(asyncio.Protocol):
@@ -85,22 +107,21 @@ class DatagramBridge(asyncio.DatagramProtocol):
     theirs: socket.socket
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._ours, self.theirs = _pair(socket.SOCK_DGRAM)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
-        self._loop.add_reader(self._ours.fileno(), self._readable)
+        self._reading = asyncio.create_task(self._read())
 
-    def _readable(self) -> None:
+    async def _read(self) -> None:
+        """By sock_recv, which every loop has: Windows's has no add_reader."""
+        loop = asyncio.get_running_loop()
         try:
-            data = self._ours.recv(_MAX_DATAGRAM)
-        except BlockingIOError:
-            return
+            while True:
+                self._transport.sendto(await loop.sock_recv(self._ours, _MAX_DATAGRAM))
+                await asyncio.sleep(0)  # sock_recv does not wait while there is something to receive
         except OSError:
             self._transport.close()
-            return
-        self._transport.sendto(data)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         try:
@@ -111,8 +132,8 @@ class DatagramBridge(asyncio.DatagramProtocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._loop.remove_reader(self._ours.fileno())
-        self._ours.close()
+        self._reading.cancel()
+        self._reading.add_done_callback(lambda _: self._ours.close())
 
 
 class ListeningSocket(socket.socket):
@@ -135,7 +156,7 @@ class ListeningSocket(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """As any socket's. Raises TunnelClosedError once the tunnel is closed, and in a fork's child."""
         if self._is_forked:
-            raise TunnelClosedError(FORKED)
+            raise TunnelClosedError(_ACCEPT_ELSEWHERE)
         if not self.recv(1):
             raise TunnelClosedError("the tunnel was closed")
         sock, peer = self._waiting.popleft()
