@@ -97,9 +97,9 @@ def test_segments_made_before_a_new_mtu_are_lost_and_made_anew() -> None:
     assert burst is not None
     assert len(burst) == 1
     host.resize(1280, line.now)
-    lengths = []
-    while (burst := host.transmit(line.now)) is not None:
-        lengths += burst.lengths
+    lengths: list[int] = []
+    line.seen = lambda to, packet: lengths.append(len(packet))
+    line.run(lambda: long.sender.acknowledged == long.sender.end)
     assert max(lengths) == 1280
 
 
