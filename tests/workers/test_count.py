@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -26,3 +27,14 @@ def test_a_kernel_that_cannot_sort_datagrams_allows_one_and_says_why(monkeypatch
     assert why_one(4) == ""
     monkeypatch.setattr(queues, "SO_ATTACH_REUSEPORT_CBPF", 9999)
     assert why_one(4) == "this kernel cannot sort a port's datagrams among workers: Protocol not available"
+
+
+def test_too_few_files_are_no_fault_of_the_kernel() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(limits[0]) if number not in used]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[5], limits[1]))
+    try:
+        assert why_one(4) == "cannot open UDP port 0: Too many open files"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -29,6 +29,7 @@ BIND_ATTEMPTS: Final = 100  # as in the kernel's wg_socket_init
 
 _FAMILY_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EPFNOSUPPORT, errno.EADDRNOTAVAIL})
 
+_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _U32: Final = Struct("=I")
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ def _bind_family(family: socket.AddressFamily, port: int, workers: int) -> list[
         if workers > 1:
             for sock in sockets:
                 sock.close()
+            if error.errno in _SHORTAGE:
+                raise
             raise SocketError(f"this kernel cannot sort a port's datagrams among workers: {error.strerror}") from error
         _log.info("handshakes and data share a queue here: %s", error.strerror)
         for sock in sockets[1:]:
