@@ -54,8 +54,8 @@ class Foreign:
     """None, as for a peer that cannot be sent to: `Device.send` then looks closer."""
 
     def __init__(self, public_key: PublicKey, worker: int) -> None:
-        self.public_key = public_key
-        self.worker = worker
+        self.public_key: PublicKey = public_key
+        self.worker: int = worker
         self._handshake: Handshake | None = None
         self._stale_at = -inf
 

@@ -54,7 +54,7 @@ class Host:
     ) -> None:
         """`addresses` are of 4 or 16 bytes; `memory` bounds what peers have sent and nobody has read, in bytes."""
         self.addresses: list[bytes] = list(addresses)
-        self.mtu = mtu
+        self.mtu: int = mtu
         self.drops: Counter[ip.Drop] = Counter()
         self._random = random
         self._secret = random(32)
