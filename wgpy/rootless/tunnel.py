@@ -384,8 +384,8 @@ class RootlessTunnel(Tunnel):
     async def create_subprocess_exec(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
         """As asyncio.create_subprocess_exec, in the tunnel's namespace: all its traffic goes through the tunnel.
 
-        /etc/resolv.conf there has the configuration's DNS servers, or none. The process is killed when this one ends. It
-        exits with 127 for a command that is not found, 126 for one that cannot be run, 125 if it may not enter.
+        /etc/resolv.conf there has the configuration's DNS servers, or none. The process is killed when this one ends.
+        It exits with 127 for a command that is not found, 126 for one that cannot be run, 125 if it may not enter.
         Raises NamespaceError where the network is a stack.
         """
 
