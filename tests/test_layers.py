@@ -55,6 +55,7 @@ LAYERS = [
     ["wgpy.gateway.policy"],
     ["wgpy.gateway.store"],
     ["wgpy.gateway.enforcement"],
+    ["wgpy.gateway.service"],
     ["wgpy.gateway.cli"],
     ["wgpy.gateway"],
     ["wgpy.cli"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from wgpy.config import clients
 from wgpy.config.values import EndpointName
 from wgpy.config.wgquick import WgQuickFile, parse, read_value
 from wgpy.daemon.files import HeldFile, changing, new_file, read_text
+from wgpy.daemon.qr import qr_code
 from wgpy.errors import ConfigError, ControlError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -142,7 +142,7 @@ def _add(arguments: argparse.Namespace, interface: str, file: WgQuickFile, held:
     path = Path(arguments.output or f"{arguments.name}.conf")
     made = {path: text.encode()}
     if arguments.qr:
-        made[path.with_suffix(".png")] = _qr_code(text, show=not arguments.json)
+        made[path.with_suffix(".png")] = qr_code(text, show=not arguments.json)
     with ExitStack() as written:  # all of them or none
         for name, content in made.items():
             try:
@@ -187,26 +187,6 @@ def _endpoint(given: str | None, file: WgQuickFile) -> EndpointName:
         raise ConfigError(f"{text}: expected HOST:PORT, because the gateway's file has no ListenPort")
     endpoint: EndpointName = read_value("Endpoint", text if has_port else f"{text}:{file.config.listen_port}")
     return endpoint
-
-
-def _qr_code(text: str, *, show: bool) -> bytes:
-    try:
-        import segno
-    except ImportError:
-        raise ConfigError(f"--qr needs segno: {sys.executable} -m pip install segno") from None
-
-    try:
-        code = segno.make(text, micro=False)
-    except ValueError:  # a QR code holds 2,953 bytes (ISO/IEC 18004, version 40-L)
-        size = len(text.encode())
-        raise ConfigError(
-            f"--qr: a QR code holds 2953 bytes, and the file has {size}: use fewer --route, or no --qr"
-        ) from None
-    if show:
-        code.terminal(compact=True)
-    picture = io.BytesIO()
-    code.save(picture, kind="png", scale=6)
-    return picture.getvalue()
 
 
 def _apply(interface: str, file: WgQuickFile) -> bool:

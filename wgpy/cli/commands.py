@@ -18,6 +18,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "check": ("check",),
     "client": ("client",),
     "rootless": ("exec", "proxy", "forward", "stdio"),
+    "gateway": ("gateway",),
     "doctor": ("doctor",),
     "keys": ("genkey", "genpsk", "pubkey"),
     "lab": ("lab",),

@@ -132,6 +132,11 @@ class Netlink:
     def set_down(self, name: str) -> None:
         self._set_link(name, f"set {name} down", state="down")
 
+    def add_link(self, name: str, kind: str) -> None:
+        """Do `ip link add NAME type KIND`."""
+        with self._step(f"add {name} of kind {kind}"):
+            self._ip.link("add", ifname=name, kind=kind)
+
     def delete_link(self, name: str) -> None:
         index = self.link_index(name)
         with self._step(f"delete {name}"):

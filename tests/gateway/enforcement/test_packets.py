@@ -17,6 +17,7 @@ from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
 from tests.support.netns import Namespace, in_fresh_namespace
 from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.enforcement.notices import Notices
 from wgpy.gateway.policy.compiler import compiled
 from wgpy.gateway.policy.destinations import Address, Destination
 from wgpy.gateway.policy.routes import Route
@@ -31,6 +32,7 @@ SERVER = ("10.0.2.119", "2001:db8:a:2::119")
 
 
 PORTS = (443, 8080)
+GROUP = 51820
 
 
 class Clients:
@@ -86,7 +88,8 @@ class World:
         serve(servers)
         self.servers = servers
         self.clients = Clients(clients, *(address for both in CLIENTS.values() for address in both))
-        self.firewall = Firewall("wg0")
+        self.firewall = Firewall("wg0", GROUP)
+        self.notices = Notices(GROUP)
         self.allow([], {})
 
     def allow(self, rules: Iterable[Rule], groups: Mapping[int, set[str]], routes: Iterable[Route] = ()) -> None:
@@ -98,10 +101,10 @@ class World:
         self.firewall.replace(POOLS, compiled(list(rules), members), routes)
 
     def open(self, *addresses: tuple[str, str], seconds: float = 3600) -> None:
-        self.firewall.open([ip_address(address) for both in addresses for address in both], seconds)
+        self.firewall.admit({ip_address(address): seconds for both in addresses for address in both})
 
     def close(self, *addresses: tuple[str, str]) -> None:
-        self.firewall.close([ip_address(address) for both in addresses for address in both])
+        self.firewall.admit({}, [ip_address(address) for both in addresses for address in both])
 
 
 NODAD = " nodad"
@@ -180,14 +183,14 @@ def test_who_reaches_what_in_the_scenarios_of_aws(world: World) -> None:
 def test_nothing_passes_before_a_session_or_after_its_end(world: World) -> None:
     world.allow(STAFF, {2: {"staff"}, 3: {"staff"}})
     assert world.clients.reaches(2, protocol="udp") == NEITHER
-    assert world.firewall.asked() == set(map(ip_address, CLIENTS[2]))
+    assert world.notices.read() == set(map(ip_address, CLIENTS[2]))
     world.open(CLIENTS[2])
     assert world.clients.reaches(2) == BOTH
     assert world.clients.reaches(3, protocol="udp") == NEITHER
     world.close(CLIENTS[2])
     assert world.clients.reaches(2, protocol="udp") == NEITHER
     assert world.firewall.dropped()["no_session"] >= 4
-    assert world.firewall.asked() >= set(map(ip_address, CLIENTS[2]))
+    assert world.notices.read() >= set(map(ip_address, CLIENTS[3]))
 
 
 @in_world
@@ -327,8 +330,16 @@ def test_servers_see_the_address_that_their_route_says(world: World) -> None:
 
 
 @in_fresh_namespace
+def test_one_gateway_gets_the_notices_of_a_group() -> None:
+    first = Notices(GROUP)
+    with pytest.raises(NetworkError, match="another gateway on this port"):
+        Notices(GROUP)
+    first.close()
+
+
+@in_fresh_namespace
 def test_a_policy_that_nft_refuses_changes_nothing_and_says_so() -> None:
-    firewall = Firewall("wg0")
+    firewall = Firewall("wg0", GROUP)
     firewall.replace(POOLS, compiled(STAFF, {ip_address(CLIENTS[2][0]): {"staff"}}), [])
     before = subprocess.check_output(["nft", "list", "ruleset"])
     with pytest.raises(NetworkError, match="nft: "):

@@ -107,6 +107,8 @@ def test_an_endpoint_in_its_own_pool_or_route_is_refused() -> None:
         ({"session_max": 0}, "28800 for 8 hours"),
         ({"idle_max": -1}, "0 for no limit"),
         ({"search": ("a b",)}, "corp.example"),
+        ({"data_plane": "bsd"}, "one of auto, kernel, wgpy"),
+        ({"handler": "bin/handler"}, "a program's absolute path"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(changed: dict[str, object], why: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -28,29 +28,29 @@ class Passed(NamedTuple):
 
 
 class Firewall:
-    """The table of a gateway on one interface. Every method raises NetworkError if nft is missing or refuses."""
+    """The table of a gateway on one interface. Every method raises NetworkError if nft is missing or refuses.
 
-    def __init__(self, interface: str) -> None:
+    `group` is that of NFLOG for `wgpy.gateway.enforcement.notices`.
+    """
+
+    def __init__(self, interface: str, group: int) -> None:
         if shutil.which("nft") is None:
             raise NetworkError("nft is not installed: on Debian, apt-get install nftables")
         self._interface = interface
+        self._group = group
         self._table = ruleset.table(interface)
 
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on."""
-        _apply(ruleset.replacement(self._interface, pools, compiled, routes, self._present()))
+        _apply(ruleset.replacement(self._interface, self._group, pools, compiled, routes, self._present()))
 
-    def open(self, addresses: Iterable[Address], seconds: float) -> None:
-        """Let addresses have a session for so long, at least a second: the kernel ends it then."""
-        _apply(ruleset.opening(self._interface, addresses, seconds))
+    def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
+        """Begin and end sessions of addresses, in one transaction.
 
-    def close(self, addresses: Iterable[Address]) -> None:
-        """End the sessions of addresses: from now on no packet of theirs passes."""
-        _apply(ruleset.closing(self._interface, addresses))
-
-    def asked(self) -> set[Address]:
-        """The addresses of clients that have sent something in the last seconds and have no session."""
-        return {ip_address(_element(each)["val"]) for version in (4, 6) for each in self._elements(f"asked{version}")}
+        Those in `opened` have one for so many seconds, at least one: the kernel ends it then. From now on no packet
+        passes from or to those in `closed`.
+        """
+        _apply(ruleset.closing(self._interface, closed) + ruleset.opening(self._interface, opened))
 
     def sent(self) -> dict[Address, Passed]:
         """What came from each address that has a session."""

@@ -22,7 +22,8 @@ from wgpy.gateway.policy.routes import MASQUERADE, NONE, Route
 
 PREFIX: Final = "p-"
 COUNTERS: Final = ("no_session", "denied", "spoofed", "invalid")
-REMEMBERED: Final = 5  # seconds that a client without a session is remembered, and not noticed again
+REMEMBERED: Final = 5  # seconds that a client without a session is not noticed again
+LENGTH: Final = 40  # bytes of such a packet that are wanted: the IP header
 _ASKED: Final = f"size 65535; flags dynamic,timeout; timeout {REMEMBERED}s;"
 _TYPES: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _FAMILIES: Final = {4: "ip", 6: "ip6"}
@@ -42,9 +43,12 @@ def table(interface: str) -> str:
 
 
 def replacement(
-    interface: str, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], present: Present
+    interface: str, group: int, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], present: Present
 ) -> str:
-    """Commands that put a policy in the place of the one that is `present`, in one transaction."""
+    """Commands that put a policy in the place of the one that is `present`, in one transaction.
+
+    `group` is that of NFLOG to which packets of clients without a session go: one of a client in REMEMBERED seconds.
+    """
     name = table(interface)
     pools, routes = list(pools), list(routes)
     lines = [f"add table {name}"]
@@ -61,17 +65,17 @@ def replacement(
             f"flush set {name} pools{version}",
             *_elements(name, f"pools{version}", (str(pool) for pool in pools if pool.version == version)),
         ]
-    lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), *_chains(interface), "}"]
+    lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), *_chains(interface, group), "}"]
     return "\n".join(lines) + "\n"
 
 
-def opening(interface: str, addresses: Iterable[Address], seconds: float) -> str:
-    """Commands that let addresses have a session for so long, whether or not they have one now."""
+def opening(interface: str, opened: Mapping[Address, float]) -> str:
+    """Commands that let addresses have a session for so many seconds, whether or not they have one now."""
     return "".join(
         f"add element {table(interface)} {each} {{ {address} }}\n"
         f"delete element {table(interface)} {each} {{ {address} }}\n"
         f"add element {table(interface)} {each} {{ {address} timeout {max(1, int(seconds))}s }}\n"
-        for address in addresses
+        for address, seconds in opened.items()
         for each in _sets(address)
     )
 
@@ -169,7 +173,7 @@ def _snat(snat: str) -> str:
     return "masquerade" if snat == MASQUERADE else f"snat {_FAMILIES[ip_address(snat).version]} to {snat}"
 
 
-def _chains(interface: str) -> list[str]:
+def _chains(interface: str, group: int) -> list[str]:
     """What does not depend on the policy."""
     client, other = f'iifname "{interface}"', f'iifname != {{ "{interface}", "lo" }}'
     spoofed = [
@@ -179,7 +183,8 @@ def _chains(interface: str) -> list[str]:
         "chain from_client {",
         *(f"{family} saddr @from{version} return" for version, family in _FAMILIES.items()),
         *(
-            f"{family} saddr @pools{version} add @asked{version} {{ {family} saddr }}"
+            f"{family} saddr @pools{version} {family} saddr != @asked{version} "
+            f"log group {group} snaplen {LENGTH} add @asked{version} {{ {family} saddr }}"
             for version, family in _FAMILIES.items()
         ),
         "counter name no_session drop",

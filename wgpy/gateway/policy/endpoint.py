@@ -11,9 +11,11 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.policy import pools
 from wgpy.gateway.policy.destinations import Address, Network
 
+DATA_PLANES: Final = ("auto", "kernel", "wgpy")
 LONGEST_BANNER: Final = 1400  # characters, as in AWS
 _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' names as well
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_HANDLER: Final = re.compile(r"/.+|\w+(\.\w+)*:\w+")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -46,7 +48,9 @@ class Endpoint:
     sign_in: bool = False
     """Whether a device's person must sign in before each session, or the device's key is enough."""
     handler: str = ""
-    """A program that is asked before each session: the client connect handler; empty for none."""
+    """What is asked before each session: a program's absolute path, or MODULE:FUNCTION of Python; empty for nothing."""
+    data_plane: str = "auto"
+    """Whose WireGuard the interface is: "kernel", "wgpy", or "auto" for the kernel's where it has one."""
 
     def __post_init__(self) -> None:
         if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
@@ -69,6 +73,10 @@ class Endpoint:
             raise ConfigError(
                 f"session_max {self.session_max}: expected a number of seconds, such as 28800 for 8 hours"
             )
+        if self.data_plane not in DATA_PLANES:
+            raise ConfigError(f"data plane {self.data_plane!a}: expected one of {', '.join(DATA_PLANES)}")
+        if self.handler and not _HANDLER.fullmatch(self.handler):
+            raise ConfigError(f"handler {self.handler!a}: expected a program's absolute path, or MODULE:FUNCTION")
         if self.idle_max < 0:
             raise ConfigError(f"idle_max {self.idle_max}: expected a number of seconds, or 0 for no limit")
 
@@ -88,6 +96,7 @@ class Endpoint:
             "idle_max": self.idle_max,
             "sign_in": self.sign_in,
             "handler": self.handler,
+            "data_plane": self.data_plane,
         }
 
     def address_networks(self) -> tuple[Network, ...]:

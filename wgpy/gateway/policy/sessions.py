@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import add
 from typing import Final, NamedTuple
 
 from wgpy.gateway.policy.destinations import Address
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     ADDRESS_CHANGED = "address-changed"
     NOT_SIGNED_IN = "not-signed-in"
     GATEWAY_STOPPED = "gateway-stopped"
+    FIREWALL_FAILED = "firewall-failed"
     DENIED = "client-connect-failed"
     HANDLER_TIMEOUT = "client-connect-handler-timed-out"
     HANDLER_ERROR = "client-connect-handler-other-execution-error"
@@ -53,6 +55,10 @@ class Traffic(NamedTuple):
     ingress_packets: int = 0
     egress_bytes: int = 0
     egress_packets: int = 0
+
+    def plus(self, more: Traffic) -> Traffic:
+        """Both together."""
+        return Traffic(*map(add, self, more))
 
 
 NOTHING: Final = Traffic()
@@ -124,6 +130,8 @@ class Session:
     """When the last packet came or went."""
     until: float
     """When it ends at the latest."""
+    opened: bool = False
+    """Whether it ever was active."""
     ended_at: float | None = None
     reason: Reason | None = None
     message: str = ""
@@ -201,7 +209,7 @@ class Session:
         return min(self.until, self.active_at + terms.idle_max) if terms.idle_max else self.until
 
     def _open(self, now: float) -> Step:
-        session = replace(self, state=State.ACTIVE, active_at=now)
+        session = replace(self, state=State.ACTIVE, active_at=now, opened=True)
         return Step(session, (Open(self.addresses, self.until), Log()))
 
     def _end(self, reason: Reason, now: float) -> Step:

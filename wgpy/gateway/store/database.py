@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
@@ -51,6 +52,7 @@ class Database:
         self.path: Path = path
         self.vault: Vault = Vault.read(key)
         self._clock = clock
+        self._lock = path.with_suffix(".lock")
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _PATIENCE})
         event.listen(self._engine, "connect", _connected)
         event.listen(self._engine, "begin", _begun)
@@ -89,7 +91,7 @@ class Database:
 
     def watch(self) -> Watch:
         """Notice when another process changes the database. Close what is returned."""
-        return Watch(self._plain())
+        return Watch(sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False))
 
     def backup(self, target: Path) -> None:
         """Copy the database to a new file with mode 0600, while others use it. Raises ConfigError if it exists."""
@@ -116,6 +118,24 @@ class Database:
         self._migrate()
         with self.change(who) as change:
             change.record("backup", source.name, None, {"restored": str(source)})
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the lock of the process that runs the gateway. Raises ControlError if another process holds it."""
+        with open(self._lock, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it") from error
+            yield
+
+    def is_running(self) -> bool:
+        """Whether a process runs the gateway."""
+        try:
+            with self.running():
+                return False
+        except ControlError:
+            return True
 
     def close(self) -> None:
         """Close all connections."""

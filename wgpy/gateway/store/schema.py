@@ -27,6 +27,7 @@ endpoint: Final = Table(
     Column("idle_max", Integer, nullable=False),
     Column("sign_in", Boolean, nullable=False),
     Column("handler", Text, nullable=False),
+    Column("data_plane", Text, nullable=False),
     Column("private_key", LargeBinary, nullable=False),  # sealed
 )
 groups: Final = Table(

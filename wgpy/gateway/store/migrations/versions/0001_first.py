@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("idle_max", sa.Integer(), nullable=False),
         sa.Column("sign_in", sa.Boolean(), nullable=False),
         sa.Column("handler", sa.Text(), nullable=False),
+        sa.Column("data_plane", sa.Text(), nullable=False),
         sa.Column("private_key", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("interface"),
     )

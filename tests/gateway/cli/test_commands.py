@@ -1,0 +1,160 @@
+"""The commands: what they print, change and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wgpy.cli import main
+from wgpy.config.wgquick import parse
+from wgpy.keys import PrivateKey
+
+Gateway = Callable[..., Any]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gateway:
+    """Runs `wgpy gateway ... --json`, and returns what it prints; or the error, if it fails."""
+    monkeypatch.setenv("WGPY_GATEWAY", str(tmp_path / "gateway"))
+    monkeypatch.setenv("WGPY_GATEWAY_KEY", str(tmp_path / "gateway.key"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str, *, status: int = 0, as_json: bool = True) -> Any:
+        assert main(["gateway", *command.split(), *(["--json"] if as_json else [])]) == status
+        printed = capsys.readouterr()
+        if not as_json:
+            return printed.out + printed.err
+        return json.loads(printed.out) if printed.out else printed.err.removeprefix("wgpy: ").strip()
+
+    run("init --host vpn.example.org --pool 10.99.0.0/24 --pool fd00:99::/64 --dns 10.50.0.53 --search corp.example")
+    run("group add staff")
+    run("user add alice --group staff --expires 2030-12-31")
+    run("route add 10.50.0.0/16")
+    run("rule add web 10.50.1.0/24:443/tcp --group staff")
+    return run
+
+
+def test_a_device_gets_a_file_for_any_wireguard_app_and_its_private_key_is_nowhere_else(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    made = gateway("device add phone --user alice --qr")
+    assert made["files"] == ["phone.conf", "phone.png"]
+    assert made["addresses"] == ["10.99.0.2", "fd00:99::2"]
+    assert (tmp_path / "phone.conf").stat().st_mode & 0o777 == 0o600
+    config = parse((tmp_path / "phone.conf").read_text()).config
+    (peer,) = config.peers
+    assert [str(network) for network in peer.allowed_ips] == ["10.99.0.0/24", "fd00:99::/64", "10.50.0.0/16"]
+    assert str(peer.endpoint) == "vpn.example.org:51820"
+    assert (config.dns, config.dns_search) == (("10.50.0.53",), ("corp.example",))
+    assert config.private_key
+    assert peer.preshared_key
+    assert config.private_key.public_key.base64() == made["public_key"]
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "gateway").iterdir())
+    for secret in (config.private_key.base64().encode(), bytes(config.private_key), bytes(peer.preshared_key)):
+        assert secret not in stored
+    assert gateway("device list") == [{key: value for key, value in made.items() if key != "files"}]
+
+
+def test_a_device_whose_owner_keeps_the_key_and_a_full_tunnel(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / "banner").write_text("Welcome.\nCall 1234 for help.\n")
+    gateway("endpoint set --full-tunnel --banner banner --mtu 1380")
+    key = PrivateKey.generate().public_key.base64()
+    assert gateway(f"device add laptop --user alice --public-key {key} --address 10.99.0.77")["public_key"] == key
+    text = (tmp_path / "laptop.conf").read_text()
+    assert text.startswith("# Welcome.\n# Call 1234 for help.\n# Add a line to [Interface]: PrivateKey")
+    config = parse(text).config
+    assert (config.private_key, config.mtu) == (None, 1380)
+    assert [str(network) for network in config.peers[0].allowed_ips] == ["0.0.0.0/0", "::/0"]
+    assert gateway("device list")[0]["addresses"] == ["10.99.0.77", "fd00:99::2"]
+
+
+def test_test_says_which_rule_decides_and_its_status_is_the_decision(gateway: Gateway) -> None:
+    allowed = gateway("test alice 10.50.1.5:443/tcp")
+    assert (allowed["allowed"], allowed["rule"], allowed["prefix"]) == (True, "web", "10.50.1.0/24")
+    assert "only 443/tcp is allowed there" in gateway("test alice 10.50.1.5:80/tcp", status=1)["why"]
+    assert gateway("test alice 10.50.2.1", status=1)["why"] == "no rule contains 10.50.2.1"
+    gateway("user disable alice")
+    assert "; but alice is disabled" in gateway("test alice 10.50.1.5:443/tcp", as_json=False)
+
+
+REFUSED = {
+    "init --host vpn.example.org --pool 10.0.0.0/8": "exists already; a gateway is made only once",
+    "user add alice": "user alice: exists already",
+    "user add al/ice": "user 'al/ice': expected a name of ASCII letters",
+    "user add bob --group stuff": "group 'stuff': there is none of that name; did you mean staff?",
+    "user set bob --group staff": "user 'bob': there is none of that name",
+    "user add bob --expires tomorrow": "date 'tomorrow': expected one such as 2026-12-31",
+    "group remove staff": "group staff: user alice uses it",
+    "rule add all 0.0.0.0/0": "rule all: it is for no one",
+    "rule add all 10.0.0.0/8:0/tcp --everyone": "ports go from 1 to 65535",
+    "rule remove wub": "rule 'wub': there is none of that name; did you mean web?",
+    "route add 10.99.0.0/16": "pool 10.99.0.0/24: overlaps route 10.99.0.0/16",
+    "route add 10.0.0.1/8": "10.0.0.1/8 has host bits set; expected a network such as",
+    "device add phone --user alicia": "user 'alicia': there is none of that name; did you mean alice?",
+    "device add phone --user alice --address 10.98.0.1": "address 10.98.0.1: not in a pool",
+    "device add phone --user alice --public-key x": "a key is 44 base64 characters",
+    "endpoint set": "nothing to change",
+    "endpoint set --session-max soon": "duration 'soon': expected a number with s, m, h or d",
+    "endpoint set --pool 10.99.0.0/24 --pool 10.99.0.0/25": "pool 10.99.0.0/24: overlaps pool 10.99.0.0/25",
+    "session terminate alice": "session 'alice': no session, device or user of that name is connected",
+    "test alice 10.50.0.0/16": "expected one address",
+    "restore nothing.db": "there is no such file",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_is_wrong_is_one_sentence_and_nothing_changes(command: str, gateway: Gateway, tmp_path: Path) -> None:
+    before, files = gateway("log --audit"), {*tmp_path.iterdir()}
+    error = gateway(command, status=1)
+    assert REFUSED[command] in error
+    assert "\n" not in error
+    assert gateway("log --audit") == before
+    assert {*tmp_path.iterdir()} == files
+
+
+def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
+    gateway("backup before.db")
+    gateway("user set alice --expires never")
+    assert gateway("user list") == [{"name": "alice", "groups": ["staff"], "enabled": True, "expires": None}]
+    gateway("device add phone --user alice")
+    gateway("device disable phone")
+    assert gateway("device sign-in phone")["signed_in_at"] > 0
+    gateway("endpoint set --session-max 8h --idle-max 30m --sign-in --data-plane wgpy")
+    assert gateway("endpoint show")["session_max"] == 8 * 3600
+    gateway("rule remove web")
+    gateway("route remove 10.50.0.0/16")
+    gateway("user remove alice")
+    gateway("group remove staff")
+    for kind in ("user", "group", "device", "route", "rule", "session"):
+        assert gateway(f"{kind} list") == []
+    assert gateway("log") == []
+    text = gateway("log --audit", as_json=False)
+    assert "session_max: 86400 -> 28800, idle_max: 0 -> 1800, sign_in: False -> True, data_plane: auto -> wgpy" in text
+    gateway("restore before.db")
+    assert [rule["destination"] for rule in gateway("rule list")] == ["10.50.1.0/24:443/tcp"]
+    assert gateway("user list", as_json=False).splitlines() == [
+        "USER   GROUPS  ENABLED  EXPIRES",
+        "alice  staff   yes      2031-01-01 00:00:00",
+    ]
+
+
+def test_status_of_a_gateway_that_does_not_run(gateway: Gateway) -> None:
+    status = gateway("status")
+    assert (status["running"], status["sessions"], status["users"], status["rules"]) == (False, 0, 1, 1)
+
+
+def test_without_a_gateway_a_command_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WGPY_GATEWAY", str(tmp_path))
+    assert main(["gateway", "user", "list"]) == 1
+    assert "there is no gateway yet; `wgpy gateway init` makes one" in capsys.readouterr().err
+
+
+def test_without_its_libraries_it_says_what_to_install(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wgpy.gateway.cli.common.find_spec", lambda name: None)
+    assert "pip install 'wgpy[gateway]'" in gateway("user list", status=1)

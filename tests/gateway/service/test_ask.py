@@ -1,0 +1,103 @@
+"""The client connect handler: a program, or a function, that answers, is late, fails or talks nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from wgpy.gateway.policy.handler import Answer, question, read_answer
+from wgpy.gateway.policy.sessions import Reason
+from wgpy.gateway.service.ask import ask
+from wgpy.gateway.service.gateway import Question
+
+TEXT = question("c1", interface="wg0", device="phone", user="alice", groups={"b", "a"}, public_ip="198.51.100.7")
+GOOD = {
+    "allow": True,
+    "error-msg-on-denied-connection": "",
+    "posture-compliance-statuses": ["compliant"],
+    "schema-version": "v2",
+}
+
+
+def answer(handler: str, seconds: float = 30) -> Answer | Reason:
+    return asyncio.run(ask(Question("c1", handler, TEXT), seconds))
+
+
+def program(path: Path, source: str) -> str:
+    path.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{source}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_the_handler_is_asked_with_the_keys_of_aws_and_answers_with_them(tmp_path: Path) -> None:
+    source = f"open({str(tmp_path / 'asked')!r}, 'w').write(sys.stdin.read()); print({json.dumps(GOOD)!r})"
+    assert answer(program(tmp_path / "handler", source)) == Answer(True, "", ("compliant",))
+    assert json.loads((tmp_path / "asked").read_text()) == {
+        "connection-id": "c1",
+        "endpoint-id": "wg0",
+        "common-name": "phone",
+        "username": "alice",
+        "platform": "",
+        "platform-version": "",
+        "public-ip": "198.51.100.7",
+        "client-openvpn-version": "",
+        "groups": ["a", "b"],
+        "schema-version": "v2",
+    }
+
+
+def test_a_function_of_python_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "posture.py").write_text(
+        "def check(asked):\n"
+        "    return {'allow': asked['username'] == 'bob', 'error-msg-on-denied-connection': 'only Bob',\n"
+        "            'posture-compliance-statuses': [], 'schema-version': 'v2'}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert answer("posture:check") == Answer(False, "only Bob", ())
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("sys.exit('no database')", Reason.HANDLER_ERROR),
+        ("os.kill(os.getpid(), 9)", Reason.HANDLER_ERROR),
+        ("time.sleep(60)", Reason.HANDLER_TIMEOUT),
+        ("pass", Reason.HANDLER_INVALID),
+        ("print('x' * 1000000)", Reason.HANDLER_INVALID),
+    ],
+)
+def test_what_does_not_answer_is_a_refusal(source: str, reason: Reason, tmp_path: Path) -> None:
+    handler = program(tmp_path / "handler", source)
+    assert answer(handler, 0.5 if reason is Reason.HANDLER_TIMEOUT else 30) is reason
+
+
+def test_a_handler_that_is_not_there_is_a_refusal() -> None:
+    assert answer("/nonexistent/handler") is Reason.HANDLER_ERROR
+    assert answer("no_such_module:function") is Reason.HANDLER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"allow": 1}, "allow: expected true or false"),
+        ({"allow": None}, "allow: expected true or false"),
+        ({"error-msg-on-denied-connection": "x" * 256}, "at most 255 characters"),
+        ({"posture-compliance-statuses": ["a"] * 11}, "at most 10 texts"),
+        ({"posture-compliance-statuses": "compliant"}, "at most 10 texts"),
+        ({"posture-compliance-statuses": ["x" * 256]}, "at most 10 texts"),
+        ({"schema-version": "v1"}, "schema-version: expected 'v2'"),
+    ],
+)
+def test_an_answer_with_a_wrong_value_says_which(changed: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        read_answer(json.dumps({**GOOD, **changed}).encode())
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"true", b"\xff", b"{} {}"])
+def test_what_is_no_object_is_no_answer(text: bytes) -> None:
+    with pytest.raises(ValueError, match="expected one JSON object"):
+        read_answer(text)

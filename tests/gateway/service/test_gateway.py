@@ -1,0 +1,352 @@
+"""The service's sessions on a clock that the test turns, with a firewall and an interface that only remember."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from wgpy.errors import NetworkError
+from wgpy.gateway.enforcement.nft import Passed
+from wgpy.gateway.policy.compiler import Compiled
+from wgpy.gateway.policy.destinations import Address, Destination, Network
+from wgpy.gateway.policy.handler import Answer
+from wgpy.gateway.policy.routes import Route
+from wgpy.gateway.policy.rules import Rule
+from wgpy.gateway.policy.sessions import Reason
+from wgpy.gateway.policy.snapshot import Policy
+from wgpy.gateway.service.gateway import GRACE, RETRY, Gateway
+from wgpy.gateway.store import devices, endpoint, rules, sessions, users
+from wgpy.gateway.store.database import Database
+from wgpy.keys import PresharedKey, PublicKey
+
+KEY = PublicKey(bytes([1]) * 32)
+PHONE = (ip_address("10.99.0.2"), ip_address("fd00:99::2"))
+HOUR = 3600.0
+
+
+class World:
+    """A firewall and an interface, and the clocks."""
+
+    def __init__(self) -> None:
+        self.now = 500.0  # CLOCK_BOOTTIME
+        self.date = 1_000_000.0
+        self.open: dict[Address, tuple[float, int]] = {}  # until, packets
+        self.compiled = Compiled((), {})
+        self.followed: list[Policy] = []
+        self.entries: list[dict[str, Any]] = []
+        self.refuses = ""
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.date += seconds
+        self.open = {address: each for address, each in self.open.items() if each[0] > self.now}
+
+    def traffic(self, address: Address, packets: int) -> None:
+        until, before = self.open[address]
+        self.open[address] = (until, before + packets)
+
+    # What the service calls.
+
+    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
+        self._obey()
+        self.compiled = compiled
+
+    def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None:
+        self._obey()
+        for address in closed:
+            self.open.pop(address, None)
+        self.open |= {address: (self.now + seconds, 0) for address, seconds in opened.items()}
+
+    def sent(self) -> dict[Address, Passed]:
+        return {a: Passed(packets, 100 * packets, until - self.now) for a, (until, packets) in self.open.items()}
+
+    def received(self) -> dict[Address, Passed]:
+        return self.sent()
+
+    def up(self, policy: Policy) -> None:
+        self.followed.append(policy)
+
+    follow = up
+
+    def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]:
+        return {KEY: ("198.51.100.7", "40000")}
+
+    def _obey(self) -> None:
+        if self.refuses:
+            raise NetworkError(self.refuses)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def phone(database: Database) -> Database:
+    """A database with Alice's phone."""
+    with database.change("root") as change:
+        devices.add(change, "phone", "alice", KEY, PresharedKey(bytes(range(32))))
+    return database
+
+
+@pytest.fixture
+def gateway(phone: Database, world: World) -> Gateway:
+    return start(phone, world)
+
+
+def start(database: Database, world: World) -> Gateway:
+    made = Gateway(database, world, world, clock=lambda: world.now, wall=lambda: world.date, write=world.entries.append)
+    made.start()
+    made.tick()
+    return made
+
+
+def send(gateway: Gateway) -> None:
+    """The phone sends something."""
+    gateway.notice({PHONE[0]})
+    gateway.tick()
+
+
+def set_endpoint(database: Database, **values: Any) -> None:
+    with database.change("root") as change:
+        endpoint.replace(change, replace(endpoint.find(change.connection), **values))
+
+
+def last(database: Database) -> dict[str, Any]:
+    with database.read() as connection:
+        return sessions.last(connection, 1)[0]
+
+
+def test_a_session_begins_with_a_packet_and_ends_after_its_time(
+    gateway: Gateway, phone: Database, world: World
+) -> None:
+    assert world.open == {}
+    send(gateway)
+    assert {*world.open} == {*PHONE}
+    (entry,) = world.entries
+    assert entry["connection-attempt-status"] == "successful"
+    assert (entry["common-name"], entry["username"], entry["device-ip"]) == ("phone", "alice", "198.51.100.7")
+    world.traffic(PHONE[0], 3)
+    world.pass_time(8 * HOUR - 1)
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+    world.pass_time(1)
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-end-reason"] == "session-expired"
+    assert (last(phone)["ingress-packets"], last(phone)["ingress-bytes"]) == ("3", "300")
+    assert last(phone)["connection-duration-seconds"] == str(round(8 * HOUR))
+    assert gateway.counts == {"started": 1, "refused": 0, "ended": 1}
+
+
+def test_the_kernel_ends_a_session_soon_after_if_nobody_else_does(gateway: Gateway, world: World) -> None:
+    send(gateway)
+    world.pass_time(8 * HOUR + GRACE)
+    assert world.open == {}
+
+
+def test_a_shorter_session_max_is_held_against_sessions_under_way_and_their_counters_go_on(
+    gateway: Gateway, phone: Database, world: World
+) -> None:
+    send(gateway)
+    world.traffic(PHONE[1], 2)
+    world.pass_time(60)
+    set_endpoint(phone, session_max=120)
+    gateway.tick()
+    world.traffic(PHONE[1], 3)
+    assert world.open[PHONE[0]][0] == world.now + 60 + GRACE
+    world.pass_time(60)
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["egress-packets"] == "5"
+
+
+@pytest.mark.parametrize("who", ["user", "device"])
+def test_who_is_disabled_or_removed_is_out_at_once_and_comes_back(
+    who: str, gateway: Gateway, phone: Database, world: World
+) -> None:
+    send(gateway)
+    with phone.change("root") as change:
+        if who == "user":
+            users.replace(change, replace(users.find(change.connection, "alice"), enabled=False))
+        else:
+            devices.enable(change, "phone", enabled=False)
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-end-reason"] == f"{who}-disabled"
+    change_of_peers = world.followed[-1].change_of(status_with_phone(world))
+    assert change_of_peers is not None
+    assert [peer.remove for peer in change_of_peers.peers] == [True]
+    world.pass_time(1)
+    send(gateway)
+    assert world.open == {}
+    assert last(phone)["connection-attempt-failure-reason"] == f"{who}-disabled"
+    with phone.change("root") as change:
+        if who == "user":
+            users.replace(change, replace(users.find(change.connection, "alice"), enabled=True))
+        else:
+            devices.enable(change, "phone", enabled=True)
+    gateway.tick()
+    world.pass_time(1)
+    send(gateway)
+    assert {*world.open} == {*PHONE}
+    with phone.change("root") as change:
+        devices.remove(change, "phone")
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-end-reason"] == "device-removed"
+
+
+def status_with_phone(world: World) -> Any:
+    from wgpy.device.status import DeviceStatus, PeerStatus
+
+    policy = world.followed[0]
+    peer = PeerStatus(public_key=KEY, preshared_key=policy.preshared_keys[KEY])
+    return DeviceStatus(private_key=policy.private_key, listen_port=policy.endpoint.port, peers=(peer,))
+
+
+def test_a_refused_client_costs_one_judgement_in_some_seconds(gateway: Gateway, phone: Database, world: World) -> None:
+    set_endpoint(phone, sign_in=True)
+    for _ in range(20):
+        send(gateway)
+        world.pass_time(RETRY / 10)
+    assert gateway.counts["refused"] == 2
+    assert last(phone)["connection-attempt-failure-reason"] == "not-signed-in"
+
+
+def test_where_people_sign_in_a_session_lasts_from_then_and_needs_another_after(
+    gateway: Gateway, phone: Database, world: World
+) -> None:
+    set_endpoint(phone, sign_in=True)
+    with phone.change("root") as change:
+        change.now = world.date
+        devices.sign_in(change, "phone")
+    gateway.tick()
+    world.pass_time(HOUR)
+    send(gateway)
+    assert {*world.open} == {*PHONE}
+    world.date += 100 * HOUR  # somebody changes the date
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+    world.pass_time(7 * HOUR)
+    gateway.tick()
+    assert world.open == {}
+    world.pass_time(RETRY)
+    send(gateway)
+    assert world.open == {}
+
+
+def test_the_handler_is_asked_and_nothing_is_open_meanwhile(gateway: Gateway, phone: Database, world: World) -> None:
+    set_endpoint(phone, handler="/bin/true")
+    send(gateway)
+    assert world.open == {}
+    (question,) = gateway.questions
+    asked = json.loads(question.text)
+    assert (asked["username"], asked["groups"], asked["public-ip"]) == ("alice", ["staff"], "198.51.100.7")
+    gateway.answer("another", Answer(True, "", ()))
+    gateway.tick()
+    assert world.open == {}
+    gateway.answer(question.session, Answer(True, "", ("compliant",)))
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+    assert last(phone)["posture-compliance-statuses"] == ["compliant"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(False, "update your phone", ()), "client-connect-failed"),
+        (Reason.HANDLER_TIMEOUT, "client-connect-handler-timed-out"),
+    ],
+)
+def test_a_handler_that_denies_or_fails_keeps_the_client_out(
+    answer: Answer | Reason, reason: str, gateway: Gateway, phone: Database, world: World
+) -> None:
+    set_endpoint(phone, handler="/bin/true")
+    send(gateway)
+    gateway.answer(gateway.questions[0].session, answer)
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-attempt-failure-reason"] == reason
+    assert last(phone)["connection-attempt-status"] == "failed"
+
+
+def test_a_terminated_session_is_cut(gateway: Gateway, phone: Database, world: World) -> None:
+    send(gateway)
+    with phone.change("root") as change:
+        sessions.terminate(change, "alice")
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-end-reason"] == "terminated"
+
+
+def test_sessions_outlive_the_process_and_nothing_else_does(gateway: Gateway, phone: Database, world: World) -> None:
+    send(gateway)
+    world.open[ip_address("10.99.0.6")] = (world.now + 99, 0)  # nobody knows of it
+    world.pass_time(HOUR)
+    again = start(phone, world)
+    assert {*world.open} == {*PHONE}
+    assert again.active == 1
+    world.pass_time(7 * HOUR)
+    again.tick()
+    assert world.open == {}
+    assert last(phone)["connection-duration-seconds"] == str(round(8 * HOUR))
+
+
+def test_a_session_that_the_kernel_has_lost_is_over(gateway: Gateway, phone: Database, world: World) -> None:
+    send(gateway)
+    world.open.clear()  # a reboot
+    assert start(phone, world).active == 0
+    assert last(phone)["connection-end-reason"] == "gateway-stopped"
+    with phone.read() as connection:
+        assert sessions.under_way(connection) == []
+
+
+def test_when_nft_fails_nothing_opens_and_what_is_to_be_closed_is_closed_later(
+    gateway: Gateway, phone: Database, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.refuses = "nft: no memory"
+    send(gateway)
+    gateway.tick()
+    assert world.open == {}
+    assert [record.getMessage() for record in caplog.records] == ["nft: no memory; trying again"]
+    world.refuses = ""
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+    world.refuses = "nft: no memory"
+    with phone.change("root") as change:
+        devices.enable(change, "phone", enabled=False)
+    gateway.tick()
+    world.refuses = ""
+    gateway.tick()
+    assert world.open == {}
+
+
+def test_when_the_database_is_locked_nothing_opens_until_it_is_written_down(
+    gateway: Gateway, phone: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "write", fail)
+        send(gateway)
+        assert world.open == {}
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+
+
+def fail(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_rule_is_in_force_at_the_next_tick(gateway: Gateway, phone: Database, world: World) -> None:
+    server = ip_address("10.0.0.5")
+    assert not world.compiled.allows(PHONE[0], server)
+    with phone.change("root") as change:
+        rule = Rule(name="all", destination=Destination.parse("10.0.0.0/8"), groups=frozenset({"staff"}))
+        rules.add(change, rule)
+    gateway.tick()
+    assert world.compiled.allows(PHONE[0], server)

@@ -1,0 +1,25 @@
+"""`wgpy gateway`: a module for each kind of object, which adds its commands."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+OBJECTS: Final = (
+    "init", "endpoint", "user", "group", "device", "route", "rule", "test", "session", "log", "status", "backup",
+    "run",
+)  # fmt: skip
+
+
+def add(verbs: Any) -> None:
+    """Add the command to the command line."""
+    gateway = verbs.add_parser(
+        "gateway",
+        help="run a gateway: who may reach which private network, and for how long",
+        description="Manage and run a gateway: users with their devices, groups, and rules that say which group may "
+        "reach what. Clients are stock WireGuard apps. Needs pip install 'wgpy[gateway]'.",
+        epilog="Each command has its own help, such as wgpy gateway user -h. Start with wgpy gateway init -h.",
+    )
+    objects = gateway.add_subparsers(metavar="COMMAND", required=True)
+    for name in OBJECTS:
+        import_module(f"wgpy.gateway.cli.{name}").add(objects)

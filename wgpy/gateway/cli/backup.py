@@ -1,0 +1,27 @@
+"""`wgpy gateway backup` and `restore`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from wgpy.gateway.cli import common
+
+
+def add(objects: Any) -> None:
+    text = "The gateway may run meanwhile. The key file is not in it: keep a copy of that elsewhere."
+    made = common.command(objects, "backup", "copy the database to a new file", _backup, epilog=text)
+    made.add_argument("file", metavar="FILE", type=Path, help="the copy, which must not exist")
+    made = common.command(objects, "restore", "replace everything by what a backup has", _restore)
+    made.add_argument("file", metavar="FILE", type=Path, help="what `wgpy gateway backup` has written")
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    common.database(arguments).backup(arguments.file)
+    return common.done(arguments, f"{arguments.file} written", {"file": str(arguments.file)})
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    common.database(arguments).restore(arguments.file, common.who())
+    return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})

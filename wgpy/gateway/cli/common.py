@@ -1,0 +1,170 @@
+"""What the commands share: where the store is, who asks, and how things are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.destinations import Address, Network
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from wgpy.gateway.store.database import Change, Database
+
+DIRECTORY: Final = Path("/var/lib/wgpy/gateway")
+KEY: Final = Path("/etc/wgpy/gateway.key")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
+
+
+def command(
+    objects: Any, name: str, summary: str, call: Callable[[argparse.Namespace], int], **more: str
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all have."""
+    made: argparse.ArgumentParser = objects.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **more
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument(
+        "--directory", metavar="DIR", type=Path, default=Path(os.environ.get("WGPY_GATEWAY", DIRECTORY)),
+        help=f"where the gateway's database is (default: $WGPY_GATEWAY or {DIRECTORY})",
+    )  # fmt: skip
+    made.add_argument(
+        "--key", metavar="FILE", type=Path, default=Path(os.environ.get("WGPY_GATEWAY_KEY", KEY)),
+        help=f"the key that the database's secrets are sealed with (default: $WGPY_GATEWAY_KEY or {KEY})",
+    )  # fmt: skip
+    made.set_defaults(call=call)
+    return made
+
+
+def kind(objects: Any, name: str, summary: str) -> Any:
+    """Add a kind of object, whose commands are added to what is returned."""
+    made = objects.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    return made.add_subparsers(metavar="ACTION", required=True)
+
+
+def location(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The files of the database and its key."""
+    return arguments.directory / "gateway.db", arguments.key
+
+
+def database(arguments: argparse.Namespace) -> Database:
+    """Open the store. Raises ConfigError, also if the libraries of the gateway are not installed."""
+    require_libraries()
+    from wgpy.gateway.store.database import Database
+
+    return Database(*location(arguments))
+
+
+def require_libraries() -> None:
+    """Raises ConfigError if what the extra brings is missing."""
+    for name in ("sqlalchemy", "alembic"):
+        if find_spec(name) is None:
+            raise ConfigError(f"wgpy gateway needs {name}: {sys.executable} -m pip install 'wgpy[gateway]'")
+
+
+@contextmanager
+def reading(arguments: argparse.Namespace) -> Iterator[Connection]:
+    """A connection to read from."""
+    with database(arguments).read() as connection:
+        yield connection
+
+
+@contextmanager
+def changing(arguments: argparse.Namespace) -> Iterator[Change]:
+    """A transaction in the name of whoever runs the command."""
+    with database(arguments).change(who()) as change:
+        yield change
+
+
+def who() -> str:
+    """Who runs the command: with sudo, whoever called it."""
+    name = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
+    try:
+        return name or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def show(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    """Print rows as JSON, or as a table with these `columns`: a key of the rows, and its heading."""
+    if arguments.json:
+        print(json.dumps(rows, indent=2, default=str))
+        return 0
+    table = [list(columns.values()), *([_cell(row[key]) for key in columns] for row in rows)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(columns))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def done(arguments: argparse.Namespace, what: str, value: Mapping[str, Any]) -> int:
+    """Say what was done: as JSON the object, else a sentence on standard error."""
+    if arguments.json:
+        print(json.dumps(value, indent=2, default=str))
+    else:
+        print(what, file=sys.stderr)
+    return 0
+
+
+def moment(seconds: float | None) -> str:
+    """A time since 1970 for people, in UTC."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(text: str) -> int:
+    """Read 8h, 30m, 90s or 2d as seconds. Raises ConfigError."""
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ConfigError(f"duration {text!a}: expected a number with s, m, h or d, such as 8h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def date(text: str) -> float:
+    """Read a day, whose end is meant, or a day with a time, in UTC unless it says otherwise. Raises ConfigError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"date {text!a}: expected one such as 2026-12-31 or 2026-12-31T18:00") from None
+    if len(text) <= len("2026-12-31"):
+        found += timedelta(days=1)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def network(what: str, text: str) -> Network:
+    """Read a network. Raises ConfigError."""
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"{what} {text!a}: {error}; expected a network such as 10.0.0.0/16") from None
+
+
+def address(what: str, text: str) -> Address:
+    """Read an address. Raises ConfigError."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise ConfigError(f"{what} {text!a}: expected an address such as 10.0.0.53") from None
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == "" or value == []:
+        return "-"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return str(value)

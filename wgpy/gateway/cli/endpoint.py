@@ -1,0 +1,98 @@
+"""`wgpy gateway endpoint`: the settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.cli import common
+from wgpy.gateway.policy.endpoint import DATA_PLANES
+
+
+def add(objects: Any) -> None:
+    actions = common.kind(objects, "endpoint", "show and change the endpoint's settings")
+    common.command(actions, "show", "show the settings", _show)
+    options(common.command(actions, "set", "change settings; sessions are held to them at once", _set))
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all settings."""
+    parser.add_argument("--host", metavar="HOST", help="the name or address that clients connect to")
+    parser.add_argument("--port", metavar="PORT", type=int, help="the UDP port (default: 51820)")
+    parser.add_argument("--interface", metavar="NAME", help="the WireGuard interface (default: wg0)")
+    parser.add_argument(
+        "--pool", metavar="NETWORK", action="append", help="a network for clients' addresses; give IPv4 and IPv6 ones"
+    )
+    parser.add_argument("--dns", metavar="ADDRESS", action="append", help="a name server for clients")
+    parser.add_argument("--search", metavar="DOMAIN", action="append", help="a search domain for clients")
+    parser.add_argument(
+        "--full-tunnel", action=argparse.BooleanOptionalAction, help="clients send everything through the tunnel"
+    )
+    parser.add_argument("--mtu", metavar="BYTES", type=int, help="the tunnel's MTU")
+    parser.add_argument("--banner", metavar="FILE", type=Path, help="a text for the top of clients' files")
+    parser.add_argument("--session-max", metavar="TIME", help="how long a session lasts (default: 24h)")
+    parser.add_argument("--idle-max", metavar="TIME", help="end sessions that are idle for so long (default: never)")
+    parser.add_argument(
+        "--sign-in",
+        action=argparse.BooleanOptionalAction,
+        help="a device needs `wgpy gateway device sign-in` before each session, because its key is not enough",
+    )
+    parser.add_argument(
+        "--handler", metavar="PROGRAM", help="what is asked before each session: an absolute path, or MODULE:FUNCTION"
+    )
+    parser.add_argument("--data-plane", choices=DATA_PLANES, help="whose WireGuard carries the packets (default: auto)")
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given, as fields of an Endpoint. Raises ConfigError."""
+    given: dict[str, Any] = {
+        key: value
+        for key in ("host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane")
+        if (value := getattr(arguments, key)) is not None
+    }
+    if arguments.pool is not None:
+        given["pools"] = tuple(common.network("pool", text) for text in arguments.pool)
+    if arguments.dns is not None:
+        given["dns"] = tuple(common.address("dns", text) for text in arguments.dns)
+    if arguments.search is not None:
+        given["search"] = tuple(arguments.search)
+    if arguments.banner is not None:
+        try:
+            given["banner"] = arguments.banner.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{arguments.banner}: {getattr(error, 'strerror', None) or 'not a text in UTF-8'}"
+            ) from error
+    for key in ("session_max", "idle_max"):
+        if (text := getattr(arguments, key)) is not None:
+            given[key] = common.duration(text)
+    return given
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import endpoint
+
+    with common.reading(arguments) as connection:
+        values = endpoint.find(connection).json()
+    if arguments.json:
+        print(json.dumps(values, indent=2))
+        return 0
+    return common.show(
+        arguments, [{"key": key, "value": value} for key, value in values.items()], {"key": "SETTING", "value": "VALUE"}
+    )
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import endpoint
+
+    given = settings(arguments)
+    if not given:
+        raise ConfigError("endpoint set: nothing to change; `wgpy gateway endpoint set -h` lists the settings")
+    with common.changing(arguments) as change:
+        changed = replace(endpoint.find(change.connection), **given)
+        endpoint.replace(change, changed)
+    return common.done(arguments, f"changed: {', '.join(given)}", changed.json())

@@ -1,0 +1,41 @@
+"""`wgpy gateway init`: make a gateway."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.cli import common
+from wgpy.gateway.cli.endpoint import options, settings
+from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.keys import PrivateKey
+
+
+def add(objects: Any) -> None:
+    made = common.command(
+        objects,
+        "init",
+        "make a gateway: its database, its keys and its settings",
+        _init,
+        epilog="Example: wgpy gateway init --host vpn.example.org --pool 10.99.0.0/22 --pool fd00:99::/64",
+    )
+    options(made)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    given = settings(arguments)
+    for key, option in (("host", "--host"), ("pools", "--pool")):
+        if key not in given:
+            raise ConfigError(f"init: {option} is missing; `wgpy gateway init -h` says what it is")
+    made = Endpoint(**given)  # checked before anything is written
+    common.require_libraries()
+    from wgpy.gateway.store import endpoint
+    from wgpy.gateway.store.database import Database
+
+    path, key_file = common.location(arguments)
+    database = Database.create(path, key_file)
+    with database.change(common.who()) as change:
+        endpoint.add(change, made, PrivateKey.generate())
+    text = f"{path} and {key_file} are made: keep a copy of the key where no copy of the database is"
+    return common.done(arguments, text, {"database": str(path), "key": str(key_file), **made.json()})

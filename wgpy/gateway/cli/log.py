@@ -1,0 +1,56 @@
+"""`wgpy gateway log`: the connection log and the audit log."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from wgpy.gateway.cli import common
+
+
+def add(objects: Any) -> None:
+    made = common.command(objects, "log", "show the connection log, or with --audit who changed what", _log)
+    made.add_argument("--audit", action="store_true", help="show the audit log instead")
+    made.add_argument("-n", "--lines", metavar="COUNT", type=int, default=50, help="how many entries (default: 50)")
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import audit, sessions
+
+    with common.reading(arguments) as connection:
+        if arguments.audit:
+            entries = audit.find_last(connection, arguments.lines)
+            rows = [
+                {**entry, "at": common.moment(entry["at"]), "what": _what(entry["before"], entry["after"])}
+                for entry in entries
+            ]
+            columns = {"at": "TIME", "who": "WHO", "kind": "KIND", "name": "NAME", "what": "WHAT"}
+            return common.show(arguments, entries if arguments.json else rows, columns)
+        entries = sessions.last(connection, arguments.lines)
+    rows = [{**entry, "status": _status(entry)} for entry in entries]
+    columns = {
+        "connection-start-time": "START",
+        "status": "STATUS",
+        "common-name": "DEVICE",
+        "username": "USER",
+        "client-ip": "ADDRESS",
+        "device-ip": "FROM",
+        "ingress-bytes": "BYTES IN",
+        "egress-bytes": "BYTES OUT",
+        "connection-end-time": "END",
+    }
+    return common.show(arguments, entries if arguments.json else rows, columns)
+
+
+def _status(entry: dict[str, Any]) -> str:
+    for key in ("connection-attempt-failure-reason", "connection-end-reason"):
+        if entry[key] != "NA":
+            return str(entry[key])
+    return "active" if entry["connection-attempt-status"] == "successful" else "pending"
+
+
+def _what(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
+    if not before or not after:
+        return "added" if after else "removed"
+    changed = [key for key in after if before.get(key) != after[key]]
+    return ", ".join(f"{key}: {before.get(key, '-')} -> {after[key]}" for key in changed)

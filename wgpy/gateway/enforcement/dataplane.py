@@ -1,0 +1,100 @@
+"""The gateway's WireGuard interface, with its addresses and peers. It outlives this process, as the table does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Final
+
+from wgpy import control
+from wgpy.errors import ControlError, NetworkError
+from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.pools import own_address
+from wgpy.gateway.policy.snapshot import Policy
+from wgpy.keys import PublicKey
+from wgpy.net.netlink import Netlink
+
+_SYSCTLS: Final = Path("/proc/sys/net")
+_FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+_PATIENCE: Final = 30.0  # seconds for the daemon to start
+
+
+class DataPlane:
+    """The interface of an endpoint. Blocking; call it from a thread without an event loop.
+
+    Methods raise ControlError and NetworkError: what the system or the daemon refused.
+    """
+
+    def up(self, policy: Policy) -> None:
+        """Make the interface if it is missing, and give it its key, port, peers, addresses and MTU."""
+        endpoint = policy.endpoint
+        if not control.is_up(endpoint.interface):
+            _make(endpoint)
+        self.follow(policy)
+
+    def follow(self, policy: Policy) -> None:
+        """Make what differs from the policy the same. The peers that do not change keep their sessions."""
+        endpoint = policy.endpoint
+        if change := policy.change_of(control.status(endpoint.interface)):
+            control.configure(endpoint.interface, change)
+        wanted = {ip_interface(f"{own_address(pool)}/{pool.prefixlen}") for pool in endpoint.pools}
+        with Netlink() as netlink:
+            present = netlink.addresses(endpoint.interface)
+            for address in present - wanted:
+                netlink.delete_address(endpoint.interface, address)
+            if endpoint.mtu is not None and netlink.link_mtu(endpoint.interface) != endpoint.mtu:
+                netlink.set_mtu(endpoint.interface, endpoint.mtu)
+            for address in wanted - present:
+                netlink.add_address(endpoint.interface, address)
+            netlink.set_up(endpoint.interface)
+        for version in {pool.version for pool in endpoint.pools}:
+            _forward(_SYSCTLS / _FORWARDING[version])
+
+    def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]:
+        """The address and port that each client sends from."""
+        return {
+            peer.public_key: (peer.endpoint.host, str(peer.endpoint.port))
+            for peer in control.status(interface).peers
+            if peer.endpoint
+        }
+
+    def down(self, interface: str) -> None:
+        """Remove the interface, whoever serves it."""
+        with Netlink() as netlink:
+            if netlink.link_exists(interface):
+                netlink.delete_link(interface)
+
+
+def _make(endpoint: Endpoint) -> None:
+    if endpoint.data_plane != "wgpy":
+        try:
+            with Netlink() as netlink:
+                netlink.add_link(endpoint.interface, "wireguard")
+            return
+        except NetworkError:
+            if endpoint.data_plane == "kernel":
+                raise
+    command = [sys.executable, "-m", "wgpy", "serve", endpoint.interface]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ControlError(f"{endpoint.interface}: wgpy serve did not start within {_PATIENCE:g} seconds") from error
+    if done.returncode:
+        raise ControlError(f"{endpoint.interface}: {done.stderr.strip() or 'wgpy serve failed'}")
+
+
+def _forward(setting: Path) -> None:
+    with suppress(OSError):
+        if setting.read_text().strip() != "0":
+            return
+    try:
+        setting.write_text("1")
+    except OSError as error:
+        name = ".".join(setting.relative_to(_SYSCTLS.parent).parts)
+        raise NetworkError(f"{name}: {error.strerror}; set it before: sysctl -w {name}=1") from error

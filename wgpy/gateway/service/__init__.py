@@ -1,0 +1,1 @@
+"""What runs: it follows the store and the clients, and begins and ends sessions."""

@@ -1,0 +1,377 @@
+"""The sessions of a gateway: begun when a client sends, held to the policy, ended, and written down.
+
+`tick` does all that is due, and blocks on the database and on nft, so it is called from a thread: twice a second, and
+when something has happened. Begins and ends of one tick are one transaction each of the database and of nft. What fails
+is tried again at the next tick, and nothing is open that is not in the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from wgpy.errors import WgpyError
+from wgpy.gateway.enforcement.nft import Passed
+from wgpy.gateway.policy import connection_log, handler
+from wgpy.gateway.policy.compiler import Compiled
+from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.routes import Route
+from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
+from wgpy.gateway.policy.snapshot import Policy
+from wgpy.gateway.store import sessions, state
+from wgpy.gateway.store.database import Database
+from wgpy.keys import PublicKey
+
+T = TypeVar("T")
+
+log: Final = logging.getLogger("wgpy.gateway")
+
+RETRY: Final = 10.0  # seconds until a client that was refused is judged again: what it sends costs us no more
+MEASURED: Final = 10.0  # seconds between readings of the counters
+AT_ONCE: Final = 0.2  # seconds for which a reading serves several sessions that end
+GRACE: Final = 2.0  # seconds after which the kernel ends a session that we have not ended: then its counters are gone
+_WHO: Final = "gateway"
+
+
+class Enforcement(Protocol):
+    """The firewall, as `wgpy.gateway.enforcement.nft.Firewall`."""
+
+    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None: ...
+    def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None: ...
+    def sent(self) -> dict[Address, Passed]: ...
+    def received(self) -> dict[Address, Passed]: ...
+
+
+class Plane(Protocol):
+    """The interface, as `wgpy.gateway.enforcement.dataplane.DataPlane`."""
+
+    def up(self, policy: Policy) -> None: ...
+    def follow(self, policy: Policy) -> None: ...
+    def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
+
+
+class Question(NamedTuple):
+    """What to ask the handler about a session; `Gateway.answer` takes the answer."""
+
+    session: str
+    handler: str
+    text: str
+
+
+class _Live(NamedTuple):
+    """A session with what the log says about it."""
+
+    session: Session
+    began: float  # in seconds since 1970
+    client: tuple[str, str]  # address and port
+    before: Traffic = NOTHING  # what passed before the session was opened anew, which sets the counters to zero
+
+
+class Gateway:
+    """Sessions by device. `clock` is CLOCK_BOOTTIME, `wall` the time since 1970, both in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        firewall: Enforcement,
+        plane: Plane,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        write: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.questions: list[Question] = []  # to be taken and asked
+        self.counts: dict[str, int] = {"started": 0, "refused": 0, "ended": 0}
+        self._database, self._firewall, self._plane = database, firewall, plane
+        self._clock, self._wall, self._write = clock, wall, write
+        self._live: dict[str, _Live] = {}  # by device
+        self._refused: dict[str, float] = {}  # by device: when it is judged again
+        self._signed_in: dict[tuple[str, float], float] = {}  # by device and wall-clock time, in `clock`
+        self._noticed: SimpleQueue[set[Address]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[str, handler.Answer | Reason]] = SimpleQueue()
+        self._opened: dict[Address, float] = {}  # to be opened, until when
+        self._closed: set[Address] = set()  # to be closed
+        self._unwritten: dict[str, dict[str, Any]] = {}  # rows by session
+        self._entries: list[dict[str, Any]] = []  # of the connection log, once they are in the database
+        self._measured_at = 0.0
+        self._complaint = ""
+        self._watch = database.watch()
+        self._policy, self._change = state.read(database)
+        self._by_address = self._policy.by_address()
+        self._is_in_force = False
+        self._is_stale = False
+
+    def start(self) -> None:
+        """Put the policy in force, and take up the sessions that a former process left. Raises WgpyError."""
+        policy = self._policy
+        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+        self._take_up()
+        self._plane.up(policy)
+        self._is_in_force = True
+
+    @property
+    def interface(self) -> str:
+        return self._policy.endpoint.interface
+
+    @property
+    def active(self) -> int:
+        """How many sessions are active."""
+        return sum(live.session.state is State.ACTIVE for live in list(self._live.values()))
+
+    def notice(self, addresses: set[Address]) -> None:
+        """Clients without a session have sent something from these addresses. From any thread."""
+        self._noticed.put(addresses)
+
+    def answer(self, session: str, answer: handler.Answer | Reason) -> None:
+        """Take the handler's answer about a session, or why there is none. From any thread."""
+        self._answers.put((session, answer))
+
+    def tick(self) -> None:
+        """Do all that is due. What the system refuses is logged once, and tried again at the next tick."""
+        try:
+            self._follow_store()
+            self._take_answers()
+            self._begin()
+            self._measure()
+            self._judge()
+            self._carry_out()
+        except (WgpyError, OSError) as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("%s; trying again", error)
+        else:
+            if self._complaint:
+                log.warning("all is well again")
+            self._complaint = ""
+
+    def _follow_store(self) -> None:
+        self._is_stale |= self._watch.changed()
+        if self._is_stale and state.last_change(self._database) != self._change:
+            self._policy, self._change = state.read(self._database)
+            self._by_address = self._policy.by_address()
+            self._is_in_force = False
+            self._refused.clear()
+            with self._database.read() as connection:
+                ids = {live.session.id: device for device, live in self._live.items()}
+                for session_id in sessions.terminated(connection, ids):
+                    device = ids[session_id]
+                    self._apply(device, self._live[device].session.ended(Reason.TERMINATED, self._clock()))
+        self._is_stale = False
+        if not self._is_in_force:
+            self._measure(interval=0.0)
+            self._judge()
+            self._carry_out()  # who may no longer have a session is cut first
+            policy = self._policy
+            self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+            self._plane.follow(policy)
+            self._is_in_force = True
+
+    def _take_answers(self) -> None:
+        by_id = {live.session.id: device for device, live in self._live.items()}
+        for session_id, answer in _all(self._answers):
+            device = by_id.get(session_id)
+            if device is None or device not in self._live:
+                continue
+            session, now = self._live[device].session, self._clock()
+            if isinstance(answer, Reason):
+                step = session.failed(answer, now)
+            else:
+                terms = self._terms(device)
+                step = session.answered(
+                    allow=answer.allow, message=answer.message, posture=answer.posture, terms=terms, now=now
+                )
+            self._apply(device, step)
+
+    def _begin(self) -> None:
+        now = self._clock()
+        fresh = {
+            device.name: device
+            for addresses in _all(self._noticed)
+            for address in addresses
+            if (device := self._by_address.get(address))
+            and device.name not in self._live
+            and self._refused.get(device.name, 0.0) <= now
+        }
+        if not fresh:
+            return
+        clients = self._plane.clients(self.interface)
+        for name, device in fresh.items():
+            session_id, wall = secrets.token_hex(8), self._wall()
+            step = Session.begin(session_id, name, self._terms(name), now)
+            self._live[name] = _Live(step.session, wall, clients.get(device.public_key, ("", "")))
+            self._apply(name, step)
+
+    def _measure(self, *, interval: float = MEASURED) -> None:
+        """Read the counters, unless that was done less than `interval` seconds ago."""
+        now = self._clock()
+        if now < self._measured_at + interval or not self._live:
+            return
+        self._measured_at = now
+        sent, received = self._firewall.sent(), self._firewall.received()
+        for name, live in self._live.items():
+            traffic = _traffic(live.session.addresses, sent, received).plus(live.before)
+            if live.session.state is State.ACTIVE and traffic != live.session.traffic:
+                self._live[name] = live._replace(session=live.session.measured(traffic, now))
+                self._unwritten[live.session.id] = self._row(name, self._live[name])
+
+    def _judge(self) -> None:
+        now = self._clock()
+        for name, live in list(self._live.items()):
+            terms = self._terms(name)
+            step = live.session.judge(terms, now)
+            if step != (live.session, ()):
+                self._apply(name, step)
+
+    def _carry_out(self) -> None:
+        """Close, then write down, then open: nothing is open that is not written down."""
+        if self._closed:
+            self._firewall.admit({}, self._closed)
+            self._closed.clear()
+        if self._unwritten:
+            with self._database.change(_WHO) as change:
+                sessions.write(change, self._unwritten.values())
+            self._unwritten.clear()
+        if self._opened:
+            now = self._clock()
+            self._firewall.admit({a: until + GRACE - now for a, until in self._opened.items() if until > now})
+            self._opened.clear()
+        for entry in self._entries:
+            self._write(entry)
+        self._entries.clear()
+
+    def _apply(self, name: str, step: Step) -> None:
+        """Take a step, and note its effects for `_carry_out`."""
+        former = self._live[name].session
+        if former.state is State.ACTIVE and former is not step.session:
+            self._measure(interval=AT_ONCE)
+            traffic = self._live[name].session.traffic
+            step = step._replace(session=replace(step.session, traffic=traffic))
+            if any(isinstance(effect, Open) for effect in step.effects):
+                self._live[name] = self._live[name]._replace(before=traffic)
+        live = self._live[name] = self._live[name]._replace(session=step.session)
+        session = step.session
+        for effect in step.effects:
+            if isinstance(effect, Open):
+                self._opened |= dict.fromkeys(effect.addresses, effect.until)
+            elif isinstance(effect, Close):
+                self._closed.update(effect.addresses)
+                for address in effect.addresses:
+                    self._opened.pop(address, None)
+            elif isinstance(effect, Ask):
+                self.questions.append(self._question(name, live))
+            elif isinstance(effect, Log):
+                self._note(name, live)
+        self._unwritten[session.id] = self._row(name, live)
+        if session.state is State.ENDED:
+            del self._live[name]
+            if not session.opened:
+                self._refused[name] = self._clock() + RETRY
+
+    def _note(self, name: str, live: _Live) -> None:
+        session = live.session
+        kind = "started" if session.state is State.ACTIVE else "ended" if session.opened else "refused"
+        self.counts[kind] += 1
+        self._entries.append(self._entry(name, live))
+
+    def _question(self, name: str, live: _Live) -> Question:
+        device = self._policy.devices[name]
+        text = handler.question(
+            live.session.id,
+            interface=self.interface,
+            device=name,
+            user=device.user,
+            groups=self._policy.users[device.user].groups,
+            public_ip=live.client[0],
+        )
+        return Question(live.session.id, self._policy.endpoint.handler, text)
+
+    def _entry(self, name: str, live: _Live) -> dict[str, Any]:
+        device = self._policy.devices.get(name)
+        user = self._policy.users.get(device.user) if device else None
+        return connection_log.entry(
+            live.session,
+            interface=self.interface,
+            user=user.name if user else "",
+            groups=user.groups if user else (),
+            device_ip=live.client[0],
+            port=live.client[1],
+            began=live.began,
+            wall=self._wall(),
+        )
+
+    def _row(self, name: str, live: _Live) -> dict[str, Any]:
+        session, entry = live.session, self._entry(name, live)
+        ended = session.state is State.ENDED
+        return {
+            "id": session.id,
+            "device": name,
+            "user": entry["username"],
+            "started_at": live.began,
+            "ended_at": self._wall() if ended else None,
+            "reason": session.reason.value if session.reason else None,
+            "entry": entry,
+        }
+
+    def _terms(self, name: str) -> Terms:
+        device = self._policy.devices.get(name)
+        signed_in = None
+        if device and device.signed_in_at is not None:  # converted once, so that no change of the date moves it
+            key = (name, device.signed_in_at)
+            if key not in self._signed_in:
+                self._signed_in[key] = self._clock() - max(0.0, self._wall() - device.signed_in_at)
+            signed_in = self._signed_in[key]
+        return self._policy.terms(name, signed_in, self._wall())
+
+    def _take_up(self) -> None:
+        """Go on with the sessions that both the kernel and the database know. All others end."""
+        now, wall, sent = self._clock(), self._wall(), self._firewall.sent()
+        with self._database.read() as connection:
+            rows = sessions.under_way(connection)
+        kept: set[Address] = set()
+        for row in rows:
+            name, entry = row["device"], row["entry"]
+            terms = self._terms(name)
+            left = min((sent[address].seconds_left for address in terms.addresses if address in sent), default=0.0)
+            session = Session(
+                id=row["id"],
+                device=name,
+                addresses=terms.addresses,
+                state=State.ACTIVE,
+                started_at=now - max(0.0, wall - row["started_at"]),
+                active_at=now,
+                until=now + left - GRACE,
+                opened=entry["connection-attempt-status"] == "successful",
+                posture=tuple(entry["posture-compliance-statuses"]),
+            )
+            self._live[name] = _Live(session, row["started_at"], (entry["device-ip"], entry["port"]))
+            if left > 0 and row["reason"] is None:
+                kept.update(terms.addresses)
+            else:
+                reason = Reason(row["reason"]) if row["reason"] else Reason.GATEWAY_STOPPED
+                self._apply(name, session.ended(reason, now))
+        self._closed |= set(sent) - kept
+        self._judge()
+        self._carry_out()
+
+
+def _all(queue: SimpleQueue[T]) -> Iterator[T]:
+    """Everything that is in a queue now."""
+    with suppress(Empty):
+        while True:
+            yield queue.get_nowait()
+
+
+def _traffic(addresses: Iterable[Address], sent: dict[Address, Passed], received: dict[Address, Passed]) -> Traffic:
+    ingress = [sent[address] for address in addresses if address in sent]
+    egress = [received[address] for address in addresses if address in received]
+    return Traffic(
+        sum(each.bytes for each in ingress),
+        sum(each.packets for each in ingress),
+        sum(each.bytes for each in egress),
+        sum(each.packets for each in egress),
+    )

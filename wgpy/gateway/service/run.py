@@ -1,0 +1,102 @@
+"""The gateway's process: an event loop around `Gateway.tick`, notices of the kernel, and the handler."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Final
+
+from wgpy.daemon.events import Log
+from wgpy.daemon.notify import Notifier
+from wgpy.gateway.enforcement.dataplane import DataPlane
+from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.enforcement.notices import Notices
+from wgpy.gateway.service.ask import MOST, ask
+from wgpy.gateway.service.gateway import Gateway, Question
+from wgpy.gateway.store import endpoint
+from wgpy.gateway.store.database import Database
+
+INTERVAL: Final = 0.5  # seconds: a change of the store is noticed at the latest after these
+
+
+def boottime() -> float:
+    """CLOCK_BOOTTIME, in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def run(database: Database, connection_log: Log | None = None) -> None:
+    """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError."""
+    with database.read() as connection:
+        settings = endpoint.find(connection)
+
+    def write(entry: dict[str, Any]) -> None:
+        if connection_log is not None:
+            connection_log.write(json.dumps(entry) + "\n")
+
+    firewall = Firewall(settings.interface, settings.port)
+    with database.running(), closing(Notices(settings.port)) as notices, ThreadPoolExecutor(1) as thread:
+        gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
+        await Service(gateway, notices, thread).run()
+
+
+class Service:
+    """The loop. All of the gateway runs in one thread, one step after another; the handlers run beside it."""
+
+    def __init__(self, gateway: Gateway, notices: Notices, thread: ThreadPoolExecutor) -> None:
+        self._gateway, self._notices, self._thread = gateway, notices, thread
+        self._due = asyncio.Event()
+        self._stopping = False
+        self._handlers = asyncio.Semaphore(MOST)
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        loop, notifier = asyncio.get_running_loop(), Notifier()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        await loop.run_in_executor(self._thread, self._gateway.start)
+        loop.add_reader(self._notices, self._noticed)
+        alive = asyncio.create_task(notifier.keep_alive())
+        notifier.say("READY=1")
+        try:
+            while not self._stopping:
+                self._due.clear()
+                await loop.run_in_executor(self._thread, self._gateway.tick)
+                self._ask()
+                await self._pause()
+        finally:
+            notifier.say("STOPPING=1")
+            loop.remove_reader(self._notices)
+            for task in (alive, *self._asking):
+                task.cancel()
+            await asyncio.gather(alive, *self._asking, return_exceptions=True)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(INTERVAL):
+                await self._due.wait()
+        except TimeoutError:
+            pass
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._due.set()
+
+    def _noticed(self) -> None:
+        self._gateway.notice(self._notices.read())
+        self._due.set()
+
+    def _ask(self) -> None:
+        questions, self._gateway.questions = self._gateway.questions, []
+        for question in questions:
+            task = asyncio.create_task(self._answer(question))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _answer(self, question: Question) -> None:
+        async with self._handlers:
+            self._gateway.answer(question.session, await ask(question))
+        self._due.set()

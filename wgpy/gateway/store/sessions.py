@@ -1,0 +1,61 @@
+"""Sessions in the database: those under way, and the connection log of those that ended or never began."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.sessions import Reason
+from wgpy.gateway.store.database import Change
+from wgpy.gateway.store.schema import devices, sessions
+
+
+def write(change: Change, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add sessions, or replace those of the same id. The service does: this is no change of the policy."""
+    every = [dict(row) for row in rows]
+    if every:
+        change.connection.execute(delete(sessions).where(sessions.c.id.in_([row["id"] for row in every])))
+        change.connection.execute(insert(sessions), every)
+
+
+def under_way(connection: Connection) -> list[dict[str, Any]]:
+    """The sessions that have not ended."""
+    rows = connection.execute(select(sessions).where(sessions.c.ended_at.is_(None)).order_by(sessions.c.started_at))
+    return [dict(row) for row in rows.mappings()]
+
+
+def last(connection: Connection, count: int) -> list[dict[str, Any]]:
+    """The last entries of the connection log, the newest last."""
+    rows = connection.execute(select(sessions.c.entry).order_by(sessions.c.started_at.desc()).limit(count)).scalars()
+    return list(rows)[::-1]
+
+
+def terminate(change: Change, name: str) -> list[str]:
+    """Have the service end a session, or all of a device or user; returns their ids. Raises ConfigError if none is.
+
+    Where people sign in, they have to do so again.
+    """
+    matching = or_(sessions.c.id == name, sessions.c.device == name, sessions.c.user == name)
+    query = select(sessions.c.id, sessions.c.device).where(matching, sessions.c.ended_at.is_(None))
+    found = list(change.connection.execute(query))
+    if not found:
+        raise ConfigError(
+            f"session {name!a}: no session, device or user of that name is connected; `wgpy gateway session list` "
+            "shows who is"
+        )
+    for session_id, device in found:
+        change.record("session", session_id, {"device": device}, {"device": device, "terminated": True})
+    signed_in = update(devices).where(devices.c.name.in_([row.device for row in found]))
+    change.connection.execute(signed_in.values(signed_in_at=None))
+    wanted = update(sessions).where(sessions.c.id.in_([row.id for row in found]))
+    change.connection.execute(wanted.values(reason=Reason.TERMINATED.value))
+    return [row.id for row in found]
+
+
+def terminated(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Which of these sessions are to be ended."""
+    query = select(sessions.c.id).where(sessions.c.reason == Reason.TERMINATED.value, sessions.c.ended_at.is_(None))
+    return set(connection.execute(query).scalars()) & set(ids)
