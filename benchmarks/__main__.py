@@ -19,7 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import endurance, floods, handshakes, lines, merging, report, rootless, scale, stack, stages, starting
+from benchmarks import (
+    endurance,
+    floods,
+    handshakes,
+    lines,
+    merging,
+    report,
+    rootless,
+    scale,
+    stack,
+    stages,
+    starting,
+    workers,
+)
 from benchmarks.goals import GOALS, Verdict
 from benchmarks.plan import Plan, progress
 from benchmarks.results import Results
@@ -30,6 +43,7 @@ OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "handshakes": handshakes.measure,
     "floods": floods.measure,
     "merging": merging.measure,
+    "workers": workers.measure,
     "rootless": rootless.measure,
     "stack": stack.measure,
     "lines": lines.measure,

@@ -21,7 +21,7 @@ from struct import pack, unpack_from
 from typing import Final
 
 from benchmarks.plan import Plan
-from benchmarks.tunnels import Program, cable
+from benchmarks.tunnels import Opener, Program, cable
 from wgpy.constants import MESSAGE_COOKIE_REPLY, MESSAGE_RESPONSE
 from wgpy.daemon import uapi_client
 from wgpy.keys import PrivateKey, PublicKey
@@ -107,10 +107,17 @@ def measure(plan: Plan) -> None:
 
 
 def _round(plan: Plan, number: int, program: Program) -> None:
+    rate = answered(program.open, on_one_core=True)
+    command = f"taskset -c 1 DAEMON, and {PEERS * EACH:,} initiations of {PEERS:,} peers"
+    plan.add("handshakes", program.name, number, rate, command)
+
+
+def answered(opener: Opener, *, on_one_core: bool) -> float:
+    """Handshakes a second that a daemon answers."""
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wgpy-bench-")))
         left, right = cable(cleanup)
-        daemon = program.open(right, left, directory)
+        daemon = opener(right, left, directory)
         cleanup.callback(daemon.close)
         initiator = Crowd(right.public_key)
         path = directory / "peers.conf"
@@ -118,18 +125,12 @@ def _round(plan: Plan, number: int, program: Program) -> None:
         right.namespace.run("wg", "addconf", right.name, str(path))
         right.namespace.run("ip", "route", "add", NETWORK, "via", left.outer)
         left.namespace.run("ip", "route", "add", "local", NETWORK, "dev", "lo")
-        _keep_to_one_core(uapi_client.serving_pid(right.name), cleanup)
+        if on_one_core:
+            _keep_to_one_core(uapi_client.serving_pid(right.name), cleanup)
         sock = cleanup.enter_context(left.namespace.udp_socket())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.setblocking(False)
-        rate = initiator.answered(sock, (right.outer, right.port))
-        plan.add(
-            "handshakes",
-            program.name,
-            number,
-            rate,
-            f"taskset -c 1 DAEMON, and {PEERS * EACH:,} initiations of {PEERS:,} peers",
-        )
+        return initiator.answered(sock, (right.outer, right.port))
 
 
 def _peer_section(number: int, key: PrivateKey) -> str:
