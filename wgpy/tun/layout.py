@@ -46,7 +46,7 @@ class Layout:
         def column(offset: int, dtype: np.dtype[Any]) -> Column:
             return np.ndarray((count,), dtype, buffer, at + offset, (stride,))
 
-        self.headers: Column = np.ndarray((count, end), U8, buffer, at, (stride, 1))
+        self.headers: Column = np.ndarray((count, end // 4), np.uint32, buffer, at, (stride, 4))
         self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
         self.ids: Column = column(4, _U16)  # of IPv4
         self.sequences: Column = column(l4 + 4, U32)  # of TCP

@@ -11,6 +11,7 @@ contain, each is looked at closely at most once, and arrays are made for at most
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
@@ -18,10 +19,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from wgpy.burst import Burst, ViewCache
+from wgpy.burst import Burst, ViewCache, run_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE
-from wgpy.tun.checksum import MODULUS, Rows, complement, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import ACK, CHECK_AT, PSH, TCP, U8, UDP, Column, Layout, store_lengths, u16
+from wgpy.tun.checksum import MODULUS, Rows, ones_sum
+from wgpy.tun.layout import ACK, CHECK_AT, PSH, TCP, UDP, Column, Layout, store_lengths, u16
 from wgpy.tun.virtio import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, MERGEABLE, NEEDS_CSUM, PLAIN, vnet_header
 
 MAX_PACKET_SIZE: Final = 65535
@@ -79,42 +80,41 @@ def _shape(version: int, protocol: int, end: int) -> _Shape:
 class _Headers:
     """The headers of all packets of a burst, read as if all were of one shape."""
 
-    __slots__ = ("alike", "keys", "layout", "places", "shape", "size")
+    __slots__ = ("_block", "_bounds", "_end", "layout", "places", "size")
 
     def __init__(self, burst: Burst, cache: ViewCache, shape: _Shape, longest: int) -> None:
         """`longest` is the length of the burst's longest packet in bytes."""
         l4, end, count = shape.l4, shape.end, len(burst.lengths)
         rows = count if burst.lengths[-1] > end else count - 1
-        self.shape = shape
+        self._end = end
         self.size: int = longest - end
         check = l4 + CHECK_AT[shape.protocol]
         layout = cache.recall(Layout, TRANSPORT_HEADER_SIZE, burst.stride, rows, l4, check, end, self.size)
         self.layout = layout
-        block = (layout.headers & _key_mask(shape)).tobytes()
-        key = block[:end]
-        # How many packets are a run for sure: nearly always all, or all but one that has PSH or is shorter.
-        self.alike: int = next((n for n in (count, count - 1) if block.startswith(key * n)), 0)
-        # What the packets of a run share. It is empty for one that is merged with no other.
-        self.keys: list[bytes] = [key] * self.alike
-        self.keys += [block[i * end : (i + 1) * end] for i in range(self.alike, count)]
-        # What neighbours in a run share beyond that: TCP's sequence number and, without DF, the identification, each
-        # less what the packets before it in the burst add to it.
-        places: Column | int = 0
+        words = layout.headers & _key_mask(shape)
+        if shape.protocol == UDP and np.count_nonzero(layout.checks) < rows:
+            words[layout.checks == 0, 0] = 0  # there is no checksum, so the super-packet could have none
+        self._block = words.tobytes()
+        # Each packet's sequence number, less the most payload that the packets before it in the burst can have. It is
+        # the same for neighbours in a run.
+        self.places: list[int] = []
         if shape.protocol == TCP:
             places = layout.sequences - layout.offsets
-        elif np.count_nonzero(layout.checks) < rows:  # there is no checksum, so the super-packet could have none
-            self.alike = 0
-            for i in np.flatnonzero(layout.checks == 0).tolist():
-                self.keys[i] = b""
-        if shape.version == 4 and 0 in block[6::end]:
-            ids = (layout.ids - layout.steps & 0xFFFF) << 32
-            places = places + np.where(layout.headers[:, 6], 0, ids)
-        self.places: list[int] = [0] * count if isinstance(places, int) else places.tolist() + [0] * (count - rows)
-        if (
-            self.places[: self.alike].count(self.places[0]) < self.alike
-            or burst.lengths[: self.alike].count(longest) < self.alike
-        ):
-            self.alike = 0
+            words[:, l4 // 4 + 1] = places
+            self.places = places.tolist()
+        differ = (words[1:] != words[:-1]).any(1)
+        if shape.version == 4 and 0 in self._block[6::end]:
+            ids = layout.ids - layout.steps & 0xFFFF
+            differ |= ids[1:] != ids[:-1]
+        self._bounds: list[int] = [*(differ.nonzero()[0] + 1).tolist(), rows]
+
+    def key(self, i: int) -> bytes:
+        """What the packets of a run share; of packet i."""
+        return self._block[i * self._end : (i + 1) * self._end]
+
+    def alike(self, i: int) -> int:
+        """The slot after packet i and those that follow it in a run, as far as they are neighbours."""
+        return self._bounds[bisect_right(self._bounds, i)]
 
     def payloads(self, slots: list[int]) -> bytes | memoryview:
         """The payloads of the longest packets in these slots, copied together."""
@@ -126,7 +126,7 @@ class _Headers:
 class _Run:
     """Packets of one flow, in order, that could be the segments of one super-packet, as their headers tell."""
 
-    __slots__ = ("first_id", "headers", "key", "length", "room", "shape", "size", "slots", "start")
+    __slots__ = ("addresses", "first_id", "headers", "key", "length", "room", "sequence", "shape", "size", "slots")
 
     def __init__(self, slot: int, length: int, shape: _Shape) -> None:
         """A run that begins with a packet of `length` bytes. Most lone packets remain alone: `open` does the rest."""
@@ -134,29 +134,29 @@ class _Run:
         self.length = length
         self.shape = shape
         self.headers: _Headers | None = None
-        self.key = b""
-        self.room = 0
 
     def open(self, burst: Burst, headers: _Headers) -> None:
         """Be ready to take further packets."""
-        slot, shape = self.slots[0], self.shape
+        slot, (_, version, protocol, _, end) = self.slots[0], self.shape
         self.headers = headers
-        self.key = headers.keys[slot]
-        self.size = self.length - shape.end
-        most = (MAX_PACKET_SIZE - shape.end) // self.size
-        self.room = (most if shape.protocol == TCP or most < _MAX_UDP_SEGMENTS else _MAX_UDP_SEGMENTS) - 1
-        self.start = headers.places[slot] + slot * headers.size  # the sequence number
+        self.key = headers.key(slot)
+        self.size = self.length - end
+        most = (MAX_PACKET_SIZE - end) // self.size
+        self.room = (most if protocol == TCP or most < _MAX_UDP_SEGMENTS else _MAX_UDP_SEGMENTS) - 1
+        view, at = burst.view, slot * burst.stride + TRANSPORT_HEADER_SIZE
+        self.addresses = ones_sum(view[at + 12 : at + 20] if version == 4 else view[at + 8 : at + 40])
+        self.sequence = headers.places[slot] + slot * headers.size if protocol == TCP else 0
         self.first_id: int | None = None
-        at = slot * burst.stride + TRANSPORT_HEADER_SIZE
-        if shape.version == 4 and not burst.view[at + 6]:  # without DF the id has a meaning (RFC 6864): it counts up
-            self.first_id = u16.unpack_from(burst.view, at + 4)[0]
+        if version == 4 and not view[at + 6]:  # without DF the identification has a meaning (RFC 6864): it counts up
+            self.first_id = u16.unpack_from(view, at + 4)[0]
 
     def awaits(self, burst: Burst, i: int) -> bool:
-        """Whether packet i comes next, by its sequence number and its identification, as far as they matter."""
+        """Whether packet i, which has the key of the run, comes next: by sequence number, identification and length."""
         steps, headers = len(self.slots), self.headers
         assert headers is not None
-        step = headers.places[i] + i * headers.size - self.start - steps * self.size
-        if self.shape.protocol == TCP and step & 0xFFFFFFFF:
+        if burst.lengths[i] > self.length:
+            return False
+        if headers.places and (headers.places[i] + i * headers.size - self.sequence - steps * self.size) & 0xFFFFFFFF:
             return False
         if self.first_id is None:
             return True
@@ -175,7 +175,7 @@ class _Merger:
         self._headers: dict[_Shape, _Headers] = {}
         self._found: list[_Run | int] = []  # runs, and slots of packets that belong to none
         self._latest: dict[bytes, _Run] = {}  # each flow's run that may take further packets
-        self._open: dict[bytes, _Run] = {}  # those of them that have taken a second one, by key
+        self._open: dict[bytes, _Run] = {}  # those of them that are ready to, by key
         self._sums: list[int] = []
 
     def writes(self) -> list[Write]:
@@ -183,7 +183,7 @@ class _Merger:
         i, count = 0, len(lengths)
         while i < count:
             for shaped in headers.values():
-                run = opened.get(shaped.keys[i])
+                run = opened.get(shaped.key(i))
                 if run is not None and lengths[i] == run.length and run.awaits(burst, i):
                     i = self._extend(run, i)
                     break
@@ -201,15 +201,12 @@ class _Merger:
 
     def _extend(self, run: _Run, i: int) -> int:
         """Add packet i and those that continue it to a run; returns the slot after them."""
-        lengths, headers = self._burst.lengths, run.headers
-        assert headers is not None
-        end, j = min(len(lengths), i + run.room), i + 1
-        if i < headers.alike and run.length == self._longest:
-            j = min(end, headers.alike)
-        elif run.length == self._longest:
-            keys, places, key, place, length = headers.keys, headers.places, run.key, headers.places[i], run.length
-            while j < end and keys[j] == key and places[j] == place and lengths[j] == length:
-                j += 1
+        lengths, j = self._burst.lengths, i + 1
+        assert run.headers is not None
+        if run.length == self._longest:
+            j = min(run.headers.alike(i), i + run.room)
+            if lengths[i:j].count(run.length) < j - i:  # lengths other than the headers' are not merged
+                j = i + run_length(lengths[i:j])
         run.slots += range(i, j)
         run.room -= j - i
         if not run.room:
@@ -218,8 +215,8 @@ class _Merger:
 
     def _look(self, i: int) -> int:
         """Look closely at packet i, which begins a run, ends one, or stands alone; returns the next slot to look at."""
-        burst = self._burst
-        flow, shape, is_pushed = _flow_and_shape(burst.view, i * burst.stride + TRANSPORT_HEADER_SIZE, burst.lengths[i])
+        burst, at = self._burst, i * self._burst.stride + TRANSPORT_HEADER_SIZE
+        flow, shape, is_pushed = _flow_and_shape(burst.view, at, burst.lengths[i])
         if not flow:  # nothing overtakes it
             self._latest.clear()
             self._open.clear()
@@ -227,20 +224,24 @@ class _Merger:
             shape = None
         run = self._latest.pop(flow, None)
         if run is not None:
+            if run.headers is not None:
+                self._open.pop(run.key, None)
             if run.shape is shape and self._is_open(run):
                 if self._is_next(run, i):
                     self._latest[flow] = self._open[run.key] = run
                     return self._extend(run, i)
                 if self._is_last(run, i):
                     run.slots.append(i)
-                    self._open.pop(run.key, None)
                     return i + 1
-            self._open.pop(run.key, None)
         if shape is None or is_pushed:
             self._found.append(i)
-        else:
-            self._latest[flow] = run = _Run(i, burst.lengths[i], shape)
-            self._found.append(run)
+            return i + 1
+        self._latest[flow] = run = _Run(i, burst.lengths[i], shape)
+        self._found.append(run)
+        then = at + burst.stride + shape.l4 + 4
+        if burst.view[then - len(flow) : then] == flow and self._is_open(run) and self._is_next(run, i + 1):
+            self._open[run.key] = run
+            return self._extend(run, i + 1)
         return i + 1
 
     def _is_open(self, run: _Run) -> bool:
@@ -252,19 +253,16 @@ class _Merger:
                     return False
                 headers = self._headers[run.shape] = _Headers(self._burst, self._cache, run.shape, self._longest)
             run.open(self._burst, headers)
-        return run.room > 0 and run.key != b""
+        return run.room > 0
 
     def _is_next(self, run: _Run, i: int) -> bool:
         assert run.headers is not None
-        key, lengths = run.headers.keys[i], self._burst.lengths
-        return key == run.key and lengths[i] == run.length and run.awaits(self._burst, i)
+        return run.headers.key(i) == run.key and self._burst.lengths[i] == run.length and run.awaits(self._burst, i)
 
     def _is_last(self, run: _Run, i: int) -> bool:
         """Whether packet i is the last of a run: that one may be shorter than the others, and have PSH."""
         assert run.headers is not None
-        shape, key = run.shape, bytearray(run.headers.keys[i])
-        if not key or self._burst.lengths[i] > run.length:
-            return False
+        shape, key = run.shape, bytearray(run.headers.key(i))
         length = slice(2, 4) if shape.version == 4 else slice(4, 6)
         key[length] = run.key[length]
         if shape.protocol == TCP:
@@ -292,9 +290,10 @@ class _Merger:
                 shaped = self._cache.recall(Rows, TRANSPORT_HEADER_SIZE, burst.stride, rows, run.length)
                 self._sums = shaped.differences(0).tolist()
             # The sum of a whole packet shows both checksums, the IPv4 header's and TCP's or UDP's.
-            head = slots[0] * burst.stride + TRANSPORT_HEADER_SIZE
-            view = burst.view
-            known = -ones_sum(view[head + 12 : head + 20]) if shape.version == 4 else ones_sum(view[head : head + 8])
+            known = -run.addresses
+            if shape.version == 6:
+                head = slots[0] * burst.stride + TRANSPORT_HEADER_SIZE
+                known = ones_sum(burst.view[head : head + 8])
             due = (known - shape.protocol - run.length + shape.l4) * 256 % MODULUS
             equal = count - (burst.lengths[slots[-1]] < run.length)
             first, after = slots[0], slots[equal - 1] + 1
@@ -308,10 +307,7 @@ class _Merger:
 
     def _is_intact(self, shape: _Shape, i: int) -> bool:
         at, length = i * self._burst.stride + TRANSPORT_HEADER_SIZE, self._burst.lengths[i]
-        view, addresses = (
-            self._burst.view,
-            12 if shape.version == 4 else 8,
-        )  # they end where the transport header begins
+        view, addresses = self._burst.view, 12 if shape.version == 4 else 8  # which the transport header follows
         if shape.version == 4 and ones_sum(view[at : at + 20]):
             return False
         return not (ones_sum(view[at + addresses : at + length]) + shape.protocol + length - shape.l4) % MODULUS
@@ -324,14 +320,12 @@ class _Merger:
         length = (len(slots) - 1) * size + tail
         headers = bytearray(view[at : at + end])
         store_lengths(headers, 0, version, protocol, l4, length)
-        if version == 4:
-            u16.pack_into(headers, 10, 0)
-            u16.pack_into(headers, 10, complement(ones_sum(headers[:20])))
+        if version == 4:  # the checksum is right, and of what it sums only the length changes
+            u16.pack_into(headers, 10, (u16.unpack_from(headers, 10)[0] + run.length - length) % MODULUS)
         if protocol == TCP:
             headers[l4 + 13] = view[last + l4 + 13]
         check = CHECK_AT[protocol]
-        pseudo = pseudo_header_sum(headers[12:20] if version == 4 else headers[8:40], protocol, length - l4)
-        u16.pack_into(headers, l4 + check, pseudo)
+        u16.pack_into(headers, l4 + check, (run.addresses + protocol + length - l4) % MODULUS)
         assert run.headers is not None
         payloads: bytes | memoryview
         if len(slots) == 2:
@@ -377,7 +371,7 @@ def _flow_and_shape(view: memoryview, at: int, length: int) -> tuple[bytes, _Sha
 
 @lru_cache(maxsize=64)
 def _key_mask(shape: _Shape) -> Column:
-    """Masks the bits of the headers that the packets of a run share."""
+    """Masks the bits of the headers that the packets of a run share, in numbers of four bytes."""
     bits = bytearray(b"\xff" * shape.end)
     if shape.version == 4:
         bits[4:6] = bits[10:12] = bytes(2)  # id, checksum
@@ -385,4 +379,4 @@ def _key_mask(shape: _Shape) -> Column:
         bits[shape.l4 + 4 : shape.l4 + 8] = bytes(4)  # sequence
     check = shape.l4 + CHECK_AT[shape.protocol]
     bits[check : check + 2] = bytes(2)
-    return np.frombuffer(bits, U8)
+    return np.frombuffer(bits, np.uint32)
