@@ -23,7 +23,11 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
 from wgpy.net.datagrams import Received, SendResult
 
-READS_PER_WAKEUP: Final = 2  # bursts read from the TUN before the other side and the timers get their turn
+# How much is read from the TUN before the other side and the timers get their turn: two bursts of 45 packets, or more
+# that are shorter. It is counted in packets; a burst costs as much as BURST_WORK packets do, beside what it holds.
+WORK_PER_WAKEUP: Final = 100
+BURST_WORK: Final = 8
+READS_PER_WAKEUP: Final = 2  # bursts that another worker has handed over, likewise
 # Transmits that may wait while a socket is full: the TUN is not read then, but handshakes and keepalives come.
 MAX_WAITING: Final = 256
 
@@ -185,10 +189,9 @@ class DataPath:
     def _tun_readable(self) -> None:
         now = self.wake()
         try:
-            for _ in range(READS_PER_WAKEUP):
-                burst = self._tun.read()
-                if burst is None:
-                    break
+            work = 0
+            while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
+                work += BURST_WORK + len(burst)
                 self.carry_out(self._device.send(burst, now))
                 if self._waiting:
                     break
