@@ -69,6 +69,7 @@ def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
     as_nobody(server.client, main)
 
 
+@pytest.mark.usefixtures("network")
 @pytest.mark.timeout(600)
 def test_a_gigabyte_arrives_unchanged(server: Server) -> None:
     async def main() -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.namespace.conftest import PORT, Server
-from tests.namespace.test_commands import WEB, WGPY, as_client, curl
+from tests.namespace.test_commands import WEB, WGPY, as_client, chosen, curl
 from tests.namespace.test_commands import conf as conf
 from tests.namespace.test_commands import web as web
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network")]
 
 LIMIT = 1024
 FULL = "as many connections and flows as the limit of files (ulimit -n) allows"
@@ -31,7 +31,7 @@ FULL = "as many connections and flows as the limit of files (ulimit -n) allows"
 def serving(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """`wgpy` with these arguments and the usual limit, once it is ready. It must say once that it is full."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))  # of this process, which is one of the test's own
-    command = ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *WGPY, *map(str, arguments)]
+    command = ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *WGPY, *map(str, arguments), *chosen()]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while (line := process.stderr.readline()) != "ready\n":
