@@ -118,7 +118,7 @@ def test_transfers_survive_bad_lines(fault: str) -> None:
             return 0
         if fault == "repeats" and chance.random() < 0.05:
             return 2
-        return int(chance.random() > {"loss": 0.02, "much loss": 0.15}.get(fault, 0.0))
+        return int(chance.random() > {"loss": 0.02, "much loss": 0.2}.get(fault, 0.0))
 
     kernel.filter = passes
     kernel.delay = 0.002

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stack.line import PORT, Faults, Line
-from tests.stack.peer import PEER, drain, make_host, segment
+from tests.stack.peer import OURS, PEER, drain, make_host, segment
+from wgpy.burst import Burst
+from wgpy.stack import icmp, ip
 from wgpy.stack.host import Host
 from wgpy.stack.tcp.connection import Connection
-from wgpy.stack.tcp.header import ACK, FIN, RST, SYN
+from wgpy.stack.tcp.header import ACK, FIN, HEADER, RST, SYN
 from wgpy.stack.tcp.state import State
 
 S = State
@@ -104,6 +106,20 @@ def peer(flags: int, number: int = 0, acknowledges: int = 0, payload: bytes = b"
     return lambda rig: rig.tell(flags, (rig.next + number) % (1 << 32), (rig.mine + acknowledges) % (1 << 32), payload)
 
 
+def unreachable(rig: Rig) -> None:
+    """A router says of what is under way that the peer cannot be reached."""
+    assert rig.connection is not None
+    number = rig.connection.framing.number(rig.connection.sender.acknowledged)
+    quoted = ip.header(OURS, PEER, ip.TCP, 20) + HEADER.pack(PORT, 1024, number, 0, 0x50, ACK, 0, 0, 0)
+    message = icmp._message(PEER, OURS, bytes((3, 1)), bytes(4) + quoted)
+    rig.host.receive(Burst.of(ip.header(PEER, OURS, ip.ICMP, len(message)) + message), rig.now)
+
+
+def a_minute_passes(rig: Rig) -> None:
+    rig.now += 60
+    rig.host.handle_timeout(rig.now)
+
+
 def application(name: str) -> Callable[[Rig], None]:
     def act(rig: Rig) -> None:
         assert rig.connection is not None
@@ -131,6 +147,9 @@ EVENTS: dict[str, Callable[[Rig], None]] = {
     "syn in the window": peer(SYN, number=7),
     "syn, answer": peer(SYN | ACK, number=-1),
     "no flags": peer(0),
+    "keepalive": peer(ACK, number=-1),
+    "unreachable": unreachable,
+    "a minute": a_minute_passes,
     "write": application("write"),
     "shutdown": application("shutdown"),
     "close": application("close"),
@@ -164,6 +183,9 @@ BECOMES: dict[tuple[str, State], State] = {
     ("close", S.CLOSE_WAIT): S.LAST_ACK,
     ("close", S.SYN_SENT): S.CLOSED,
     ("fin, ours not acknowledged", S.FIN_WAIT_2): S.TIME_WAIT,
+    ("unreachable", S.SYN_SENT): S.CLOSED,  # later it is only a hint (RFC 1122, 4.2.3.9)
+    ("unreachable", S.SYN_RECEIVED): S.CLOSED,
+    ("a minute", S.TIME_WAIT): S.CLOSED,
 }
 ENDED_BY = {"rst": set(State), "abort": set(State) - {S.TIME_WAIT}}
 
@@ -207,6 +229,27 @@ def test_segments_get_the_answers_of_the_rfc(state: State, event: str, flags: li
     rig = reach(state)
     EVENTS[event](rig)
     assert [sent & (SYN | ACK | RST | FIN) for sent, _ in rig.sent()] == flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"),
+    [
+        (SYN, SYN | ACK),
+        (SYN | FIN, None),  # as the kernel
+        (ACK, RST),
+        (SYN | ACK, RST),
+        (ACK | FIN, RST),
+        (RST, None),
+        (RST | ACK, None),
+        (FIN, None),
+        (0, None),
+    ],
+)
+def test_a_listener_answers_as_the_kernels(flags: int, answer: int | None) -> None:
+    rig = Rig()
+    rig.host.listen(None, PORT)
+    rig.host.receive(segment(7, 9, flags), 0.0)
+    assert [sent for sent, _ in rig.sent()] == ([] if answer is None else [answer])
 
 
 def test_a_repeated_fin_is_acknowledged_again_and_restarts_time_wait() -> None:

@@ -34,7 +34,7 @@ from wgpy.stack.paths import Paths
 from wgpy.stack.tcp.arrivals import Arrivals, lone
 from wgpy.stack.tcp.connection import Connection
 from wgpy.stack.tcp.framing import Departure, Names, reset
-from wgpy.stack.tcp.header import ACK, MASK, RST, SYN, Options, Segment
+from wgpy.stack.tcp.header import ACK, FIN, MASK, RST, SYN, Options, Segment
 from wgpy.stack.tcp.patience import Settings
 from wgpy.stack.tcp.state import State
 
@@ -305,17 +305,18 @@ class Host:
         news.listeners[listener] = None
 
     def _stranger(self, key: bytes, segment: Segment, now: float) -> None:
-        """A segment of no connection there is (RFC 9293, 3.10.7.1 and 3.10.7.2)."""
+        """A segment of no connection there is (RFC 9293, 3.10.7.1 and 3.10.7.2; tcp_input.c, TCP_LISTEN)."""
         names = Names.of(key)
         if segment.flags & RST:
             return
         port = names.local_port
         listener = self._listeners.get((names.local, port)) or self._listeners.get((None, port))
-        if listener is not None and segment.flags & (SYN | ACK) == SYN:
+        if listener is not None and segment.flags & (SYN | ACK | FIN) == SYN:
             self._open(listener, names, segment, now)
             return
         self.drops[ip.Drop.CLOSED_PORT] += 1
-        self._answer(finished(reset(names, segment), b""))
+        if listener is None or segment.flags & ACK:
+            self._answer(finished(reset(names, segment), b""))
 
     def _open(self, listener: Listener, names: Names, segment: Segment, now: float) -> None:
         if len(listener.waiting) >= listener.backlog:

@@ -178,7 +178,7 @@ class Receiver:
             self._newest = [offset, *others][:_MAX_SACKS]
 
     def _insert(self, i: int, start: int, piece: bytes) -> int:
-        """Put a piece before block i, which begins behind it; returns which block follows the piece now."""
+        """Put a piece before block i, which begins behind it; returns which block holds what follows the piece."""
         left = self._blocks[i - 1] if i and self._blocks[i - 1].end == start else None
         right = self._blocks[i] if i < len(self._blocks) and self._starts[i] == start + len(piece) else None
         self._pieces += 1
@@ -194,11 +194,11 @@ class Receiver:
                 right.pieces.extendleft(reversed(left.pieces))
                 left.pieces = right.pieces
             left.end = right.end
-            return i
+            return i - 1
         if right is not None:
             right.pieces.appendleft(piece)
             right.start = self._starts[i] = start
-            return i + 1
+            return i
         if len(self._blocks) >= MAX_BLOCKS:
             self._pieces -= 1
             return i
