@@ -128,7 +128,8 @@ class UapiServer:
 
     async def _set(self, lines: list[str]) -> int:
         try:
-            await self._interface.configure(parse_set(lines, socket.if_nametoindex))
+            change = await asyncio.to_thread(parse_set, lines, socket.if_nametoindex)  # 20 µs for each peer
+            await self._interface.configure(change)
         except UapiError as error:
             return error.errno
         except ConfigError:
