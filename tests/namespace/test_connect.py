@@ -60,7 +60,7 @@ def test_tcp_both_ways_without_root(server: Server, family: str) -> None:
         async with wgpy.connect(server.config) as tunnel:
             await download(tunnel, address, 20_000_000)
             await upload(tunnel, address, os.urandom(5_000_000))
-            assert 0 < await tunnel.ping(address) < 5
+            assert await tunnel.ping(address, timeout=60) > 0
             with pytest.raises(OSError, match=r"No route to host|Network is unreachable"):
                 await tunnel.ping("192.0.2.77")
             (peer,) = tunnel.status().peers

@@ -54,7 +54,7 @@ class Kernel:
             names, values = (line.split() for line in file if line.startswith("Tcp:"))
         return int(values[names.index("RetransSegs")])
 
-    def pump(self, done: Callable[[], Any], timeout: float = 20.0) -> None:
+    def pump(self, done: Callable[[], Any], timeout: float = 60.0) -> None:
         """Move packets until `done` returns something true. Fails after `timeout` seconds."""
         end = time.monotonic() + timeout
         while True:

@@ -53,7 +53,7 @@ class Mover:
 
 
 def exchange(
-    kernel: Kernel, connection: Connection, sock: socket.socket, timeout: float = 30.0, size: int = len(UP)
+    kernel: Kernel, connection: Connection, sock: socket.socket, timeout: float = 60.0, size: int = len(UP)
 ) -> None:
     """Up to `size` bytes both ways at once, by hash; both close."""
     up, down = UP[:size], DOWN[:size]
@@ -131,7 +131,7 @@ def test_a_closed_port_refuses() -> None:
     connection = kernel.connect()
     assert isinstance(connection.error, ConnectionRefusedError)
     client = socket.socket()
-    client.settimeout(5)
+    client.settimeout(60)
     thread = InThread(lambda: client.connect((kernel.ours, 9)))
     kernel.pump(lambda: thread.is_done)
     with pytest.raises(ConnectionRefusedError):
@@ -264,7 +264,7 @@ def test_the_mtu_changes_in_flight(opens: str) -> None:
         return 1
 
     kernel.filter = look
-    exchange(kernel, connection, sock, timeout=60)
+    exchange(kernel, connection, sock)
     assert next(mtus, 0) == 0
     for number, mtu in enumerate((1300, 700, 1420, 576), 1):  # the burst in which it changed had left
         assert max(lengths[number * 500 + MAX_SEGMENTS : (number + 1) * 500]) == mtu

@@ -34,7 +34,7 @@ def contexts(tmp_path: Path) -> Contexts:
 
 def on_each_loop(main: Callable[[wgpy.Stack, wgpy.Stack], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30), over_loopback() as (here, there):
+        async with asyncio.timeout(60), over_loopback() as (here, there):
             await main(here, there)
 
     for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
@@ -132,5 +132,5 @@ def test_sockets_for_libraries_that_take_one() -> None:
 
 
 def _accept(listening: socket.socket) -> tuple[socket.socket, Any]:
-    listening.settimeout(10)
+    listening.settimeout(60)
     return listening.accept()
