@@ -186,6 +186,20 @@ def test_a_stopped_worker_holds_up_neither_the_others_nor_wg_and_goes_on_when_it
     assert gateway.status().peers[0].last_handshake_ns == since  # the session is as it was
 
 
+def test_a_worker_that_hangs_is_replaced_where_a_service_manager_watches(cable: Cable) -> None:
+    environment = {"NOTIFY_SOCKET": "@nobody-listens", "WATCHDOG_USEC": "6000000", "WGPY_WORKERS": "2"}
+    assigned = [f"{name}={value}" for name, value in environment.items()]
+    name = cable.left.name
+    with cable.left.namespace.popen("env", *assigned, *WGPY, "-f", name, stderr=-1) as process:
+        assert wait_for(lambda: uapi_client.is_served(name))
+        cable.left.namespace.run("ip", "link", "set", name, "up")
+        assert wait_for(lambda: uapi_client.read(name).listen_port != 0)  # all workers have been started
+        os.kill(uapi_client.read(name).workers[1].pid, signal.SIGSTOP)
+        assert wait_for(lambda: uapi_client.read(name).workers[1].replaced == 1, 60)
+        process.terminate()
+        assert "hung; another is started" in process.communicate(timeout=30)[1]
+
+
 def test_a_prefix_moves_between_workers_without_a_packet_going_to_both(gateway: Gateway) -> None:
     """Each of 400 packets is answered by one of the two clients, which both have the address."""
     shared = "10.78.0.1"

@@ -39,6 +39,8 @@ class Apply:
         changed = await self._interface.status()
         if changed.without_counters() != status.without_counters():
             self._steps.append(f"wg syncconf {self._interface.name}")
+        if config.workers != before.workers:
+            self._steps.append("# Workers takes effect when the interface is brought up again")
         try:
             await asyncio.to_thread(self._quick.apply, config, changed.endpoints(), status)
         except WgpyError as error:

@@ -41,6 +41,8 @@ class Interface(Protocol):
     async def reconfigure(self, config: InterfaceConfig) -> None: ...
     async def close(self) -> None: ...
     async def wait_closed(self) -> None: ...
+    def check(self) -> None:
+        """Called as often as the service manager's watchdog wants to know that this process lives."""
 
 
 class LocalInterface:
@@ -98,3 +100,6 @@ class LocalInterface:
 
     async def wait_closed(self) -> None:
         await self._tunnel.wait_closed()
+
+    def check(self) -> None:
+        """Nothing to do: there is only this process."""

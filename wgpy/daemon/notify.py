@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 
 
@@ -31,8 +31,12 @@ class Notifier:
             sender.setblocking(False)
             sender.sendto(state.encode(), address)
 
-    async def keep_alive(self) -> None:
-        """Tell the watchdog twice per interval that the event loop runs. Returns at once if there is no watchdog."""
+    async def keep_alive(self, check: Callable[[], None] = lambda: None) -> None:
+        """Tell the watchdog twice per interval that the event loop runs, and call `check`.
+
+        Returns at once if there is no watchdog.
+        """
         while self._path and self.watchdog_interval:
             self.say("WATCHDOG=1")
+            check()
             await asyncio.sleep(self.watchdog_interval / 2)

@@ -123,7 +123,7 @@ async def _serve(job: Job, ready: Callable[[str], None], waiting: socket.socket 
     sessions: SessionFile = SessionFile(interface, machine_clock)
     sessions.restore()
     interface.sessions = sessions.known
-    watchdog = loop.create_task(notifier.keep_alive())
+    watchdog = loop.create_task(notifier.keep_alive(interface.check))
     try:
         await uapi.start()  # first, so that `wgpy down` works while names are still being resolved
         if job.quick:

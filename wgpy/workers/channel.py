@@ -32,7 +32,7 @@ _CHUNK: Final = 1 << 16
 class Kind(IntEnum):
     """What a message is. The answers come in the order of the questions."""
 
-    # From control to a worker; BEGIN, CONFIGURE, DOWN and STATUS are answered.
+    # From control to a worker; BEGIN, CONFIGURE, DOWN, STATUS and PING are answered.
     BEGIN = 1
     """Its number, the settings, its TUN queue, and a socket to each other worker."""
     RESUME = 2
@@ -49,6 +49,8 @@ class Kind(IntEnum):
     """The port's filter knows no hosts of peers any more."""
     STATUS = 8
     """The configuration and the counters are wanted."""
+    PING = 9
+    """An answer is wanted, whatever it is."""
     # From a worker to control.
     DONE = 16
     """The answer; to STATUS, with its text."""

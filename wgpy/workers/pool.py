@@ -238,6 +238,11 @@ class WorkerPool:
         if not self._closed.done():
             self._closed.set_result(None)
 
+    def check(self) -> None:
+        """Kill the workers that have not answered since the last call, so that they are replaced; ask the others."""
+        for seat in self._ready():
+            seat.check()
+
     def _fail(self, error: TunError) -> None:
         if not self._closed.done():
             self._closed.set_exception(error)

@@ -110,6 +110,7 @@ class WorkerProcess:
             except ControlError as error:
                 self.kill(f"said something wrong: {error}")
                 return
+            await asyncio.sleep(0)  # control has its turn, however much a worker says
         if self._pidfd >= 0:  # it is ending, and how it ended will be known
             self._loop.call_later(END_TIMEOUT, self.kill, "closed its channel")
 

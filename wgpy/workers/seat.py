@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from socket import socket as Socket
 from typing import Final
 
@@ -39,6 +40,7 @@ class Seat:
         self._delay = 0.0
         self._said = DeviceStatus()
         self._asking: asyncio.Future[None] | None = None
+        self._pinging: asyncio.Future[None] | None = None
 
     def fds(self) -> list[int]:
         """The descriptors for BEGIN."""
@@ -51,7 +53,7 @@ class Seat:
 
     def ended(self) -> float:
         """The process has ended: seconds until another is to be started. They grow while each ends soon."""
-        self.process, self.is_ready = None, False
+        self.process, self.is_ready, self._pinging = None, False, None
         self.replaced += 1
         delay = 0.0 if time.monotonic() - self._started >= LIFE else self._delay
         self._delay = min(max(FIRST_DELAY, 2 * delay), LONGEST_DELAY)
@@ -67,6 +69,17 @@ class Seat:
         if self.process is None:
             raise WorkerEnded(f"worker {self.number} has ended")
         return await self.process.ask(kind, body, fds)
+
+    def check(self) -> None:
+        """Kill a process that has not answered since the last call, or else ask it for an answer."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.ensure_future(self._ping())
+        elif self.process is not None:
+            self.process.kill("hung")
+
+    async def _ping(self) -> None:
+        with suppress(WorkerEnded):
+            await self.ask(Kind.PING)
 
     async def status(self, patience: float) -> DeviceStatus:
         """What the process says of itself within `patience` seconds, or else what it said last.

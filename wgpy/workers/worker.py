@@ -161,6 +161,8 @@ class Worker:
                 tunnel.routes_changed(**message.json())
             case Kind.HOSTS_FORGOTTEN:
                 tunnel.hosts_forgotten()
+            case Kind.PING:
+                self._channel.send(Kind.DONE)
             case Kind.STATUS:
                 if self._channel.dropped:
                     log.warning("(%s) %d messages to control were dropped", tunnel.name, self._channel.dropped)
