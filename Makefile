@@ -9,7 +9,7 @@ OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
-.PHONY: help test check wheel docs demo labs interop soak endurance bench fuzz types lint clean runtime ready install uninstall
+.PHONY: help test check wheel docs demo gateway-demo labs interop soak endurance bench fuzz types lint clean runtime runtime-gateway ready install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,10 +35,13 @@ interop: ready packages-test  ## run the tests against other WireGuards, and wri
 soak: ready  ## hours on simulated bad networks, for MINUTES=10; a seed that fails can be run again
 	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),10)
 
-labs: runtime packages-labs  ## all labs, each a VPN in namespaces with real traffic, and a table of results; only one: make lab-transit
+gateway-demo: runtime-gateway packages-labs  ## a gateway, three people in two groups and two servers in namespaces: who reaches what, and how it ends
+	@$(BIN)/python -m wgpy gateway demo
+
+labs: runtime-gateway packages-labs  ## all labs, each a VPN in namespaces with real traffic, and a table of results; only one: make lab-transit
 	@$(BIN)/python -m wgpy lab all
 
-lab-%: runtime packages-labs
+lab-%: runtime-gateway packages-labs
 	@$(BIN)/python -m wgpy lab $*
 
 endurance: ready packages-demo  ## TCP through two daemons for MINUTES=15 with new keys every 2 s; memory and open files must not grow
@@ -81,8 +84,11 @@ clean:  ## remove what the other targets made here
 runtime:
 	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt
 
+runtime-gateway:
+	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-gateway.txt
+
 ready:  ## make only the virtual environment .venv, with what the tests use; packages-test installs their programs
-	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-dev.txt requirements-fuzz.txt
+	@tests/support/venv.sh $(PYTHON) $(VENV) requirements.txt requirements-gateway.txt requirements-dev.txt requirements-fuzz.txt
 
 packages-%:
 	@tests/support/packages.sh $*

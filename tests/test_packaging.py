@@ -48,7 +48,7 @@ def test_every_python_is_declared_and_gets_one_version_of_each_package(minor: in
     assert f"Programming Language :: Python :: 3.{minor}" in project["classifiers"]
     environment = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.1", "platform_machine": "x86_64"}
     names = []
-    for path in ("requirements.txt", "requirements-dev.txt", "requirements-fuzz.txt"):
+    for path in ("requirements.txt", "requirements-gateway.txt", "requirements-dev.txt", "requirements-fuzz.txt"):
         for line in (ROOT / path).read_text().splitlines()[1:]:
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate(environment):

@@ -34,7 +34,7 @@ from tests.support import kernel_peer, machine
 from tests.support.tools import missing
 
 OWN: Final = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"  # 3.14t is free-threaded
-REQUIREMENTS: Final = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS: Final = ("requirements.txt", "requirements-gateway.txt", "requirements-dev.txt")
 # The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools run here.
 WITHOUT_ROOT: Final = ("-m", "not root and not fuzzer", "--ignore=tests/support", "--hypothesis-profile=brief")
 PROCESSES: Final = 2 * (os.cpu_count() or 1)

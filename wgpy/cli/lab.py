@@ -23,6 +23,7 @@ NAMES: Final = (
     "two_tunnels",
     "hub_and_spoke",
     "remote_access",
+    "gateway",
     "private_api",
     "transit",
     "sdwan_edge",
@@ -40,11 +41,16 @@ def add(verbs: Any) -> None:
         epilog="The README.md, the wg-quick files and the program of each lab are in examples/.",
     )
     lab.add_argument("name", metavar="NAME", choices=(*NAMES, "all"), help=f"one of {', '.join(NAMES)}; or all")
-    lab.add_argument("--json", action="store_true", help="print the findings as JSON")
-    lab.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C, to look around")
-    lab.add_argument("--capture", metavar="DIR", type=Path, help="write a pcap file of every cable to DIR")
-    lab.add_argument("--draw", action="store_true", help="print only the topology, as SVG")
-    lab.set_defaults(call=_lab)
+    options(lab)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs the lab `name`."""
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C, to look around")
+    parser.add_argument("--capture", metavar="DIR", type=Path, help="write a pcap file of every cable to DIR")
+    parser.add_argument("--draw", action="store_true", help="print only the topology, as SVG")
+    parser.set_defaults(call=_lab)
 
 
 def directory(name: str) -> Path:

@@ -11,8 +11,8 @@ OBJECTS: Final = (
 )  # fmt: skip
 
 
-def add(verbs: Any) -> None:
-    """Add the command to the command line."""
+def add(verbs: Any) -> Any:
+    """Add the command to the command line; returns what further commands of it can be added to."""
     gateway = verbs.add_parser(
         "gateway",
         help="run a gateway: who may reach which private network, and for how long",
@@ -23,3 +23,4 @@ def add(verbs: Any) -> None:
     objects = gateway.add_subparsers(metavar="COMMAND", required=True)
     for name in OBJECTS:
         import_module(f"wgpy.gateway.cli.{name}").add(objects)
+    return objects

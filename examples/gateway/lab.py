@@ -1,0 +1,148 @@
+"""A gateway: three people in two groups reach what their groups may, until somebody or the clock says otherwise."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from wgpy.config.wgquick import parse
+from wgpy.labs.lab import WGPY, Lab
+from wgpy.labs.topology import Cable, Node, Topology, Tunnel
+from wgpy.labs.traffic import fetch, ping, serve_web, wait_for
+
+PROGRAMS = ("nft", "curl", "wg", "wireguard-go")
+TOPOLOGY = Topology(
+    "Three people and two groups",
+    nodes=(
+        Node("alice", 0, 0, note="staff, wgpy"),
+        Node("bob", 0, 1.1, note="ops, wireguard-go"),
+        Node("carol", 0, 2.2, note="staff and ops, wgpy"),
+        Node("internet", 1.4, 1.1, "internet"),
+        Node("gateway", 2.8, 1.1, "gateway", note="pool 10.99.0.0/24"),
+        Node("wiki", 4, 0.4, note="10.50.1.0/24"),
+        Node("db", 4, 1.8, note="10.50.2.0/24"),
+    ),
+    cables=(
+        Cable("alice", "203.0.113.2/24", "203.0.113.254/24", "internet"),
+        Cable("bob", "203.0.114.2/24", "203.0.114.254/24", "internet"),
+        Cable("carol", "203.0.115.2/24", "203.0.115.254/24", "internet"),
+        Cable("gateway", "198.51.100.1/24", "198.51.100.254/24", "internet"),
+        Cable("wiki", "10.50.1.10/24", "10.50.1.1/24", "gateway"),
+        Cable("db", "10.50.2.10/24", "10.50.2.1/24", "gateway"),
+    ),
+    tunnels=(Tunnel("gateway", "alice", ""), Tunnel("gateway", "bob", ""), Tunnel("gateway", "carol", "")),
+)
+GROUPS = {"alice": ("staff",), "bob": ("ops",), "carol": ("staff", "ops")}
+SIZE = 400_000_000  # bytes of a download that nobody waits for
+
+
+def run(lab: Lab) -> None:
+    for name in ("wiki", "db"):
+        lab[name].run("ip", "route", "delete", "default")
+        serve_web(lab[name], lab.address(name), 80, f"{name} greets CLIENT")
+
+    lab.step("`wgpy gateway init`, two groups, their rules, three users with a device each, and `wgpy gateway run`")
+    interface = lab.interface("gateway")
+    command(lab, f"init --interface {interface} --host {lab.address('gateway')} --pool 10.99.0.0/24 --sign-in")
+    for group, prefix in (("staff", "10.50.0.0/16"), ("ops", "10.50.2.0/24")):
+        command(lab, f"group add {group}")
+        command(lab, f"rule add {group} {prefix} --group {group}")
+    command(lab, "route add 10.50.0.0/16")
+    for name, groups in GROUPS.items():
+        command(lab, f"user add {name} {' '.join(f'--group {group}' for group in groups)}")
+        command(lab, f"device add {name} --user {name} --output {lab.directory / f'{lab.interface(name)}.conf'}")
+    log = (lab.directory / "gateway.log").open("w")
+    service = lab["gateway"].popen(*WGPY, "gateway", "run", *places(lab), stdout=log, stderr=log, cwd=lab.directory)
+    up = wait_for(lambda: bool(status(lab)["interface_is_up"]))
+    lab.check("it runs", up, f"{status(lab)['devices']} devices, {status(lab)['rules']} rules")
+
+    lab.step("Each connects with a stock client. Nothing passes before the person has signed in")
+    lab.up(alice="alice", carol="carol")
+    stock_client(lab, "bob")
+    early = {name: ["the wiki"] * bool(ping(lab[name], lab.address("wiki"), count=2)) for name in GROUPS}
+    lab.check("nobody reaches anything yet", not any(early.values()), words(early))
+    for name in GROUPS:
+        command(lab, f"device sign-in {name}")
+    for name, place in (("alice", "wiki"), ("bob", "db"), ("carol", "db")):
+        reaches(lab, name, place)
+    reached = {
+        name: [place for place in ("wiki", "db") if fetch(lab[name], url(lab, place), seconds=2)] for name in GROUPS
+    }
+    expected = {"alice": ["wiki"], "bob": ["db"], "carol": ["wiki", "db"]}
+    lab.check("each reaches what their groups may", reached == expected, words(reached))
+    lab.show(command(lab, "test alice 10.50.2.10:80/tcp", check=False))
+    page = fetch(lab["carol"], url(lab, "wiki"))
+    lab.check("servers see the gateway's address", page == "wiki greets 10.50.1.1", repr(page))
+
+    lab.step("`wgpy gateway user disable alice`, while she downloads")
+    file = lab.directory / "download"
+    alice = lab["alice"].popen("curl", "-s", "--limit-rate", "2M", "-o", str(file), f"{url(lab, 'wiki')}bytes/{SIZE}")
+    wait_for(lambda: file.exists() and file.stat().st_size > 1_000_000)
+    command(lab, "user disable alice")
+    time.sleep(1)
+    sizes = [file.stat().st_size]
+    time.sleep(1)
+    sizes.append(file.stat().st_size)
+    lab.check("a second later nothing more arrives", sizes[0] == sizes[1], f"{sizes[0]} and {sizes[1]} bytes")
+    alice.kill()
+    bob = fetch(lab["bob"], url(lab, "db"))
+    lab.check("Bob is not affected", bool(bob), repr(bob))
+
+    lab.step("`wgpy gateway endpoint set --session-max 5s`: sessions that are older end, and Bob signs in again")
+    command(lab, "endpoint set --session-max 5s")
+    ended = wait_for(lambda: not sessions(lab), 5)
+    lab.check("every session is over", ended, f"{len(sessions(lab))} left")
+    command(lab, "endpoint set --session-max 8h")
+    command(lab, "device sign-in bob")
+    back = reaches(lab, "bob", "db")
+    lab.check("Bob is back, with the same tunnel", back, "yes" if back else "no")
+
+    lab.step("`wgpy gateway run` is killed: sessions go on")
+    service.kill()
+    service.wait()
+    bob = fetch(lab["bob"], url(lab, "db"))
+    lab.check("Bob still reaches the database", bool(bob), repr(bob))
+    lab.show(command(lab, "log"))
+
+
+def command(lab: Lab, text: str, *, check: bool = True) -> str:
+    """Run a command of `wgpy gateway`."""
+    return lab.wgpy("gateway", "gateway", *text.split(), *places(lab), check=check)
+
+
+def places(lab: Lab) -> list[str]:
+    return ["--directory", str(lab.directory), "--key", str(lab.directory / "gateway.key")]
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command(lab, "status --json"))
+    return found
+
+
+def sessions(lab: Lab) -> list[Any]:
+    found: list[Any] = json.loads(command(lab, "session list --json"))
+    return found
+
+
+def stock_client(lab: Lab, name: str) -> None:
+    """Run wireguard-go with a device's file. `wg` reads all of it but addresses, which `ip` sets."""
+    path = lab.file(f"{name}.conf")
+    config = parse(path.read_text()).config
+    path.write_text(lab.wgpy(name, "strip", str(path)))
+    lab.wireguard_go(name, name, *map(str, config.addresses))
+    for network in config.peers[0].allowed_ips:
+        lab[name].run("ip", "route", "replace", str(network), "dev", lab.interface(name))
+
+
+def reaches(lab: Lab, name: str, place: str) -> bool:
+    """Wait until somebody reaches a server. Returns whether they do."""
+    return wait_for(lambda: bool(fetch(lab[name], url(lab, place), seconds=2)))
+
+
+def url(lab: Lab, name: str) -> str:
+    return f"http://{lab.address(name)}/"
+
+
+def words(found: dict[str, list[str]]) -> str:
+    return ", ".join(f"{name} {' and '.join(each) or 'nothing'}" for name, each in found.items())
