@@ -20,6 +20,9 @@ _MAX_VIEWS: Final = 4096
 _MAX_MADE: Final = 512
 _MAX_MADE_FOR: Final = 1 << 15
 
+_ALONE_FROM: Final = 8  # packets in a row, each the only one that a reader found
+_GUESSES_TWICE: Final = 7 + 8  # packets that may then count as the only ones, before two reads look whether they are
+
 T = TypeVar("T")
 
 
@@ -110,10 +113,13 @@ class ReadAhead:
     finds nothing. So the reader looks for more only if it found more than one packet before it last ran dry.
     """
 
-    __slots__ = ("_count", "_is_busy")
+    __slots__ = ("_alone", "_count", "_guesses", "_is_busy", "_until")
 
     def __init__(self) -> None:
         self._count = 0
+        self._alone = 0  # how many packets in a row
+        self._guesses = 0
+        self._until = 7
         self._is_busy = True
 
     def looks_for_more(self) -> bool:
@@ -121,9 +127,30 @@ class ReadAhead:
         self._count += 1
         return self._is_busy or self._count > 1
 
+    def found_more(self) -> None:
+        """Tell that a read that looked for more found it."""
+        self._count += 1
+
+    def is_alone(self) -> bool:
+        """Ask this after a read of one packet that did not look for more: whether it counts as the only one there is.
+
+        Then no read need find nothing, and the loop calls again if something waits. It does when several have come
+        alone, and then not the seventh time, then the eighth, by turns: so packets that have begun to come together
+        are noticed, however many they are.
+        """
+        if self._alone < _ALONE_FROM:
+            return False
+        self._guesses += 1
+        if self._guesses < self._until:
+            self._count = 0
+            return True
+        self._guesses, self._until = 0, _GUESSES_TWICE - self._until
+        return False
+
     def ran_dry(self) -> None:
         """Tell that a read found nothing."""
         self._is_busy = self._count > 1
+        self._alone = 0 if self._is_busy else self._alone + self._count
         self._count = 0
 
 

@@ -19,6 +19,8 @@ class Received(NamedTuple):
     """The ECN field that they share, 0 to 3."""
     under_load: bool = False
     """Whether so many handshake messages wait that initiators must show a cookie."""
+    is_alone: bool = False
+    """Whether most likely nothing waits behind it: if something does, the loop will call."""
 
 
 class SendResult(NamedTuple):

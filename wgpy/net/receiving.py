@@ -92,15 +92,20 @@ class Reader:
         source, ecn = self._last_origin
         size = merged_size or max(1, end)
         short: dict[int, int] = {}
+        is_alone = False
         if size in HANDSHAKE_SIZES and not self.carries_data:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = _Read(at_once, end, size, key), at_once
         elif self._read_ahead.looks_for_more():
-            end = self._gather(end, size, key, short)
+            before, end = end, self._gather(end, size, key, short)
+            if end > before:
+                self._read_ahead.found_more()
+        else:
+            is_alone = not merged_size and self._read_ahead.is_alone()
         datagrams = Datagrams(self._buffer[:end], size, self._cache, short)
         self._count += len(datagrams)
-        return Received(datagrams, source, ecn, under_load)
+        return Received(datagrams, source, ecn, under_load, is_alone)
 
     def _gather(self, end: int, size: int, key: _Key, short: dict[int, int]) -> int:
         """Read on while what comes belongs to the burst of `size` bytes a slot; returns the burst's end.

@@ -33,22 +33,19 @@ class Batches:
 
     def __init__(self, mtu: int) -> None:
         self._mtus = (mtu,)
-        self._kinds: dict[tuple[int, bytes], list[Packet]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._kinds)
+        self.kinds: dict[tuple[int, bytes], list[Packet]] = {}  # the one that came first leaves first
 
     def add(self, packet: Packet) -> None:
         """It leaves after those of its kind, but perhaps before others."""
-        self._kinds.setdefault(self._kind(packet), []).append(packet)
+        self.kinds.setdefault(self._kind(packet), []).append(packet)
 
     def would_keep_order(self, packet: Packet) -> bool:
         """Whether it would leave after all that are here."""
-        return not self._kinds or (len(self._kinds) == 1 and self._kind(packet) in self._kinds)
+        return not self.kinds or (len(self.kinds) == 1 and self._kind(packet) in self.kinds)
 
     def pop(self) -> list[Packet]:
         """Those of the kind that came first."""
-        return self._kinds.pop(next(iter(self._kinds)))
+        return self.kinds.pop(next(iter(self.kinds)))
 
     def _kind(self, packet: Packet) -> tuple[int, bytes]:
         destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]

@@ -397,16 +397,16 @@ class Host:
     @property
     def has_more(self) -> bool:
         """Whether `transmit` may have something."""
-        return bool(self._ready or self._queue or self._long or self._batches)
+        return bool(self._ready or self._queue or self._long or self._batches.kinds)
 
     def transmit(self, now: float) -> Burst | None:
         """The next burst: segments of one connection, or lone packets of any that go to one host. None: there is none.
 
         It lies in a buffer that the next call overwrites. Connections take turns.
         """
-        if not self._batches and self._long is None:
+        if not self._batches.kinds and self._long is None:
             self._collect(now)
-        if self._batches:
+        if self._batches.kinds:
             return self._slots.lone(self._batches.pop())
         if self._long is None:
             return None
@@ -420,7 +420,7 @@ class Host:
             self._answers = max(0, self._answers - 1)
             self._batches.add(self._queue.popleft())
             room -= 1
-        if self._batches:
+        if self._batches.kinds:
             return
         while self._ready and room:
             connection = next(iter(self._ready))

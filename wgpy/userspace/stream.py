@@ -69,9 +69,9 @@ class StreamTransport(FlowControl, asyncio.Transport):
         """Something has become of the connection."""
         connection = self._connection
         try:
-            while not self._reads_paused and not self._closing and (data := connection.read()):
-                self._deliver(data)
-            if connection.is_at_end and not self._at_end and not self._reads_paused and not self._closing:
+            while connection.receiver.unread and self.is_reading():
+                self._deliver(connection.read())
+            if connection.is_at_end and not self._at_end and self.is_reading():
                 self._at_end = True
                 if not self._protocol.eof_received():
                     self.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
 from typing import Any
 
 
@@ -43,6 +44,7 @@ class TlsLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.create_future: Callable[[], asyncio.Future[Any]] = loop.create_future  # for each wait of a stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)

@@ -97,10 +97,13 @@ class StackTun(LoopTun):
 
         An answer to what came alone leaves at once; else what is written in this turn of the loop leaves together.
         """
-        self.wake(connection)
-        if self._answers_alone and self._wakeup is not None:
+        if not self._answers_alone or self._host is None or self._closed:
+            self.wake(connection)
+            return
+        self._host.wake(connection)
+        if self._wakeup is not None:
             self._wakeup.cancel()
-            self._readable()
+        self._readable()
 
     # What a tunnel asks of a TUN.
 
@@ -156,10 +159,10 @@ class StackTun(LoopTun):
         """Ask for a turn of the loop if something may be to leave; else for one when the host wants to be called."""
         if self._host is None or self._closed:
             return
-        if self._host.has_more:
-            super().schedule()
-        else:
+        if not self._host.has_more:
             self._set_timer()
+        elif self._wakeup is None:
+            super().schedule()
 
     def _has_packets(self) -> bool:
         return self._host is not None and self._host.has_more

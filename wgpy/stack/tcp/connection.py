@@ -405,7 +405,6 @@ class Connection:
             flags |= PSH
         if end > sender.buffer.end:
             flags |= FIN
-        flags |= self.marks.flags(has_new_data=not is_repeated)
         payload = sender.buffer.part(start, min(end, sender.buffer.end))
         self.patience.sent(now)
         sender.left(leaving, now)
@@ -419,7 +418,7 @@ class Connection:
     ) -> Departure:
         """Segments from an offset of ours on, which acknowledge all that has come."""
         receiver, framing = self.receiver, self.framing
-        flags |= self.marks.flags(has_new_data=False)
+        flags |= self.marks.flags(has_new_data=ecn > 0)
         departure = framing.departure(
             framing.number(offset),
             flags,

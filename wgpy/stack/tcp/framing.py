@@ -102,6 +102,8 @@ class Framing:
 
     def sacked(self, options: Options, near: int, end: int) -> list[tuple[int, int]]:
         """The ranges before `end` of our offsets that the peer's SACK names, of those the ones closest to `near`."""
+        if not options.sacks:
+            return []
         ranges = [(self.offset(left, near), self.offset(right, near)) for left, right in options.sacks]
         return [(left, right) for left, right in ranges if left < right <= end]
 
