@@ -46,6 +46,7 @@ SEGMENTS: Final = 44
 BURSTS: Final = 128  # of each peer, to be opened: half a gigabyte in all
 WINDOW: Final = 4 << 20  # bytes that may be on their way into the gateway
 SECONDS: Final = 2.0  # for which it seals
+PATIENCE: Final = 5.0  # seconds without progress after which bytes are lost
 NOWHERE: Final = "10.99.0.1"  # has no route on the gateway, which drops what the peers send once it is written
 FIRST: Final = IPv4Address("10.7.0.1")  # the first peer's inner address
 PORT: Final = 5000
@@ -185,7 +186,7 @@ class Window:
             now, done = time.monotonic(), self._count() - self._before
             if done > self._done:
                 self._done, self._moved_at = done, now
-            elif now > self._moved_at + 0.5:
+            elif now > self._moved_at + PATIENCE:
                 raise RuntimeError(f"{self._sent - self._done:,} bytes of {self._sent:,} are lost")
             else:
                 time.sleep(0.0005)
