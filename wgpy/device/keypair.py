@@ -120,17 +120,21 @@ class Keypair:
                 break
         return fields[1::2][:length]
 
+    def open_lone(self, datagram: memoryview) -> tuple[int, int]:
+        """Open one datagram in place; returns its counter, and the size of the plaintext, -1 for an invalid tag."""
+        (counter,) = _counter(datagram)
+        sealed = datagram[TRANSPORT_HEADER_SIZE:]
+        try:
+            return counter, self.receiving.decrypt_into(_nonce(counter), sealed, None, sealed[:-TAG_SIZE])
+        except InvalidTag:
+            return counter, -1
+
     def open(self, counters: tuple[int, ...], bodies: Bodies) -> list[int]:
         """Open sealed bodies in place; returns the size of each plaintext in bytes, -1 for an invalid tag.
 
         The content of a slot whose tag was invalid must not be used.
         """
         plaintexts, sealed = bodies
-        if len(counters) == 1:
-            try:
-                return [self.receiving.decrypt_into(_nonce(*counters), sealed[0], None, plaintexts[0])]
-            except InvalidTag:
-                return [-1]
         opening = map(self.receiving.decrypt_into, map(_nonce, counters), sealed, repeat(None), plaintexts)
         opened: list[int] = []
         while len(opened) < len(counters):

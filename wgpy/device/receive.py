@@ -20,6 +20,7 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
     RESPONSE_SIZE,
+    TAG_SIZE,
     TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
@@ -82,6 +83,9 @@ class Receiver:
             end = min(start + (short.get(len(lengths), stride) if short else stride), total)
             kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
             if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
+                if total <= stride and not short:
+                    self._receive_lone(entry.peer, entry.keypair, datagrams, source, now, ecn, effects)
+                    return
                 self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, lengths, effects)
                 continue
             lengths.append(0)
@@ -140,6 +144,51 @@ class Receiver:
                     ip.decapsulate_ecn(plaintext, ecn)
         dropped = sizes.count(-1)
         peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
+        self._note_received(peer, keypair, source, now, data, effects)
+
+    def _receive_lone(
+        self,
+        peer: Peer,
+        keypair: Keypair,
+        datagrams: Datagrams,
+        source: Endpoint,
+        now: float,
+        ecn: int,
+        effects: Effects,
+    ) -> None:
+        """Do for one datagram that came alone what `_receive_data` does for a run, in fewer steps.
+
+        After a rest the processor's caches have forgotten the code, and each step takes ten times as long.
+        """
+        if not keypair.can_receive(now):
+            peer.drops[DropReason.EXPIRED_KEY] += 1
+            return
+        view = datagrams.view
+        counter, size = keypair.open_lone(view)
+        if size < 0 or not keypair.replay.accept(counter):
+            peer.drops[DropReason.INVALID_TAG if size < 0 else DropReason.REPLAYED] += 1
+            return
+        length = 0
+        if size:
+            packet = view[TRANSPORT_HEADER_SIZE:-TAG_SIZE]
+            length, inner_source = ip.length_and_source(packet)
+            if not length:
+                peer.drops[DropReason.INVALID_PACKET] += 1
+            elif self._allowed_ips.lookup(inner_source) is not peer:
+                peer.drops[DropReason.DISALLOWED_SOURCE] += 1
+                length = 0
+            elif ecn:
+                ip.decapsulate_ecn(packet, ecn)
+        if length or not size:
+            peer.rx_bytes += len(view)
+        self._note_received(peer, keypair, source, now, 1 if size else 0, effects)
+        if length:
+            effects.deliveries.append(Burst(view, datagrams.segment_size, [length], datagrams.cache))
+
+    def _note_received(
+        self, peer: Peer, keypair: Keypair, source: Endpoint, now: float, data: int, effects: Effects
+    ) -> None:
+        """After something authentic has come, of which `data` datagrams were no keepalives."""
         peer.move_endpoint(source, effects)
         peer.confirm_keypair(keypair, now, effects)
         peer.keep_key_fresh_receiving(now, effects)
