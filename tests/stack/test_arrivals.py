@@ -112,9 +112,9 @@ def test_every_byte_is_where_a_look_at_each_packet_finds_it(drawn: list[Drawn], 
                 assert then.payload or (len(then.options) <= 12 and then.acknowledgement != before.acknowledgement)
                 assert before.flags & ~PSH == ACK
                 assert not then.flags & RST
-            assert segment == those[-1]._replace(
+            assert segment._replace(flags=segment.flags | PSH) == those[-1]._replace(  # which tells a receiver nothing
                 number=those[0].number,
-                flags=flags,
+                flags=flags | PSH,
                 payload=b"".join(each.payload for each in those),
                 packets=len(those),
             )
@@ -154,3 +154,14 @@ def test_a_short_packet_among_long_ones_stays_in_its_place() -> None:
     rest = tcp_packet(*V4, PAYLOAD[4803:4923], ports=(1, 80), sequence=7 + 4803, tcp_options=OPTIONS)
     (segment,) = [segment for _, segment in gathered([[*one, short, rest]])[0]]
     assert (segment.packets, segment.payload) == (42, PAYLOAD[:4923])
+
+
+def test_packets_with_longer_headers_than_the_others_keep_their_own_payloads() -> None:
+    several = tcp_run(20, 100, ports=(1, 80), tcp_options=OPTIONS)
+    longer = [
+        tcp_packet(*V4, PAYLOAD[at : at + 88], ports=(2, 80), sequence=at, tcp_options=SACK) for at in (500, 600, 700)
+    ]
+    segments, _ = gathered([[*several, *longer]])
+    assert [(segment.number, segment.payload) for _, segment in segments[1:]] == [
+        (at, PAYLOAD[at : at + 88]) for at in (500, 600, 700)
+    ]

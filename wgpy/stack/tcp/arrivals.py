@@ -3,9 +3,10 @@
 Bursts are added until all that the socket had is there: each connection is then handled once, and acknowledges once.
 With many connections, whose packets come mixed, that is most of the cost: a connection costs as much as ten packets.
 
-Of packets of one length, all headers are unpacked at once, numpy sums all packets, and payloads of neighbours are
-copied together. For a few packets of different connections, as requests and answers come, that would cost more than it
-saves: `_plain` looks at each. Whatever is not plain TCP is left to `ip.parse` and `lone`.
+Of packets of one length, numpy sums all, copies all payloads at once, and finds where a packet does not continue the
+one before it, so that Python looks once at each of these stretches. For a few packets of different connections, as
+requests and answers come, that would cost more than it saves: `_plain` looks at each. Whatever is not plain TCP is left
+to `ip.parse` and `lone`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
 from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, PSH, TIMESTAMP_SIZE, Segment
 from wgpy.tun.checksum import MODULUS, Rows, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import U8
+from wgpy.tun.layout import U8, Column
 
 _FRAGMENTED: Final = 0x3FFF  # IPv4: an offset, or more fragments
 _LONGEST_PLAIN_ACK: Final = HEADER_SIZE + TIMESTAMP_SIZE  # with SACK blocks each tells something of its own
-_FIELDS: Final = 11
 _V4: Final = 0x45  # the first byte of an IPv4 packet without options
 _ADDRESSES: Final = {IPV4_HEADER_SIZE: 12, IPV6_HEADER_SIZE: 8}  # where in the header they are
+_LONG: Final = 1 << 15  # bytes of a run, behind which joining more to them costs more than another look
 _MANY: Final = 8000  # bytes of packets of one length from which numpy is faster, whatever connections they belong to
 
 
@@ -38,8 +39,7 @@ class _Run:
     """Segments of one connection that continue one another."""
 
     __slots__ = (
-        "acknowledgement", "flags", "following", "marked", "number", "offset", "options", "packets", "pieces", "rows",
-        "window",
+        "acknowledgement", "flags", "following", "marked", "number", "offset", "options", "packets", "pieces", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, acknowledgement: int, offset: int, flags: int, window: int, marked: bool) -> None:
@@ -53,7 +53,6 @@ class _Run:
         self.options = b""
         self.packets = 0
         self.pieces: list[bytes] = []
-        self.rows: list[int] = []  # its packets in the burst that is being looked at
 
     def takes(self, number: int, acknowledgement: int, offset: int, flags: int, size: int, marked: bool) -> bool:
         """Whether a segment with `size` bytes of payload continues it, so that one look at both is enough."""
@@ -63,6 +62,7 @@ class _Run:
             and self.flags & ~PSH == ACK
             and flags & ~(PSH | FIN) == ACK
             and marked == self.marked
+            and (number - self.number) & MASK < _LONG
             and (size > 0 or (offset >> 2 <= _LONGEST_PLAIN_ACK and acknowledgement != self.acknowledgement))
         )
 
@@ -126,82 +126,117 @@ class Arrivals:
         l4 = IPV4_HEADER_SIZE if first == _V4 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
         others: list[int] = []
         if count > 1 and l4 and length >= l4 + HEADER_SIZE and _are_many(burst, count, length, l4):
-            for run in self._sort(burst, count, length, l4, addresses, others):
-                if run.rows:
-                    _copy(burst, run, length, l4)
+            self._sort(burst, count, length, l4, addresses, others)
         else:
             count = 0
         for i in range(count, len(lengths)):
-            found = _plain(bytes(burst.packet(i)), addresses)
-            if found is not None:
-                self.add(*found)
-            else:
-                others.append(i)
-        return [i for i in others if lengths[i]]
+            self._look(burst, i, addresses, others)
+        return others
+
+    def _look(self, burst: Burst, i: int, addresses: Container[bytes], others: list[int]) -> None:
+        """Add one packet, if it is plain."""
+        found = _plain(bytes(burst.packet(i)), addresses)
+        if found is not None:
+            self.add(*found)
+        elif burst.lengths[i]:
+            others.append(i)
 
     def _sort(
         self, burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
-    ) -> list[_Run]:
-        """Add the numbers of packets to runs: of the first `count` those of `length` bytes. Returns the runs."""
+    ) -> None:
+        """Add the first `count` packets, of which most have `length` bytes: as many at once as continue one another."""
         view, stride, lengths, at = burst.view, burst.stride, burst.lengths, TRANSPORT_HEADER_SIZE
         cache = burst.cache or ViewCache(view)
         from_addresses = _ADDRESSES[l4]
         rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
-        wrong = rows.differences(-(TCP + length - l4)) != 0
+        odd = rows.differences(-(TCP + length - l4)) != 0
         if l4 == IPV4_HEADER_SIZE:
-            wrong |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
-        bad = set(np.flatnonzero(wrong).tolist()) if wrong.any() else ()
-        fields = iter(_fields(l4, stride, count).unpack_from(view, at))
-        ours = slice(4, 8) if l4 == IPV4_HEADER_SIZE else slice(16, 32)
-        stated_length = length if l4 == IPV4_HEADER_SIZE else length - IPV6_HEADER_SIZE
-        version = _V4 if l4 == IPV4_HEADER_SIZE else 0x60
-        is_v6 = version == 0x60
-        flows, touched = self._flows, []
-        i = -1
-        for first, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window in zip(
-            *[fields] * _FIELDS, strict=True
-        ):
-            i += 1
-            if lengths[i] != length:
-                found = _plain(bytes(burst.packet(i)), addresses)
-                if found is None:
-                    others.append(i)
-                else:
-                    before = flows.get(found[0], ())[-1:]
-                    if before and isinstance(before[0], _Run) and before[0].rows:
-                        _copy(burst, before[0], length, l4)
-                    self.add(*found)
-                continue
-            size = length - l4 - (offset >> 4) * 4
+            odd |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
+        if lengths.count(length) < len(lengths):
+            odd |= np.array(lengths[:count]) != length
+        shared = view[lengths.index(length) * stride + at + l4 + 12]  # offset of the payload, of most packets
+        size = length - l4 - (shared >> 4) * 4
+        starts, payloads = list(range(count)), b""
+        if size > 0:
+            headers = cache.recall(_Headers, at, stride, count, l4, length - size, size)
+            starts, payloads = headers.starts(odd), headers.payloads.tobytes()
+        is_v4 = l4 == IPV4_HEADER_SIZE
+        ours = slice(4, 8) if is_v4 else slice(16, 32)
+        version, stated_length = (_V4, length) if is_v4 else (0x60, length - IPV6_HEADER_SIZE)
+        unpack, flows, strange = _fields(l4).unpack_from, self._flows, odd.any()
+        for i, stop in zip(starts, [*starts[1:], count], strict=True):
+            first, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window = unpack(
+                view, at + i * stride
+            )
+            end = l4 + (offset >> 4) * 4
             if (
-                stated != stated_length
+                (strange and odd[i])
+                or stated != stated_length
                 or protocol != TCP
-                or i in bad
-                or size < 0
-                or offset < 0x50
-                or ((first & 0xF0 if is_v6 else first) != version)
-                or (not is_v6 and fragment & _FRAGMENTED)
+                or not l4 + HEADER_SIZE <= end <= length
+                or (fragment & _FRAGMENTED if is_v4 else first & 0xF0 != version)
+                or (is_v4 and first != version)
+                or (stop - i > 1 and (flags & ~PSH != ACK or offset != shared))
+                or (key not in flows and key[ours] not in addresses)
             ):
-                others.append(i)
+                for each in range(i, stop):
+                    self._look(burst, each, addresses, others)
                 continue
-            marked = (second >> 4 & 3 if is_v6 else second & 3) == CE
-            runs = flows.get(key)
-            if runs is None:
-                if key[ours] not in addresses:
-                    others.append(i)
-                    continue
-                runs = flows[key] = []
+            marked = (second & 3 if is_v4 else second >> 4 & 3) == CE
+            last = at + (stop - 1) * stride
+            payload = payloads[i * size : stop * size] if offset == shared else bytes(view[last + end : last + length])
+            runs = flows.setdefault(key, [])
             run = _last(runs) if runs else None
-            if run is None or not run.takes(number, acknowledgement, offset, flags, size, marked):
+            if run is None or not run.takes(number, acknowledgement, offset, flags, len(payload), marked):
                 run = _Run(number, acknowledgement, offset, flags, window, marked)
                 runs.append(run)
-            if not run.rows:
-                touched.append(run)
+            if stop - i > 1:
+                *_, acknowledgement, _, its_flags, window = unpack(view, last)
+                flags |= its_flags
             run.flags |= flags
             run.acknowledgement, run.window = acknowledgement, window
-            run.following = (number + size) & MASK
-            run.rows.append(i)
-        return touched
+            run.options = bytes(view[last + l4 + HEADER_SIZE : last + end])
+            run.following = (number + len(payload)) & MASK
+            run.packets += stop - i
+            if payload:
+                run.pieces.append(payload)
+
+
+class _Headers:
+    """The headers and payloads of many packets of a burst, as arrays over its buffer."""
+
+    __slots__ = ("_bytes", "_mask", "_sequences", "_size", "payloads")
+
+    def __init__(self, buffer: memoryview, at: int, stride: int, count: int, l4: int, end: int, size: int) -> None:
+        """`count` packets are `stride` bytes apart, the first at `at`, each with `size` bytes of payload from `end`."""
+        self._bytes: Column = np.ndarray((count, l4 + HEADER_SIZE), U8, buffer, at, (stride, 1))
+        self._sequences: Column = np.ndarray((count,), ">u4", buffer, at + l4 + 4, (stride,))
+        self._mask = _mask(l4)
+        self._size = size
+        self.payloads: Column = np.ndarray((count, size), U8, buffer, at + end, (stride, 1))
+
+    def starts(self, odd: Column) -> list[int]:
+        """The numbers of the packets that do not continue the packet before; those that are `odd` stand alone."""
+        differs = self._bytes[1:] ^ self._bytes[:-1]
+        differs &= self._mask
+        breaks = differs.any(1)
+        sequences = self._sequences.astype(np.uint32)
+        breaks |= sequences[1:] - sequences[:-1] != self._size
+        breaks |= odd[1:]
+        breaks |= odd[:-1]
+        return [0, *(breaks.nonzero()[0] + 1).tolist()]
+
+
+@lru_cache(maxsize=2)
+def _mask(l4: int) -> Column:
+    """The bits that packets share which continue one another: the window and the acknowledgement are the last's."""
+    mask = bytearray(b"\xff" * (l4 + HEADER_SIZE))
+    if l4 == IPV4_HEADER_SIZE:
+        mask[4:6] = mask[10:12] = bytes(2)  # id, checksum
+    mask[l4 + 4 : l4 + 12] = bytes(8)
+    mask[l4 + 13] = ~PSH & 0xFF
+    mask[l4 + 14 : l4 + 20] = bytes(6)  # the window, the checksum, the urgent pointer
+    return np.frombuffer(mask, U8)
 
 
 def _last(runs: list[_Run | Segment]) -> _Run:
@@ -211,30 +246,10 @@ def _last(runs: list[_Run | Segment]) -> _Run:
     return run
 
 
-def _copy(burst: Burst, run: _Run, length: int, l4: int) -> None:
-    """Copy the payloads of a run's packets out of a burst, and the options of the last."""
-    view, stride, rows = burst.view, burst.stride, run.rows
-    begin = TRANSPORT_HEADER_SIZE + l4
-    end = begin + (run.offset >> 4) * 4
-    size = TRANSPORT_HEADER_SIZE + length - end
-    last = rows[-1] * stride
-    run.options = bytes(view[last + begin + HEADER_SIZE : last + end])
-    run.packets += len(rows)
-    run.rows = []
-    if not size:
-        return
-    if rows[-1] - rows[0] == len(rows) - 1:
-        run.pieces.append(np.ndarray((len(rows), size), U8, view, rows[0] * stride + end, (stride, 1)).tobytes())
-    else:
-        run.pieces.append(b"".join([view[i * stride + end : i * stride + end + size] for i in rows]))
-
-
-@lru_cache(maxsize=256)
-def _fields(l4: int, stride: int, count: int) -> Struct:
-    """Of packets `stride` bytes apart, the fields that `_sort` looks at."""
-    one = "BBH2xHxB2x12sIIBBH" if l4 == IPV4_HEADER_SIZE else "BB2xH0sBx36sIIBBH"
-    size = Struct(">" + one).size
-    return Struct(">" + one + f"{stride - size}x{one}" * (count - 1))
+@lru_cache(maxsize=2)
+def _fields(l4: int) -> Struct:
+    """The fields of a packet that tell what it is."""
+    return Struct(">BBH2xHxB2x12sIIBBH" if l4 == IPV4_HEADER_SIZE else ">BB2xH0sBx36sIIBBH")
 
 
 def _are_many(burst: Burst, count: int, length: int, l4: int) -> bool:
@@ -265,7 +280,7 @@ def _plain(packet: bytes, addresses: Container[bytes]) -> tuple[bytes, Segment] 
     else:
         return None
     _, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window = _fields(
-        l4, 0, 1
+        l4
     ).unpack_from(packet)
     at = _ADDRESSES[l4]
     end = l4 + (offset >> 4) * 4
