@@ -32,8 +32,7 @@ class Apply:
             return self._steps[:], ""
 
     async def _apply(self, text: str) -> None:
-        config = wgquick.parse(text).config
-        routes(config, ())  # raises for an unknown table before anything is changed
+        config = await asyncio.to_thread(_read, text)  # a third of a second for thousands of peers
         before, status = self._quick.config, await self._interface.status()
         await self._interface.reconfigure(config)  # all or nothing
         changed = await self._interface.status()
@@ -58,3 +57,10 @@ class Apply:
                 await self._interface.configure(wg.restoring(status, await self._interface.status()))
         except WgpyError as error:
             self._steps.append(f"{error}; continuing")
+
+
+def _read(text: str) -> InterfaceConfig:
+    """Read a file and check it completely. Raises WgpyError before anything is changed."""
+    config = wgquick.parse(text).config
+    routes(config, ())  # raises for an unknown table
+    return config
