@@ -39,13 +39,15 @@ def drain(host: Host, now: float = 0.0) -> list[bytes]:
     return packets
 
 
-def opened(host: Host, options: bytes = b"", port: int = 1024, listener: Listener | None = None) -> Connection:
-    """A connection that the peer has opened: its next sequence number is 1."""
+def opened(
+    host: Host, options: bytes = b"", port: int = 1024, listener: Listener | None = None, *, later: bytes = b""
+) -> Connection:
+    """A connection that the peer has opened: its next number is 1. `options` are its SYN's, `later` its ACK's."""
     is_own, listener = listener is None, listener or host.listen(None, PORT)
     host.receive(segment(0, 0, SYN, options=options, port=port), 0.0)
     (answer,) = drain(host)
     isn = int.from_bytes(answer[24:28])
-    host.receive(segment(1, isn + 1, ACK, port=port), 0.0)
+    host.receive(segment(1, isn + 1, ACK, port=port, options=later), 0.0)
     connection = host.accept(listener)
     assert connection is not None
     if is_own:

@@ -80,7 +80,7 @@ class Framing:
 
     def learn(self, number: int, options: Options, now: float) -> None:
         """Take over what the peer's SYN says, which has this sequence number."""
-        self.peer_isn = number
+        self.peer_isn, self.last_acknowledged = number, 1
         self.mss = self.mss if options.mss is None else options.mss
         self.scale = options.window_scale or 0
         self.has_stamps = options.timestamp is not None

@@ -107,13 +107,12 @@ class Sender:
         count = min(ready, allowed, room, most)
         if count <= 0:
             return None
-        if count < ready and count >= self.segment:
-            count -= count % self.segment
-        elif count < self.segment:
-            if count < ready and count < self.max_window // 2:  # silly window (RFC 9293, 3.8.6.2.1)
-                return None
-            if not nodelay and self.next > self.acknowledged and not self.fin_wanted:  # Nagle (RFC 9293, 3.7.4)
-                return None
+        waits = not nodelay and self.next > self.acknowledged and not self.fin_wanted  # Nagle (RFC 9293, 3.7.4)
+        if count >= self.segment:
+            if count < ready or waits:
+                count -= count % self.segment
+        elif waits or (count < ready and count < self.max_window // 2):  # silly window (RFC 9293, 3.8.6.2.1)
+            return None
         return Leaving(self.next, self.next + count, False)
 
     def _lost_range(self, most: int) -> Leaving:
