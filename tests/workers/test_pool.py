@@ -7,6 +7,7 @@ several processes have.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from contextlib import ExitStack
@@ -139,6 +140,17 @@ def test_a_worker_that_dies_again_and_again_is_replaced_with_a_growing_delay(gat
     assert wait_for(lambda: gateway.reached(0))
 
 
+def test_a_worker_that_cannot_be_replaced_for_want_of_descriptors_is_replaced_later(gateway: Gateway) -> None:
+    control, worker = serving_pid(gateway.name), gateway.worker(0)
+    before = resource.prlimit(control, resource.RLIMIT_NOFILE)
+    resource.prlimit(control, resource.RLIMIT_NOFILE, (3, before[1]))  # no further one
+    os.kill(worker, signal.SIGKILL)
+    assert wait_for(lambda: "worker 0: a worker cannot be started: Too many open files" in gateway.log)
+    resource.prlimit(control, resource.RLIMIT_NOFILE, before)
+    assert wait_for(lambda: gateway.reached(0), 30)
+    assert "Traceback" not in gateway.log
+
+
 def test_a_configuration_changed_while_a_worker_is_replaced_is_whole(gateway: Gateway) -> None:
     os.kill(gateway.worker(1), signal.SIGKILL)
     key = gateway.clients[1].public_key.base64()
@@ -233,6 +245,17 @@ def test_a_prefix_moves_between_workers_without_a_packet_going_to_both(gateway: 
     assert got < 1.1 * count * (packet + 15 // 16 * 16 + 32)
     assert got > 0.9 * count * packet
     assert all(received()[number] > before[number] + 20 * packet for number in (0, 1))
+
+
+def test_apply_says_that_another_number_of_workers_needs_a_new_start(gateway: Gateway) -> None:
+    path = gateway.served.path
+    path.write_text(
+        path.read_text().replace("# Workers = 2", "# Workers = 3").replace("ListenPort", "MTU = 1400\nListenPort")
+    )
+    said = gateway.run(*WGPY, "apply", str(path))
+    assert "[#] # Workers takes effect when the interface is brought up again\n" in said
+    assert f"ip link set mtu 1400 dev {gateway.name}" in said
+    assert len(gateway.status().workers) == 2
 
 
 def test_what_is_deleted_elsewhere_ends_all_processes(gateway: Gateway) -> None:

@@ -63,10 +63,10 @@ def look(fd: int) -> Link:
             is_in_other_namespace = namespace is not None and not is_ours(namespace)
             if namespace is not None and is_in_other_namespace:
                 there = open_socket(namespace, *_CONTROL)
+            there = there or socket.socket(*_CONTROL)
         except OSError:
             return Link(is_in_other_namespace)
-    # The socket is closed at once, because it keeps the namespace alive.
-    with there or socket.socket(*_CONTROL) as sock:
+    with there as sock:  # closed at once, because it keeps the namespace alive
         try:
             _, flags = ifreq_flags.unpack(ioctl(sock, _SIOCGIFFLAGS, ifreq_flags.pack(encoded, 0)))
             _, mtu = ifreq_int.unpack(ioctl(sock, _SIOCGIFMTU, ifreq_int.pack(encoded, 0)))

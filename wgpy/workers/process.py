@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -50,29 +51,10 @@ class WorkerProcess:
         self._answers: deque[asyncio.Future[bytes]] = deque()
         self._why = ""
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        ours, theirs = socket.socketpair()
-        self._said, their_stderr = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(their_stderr, True)
-        path = [*(directory for directory in sys.path if directory), _ROOT]
         try:
-            with theirs:
-                program = _PROGRAM.format(path=path, fd=theirs.fileno())
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", program, interface, f"worker {number}"],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=their_stderr,
-                    cwd="/",
-                    start_new_session=True,  # Ctrl-C is control's
-                )
-                self._pidfd = os.pidfd_open(self._process.pid)
+            self._process, self._pidfd, ours, self._said = _start(interface, number)
         except OSError as error:
-            ours.close()
-            os.close(self._said)
             raise ControlError(f"a worker cannot be started: {error.strerror}") from error
-        finally:
-            os.close(their_stderr)
         self._channel = Channel(ours, takes_fds=False)
         self._loop.add_reader(self._pidfd, self._exited)
         self._loop.add_reader(self._said, self._log_what_it_says)
@@ -177,3 +159,30 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
+
+
+def _start(interface: str, number: int) -> tuple[subprocess.Popen[bytes], int, socket.socket, int]:
+    """The process, a pidfd of it, our end of its channel, and that of its standard error. Raises OSError."""
+    with ExitStack() as theirs, ExitStack() as ours:  # what is ours is undone if a step fails
+        channel, their_channel = socket.socketpair()
+        theirs.enter_context(their_channel)
+        ours.enter_context(channel)
+        said, stderr = os.pipe2(os.O_CLOEXEC)
+        theirs.callback(os.close, stderr)
+        ours.callback(os.close, said)
+        os.set_blocking(said, False)
+        fd, path = their_channel.fileno(), [*filter(None, sys.path), _ROOT]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path, fd=fd), interface, f"worker {number}"],
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is control's
+        )
+        ours.callback(process.wait)
+        ours.callback(process.kill)
+        pidfd = os.pidfd_open(process.pid)
+        ours.pop_all()
+        return process, pidfd, channel, said
