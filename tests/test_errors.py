@@ -45,7 +45,7 @@ def test_each_error_is_what_the_standard_library_would_raise(
 
 
 def test_a_refusal_keeps_its_errno() -> None:
-    """As whoever tries one port after the other asks for it."""
+    """Code that tries one port after another looks at it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("0.0.0.0", 0))
         with pytest.raises(OSError, match="choose another") as raised:

@@ -1,4 +1,4 @@
-"""What a program may write in the place of a typed value, and what it is told where it may not."""
+"""What a program may pass in place of a typed value, and the errors for anything else."""
 
 from __future__ import annotations
 

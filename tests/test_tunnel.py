@@ -405,7 +405,7 @@ def virtual_ends(network: MemoryNetwork) -> tuple[Tunnel, Tunnel]:
 
 
 def test_a_peer_that_moves_with_every_packet_is_reported_once_a_second() -> None:
-    """So that whoever takes events slowly, or keeps them, does not pay for each packet of that peer."""
+    """So a slow subscriber, or one that keeps events, does not pay for each packet of that peer."""
 
     async def main() -> list[Event]:
         left, right = virtual_ends(MemoryNetwork())

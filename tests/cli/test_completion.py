@@ -1,4 +1,4 @@
-"""Each shell, asked in its own way what could follow on a line, offers what the command line would take."""
+"""bash, zsh and fish complete a line with what the command would accept."""
 
 from __future__ import annotations
 

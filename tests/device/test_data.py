@@ -459,7 +459,7 @@ def test_a_datagram_may_hold_transport_data_for_several_sessions() -> None:
 
 
 def test_many_short_runs_cost_no_more_than_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index is not authenticated: whoever has seen one can put it into every second datagram."""
+    """An index is not authenticated: anyone who has seen one can put it into every second datagram."""
     world = World()
     a, b = connected(world)
     datagram = captured(world, a, b)

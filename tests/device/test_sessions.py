@@ -186,7 +186,7 @@ def test_keys_are_erased_540_seconds_after_the_last_session_began() -> None:
 
 
 def test_a_newer_key_does_not_prolong_the_life_of_an_older_one() -> None:
-    """The kernel's timer starts anew with each session, and would keep the first one's key for 690 seconds here."""
+    """The kernel's timer restarts with each session, and would keep the first one's key for 690 seconds here."""
     world = World()
     a, b = connected(world)
     began = next(seen.at for seen in world.eve if seen.kind == MESSAGE_RESPONSE)

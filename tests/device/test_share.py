@@ -178,7 +178,7 @@ def test_an_initiation_of_another_workers_peer_is_answered_by_that_worker() -> N
 
 
 def test_an_initiation_in_a_peers_name_is_not_handed_over() -> None:
-    """Anybody who knows two public keys can make one up to the timestamp, and would reach every worker with it."""
+    """Anyone who knows two public keys can make one that is right up to the timestamp, and send it to all workers."""
     gateway = Gateway()
     stranger, remote = PrivateKey(b"s" * 32), gateway.key.public_key
     pretender = cast(LocalStatic, SimpleNamespace(private=stranger, public=gateway.peer.public_key))

@@ -97,7 +97,7 @@ def test_unsolicited_responses_cost_no_computation_and_get_no_answer() -> None:
 
 
 def test_an_eavesdropper_cannot_make_us_compute_many_responses() -> None:
-    """Whoever has seen our initiation knows its index; after a few responses to it, one needs a cookie."""
+    """An eavesdropper knows the index of our initiation; after a few responses to it, the next one needs a cookie."""
     world = World()
     a, b = world.pair()
     a.under_load = world.link.cut = True

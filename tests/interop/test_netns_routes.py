@@ -128,7 +128,7 @@ def test_12_a_mark_keeps_the_tunnels_own_packets_out_of_it(cable: Cable) -> None
 @pytest.mark.scenario("paper, 2: cryptokey routing", "kernel device.c, wg_xmit", "kernel netns.sh, 13")
 @pytest.mark.parametrize("version", [4, 6])
 def test_13_a_packet_that_no_peer_takes_is_answered_with_an_icmp_error(cable: Cable, version: int) -> None:
-    """A host that is routed into the tunnel, in IPv4 by a NAT, is told by ICMP that there is no peer for its packet.
+    """A host whose packets are routed into the tunnel (for IPv4 by a NAT) gets an ICMP error if no peer takes them.
 
     The kernel's error comes from the gateway; wgpy's from the address that could not be reached.
     """

@@ -189,7 +189,7 @@ def test_8_a_routing_loop_ends(cable: Cable, outer: str) -> None:
 
 @pytest.mark.scenario("kernel device.c, wg_open", "kernel netns.sh, 15")
 def test_15_a_keepalive_is_sent_when_the_link_comes_up(cable: Cable) -> None:
-    """A peer with a persistent keepalive is greeted when the link comes up or, if there was no key, when one is set."""
+    """A peer with a persistent keepalive gets one when the link comes up or, if there was no key, when one is set."""
     link = Link(cable)
     run, name = link.left.namespace.run, link.left.name
     run("ip", "link", "set", name, "down")

@@ -178,7 +178,7 @@ def shown_by(cable: Cable, *program: str) -> str:
 
 @pytest.mark.scenario("paper, 6.5: a dead peer", "kernel timers.c")
 def test_traffic_resumes_after_the_peer_lost_its_sessions(cable: Cable) -> None:
-    """When the other end starts anew with the same keys and speaks, the program makes a new session with it at once.
+    """When the other end restarts with the same keys and sends, the program makes a new session with it at once.
 
     What it held of the old session is void then.
     """

@@ -1,4 +1,4 @@
-"""A restart of wgpy, seen by the kernel and wireguard-go: they are greeted before they notice."""
+"""A restart of wgpy, seen by the kernel and wireguard-go: they get a handshake before they notice."""
 
 from __future__ import annotations
 

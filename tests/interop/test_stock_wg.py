@@ -1,4 +1,4 @@
-"""The stock `wg` on our daemon: every verb has the effect it has on wireguard-go, and great numbers are no trouble."""
+"""The stock `wg` on our daemon: every verb does what it does to wireguard-go, and very many peers are no problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stock wg-quick on our daemon, and `wgpy up`: of the same file they make the same, and `down` leaves nothing."""
+"""The stock wg-quick on our daemon, and `wgpy up`: the same file has the same result, and `down` leaves nothing."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def sessions(
 @pytest.mark.slow
 @pytest.mark.scenario("paper, 6.2: Rekey-After-Time", "kernel send.c, keep_key_fresh")
 def test_wire_the_initiator_renews_a_session_after_two_minutes(sessions: Sessions) -> None:
-    """A program that began a session initiates anew when it sends data after 120 seconds, and not before."""
+    """The initiator of a session starts a new handshake when it sends data after 120 seconds, and not before."""
     assert sessions.kinds("young", sessions.began) == {MESSAGE_TRANSPORT}
     assert sessions.kinds("due", sessions.began) == {MESSAGE_TRANSPORT, MESSAGE_INITIATION}
 
@@ -118,6 +118,6 @@ def test_wire_the_responder_does_not_renew_it(sessions: Sessions) -> None:
 @pytest.mark.slow
 @pytest.mark.scenario("paper, 6.2: Reject-After-Time", "kernel receive.c and send.c")
 def test_wire_a_session_expires_after_three_minutes(sessions: Sessions) -> None:
-    """Data under a session of more than 180 seconds is not accepted, and the program sends none but initiates anew."""
+    """Data under a session older than 180 seconds is not accepted; to send data, the program starts a new handshake."""
     assert sessions.kinds("expired", sessions.forgotten) == set()
     assert sessions.kinds("data to the expired", sessions.forgotten) == {MESSAGE_INITIATION}

@@ -125,7 +125,7 @@ def test_wire_each_initiation_is_new(watch: Watch) -> None:
 
 @pytest.mark.scenario("paper, 6.5: keepalive", "kernel timers.c, wg_expired_send_keepalive")
 def test_wire_data_without_a_reply_is_acknowledged_by_a_keepalive(watch: Watch) -> None:
-    """Who has received data, and has had nothing to send for 10 seconds, sends one keepalive, and no second one."""
+    """10 seconds after it received data, if it has sent nothing since, the program sends exactly one keepalive."""
     heard = watch.of(watch.talker)
     assert [received.is_keepalive for received in heard] == [True]
     assert KEEPALIVE_TIMEOUT - EARLY <= heard[0].at - watch.talked_at <= KEEPALIVE_TIMEOUT + LATE
@@ -133,13 +133,13 @@ def test_wire_data_without_a_reply_is_acknowledged_by_a_keepalive(watch: Watch) 
 
 @pytest.mark.scenario("paper, 6.5: keepalive", "paper, 5.1: silence is a virtue", "kernel timers.c")
 def test_wire_a_keepalive_causes_no_keepalive(watch: Watch) -> None:
-    """Who has received nothing but keepalives, and has nothing to send, is silent."""
+    """A program that receives only keepalives, and has nothing to send, sends nothing."""
     assert watch.of(watch.listener) == []
 
 
 @pytest.mark.scenario("paper, 6.5: a dead peer", "kernel timers.c, wg_expired_new_handshake")
 def test_wire_unanswered_data_causes_a_new_handshake(watch: Watch) -> None:
-    """Who has sent data, and has heard nothing for 15 seconds, and up to a third of a second of jitter, initiates."""
+    """15 seconds (and up to 1/3 s of jitter) after data that got no answer, the program starts a handshake."""
     heard = watch.of(watch.vanished)
     assert {received.kind for received in heard} == {MESSAGE_INITIATION}
     silence = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT

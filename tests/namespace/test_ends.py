@@ -1,4 +1,4 @@
-"""How tunnels without root end, and what fails on the way: each a typed error in time, and nothing that stays."""
+"""How tunnels without root end, and what fails on the way: each raises a typed error in time, and nothing is left."""
 
 from __future__ import annotations
 

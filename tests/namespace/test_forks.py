@@ -1,4 +1,4 @@
-"""Servers that fork with a tunnel open: the child is told at once, and the parent's tunnel goes on unharmed."""
+"""Servers that fork with a tunnel open: the child gets an error at once, and the parent's tunnel goes on."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ OF_PEERS += [set(), {"initiation", "one with a cookie", "response", "cookie repl
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_datagrams_are_sorted_by_kind_and_by_known_sources(port: UdpSockets, family: socket.AddressFamily) -> None:
-    """Whoever was sent anything but a cookie is a peer; its port may change, and of an IPv6 address all but the /64."""
+    """A host that was sent anything but a cookie is known; its port may change, and an IPv6 address within its /64."""
 
     def queues(sender: socket.socket) -> list[set[str]]:
         for message in MESSAGES.values():

@@ -1,4 +1,4 @@
-"""Word of the kernel's changes: looking what they are does not keep a core busy."""
+"""Netlink's messages about changes: however many come, looking at them does not keep a core busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Happy eyeballs, in virtual time: in which order, how soon, and nothing that stays open."""
+"""Happy eyeballs, in virtual time: the order, the delays, and that nothing stays open."""
 
 from __future__ import annotations
 

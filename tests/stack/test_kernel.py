@@ -142,7 +142,7 @@ def test_a_closed_port_refuses() -> None:
 @pytest.mark.parametrize("closes", ["ours", "kernel"])
 @in_fresh_namespace
 def test_half_close(opens: str, closes: str) -> None:
-    """Whoever closes its side first still receives all that the other sends."""
+    """The end that closes its side first still receives all that the other sends."""
     kernel = Kernel()
     connection, sock = kernel.connected() if opens == "ours" else kernel.accepted()
     if closes == "ours":

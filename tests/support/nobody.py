@@ -1,4 +1,4 @@
-"""A test body as an unprivileged user, in a network namespace: as who has neither root nor capabilities runs wgpy."""
+"""A test body as an unprivileged user, in a network namespace: as for a user without root or capabilities."""
 
 from __future__ import annotations
 

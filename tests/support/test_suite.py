@@ -1,4 +1,4 @@
-"""`make test` itself: what fails anywhere fails all of it, and its processes do not meet."""
+"""`make test` itself: a failure anywhere fails the run, and its processes are kept apart."""
 
 from __future__ import annotations
 

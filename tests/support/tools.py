@@ -1,4 +1,4 @@
-"""The programs that tests run, and such as only write down how they were called."""
+"""The programs that tests run, and stand-ins that only record how they were called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the few requests of our own are answered, by the real kernel, each test in a namespace of its own."""
+"""Our own few netlink requests, answered by the real kernel, each test in its own namespace."""
 
 from __future__ import annotations
 
