@@ -116,7 +116,8 @@ func requests(connection net.Conn, count int) {
 }
 
 func get(connection net.Conn, size int) {
-	ask(connection, bufio.NewReaderSize(connection, chunk), size)
+	// As long as net/http's, for an answer that is short: each connection would pay for a long one.
+	ask(connection, bufio.NewReaderSize(connection, min(chunk, max(4096, size))), size)
 }
 
 // ask sends one request and reads its answer, all of it.

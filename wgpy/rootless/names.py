@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import lru_cache
 from importlib import import_module
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, AI_NUMERICHOST, AddressFamily, SocketKind
@@ -26,8 +27,9 @@ async def look_up(
     hosts = [host] if host is None or _is_numeric(host) else await _resolve(tunnel, host, family)
     found: list[Any] = []
     for numeric in hosts:
-        address = numeric.encode() if numeric else numeric  # text would go through the codec for names
-        found += system_getaddrinfo(address, port, family, type, proto, flags | _NUMERIC)
+        # What depends on nothing but the arguments is looked up once: no services, interfaces, or own addresses.
+        is_fixed = isinstance(port, int) and not flags and "%" not in (numeric or "")
+        found += (_numeric_once if is_fixed else _numeric)(numeric, port, family, type, proto, flags)
     return found
 
 
@@ -44,6 +46,18 @@ async def _resolve(tunnel: RootlessTunnel, host: str, family: int) -> list[str]:
     return await resolve(host, families, tunnel)
 
 
+def _numeric(
+    host: str | None, port: int | str | None, family: int, type: int, proto: int, flags: int
+) -> list[AddressInfo]:
+    address = host.encode() if host else host  # text would go through the codec for names
+    found: list[Any] = system_getaddrinfo(address, port, family, type, proto, flags | _NUMERIC)
+    return found
+
+
+_numeric_once = lru_cache(maxsize=256)(_numeric)
+
+
+@lru_cache(maxsize=256)
 def _is_numeric(host: str) -> bool:
     try:
         ip_address(host)

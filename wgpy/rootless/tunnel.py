@@ -208,11 +208,10 @@ class RootlessTunnel(Tunnel):
         """Whatever the network has for a connection: the first that opens of those to a host's addresses."""
         self.check_open()
         infos = await self.getaddrinfo(host, port, family=family, type=type)
-        infos = list({info[4][:2]: info for info in infos}.values())
+        if len(infos) > 1:
+            infos = interleaved(list({info[4][:2]: info for info in infos}.values()), lambda info: info[0])
         local = (await self.getaddrinfo(*local_addr, family=infos[0][0], type=type))[0][4] if local_addr else None
-        return await first_of(
-            interleaved(infos, lambda info: info[0]), lambda info: self._open(info, local), self._drop, delay
-        )
+        return await first_of(infos, lambda info: self._open(info, local), self._drop, delay)
 
     @abstractmethod
     async def _open(self, info: AddressInfo, local: Any) -> Any:

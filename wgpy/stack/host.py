@@ -115,7 +115,7 @@ class Host:
     def _free(self, names: Names) -> Names:
         for _ in range(_TRIES):
             number = _EPHEMERAL[int.from_bytes(self._random(4)) % len(_EPHEMERAL)]
-            candidate = names._replace(local_port=number)
+            candidate = Names(names.local, number, names.remote, names.remote_port)
             if candidate.key not in self._connections:
                 return candidate
         raise failure(EADDRNOTAVAIL)

@@ -154,8 +154,10 @@ class StreamTransport(FlowControl, asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Bytes that were written and for which the connection has no room yet."""
         sender = self._connection.sender
-        room = min(_MOST_ROOM, max(_LEAST_ROOM, 2 * int(sender.congestion.window)))
-        return max(0, sender.buffer.end - sender.buffer.start - room)
+        held = sender.buffer.end - sender.buffer.start
+        if held <= _LEAST_ROOM:
+            return 0
+        return max(0, held - min(_MOST_ROOM, max(_LEAST_ROOM, 2 * int(sender.congestion.window))))
 
     # The end.
 
