@@ -63,9 +63,13 @@ def test_decapsulation_follows_rfc_6040(inner: int, outer: int, other_bits: int)
 
 @pytest.mark.parametrize(("inner", "outer"), [(NOT_ECT, NOT_ECT), (ECT_0, ECT_0), (ECT_1, ECT_1), (CE, ECT_0)])
 def test_encapsulation_keeps_a_mark_inside(inner: int, outer: int) -> None:
-    assert ip.outer_ecn(inner) == outer
-    assert ip.ecn(ipv4_packet("10.0.0.1", "10.0.0.2", tos=0xB8 | inner)) == inner
-    assert ip.ecn(ipv6_packet("fd00::1", "fd00::2", traffic_class=0xB8 | inner)) == inner
+    for packet in (
+        ipv4_packet("10.0.0.1", "10.0.0.2", tos=0xB8 | inner),
+        ipv6_packet("fd00::1", "fd00::2", traffic_class=0xB8 | inner),
+    ):
+        assert ip.ecn(packet) == inner
+        assert ip.outer_ecn(packet) == outer
+        assert ip.outer_ecn(bytes(16) + packet, 16) == outer
 
 
 def test_packets_of_two_ip_versions_never_have_the_same_source() -> None:

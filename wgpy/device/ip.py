@@ -46,11 +46,17 @@ def source(packet: Packet) -> bytes | None:
 
 def destination(packet: Packet) -> bytes | None:
     """The destination address, 4 or 16 bytes; None if it is not an IP packet."""
-    number = version(packet)
-    if not number:
-        return None
-    address: bytes = (_ipv4_destination if number == 4 else _ipv6_destination)(packet)[0]
-    return address
+    size = len(packet)
+    if size >= IPV4_HEADER_SIZE:
+        number = packet[0] >> 4
+        address: bytes
+        if number == 4:
+            (address,) = _ipv4_destination(packet)
+            return address
+        if number == 6 and size >= IPV6_HEADER_SIZE:
+            (address,) = _ipv6_destination(packet)
+            return address
+    return None
 
 
 def udp_payload(packet: Packet) -> Packet | None:
@@ -123,11 +129,14 @@ def ecn(packet: Packet) -> int:
     return packet[1] >> 4 & 3
 
 
-def outer_ecn(inner: int) -> int:
-    """The ECN field for the outer datagram of a packet; a congestion mark is not copied to it (RFC 3168, 9.1.1).
+def outer_ecn(packet: Packet, at: int = 0) -> int:
+    """The ECN field for the outer datagram of the packet that begins at `at`.
 
-    The rest of the traffic class is not copied, so an observer learns nothing else about the packet.
+    It is the packet's own, but a congestion mark is not copied to it (RFC 3168, 9.1.1). The rest of the
+    traffic class is not copied, so an observer learns nothing else about the packet.
     """
+    second = packet[at + 1]
+    inner = second & 3 if packet[at] >> 4 == 4 else second >> 4 & 3
     return ECT_0 if inner == CE else inner
 
 

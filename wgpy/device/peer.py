@@ -24,6 +24,7 @@ from wgpy.constants import (
     REKEY_AFTER_MESSAGES,
     REKEY_AFTER_TIME,
     REKEY_TIMEOUT,
+    TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
 from wgpy.device import ip
@@ -118,7 +119,7 @@ class Peer:
 
     def _send_sealed(self, keypair: Keypair, burst: Burst, now: float, effects: Effects) -> None:
         is_data = burst.lengths[0] != 0
-        traffic_class = ip.outer_ecn(ip.ecn(burst.packet(0))) if is_data else 0
+        traffic_class = ip.outer_ecn(burst.view, TRANSPORT_HEADER_SIZE) if is_data else 0
         keypair.seal(burst)
         self.timers.any_authenticated_packet_traversal(now)
         self.timers.any_authenticated_packet_sent()
