@@ -7,8 +7,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from wgpy.errors import ConfigError
+from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
-from wgpy.gateway.policy.pools import Lease, assign, check, own_address
+from wgpy.gateway.policy.pools import Released, assign, check, own_address
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.routes import check as check_routes
 from wgpy.keys import PublicKey
@@ -17,41 +18,41 @@ SMALL = (ip_network("10.99.0.0/29"),)  # .1 is the gateway's, .2 to .6 are clien
 KEYS = [PublicKey(bytes([n]) * 32) for n in range(10)]
 
 
-def held(*numbers: int) -> list[Lease]:
-    return [Lease(address=ip_address(f"10.99.0.{n}"), public_key=KEYS[n]) for n in numbers]
+def held(*numbers: int) -> set[Address]:
+    return {ip_address(f"10.99.0.{n}") for n in numbers}
 
 
-def released(number: int, at: float) -> Lease:
-    return Lease(address=ip_address(f"10.99.0.{number}"), public_key=KEYS[number], released_at=at)
+def released(number: int, at: float) -> Released:
+    return Released(address=ip_address(f"10.99.0.{number}"), public_key=KEYS[number], at=at)
 
 
 def test_devices_get_the_lowest_free_address_after_the_gateways() -> None:
     assert own_address(SMALL[0]) == ip_address("10.99.0.1")
-    assert assign(SMALL, [], KEYS[0]) == ip_address("10.99.0.2")
-    assert assign(SMALL, held(2, 3, 5), KEYS[0]) == ip_address("10.99.0.4")
+    assert assign(SMALL, held(), [], KEYS[0]) == ip_address("10.99.0.2")
+    assert assign(SMALL, held(2, 3, 5), [], KEYS[0]) == ip_address("10.99.0.4")
 
 
 def test_a_key_gets_its_former_address_again() -> None:
-    assert assign(SMALL, [*held(2), released(5, 100)], KEYS[5]) == ip_address("10.99.0.5")
+    assert assign(SMALL, held(2), [released(5, 100)], KEYS[5]) == ip_address("10.99.0.5")
 
 
 def test_others_get_a_former_address_only_when_there_is_no_new_one_and_then_the_longest_unused() -> None:
-    leases = [*held(2, 3), released(4, 200), released(5, 100)]
-    assert assign(SMALL, leases, KEYS[0]) == ip_address("10.99.0.6")
-    assert assign(SMALL, [*leases, *held(6)], KEYS[0]) == ip_address("10.99.0.5")
+    former = [released(4, 200), released(5, 100)]
+    assert assign(SMALL, held(2, 3), former, KEYS[0]) == ip_address("10.99.0.6")
+    assert assign(SMALL, held(2, 3, 6), former, KEYS[0]) == ip_address("10.99.0.5")
 
 
 def test_a_full_pool_names_itself_and_the_remedy_and_grows() -> None:
     full = held(2, 3, 4, 5, 6)
     with pytest.raises(ConfigError, match=r"pool 10.99.0.0/29: every address is taken; add a pool"):
-        assign(SMALL, full, KEYS[0])
-    assert assign((ip_network("10.99.0.0/28"),), full, KEYS[0]) == ip_address("10.99.0.7")
-    assert assign((*SMALL, ip_network("10.98.0.0/24")), full, KEYS[0]) == ip_address("10.98.0.2")
+        assign(SMALL, full, [], KEYS[0])
+    assert assign((ip_network("10.99.0.0/28"),), full, [], KEYS[0]) == ip_address("10.99.0.7")
+    assert assign((*SMALL, ip_network("10.98.0.0/24")), full, [], KEYS[0]) == ip_address("10.98.0.2")
 
 
 def test_a_pool_of_ipv6_is_not_counted_through() -> None:
     pool = (ip_network("fd00:99::/64"),)
-    assert assign(pool, [], KEYS[0]) == ip_address("fd00:99::2")
+    assert assign(pool, held(), [], KEYS[0]) == ip_address("fd00:99::2")
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,9 @@ def test_a_pool_of_ipv6_is_not_counted_through() -> None:
 )
 def test_a_static_address_is_one_that_can_be_had(wanted: str, why: str) -> None:
     with pytest.raises(ConfigError) as error:
-        assign(SMALL, held(2), KEYS[0], ip_address(wanted))
+        assign(SMALL, held(2), [], KEYS[0], ip_address(wanted))
     assert why in str(error.value)
-    assert assign(SMALL, [*held(2), released(3, 1)], KEYS[0], ip_address("10.99.0.3")) == ip_address("10.99.0.3")
+    assert assign(SMALL, held(2), [released(3, 1)], KEYS[0], ip_address("10.99.0.3")) == ip_address("10.99.0.3")
 
 
 def test_pools_overlap_neither_one_another_nor_what_is_here() -> None:

@@ -38,11 +38,16 @@ class Firewall:
             raise NetworkError("nft is not installed: on Debian, apt-get install nftables")
         self._interface = interface
         self._group = group
+        self._made: ruleset.Present | None = None
         self._table = ruleset.table(interface)
 
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on."""
-        _apply(ruleset.replacement(self._interface, self._group, pools, compiled, routes, self._present()))
+        present = self._made or self._present()
+        self._made = None  # until that has worked
+        script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present)
+        _apply(script)
+        self._made = ruleset.made(script)
 
     def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
         """Begin and end sessions of addresses, in one transaction.
@@ -69,6 +74,7 @@ class Firewall:
 
     def remove(self) -> None:
         """Remove the table: then nothing is kept back any more."""
+        self._made = None
         _apply(f"add table {self._table}\ndelete table {self._table}\n")
 
     def _present(self) -> ruleset.Present:

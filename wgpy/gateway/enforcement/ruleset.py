@@ -69,6 +69,13 @@ def replacement(
     return "\n".join(lines) + "\n"
 
 
+def made(script: str) -> Present:
+    """The names of what a script of `replacement` makes."""
+    words = [line.split(maxsplit=2) for line in script.splitlines()]
+    names = {kind: [line[1] for line in words if line and line[0] == kind] for kind in ("chain", "map")}
+    return Present(names["chain"], names["map"])
+
+
 def opening(interface: str, opened: Mapping[Address, float]) -> str:
     """Commands that let addresses have a session for so many seconds, whether or not they have one now."""
     return "".join(

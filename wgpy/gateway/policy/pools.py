@@ -6,9 +6,8 @@ grow when one is added or replaced by a network around it; no device's address c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import combinations
 
 from wgpy.errors import ConfigError
@@ -17,12 +16,12 @@ from wgpy.keys import PublicKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """An address that a key has, or had until `released_at`, in seconds since 1970."""
+class Released:
+    """An address that a key had until `at`, in seconds since 1970."""
 
     address: Address
     public_key: PublicKey
-    released_at: float | None = None
+    at: float
 
 
 def own_address(pool: Network) -> Address:
@@ -31,29 +30,28 @@ def own_address(pool: Network) -> Address:
 
 
 def assign(
-    pools: Sequence[Network], leases: Iterable[Lease], public_key: PublicKey, wanted: Address | None = None
+    pools: Sequence[Network],
+    held: Collection[Address],
+    released: Iterable[Released],
+    public_key: PublicKey,
+    wanted: Address | None = None,
 ) -> Address:
     """Choose a key's address from pools of one IP version: `wanted`, its former one, a new one, or the longest unused.
 
     Raises ConfigError if every address is taken, or if `wanted` cannot be had.
     """
-    held: set[Address] = set()
-    released: list[Lease] = []
-    for lease in leases:
-        if lease.released_at is None:
-            held.add(lease.address)
-        else:
-            released.append(lease)
     if wanted is not None:
         _check_wanted(pools, held, wanted)
         return wanted
     usable = [each for each in released if _is_usable(pools, each.address) and each.address not in held]
     if former := max((each for each in usable if each.public_key == public_key), key=_age, default=None):
         return former.address
-    remembered = {lease.address for lease in usable}
-    for address in _usable(pools):
-        if address not in held and address not in remembered:
-            return address
+    taken = {*map(int, held), *(int(each.address) for each in usable)}
+    for pool in pools:
+        first, last = _span(pool)
+        free = next((number for number in range(first, last + 1) if number not in taken), None)
+        if free is not None:
+            return pool.network_address + (free - int(pool.network_address))
     if oldest := min(usable, key=_age, default=None):
         return oldest.address
     listed = ", ".join(map(str, pools))
@@ -83,7 +81,7 @@ def overlap(one: Network, other: Network) -> bool:
     return one.version == other.version and (one.network_address in other or other.network_address in one)
 
 
-def _check_wanted(pools: Sequence[Network], held: set[Address], wanted: Address) -> None:
+def _check_wanted(pools: Sequence[Network], held: Collection[Address], wanted: Address) -> None:
     if not any(wanted in pool for pool in pools):
         listed = ", ".join(map(str, pools)) or f"there is none for IPv{wanted.version}"
         raise ConfigError(f"address {wanted}: not in a pool ({listed}); choose one that is, or add a pool")
@@ -93,8 +91,8 @@ def _check_wanted(pools: Sequence[Network], held: set[Address], wanted: Address)
         raise ConfigError(f"address {wanted}: another device has it; choose another, or remove that device")
 
 
-def _age(lease: Lease) -> float:
-    return lease.released_at or 0.0
+def _age(released: Released) -> float:
+    return released.at
 
 
 def _is_usable(pools: Iterable[Network], address: Address) -> bool:
@@ -105,14 +103,3 @@ def _is_usable(pools: Iterable[Network], address: Address) -> bool:
 def _span(pool: Network) -> tuple[int, int]:
     """The first and last address for clients: not the network's, the gateway's or, in IPv4, the broadcast address."""
     return int(own_address(pool)) + 1, int(pool.broadcast_address) - (pool.version == 4)
-
-
-def _usable(pools: Iterable[Network]) -> Iterator[Address]:
-    for pool in pools:
-        first, last = _span(pool)
-        number = first
-        while number <= last:  # a range of IPv6 addresses is too long for `range` in a list, but not for a loop
-            yield (
-                ip_address(number) if pool.version == 4 else pool.network_address + (number - int(pool.network_address))
-            )
-            number += 1

@@ -103,7 +103,8 @@ class Gateway:
         self._watch = database.watch()
         self._policy, self._change = state.read(database)
         self._by_address = self._policy.by_address()
-        self._is_in_force = False
+        self._is_in_force = False  # in the firewall
+        self._is_followed = False  # by the interface
         self._is_stale = False
 
     def start(self) -> None:
@@ -112,7 +113,7 @@ class Gateway:
         self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
         self._take_up()
         self._plane.up(policy)
-        self._is_in_force = True
+        self._is_in_force = self._is_followed = True
 
     @property
     def interface(self) -> str:
@@ -152,10 +153,13 @@ class Gateway:
     def _follow_store(self) -> None:
         self._is_stale |= self._watch.changed()
         if self._is_stale and state.last_change(self._database) != self._change:
-            self._policy, self._change = state.read(self._database)
-            self._by_address = self._policy.by_address()
+            before = self._policy
+            self._policy, self._change = state.read(self._database, (before, self._change))
             self._is_in_force = False
             self._refused.clear()
+            if self._policy.devices is not before.devices:
+                self._by_address = self._policy.by_address()
+                self._is_followed = False
             with self._database.read() as connection:
                 ids = {live.session.id: device for device, live in self._live.items()}
                 for session_id in sessions.terminated(connection, ids):
@@ -168,8 +172,10 @@ class Gateway:
             self._carry_out()  # who may no longer have a session is cut first
             policy = self._policy
             self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
-            self._plane.follow(policy)
             self._is_in_force = True
+        if not self._is_followed:
+            self._plane.follow(self._policy)
+            self._is_followed = True
 
     def _take_answers(self) -> None:
         by_id = {live.session.id: device for device, live in self._live.items()}

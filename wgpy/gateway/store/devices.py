@@ -12,7 +12,7 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.policy.people import Device
-from wgpy.gateway.policy.pools import Lease, assign
+from wgpy.gateway.policy.pools import Released, assign
 from wgpy.gateway.store import endpoint, lookup
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, leases, users
@@ -121,26 +121,29 @@ def remove(change: Change, name: str) -> None:
 
 def _lease(change: Change, public_key: PublicKey, static: Sequence[Address]) -> None:
     """Give the key an address from the pools of each IP version."""
-    every = [
-        Lease(
-            address=ip_address(row.address),
-            public_key=PublicKey.from_base64(row.public_key),
-            released_at=row.released_at,
-        )
-        for row in change.connection.execute(select(leases))
+    rows = change.connection.execute(select(leases)).all()
+    held = {ip_address(row.address) for row in rows if row.released_at is None}
+    released = [
+        Released(address=ip_address(row.address), public_key=PublicKey.from_base64(row.public_key), at=row.released_at)
+        for row in rows
+        if row.released_at is not None
     ]
     pools = endpoint.find(change.connection).pools
     for version in sorted({pool.version for pool in pools} | {address.version for address in static}):
         same = [pool for pool in pools if pool.version == version]
-        wanted = [address for address in static if address.version == version]
-        choices: list[Address | None] = [*wanted] or [None]
-        for choice in choices:
-            address = assign(same, every, public_key, choice)
+        choices: list[Address | None] = [address for address in static if address.version == version]
+        for choice in choices or [None]:
+            address = assign(
+                same,
+                {each for each in held if each.version == version},
+                [each for each in released if each.address.version == version],
+                public_key,
+                choice,
+            )
             change.connection.execute(delete(leases).where(leases.c.address == str(address)))
             row = {"address": str(address), "public_key": public_key.base64(), "released_at": None}
             change.connection.execute(insert(leases).values(row))
-            every = [lease for lease in every if lease.address != address]
-            every.append(Lease(address=address, public_key=public_key))
+            held.add(address)
 
 
 def _update(change: Change, name: str, **values: object) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from sqlalchemy import Connection, select
 
 from wgpy.gateway.policy.snapshot import Policy
@@ -12,10 +15,16 @@ from wgpy.gateway.store.schema import audit
 Mark = tuple[int, float]
 """The number and time of a change: no two changes have the same, even if a backup was restored between them."""
 
+_OF_RULES: Final = {"rule", "route", "group"}  # kinds of objects whose changes leave endpoint, users and devices alone
 
-def read(database: Database) -> tuple[Policy, Mark]:
-    """The policy, and which change made it."""
+
+def read(database: Database, former: tuple[Policy, Mark] | None = None) -> tuple[Policy, Mark]:
+    """The policy, and which change made it. What is as in the `former` one is taken from there."""
     with database.read() as connection:
+        mark = _last(connection)
+        if former and _kinds_since(connection, former[1]) <= _OF_RULES:
+            policy = former[0]
+            return replace(policy, routes=routes.find_all(connection), rules=rules.find_all(connection)), mark
         policy = Policy(
             endpoint=endpoint.find(connection),
             private_key=endpoint.private_key(connection, database.vault),
@@ -25,7 +34,7 @@ def read(database: Database) -> tuple[Policy, Mark]:
             routes=routes.find_all(connection),
             rules=rules.find_all(connection),
         )
-        return policy, _last(connection)
+        return policy, mark
 
 
 def last_change(database: Database) -> Mark:
@@ -37,3 +46,11 @@ def last_change(database: Database) -> Mark:
 def _last(connection: Connection) -> Mark:
     row = connection.execute(select(audit.c.id, audit.c.at).order_by(audit.c.id.desc()).limit(1)).first()
     return (row.id, row.at) if row else (0, 0.0)
+
+
+def _kinds_since(connection: Connection, mark: Mark) -> set[str]:
+    """The kinds of objects that have changed since; of a backup, if one was restored."""
+    number, at = mark
+    if connection.execute(select(audit.c.at).where(audit.c.id == number)).scalar() != at:
+        return {"backup"}
+    return {*connection.execute(select(audit.c.kind).where(audit.c.id > number).distinct()).scalars()}
