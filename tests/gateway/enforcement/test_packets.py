@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
 from tests.support.netns import Namespace, in_fresh_namespace
 from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement.nft import Firewall
-from wgpy.gateway.enforcement.notices import Notices
+from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.policy.compiler import compiled
 from wgpy.gateway.policy.destinations import Address, Destination
 from wgpy.gateway.policy.routes import Route
@@ -327,6 +328,20 @@ def test_servers_see_the_address_that_their_route_says(world: World) -> None:
         Probe(client, SERVER[0], "udp"),
         Probe(client6, SERVER[1]),
     ) == ["10.77.0.1", client, "10.77.0.9", "fd77::1"]
+
+
+@in_fresh_namespace
+def test_a_change_of_nftables_is_noticed_whoever_makes_it() -> None:
+    firewall, changes = Firewall("wg0", GROUP), Changes()
+    firewall.replace(POOLS, compiled([], {}), [])
+    changes.read()
+    assert firewall.exists()
+    shell("nft", "flush", "ruleset")
+    assert select.select([changes], [], [], 5)[0]
+    assert not firewall.exists()
+    firewall.replace(POOLS, compiled([], {}), [])
+    assert firewall.exists()
+    changes.close()
 
 
 @in_fresh_namespace

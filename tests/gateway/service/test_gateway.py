@@ -40,6 +40,7 @@ class World:
         self.followed: list[Policy] = []
         self.entries: list[dict[str, Any]] = []
         self.refuses = ""
+        self.has_table = True
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -52,9 +53,13 @@ class World:
 
     # What the service calls.
 
+    def exists(self) -> bool:
+        return self.has_table
+
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
         self._obey()
         self.compiled = compiled
+        self.has_table = True
 
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None:
         self._obey()
@@ -350,3 +355,17 @@ def test_a_rule_is_in_force_at_the_next_tick(gateway: Gateway, phone: Database, 
         rules.add(change, rule)
     gateway.tick()
     assert world.compiled.allows(PHONE[0], server)
+
+
+def test_a_table_that_somebody_removes_is_made_again_with_the_sessions(gateway: Gateway, world: World) -> None:
+    send(gateway)
+    until = world.open[PHONE[0]][0]
+    world.has_table, world.open = False, {}
+    gateway.suspect()
+    gateway.tick()
+    assert world.has_table
+    assert {*world.open} == {*PHONE}
+    assert world.open[PHONE[0]][0] == until
+    gateway.suspect()
+    gateway.tick()
+    assert world.open[PHONE[0]][0] == until

@@ -41,9 +41,16 @@ class Firewall:
         self._made: ruleset.Present | None = None
         self._table = ruleset.table(interface)
 
+    def exists(self) -> bool:
+        """Whether the table is there: whoever restarts nftables.service removes all tables."""
+        return self._table in {f"{each['family']} {each['name']}" for each in self._listed("table", "list", "tables")}
+
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
-        """Put a policy in force in one transaction, in the place of the one before. Sessions go on."""
-        present = self._made or self._present()
+        """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
+
+        If the table was gone, it is made anew, without sessions.
+        """
+        present = self._made if self._made and self.exists() else self._present()
         self._made = None  # until that has worked
         script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present)
         _apply(script)
@@ -78,8 +85,7 @@ class Firewall:
         _apply(f"add table {self._table}\ndelete table {self._table}\n")
 
     def _present(self) -> ruleset.Present:
-        tables = self._listed("table", "list", "tables")
-        if self._table not in {f"{each['family']} {each['name']}" for each in tables}:
+        if not self.exists():
             return ruleset.Present()
         names: dict[str, list[str]] = {"chain": [], "map": []}
         for entry in _json("-t", "list", "table", *self._words()):

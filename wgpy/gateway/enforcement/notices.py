@@ -1,7 +1,8 @@
-"""Notices of the kernel: a client without a session has sent something. By NFLOG, linux/netfilter/nfnetlink_log.h.
+"""Notices of the kernel: a client without a session has sent something, or somebody has changed nftables.
 
-The rule that logs is `from_client` in `wgpy.gateway.enforcement.ruleset`: one packet of a client in some seconds, so
-nobody can make this grow. A notice that is lost comes again with a later packet.
+The first come by NFLOG, linux/netfilter/nfnetlink_log.h. The rule that logs is `from_client` in
+`wgpy.gateway.enforcement.ruleset`: one packet of a client in some seconds, so nobody can make this grow. A notice that
+is lost comes again with a later packet.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _BIND: Final = 1  # NFULNL_CFG_CMD_BIND
 _COPY_PACKET: Final = 2
 _CFG_CMD, _CFG_MODE, _CFG_QTHRESH, _PAYLOAD = 1, 2, 5, 9
 _ERROR: Final = 2
+_GROUP_NFTABLES: Final = 7  # NFNLGRP_NFTABLES
 _TYPE_MASK: Final = 0x7FFF
 
 
@@ -75,6 +77,34 @@ class Notices:
         number = struct.unpack_from("=i", answer, _HEADER.size)[0] if _HEADER.unpack_from(answer)[1] == _ERROR else 0
         if number:
             raise OSError(-number, os.strerror(-number))
+
+
+class Changes:
+    """A socket that is readable when somebody, we included, has changed nftables. Raises NetworkError."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+            self._socket.bind((0, 1 << _GROUP_NFTABLES - 1))
+        except OSError as error:
+            raise NetworkError(f"netlink: {error.strerror}") from error
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> None:
+        """Forget what there is to read."""
+        while True:
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:  # ENOBUFS: there were many
+                continue
 
 
 def _sources(message: bytes) -> Iterator[Address]:

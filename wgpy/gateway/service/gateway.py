@@ -41,6 +41,7 @@ _WHO: Final = "gateway"
 class Enforcement(Protocol):
     """The firewall, as `wgpy.gateway.enforcement.nft.Firewall`."""
 
+    def exists(self) -> bool: ...
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None: ...
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None: ...
     def sent(self) -> dict[Address, Passed]: ...
@@ -105,7 +106,8 @@ class Gateway:
         self._by_address = self._policy.by_address()
         self._is_in_force = False  # in the firewall
         self._is_followed = False  # by the interface
-        self._is_stale = False
+        self._is_stale = False  # there may be changes of the store
+        self._is_suspect = False  # the table may be gone
 
     def start(self) -> None:
         """Put the policy in force, and take up the sessions that a former process left. Raises WgpyError."""
@@ -128,6 +130,10 @@ class Gateway:
         """Clients without a session have sent something from these addresses. From any thread."""
         self._noticed.put(addresses)
 
+    def suspect(self) -> None:
+        """Somebody has changed nftables: see whether the table is still there. From any thread."""
+        self._is_suspect = True
+
     def answer(self, session: str, answer: handler.Answer | Reason) -> None:
         """Take the handler's answer about a session, or why there is none. From any thread."""
         self._answers.put((session, answer))
@@ -135,6 +141,7 @@ class Gateway:
     def tick(self) -> None:
         """Do all that is due. What the system refuses is logged once, and tried again at the next tick."""
         try:
+            self._keep_table()
             self._follow_store()
             self._take_answers()
             self._begin()
@@ -145,10 +152,24 @@ class Gateway:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 log.error("%s; trying again", error)
+            self._is_suspect = True
         else:
             if self._complaint:
                 log.warning("all is well again")
             self._complaint = ""
+
+    def _keep_table(self) -> None:
+        """Make the table again if somebody has removed it, with the sessions that are under way."""
+        if not self._is_suspect:
+            return
+        if not self._firewall.exists():
+            log.warning("somebody has removed the gateway's table of nftables; it is made again")
+            self._firewall.replace(self._policy.endpoint.pools, self._policy.compile(), self._policy.routes)
+            for name, live in self._live.items():
+                if live.session.state is State.ACTIVE:
+                    self._opened |= dict.fromkeys(live.session.addresses, live.session.until)
+                    self._live[name] = live._replace(before=live.session.traffic)
+        self._is_suspect = False
 
     def _follow_store(self) -> None:
         self._is_stale |= self._watch.changed()

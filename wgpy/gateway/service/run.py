@@ -14,7 +14,7 @@ from wgpy.daemon.events import Log
 from wgpy.daemon.notify import Notifier
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
-from wgpy.gateway.enforcement.notices import Notices
+from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.service.ask import MOST, ask
 from wgpy.gateway.service.gateway import Gateway, Question
 from wgpy.gateway.store import endpoint
@@ -38,16 +38,21 @@ async def run(database: Database, connection_log: Log | None = None) -> None:
             connection_log.write(json.dumps(entry) + "\n")
 
     firewall = Firewall(settings.interface, settings.port)
-    with database.running(), closing(Notices(settings.port)) as notices, ThreadPoolExecutor(1) as thread:
+    with (
+        database.running(),
+        closing(Notices(settings.port)) as notices,
+        closing(Changes()) as changes,
+        ThreadPoolExecutor(1) as thread,
+    ):
         gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
-        await Service(gateway, notices, thread).run()
+        await Service(gateway, notices, changes, thread).run()
 
 
 class Service:
     """The loop. All of the gateway runs in one thread, one step after another; the handlers run beside it."""
 
-    def __init__(self, gateway: Gateway, notices: Notices, thread: ThreadPoolExecutor) -> None:
-        self._gateway, self._notices, self._thread = gateway, notices, thread
+    def __init__(self, gateway: Gateway, notices: Notices, changes: Changes, thread: ThreadPoolExecutor) -> None:
+        self._gateway, self._notices, self._changes, self._thread = gateway, notices, changes, thread
         self._due = asyncio.Event()
         self._stopping = False
         self._handlers = asyncio.Semaphore(MOST)
@@ -59,6 +64,7 @@ class Service:
             loop.add_signal_handler(number, self._stop)
         await loop.run_in_executor(self._thread, self._gateway.start)
         loop.add_reader(self._notices, self._noticed)
+        loop.add_reader(self._changes, self._changed)
         alive = asyncio.create_task(notifier.keep_alive())
         notifier.say("READY=1")
         try:
@@ -69,7 +75,8 @@ class Service:
                 await self._pause()
         finally:
             notifier.say("STOPPING=1")
-            loop.remove_reader(self._notices)
+            for source in (self._notices, self._changes):
+                loop.remove_reader(source)
             for task in (alive, *self._asking):
                 task.cancel()
             await asyncio.gather(alive, *self._asking, return_exceptions=True)
@@ -87,6 +94,11 @@ class Service:
 
     def _noticed(self) -> None:
         self._gateway.notice(self._notices.read())
+        self._due.set()
+
+    def _changed(self) -> None:
+        self._changes.read()
+        self._gateway.suspect()
         self._due.set()
 
     def _ask(self) -> None:
