@@ -101,12 +101,12 @@ def test_the_only_worker_has_all_indices() -> None:
 
 
 @pytest.mark.parametrize(("number", "count"), [(0, 0), (-1, 2), (2, 2), (0, MAX_WORKERS + 1)])
-def test_a_share_that_cannot_be_is_refused(number: int, count: int) -> None:
+def test_an_impossible_share_is_refused(number: int, count: int) -> None:
     with pytest.raises(ConfigError, match=f"worker {number} of {count}"):
         Share(number, count)
 
 
-def test_a_peer_of_a_worker_that_there_is_not_is_refused_and_nothing_changes() -> None:
+def test_a_peer_of_a_nonexistent_worker_is_refused_and_nothing_changes() -> None:
     device = Device(random=Random(1).randbytes, wall_clock=lambda: 0, share=Share(0, 2))
     for worker in (-1, 2):
         peers = (
@@ -143,7 +143,7 @@ def test_packets_for_another_workers_peer_are_handed_over_as_one_burst_and_count
     assert [device.status().handed_over for device in gateway.devices] == [3, 0], "those taken over do not count again"
 
 
-def test_a_handover_that_did_not_arrive_is_a_drop_and_no_handover() -> None:
+def test_a_handover_that_did_not_arrive_counts_as_a_drop() -> None:
     gateway = Gateway()
     (handover,) = gateway.devices[0].send(outbound(b"1", b"2"), gateway.now).handovers
     gateway.devices[0].not_handed_over(handover, DropReason.HANDOVER_FULL)
@@ -151,7 +151,7 @@ def test_a_handover_that_did_not_arrive_is_a_drop_and_no_handover() -> None:
     assert gateway.drops(0) == {"handover_full": 2}
 
 
-def test_what_was_handed_over_is_not_handed_over_again() -> None:
+def test_a_handover_is_not_handed_over_again() -> None:
     """Two workers that each believe that the other has the peer, as while it moves, must not play ping-pong."""
     gateway = Gateway()
     for handover in (Handover(0, outbound(b"1", b"2")), gateway.devices[0].send(outbound(b"3"), 0.0).handovers[0]):
@@ -210,7 +210,7 @@ def test_replayed_initiations_are_handed_over_now_and_then() -> None:
     assert len(fresh.handovers) == 1, "replays do not keep a new one back"
 
 
-def test_another_private_key_forgets_what_was_agreed_under_the_last_one() -> None:
+def test_a_new_private_key_discards_secrets_agreed_under_the_old_one() -> None:
     gateway = Gateway()
     gateway.connect(to=0)
     before, gateway.key = gateway.key, PrivateKey(b"k" * 32)
@@ -293,7 +293,7 @@ def test_a_network_moves_between_peers_of_different_workers() -> None:
         assert device.status().drops == {"no_peer": 1}
 
 
-def test_peers_are_replaced_and_removed_whosever_they_are() -> None:
+def test_peers_are_replaced_and_removed_whichever_worker_has_them() -> None:
     gateway = Gateway()
     other = PeerChange(public_key=PublicKey(b"o" * 32), worker=0, endpoint=AWAY)
     for device in gateway.devices:
@@ -307,7 +307,7 @@ def test_peers_are_replaced_and_removed_whosever_they_are() -> None:
     assert all(device.send(outbound(b"1"), gateway.now).handovers == () for device in gateway.devices)
 
 
-def test_our_own_key_is_no_peer_of_any_worker() -> None:
+def test_our_own_key_is_a_peer_of_no_worker() -> None:
     gateway = Gateway()
     for device in gateway.devices:
         own = PeerChange(public_key=gateway.key.public_key, worker=1, allowed_ips=(SHARED,))
@@ -318,7 +318,7 @@ def test_our_own_key_is_no_peer_of_any_worker() -> None:
         assert device.status().peers == ()
 
 
-def test_too_many_peers_are_refused_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_peers_counts_those_of_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wgpy.device.changes.MAX_PEERS", 3)
     gateway = Gateway()
     more = tuple(PeerChange(public_key=PublicKey(bytes([n]) * 32), worker=n % 2) for n in range(3))

@@ -132,7 +132,7 @@ def _received(sock: socket.socket, count: int) -> list[int]:
     return found
 
 
-def test_clients_that_move_are_followed(gateway: Gateway) -> None:
+def test_the_gateway_follows_clients_that_move(gateway: Gateway) -> None:
     for number, client in enumerate(gateway.clients):
         device, network = f"cable{number}", f"10.3.{number + 1}"
         client.namespace.run("ip", "address", "add", f"{network}.3/24", "dev", device)

@@ -46,7 +46,7 @@ def call(made: Reader) -> list[int]:
     return counts
 
 
-def test_lone_datagrams_cost_few_reads_that_find_nothing() -> None:
+def test_single_datagrams_cause_few_empty_reads() -> None:
     queue = Queue()
     made = reader(queue)
     for _ in range(10):

@@ -91,7 +91,7 @@ def test_each_worker_has_a_socket_for_each_queue_of_each_family(port: Port) -> N
 
 
 @pytest.mark.parametrize("are_peers", [False, True])
-def test_what_bears_an_index_comes_to_the_worker_that_drew_it(
+def test_a_message_with_an_index_goes_to_the_worker_that_drew_the_index(
     port: Port, sender: socket.socket, are_peers: bool
 ) -> None:
     port.known(socket.AddressFamily(sender.family), *([host_of(sender)] if are_peers else []))
@@ -105,7 +105,7 @@ def test_what_bears_an_index_comes_to_the_worker_that_drew_it(
 
 
 @pytest.mark.parametrize("are_peers", [False, True])
-def test_of_one_sender_all_else_comes_to_one_worker(port: Port, sender: socket.socket, are_peers: bool) -> None:
+def test_everything_else_from_one_sender_goes_to_one_worker(port: Port, sender: socket.socket, are_peers: bool) -> None:
     """Among it an initiation without a cookie, and the same one with the cookie that this worker gave."""
     port.known(socket.AddressFamily(sender.family), *([host_of(sender)] if are_peers else []))
     queues = OF_PEERS if are_peers else OF_STRANGERS
@@ -121,7 +121,7 @@ def test_of_one_sender_all_else_comes_to_one_worker(port: Port, sender: socket.s
     assert len(workers) == 1
 
 
-def test_what_is_too_short_for_an_index_comes_to_the_first_worker(port: Port, sender: socket.socket) -> None:
+def test_a_message_too_short_for_an_index_goes_to_the_first_worker(port: Port, sender: socket.socket) -> None:
     """A filter that would read beyond the end returns 0."""
     for message in (b"\4\0\0\0", MESSAGES["response"][:8], MESSAGES["runt"]):
         assert port.where(sender, message)[0] == 0
@@ -151,13 +151,13 @@ def test_neighbours_with_the_same_port_are_spread_too() -> None:
             assert max(found.values()) < 80
 
 
-def test_an_index_with_bits_of_no_worker_comes_to_some_worker(sender: socket.socket) -> None:
+def test_an_index_of_no_worker_goes_to_some_worker(sender: socket.socket) -> None:
     """Of three workers' numbers, two bits, the fourth value names nobody: only strangers send it."""
     with closing(Port(3)) as port:
         assert port.where(sender, with_index(MESSAGES["data"], 3)) == (0, 0)
 
 
-def test_one_worker_has_the_filter_that_chooses_a_queue_alone() -> None:
+def test_with_one_worker_the_filter_only_chooses_a_queue() -> None:
     known = program(socket.AF_INET, [b"\x7f\0\0\2"], are_all=True, workers=1)
     assert known == [
         (0x20, 0, 0, 0), (1, 0, 0, 3), (0x15, 5, 0, 0x4000000), (1, 0, 0, 2), (0x15, 3, 0, 0x1000000),
@@ -186,7 +186,7 @@ def test_the_longest_filter_fits_into_the_smallest_optmem_max(family: socket.Add
         queues_module.sort(port.of(family)[0][0], hosts, workers=workers)
 
 
-def test_several_workers_need_the_filter_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_filter_several_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues_module, "SO_ATTACH_REUSEPORT_CBPF", 9999)
     with pytest.raises(SocketError, match="this kernel cannot sort a port's datagrams among workers: Protocol not"):
         bind_port(0, workers=2)
@@ -216,7 +216,7 @@ def test_a_workers_sockets_report_hosts_of_peers_and_install_no_filter(monkeypat
         assert len(reported) == 3 + MAX_KNOWN_HOSTS + 1
 
 
-def test_known_hosts_of_workers_keep_the_choice_of_the_worker(sender: socket.socket) -> None:
+def test_known_hosts_do_not_change_which_worker_is_chosen(sender: socket.socket) -> None:
     class Loop:
         """Calls at once."""
 

@@ -83,7 +83,7 @@ def gathered(bursts: list[list[bytes]]) -> tuple[list[tuple[bytes, Segment]], li
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(packets, min_size=1, max_size=40), st.integers(1, 20))
-def test_every_byte_is_where_a_look_at_each_packet_finds_it(drawn: list[Drawn], most: int) -> None:
+def test_arrivals_agree_with_reading_each_packet(drawn: list[Drawn], most: int) -> None:
     made: list[bytes] = []
     following: dict[tuple[object, int], int] = {}
     for addresses, port, size, fields in drawn:
@@ -133,7 +133,7 @@ def test_a_connections_packets_are_one_segment_whatever_lies_between_them() -> N
 
 @settings(deadline=None, max_examples=300)
 @given(packets, st.integers(0, 700).map(lambda bit: max(0, bit - 300)))
-def test_a_plain_segment_is_what_any_segment_is(drawn: Drawn, damage: int) -> None:
+def test_the_fast_path_agrees_with_the_general_one(drawn: Drawn, damage: int) -> None:
     """One look at a plain header finds what the functions for all packets find, also with a bit turned."""
     addresses, port, size, fields = drawn
     fields = {name: value for name, value in fields.items() if name not in ("skipped", "broken")}

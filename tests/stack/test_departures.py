@@ -17,7 +17,7 @@ def bursts(host: Host) -> list[list[bytes]]:
     return found
 
 
-def test_packets_of_a_kind_leave_together() -> None:
+def test_packets_of_one_kind_leave_together() -> None:
     """SYNs to two hosts, by turns."""
     host = make_host()
     for number in range(20):

@@ -94,7 +94,7 @@ def test_the_kernel_resets_in_every_state(state: State) -> None:
 
 @pytest.mark.parametrize("v6", [False, True])
 @in_fresh_namespace
-def test_both_open_at_once(v6: bool) -> None:
+def test_simultaneous_open(v6: bool) -> None:
     """RFC 9293, 3.5: each SYN is on its way when the other leaves, and both become one connection."""
     kernel = Kernel(v6=v6)
     client = socket.socket(kernel.family, socket.SOCK_STREAM)
@@ -116,7 +116,7 @@ def test_both_open_at_once(v6: bool) -> None:
 
 @pytest.mark.parametrize("opens", ["ours", "kernel"])
 @in_fresh_namespace
-def test_congestion_marks_are_echoed_and_heeded_both_ways(opens: str) -> None:
+def test_congestion_marks_are_echoed_and_obeyed_both_ways(opens: str) -> None:
     """RFC 3168: some packets are marked; the receiver echoes that until the sender says that it sends less."""
     kernel = Kernel()
     kernel.sysctl("ipv4/tcp_ecn", 1)

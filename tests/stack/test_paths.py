@@ -34,7 +34,7 @@ def test_a_path_that_was_only_interrupted_gets_long_packets_again() -> None:
     assert upload.sender.segment == 1420 - 40 - 12
 
 
-def test_a_long_packet_that_does_not_arrive_is_not_tried_again_for_ten_minutes() -> None:
+def test_a_lost_long_packet_is_not_tried_again_for_ten_minutes() -> None:
     upload = Upload()
     upload.line.faults.mtu = 1300
     lengths: list[int] = []
@@ -69,7 +69,7 @@ def test_the_mtu_changes_while_bytes_are_under_way(mtu: int) -> None:
     assert upload.repeated == 0
 
 
-def test_what_waits_and_is_too_long_for_a_new_mtu_is_lost() -> None:
+def test_queued_packets_too_long_for_a_new_mtu_are_lost() -> None:
     line = Line()
     socket = line.hosts[0].bind_udp(None, 1000)
     for size in (1392, 100):
@@ -81,7 +81,7 @@ def test_what_waits_and_is_too_long_for_a_new_mtu_is_lost() -> None:
     assert line.hosts[0].transmit(line.now) is None
 
 
-def test_segments_made_before_a_new_mtu_are_lost_and_made_anew() -> None:
+def test_segments_made_before_a_new_mtu_are_lost_and_sent_again() -> None:
     """Of two connections, one has a lone segment, behind which the other's long ones wait for the next call."""
     line = Line()
     host, far = line.hosts

@@ -154,7 +154,7 @@ def test_slow_start_becomes_cautious_when_the_delay_rises() -> None:
     assert congestion.threshold < inf
 
 
-def test_slow_start_goes_on_when_the_delay_was_no_queue_of_ours() -> None:
+def test_slow_start_goes_on_if_the_delay_was_not_our_queue() -> None:
     congestion = Congestion(SEGMENT)
     rounds(congestion, [0.02] * 3 + [0.03] * 2)
     rounds(congestion, [0.02] * 3, start=10**6)
@@ -196,7 +196,7 @@ def test_the_timeout_follows_the_round_trips() -> None:
     assert trips.timeout == MIN_TIMEOUT
 
 
-def test_a_peer_that_has_forgotten_what_it_told_by_sack_gets_it_again() -> None:
+def test_data_that_a_peer_discards_after_sack_is_sent_again() -> None:
     """RFC 2018, 8: after a timeout, if the first segment is one that it had told of."""
     host = make_host()
     connection = opened(host, Options(mss=SEGMENT, sack_permitted=True).pack())

@@ -11,7 +11,7 @@ from tests.stack.upload import Upload
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 2.0, 10.0])
-def test_a_delay_is_no_loss(seconds: float) -> None:
+def test_a_delay_is_not_taken_for_a_loss(seconds: float) -> None:
     """However many timeouts pass meanwhile, little more than one segment for each is sent in vain."""
     upload = Upload()
     before = upload.window
@@ -28,7 +28,7 @@ def test_a_delay_is_no_loss(seconds: float) -> None:
     assert upload.repeated <= 12
 
 
-def test_without_timestamps_the_peers_word_of_duplicates_gives_the_window_back() -> None:
+def test_without_timestamps_a_duplicate_sack_restores_the_window() -> None:
     upload = Upload(stamps=False)
     before = upload.window
     upload.line.stalled_until = upload.line.now + 0.6
@@ -38,7 +38,7 @@ def test_without_timestamps_the_peers_word_of_duplicates_gives_the_window_back()
     assert upload.sender.congestion.threshold == inf
 
 
-def test_a_timeout_that_was_right_stays_one() -> None:
+def test_a_justified_timeout_is_not_undone() -> None:
     upload = Upload()
     upload.line.faults.mtu = 1000  # acknowledgements alone pass
     upload.go_on(lambda: upload.window == 1)
@@ -58,7 +58,7 @@ def test_only_the_first_of_several_timeouts_lowers_the_threshold() -> None:
     assert upload.sender.congestion.window <= 1368
 
 
-def test_packets_that_are_overtaken_are_soon_waited_for() -> None:
+def test_the_reordering_window_adapts_to_overtaken_packets() -> None:
     """RFC 8985, 6.2, step 4: the first may be taken for lost; of 11,000 packets 110 are late."""
     upload = Upload(Faults(delay=0.002, late=0.01, late_by=0.003))
     upload.go_on(lambda: upload.sender.next > 15_000_000)

@@ -69,7 +69,7 @@ def test_a_connection_that_waits_for_one_lost_segment_is_not_idle() -> None:
     assert min(windows) == 0.7 * 51
 
 
-def test_what_is_found_lost_first_leaves_at_once() -> None:
+def test_the_first_lost_segment_is_sent_again_at_once() -> None:
     """One segment, though more is under way than the reduced window allows (RFC 6675, 5, step 4.3)."""
     sender = Sender(1000)
     sender.acknowledged = sender.next = 1
@@ -87,7 +87,7 @@ def test_what_is_found_lost_first_leaves_at_once() -> None:
     assert sender.leaving(10_000, nodelay=True) is None
 
 
-def test_what_comes_before_it_has_left_again_was_not_lost() -> None:
+def test_a_segment_that_arrives_before_its_retransmission_was_not_lost() -> None:
     sender = Sender(1000)
     sender.acknowledged = sender.next = 1
     sender.has_sack, sender.window = True, 1 << 20

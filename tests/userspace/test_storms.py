@@ -102,7 +102,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_stream_brings_every_byte_once_and_in_order_or_fails_as_a_socket(seed: int) -> None:
+def test_a_stream_delivers_every_byte_once_in_order_or_fails_as_a_socket(seed: int) -> None:
     storm = Storm(seed)
     storm.run()
     assert storm.outcomes.total() == STREAMS

@@ -238,7 +238,7 @@ def test_an_idle_tunnel_never_wakes_the_loop() -> None:
     in_virtual_time(main)
 
 
-def test_what_waits_to_be_handled_together_is_bounded() -> None:
+def test_the_packets_that_wait_to_be_handled_together_are_bounded() -> None:
     async def main() -> None:
         async with two() as (here, there):
             await there.start_server(echo, port=PORT)
@@ -263,7 +263,7 @@ def test_what_waits_to_be_handled_together_is_bounded() -> None:
     in_virtual_time(main)
 
 
-def test_an_answer_to_what_came_alone_leaves_with_the_write() -> None:
+def test_the_answer_to_a_single_packet_leaves_with_the_write() -> None:
     """As with a socket of the system; what is written besides waits for the loop's next turn, to leave together."""
 
     async def main() -> None:

@@ -55,7 +55,7 @@ def received_from(raw: Callable[[socket.socket], object], *, takes_fds: bool = F
     return asyncio.run(run())
 
 
-def test_messages_of_any_length_come_whole_and_in_order() -> None:
+def test_messages_of_any_length_arrive_whole_and_in_order() -> None:
     bodies = [b"", b"x", bytes(range(256)) * 4000, b"y" * 70_000, b"", b"z" * 3_000_000]
 
     async def main(one: Channel, other: Channel) -> None:
@@ -69,7 +69,7 @@ def test_messages_of_any_length_come_whole_and_in_order() -> None:
     connected(main)
 
 
-def test_descriptors_come_with_their_message_even_if_they_were_closed_while_it_waited() -> None:
+def test_descriptors_arrive_with_their_message_even_if_closed_meanwhile() -> None:
     async def main(one: Channel, other: Channel) -> None:
         other.send(Kind.CONFIGURE, b"x" * 3_000_000)  # more than the socket takes
         for number in range(5):
@@ -117,7 +117,7 @@ def test_descriptors_of_a_worker_are_discarded() -> None:
         b"\0\0",
     ],
 )
-def test_what_is_no_message_ends_the_conversation(raw: bytes) -> None:
+def test_an_invalid_message_ends_the_conversation(raw: bytes) -> None:
     def send(sock: socket.socket) -> None:
         sock.sendall(raw)
         sock.shutdown(socket.SHUT_WR)
@@ -125,7 +125,7 @@ def test_what_is_no_message_ends_the_conversation(raw: bytes) -> None:
     assert received_from(send) is None
 
 
-def test_a_message_that_says_it_has_descriptors_and_has_none_ends_the_conversation() -> None:
+def test_a_message_that_lacks_its_descriptors_ends_the_conversation() -> None:
     assert received_from(lambda sock: sock.sendall(pack(HEADER, 0, Kind.UP, 2)), takes_fds=True) is None
 
 
@@ -145,7 +145,7 @@ def test_messages_that_may_be_lost_are_dropped_while_the_other_end_does_not_read
     connected(main)
 
 
-def test_closing_ends_a_receive_that_waits_and_what_is_sent_to_nobody_is_lost_silently() -> None:
+def test_closing_ends_a_waiting_receive_and_later_messages_are_lost_silently() -> None:
     async def main(one: Channel, other: Channel) -> None:
         waiting = asyncio.ensure_future(one.receive())
         await asyncio.sleep(0)
@@ -159,6 +159,6 @@ def test_closing_ends_a_receive_that_waits_and_what_is_sent_to_nobody_is_lost_si
     connected(main)
 
 
-def test_a_body_that_is_not_json_is_told_apart() -> None:
+def test_a_body_that_is_not_json_is_marked() -> None:
     with pytest.raises(ControlError, match="EVENT: not JSON"):
         Message(Kind.EVENT, b"{", []).json()

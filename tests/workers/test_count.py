@@ -15,7 +15,7 @@ from wgpy.workers.count import number_of_workers, why_one
     ("cores", "peers", "expected"),
     [(1, 100, 1), (2, 0, 1), (2, 1, 1), (2, 2, 2), (4, 3, 3), (8, 100, 8), (64, 100, 8)],
 )
-def test_one_for_each_core_and_no_more_than_peers(
+def test_there_is_one_worker_per_core_but_no_more_than_peers(
     cores: int, peers: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
@@ -29,7 +29,7 @@ def test_a_kernel_that_cannot_sort_datagrams_allows_one_and_says_why(monkeypatch
     assert why_one(4) == "this kernel cannot sort a port's datagrams among workers: Protocol not available"
 
 
-def test_too_few_files_are_no_fault_of_the_kernel() -> None:
+def test_too_few_files_are_not_blamed_on_the_kernel() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = set(map(int, os.listdir("/proc/self/fd")))
     free = [number for number in range(limits[0]) if number not in used]

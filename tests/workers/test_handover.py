@@ -60,7 +60,7 @@ def meshes() -> Iterator[Meshes]:
 
 
 @given(st.integers(1, 1400), st.integers(1, MAX_SEGMENTS), st.integers(0, 1400), st.binary(min_size=1, max_size=20))
-def test_a_burst_arrives_as_it_was(size: int, count: int, shorter: int, filling: bytes) -> None:
+def test_a_burst_arrives_unchanged(size: int, count: int, shorter: int, filling: bytes) -> None:
     packets = [(bytes([number]) + filling * 1400)[:size] for number in range(count)]
     packets[-1] = packets[-1][: max(1, size - shorter)]
     with closing(Meshes()) as meshes:
@@ -86,7 +86,7 @@ def test_a_burst_arrives_as_it_was(size: int, count: int, shorter: int, filling:
         Endpoint("0000:0000:0000:0000:0000:ffff:255.255.255.255", 9),
     ],
 )
-def test_an_initiation_arrives_as_it_was(meshes: Meshes, source: Endpoint) -> None:
+def test_an_initiation_arrives_unchanged(meshes: Meshes, source: Endpoint) -> None:
     initiation = InitiationReceived(
         os.urandom(12), 0xDEADBEEF, PublicKey(os.urandom(32)), os.urandom(32), os.urandom(32), os.urandom(32)
     )
@@ -94,7 +94,7 @@ def test_an_initiation_arrives_as_it_was(meshes: Meshes, source: Endpoint) -> No
     assert meshes.received() == Handover(1, ForeignInitiation(initiation, source))
 
 
-def test_what_a_full_socket_refuses_is_refused_whole_and_the_rest_is_in_order(meshes: Meshes) -> None:
+def test_a_full_socket_refuses_whole_bursts_and_the_rest_stay_in_order(meshes: Meshes) -> None:
     taken = []
     for number in range(10_000):
         if meshes.ends[0].send(Handover(1, burst_of(*[number.to_bytes(4, "big") * 350] * 45))):
@@ -112,7 +112,7 @@ def test_what_a_full_socket_refuses_is_refused_whole_and_the_rest_is_in_order(me
     assert meshes.ends[0].send(Handover(1, burst_of(b"again")))
 
 
-def test_every_two_of_the_workers_are_connected() -> None:
+def test_each_pair_of_workers_is_connected() -> None:
     links = connect_workers(4)
     meshes = [HandoverMesh(number, sockets) for number, sockets in enumerate(links)]
     for one in range(4):
@@ -128,7 +128,7 @@ def test_every_two_of_the_workers_are_connected() -> None:
         mesh.close()
 
 
-def test_a_socket_whose_other_end_is_gone_is_read_no_more(meshes: Meshes) -> None:
+def test_a_socket_whose_other_end_is_gone_is_no_longer_read(meshes: Meshes) -> None:
     """The loop would call for ever."""
 
     async def main() -> int:
@@ -236,7 +236,7 @@ def test_packets_reach_the_peer_from_either_workers_queue_and_come_back() -> Non
     asyncio.run(main())
 
 
-def test_whichever_worker_gets_the_initiation_the_peers_answers() -> None:
+def test_the_peers_worker_answers_an_initiation_whichever_worker_gets_it() -> None:
     """By the client's port: one of some is another worker's. All else then comes to the right one."""
 
     async def main() -> None:

@@ -63,11 +63,11 @@ def over_the_wire(value: Any) -> Any:
         ),
     ],
 )
-def test_a_change_arrives_as_it_was(change: DeviceChange) -> None:
+def test_a_change_arrives_unchanged(change: DeviceChange) -> None:
     assert unpack_change(over_the_wire(pack_change(change))) == change
 
 
-def test_sessions_arrive_as_they_were() -> None:
+def test_sessions_arrive_unchanged() -> None:
     sessions = {TWO: (V4, 1.5), THREE: (V6, 1e9)}
     assert unpack_sessions(over_the_wire(pack_sessions(ONE, sessions))) == (ONE, sessions)
 
@@ -75,7 +75,7 @@ def test_sessions_arrive_as_they_were() -> None:
 @pytest.mark.parametrize("kind", EventKind)
 @pytest.mark.parametrize("endpoint", [V4, V6, None])
 @pytest.mark.parametrize("reason", [None, DropReason.REPLAYED_INITIATION])
-def test_an_event_arrives_as_it_was(kind: EventKind, endpoint: Endpoint | None, reason: DropReason | None) -> None:
+def test_an_event_arrives_unchanged(kind: EventKind, endpoint: Endpoint | None, reason: DropReason | None) -> None:
     event = Event(kind, ONE, endpoint, reason)
     assert unpack_event(over_the_wire(pack_event(event, 7))) == (event, 7)
     assert unpack_unanswered(over_the_wire(pack_unanswered(ONE, endpoint, 7))) == (ONE, endpoint, 7)
@@ -92,7 +92,7 @@ WRONG: tuple[Any, ...] = (None, [], {}, "", "x", -1, 2**63, 1.5, True, {"a": 1},
 
 
 @pytest.mark.parametrize("unpack", RIGHT, ids=lambda unpack: unpack.__name__)
-def test_whatever_a_worker_says_is_read_or_refused(unpack: Any) -> None:
+def test_any_message_of_a_worker_is_read_or_refused(unpack: Any) -> None:
     """Each field in turn is missing, or something else; and so is the whole."""
     right = over_the_wire(RIGHT[unpack])
     unpack(right)

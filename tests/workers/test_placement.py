@@ -25,7 +25,7 @@ def test_peers_are_divided_evenly_and_stay_where_they_are() -> None:
     assert set(placement.placed) == set(PEERS[:8])
 
 
-def test_a_peer_that_goes_makes_room_for_the_next() -> None:
+def test_a_removed_peer_makes_room_for_the_next() -> None:
     placement = Placement(2)
     placement.place(adding(*PEERS[:4]))
     gone = {PEERS[1], PEERS[3]}
@@ -36,14 +36,14 @@ def test_a_peer_that_goes_makes_room_for_the_next() -> None:
     assert workers(placement.place(adding(*PEERS[4:6]))) == [1, 1]
 
 
-def test_a_peer_that_is_not_there_is_placed_by_no_update_and_no_removal() -> None:
+def test_updates_and_removals_place_no_unknown_peer() -> None:
     placement = Placement(2)
     changes = (PeerChange(public_key=PEERS[0], update_only=True), PeerChange(public_key=PEERS[1], remove=True))
     assert workers(placement.place(DeviceChange(peers=changes))) == [None, None]
     assert placement.counts == [0, 0]
 
 
-def test_a_list_that_replaces_another_is_divided_by_itself() -> None:
+def test_a_list_that_replaces_another_is_divided_anew() -> None:
     placement = Placement(2)
     placement.place(adding(*PEERS[:6]))
     placed = placement.place(adding(PEERS[1], PEERS[3], PEERS[6], PEERS[7], replace_peers=True))
@@ -51,7 +51,7 @@ def test_a_list_that_replaces_another_is_divided_by_itself() -> None:
     assert placement.counts == [2, 2]
 
 
-def test_who_gains_is_told_first() -> None:
+def test_the_worker_that_gains_a_peer_is_told_first() -> None:
     placement = Placement(3)
     placement.place(adding(*PEERS[:3]))
     moves = (PeerChange(public_key=PEERS[1]), PeerChange(public_key=PEERS[2], remove=True))

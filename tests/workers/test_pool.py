@@ -90,7 +90,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_each_peer_has_a_worker_and_all_of_them_one_status(gateway: Gateway) -> None:
+def test_each_peer_has_a_worker_and_there_is_one_status(gateway: Gateway) -> None:
     status = gateway.status()
     assert [worker.peers for worker in status.workers] == [1, 1]
     assert [peer.public_key for peer in status.peers] == [client.public_key for client in gateway.clients]
@@ -113,7 +113,7 @@ def test_packets_that_reach_the_wrong_worker_are_handed_over_in_order_and_counte
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_a_worker_that_dies_is_replaced_and_its_peer_greeted(gateway: Gateway, how: signal.Signals) -> None:
+def test_a_worker_that_dies_is_replaced_and_its_peer_gets_a_handshake(gateway: Gateway, how: signal.Signals) -> None:
     before, other = gateway.worker(0), gateway.worker(1)
     since = gateway.status().peers[0].last_handshake_ns
     os.kill(before, how)
@@ -140,7 +140,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_with_a_growing_delay(gat
     assert wait_for(lambda: gateway.reached(0))
 
 
-def test_a_worker_that_cannot_be_replaced_for_want_of_descriptors_is_replaced_later(gateway: Gateway) -> None:
+def test_a_worker_is_replaced_later_if_descriptors_are_lacking(gateway: Gateway) -> None:
     control, worker = serving_pid(gateway.name), gateway.worker(0)
     before = resource.prlimit(control, resource.RLIMIT_NOFILE)
     resource.prlimit(control, resource.RLIMIT_NOFILE, (3, before[1]))  # no further one
@@ -151,7 +151,7 @@ def test_a_worker_that_cannot_be_replaced_for_want_of_descriptors_is_replaced_la
     assert "Traceback" not in gateway.log
 
 
-def test_a_configuration_changed_while_a_worker_is_replaced_is_whole(gateway: Gateway) -> None:
+def test_a_change_while_a_worker_is_replaced_is_applied_completely(gateway: Gateway) -> None:
     os.kill(gateway.worker(1), signal.SIGKILL)
     key = gateway.clients[1].public_key.base64()
     gateway.run(
@@ -173,7 +173,7 @@ def test_a_configuration_changed_while_a_worker_is_replaced_is_whole(gateway: Ga
     )
 
 
-def test_when_control_is_killed_all_is_gone_even_a_stopped_worker_and_up_works_again(gateway: Gateway) -> None:
+def test_when_control_is_killed_everything_ends_and_up_works_again(gateway: Gateway) -> None:
     workers = [gateway.worker(number) for number in (0, 1)]
     os.kill(workers[0], signal.SIGSTOP)
     os.kill(serving_pid(gateway.name), signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_when_control_is_killed_all_is_gone_even_a_stopped_worker_and_up_works_a
     assert wait_for(lambda: gateway.reached(1))
 
 
-def test_a_stopped_worker_holds_up_neither_the_others_nor_wg_and_goes_on_when_it_is_continued(
+def test_a_stopped_worker_blocks_neither_the_others_nor_wg(
     gateway: Gateway,
 ) -> None:
     since = gateway.status().peers[0].last_handshake_ns
@@ -247,7 +247,7 @@ def test_a_prefix_moves_between_workers_without_a_packet_going_to_both(gateway: 
     assert all(received()[number] > before[number] + 20 * packet for number in (0, 1))
 
 
-def test_apply_says_that_another_number_of_workers_needs_a_new_start(gateway: Gateway) -> None:
+def test_apply_says_that_another_number_of_workers_needs_a_restart(gateway: Gateway) -> None:
     path = gateway.served.path
     path.write_text(
         path.read_text().replace("# Workers = 2", "# Workers = 3").replace("ListenPort", "MTU = 1400\nListenPort")
@@ -258,7 +258,7 @@ def test_apply_says_that_another_number_of_workers_needs_a_new_start(gateway: Ga
     assert len(gateway.status().workers) == 2
 
 
-def test_what_is_deleted_elsewhere_ends_all_processes(gateway: Gateway) -> None:
+def test_deleting_the_interface_ends_all_processes(gateway: Gateway) -> None:
     pids = [serving_pid(gateway.name), gateway.worker(0), gateway.worker(1)]
     gateway.run("ip", "link", "delete", gateway.name)
     assert wait_for(lambda: all(map(is_gone, pids)))
@@ -266,7 +266,7 @@ def test_what_is_deleted_elsewhere_ends_all_processes(gateway: Gateway) -> None:
     assert "another is started" not in gateway.log
 
 
-def test_down_ends_all_processes_and_takes_the_interface_away_before_it_returns(gateway: Gateway) -> None:
+def test_down_ends_all_processes_and_removes_the_interface_before_it_returns(gateway: Gateway) -> None:
     pids = [serving_pid(gateway.name), gateway.worker(0), gateway.worker(1)]
     gateway.run(*WGPY, "down", gateway.name)
     assert gateway.name not in gateway.run("ip", "-o", "link")
@@ -297,7 +297,7 @@ _HOLDS_A_PORT = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM);
 
 
 @pytest.mark.parametrize("kind", ["option", "environment", "neither"])
-def test_the_option_and_the_environment_come_before_the_file(
+def test_the_option_and_the_environment_override_the_file(
     cable: Cable, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peers = [f"[Peer]\nPublicKey = {PrivateKey.generate().public_key.base64()}" for _ in range(4)]
@@ -310,7 +310,7 @@ def test_the_option_and_the_environment_come_before_the_file(
 
 
 @pytest.mark.parametrize("value", ["0", "65", "many", "-1", "2.5"])
-def test_a_wrong_number_is_told_with_its_source(cable: Cable, value: str) -> None:
+def test_a_wrong_number_is_reported_with_its_source(cable: Cable, value: str) -> None:
     path = cable.directory / "wrong.conf"
     path.touch(mode=0o600)
     path.write_text(f"[Interface]\n# Workers = {value}\n")

@@ -72,7 +72,7 @@ def test_a_device_whose_owner_keeps_the_key_and_a_full_tunnel(gateway: Gateway, 
     assert gateway("device list")[0]["addresses"] == ["10.99.0.77", "fd00:99::2"]
 
 
-def test_test_says_which_rule_decides_and_its_status_is_the_decision(gateway: Gateway) -> None:
+def test_the_test_command_names_the_deciding_rule_and_its_status_is_the_decision(gateway: Gateway) -> None:
     allowed = gateway("test alice 10.50.1.5:443/tcp")
     assert (allowed["allowed"], allowed["rule"], allowed["prefix"]) == (True, "web", "10.50.1.0/24")
     assert "only 443/tcp is allowed there" in gateway("test alice 10.50.1.5:80/tcp", status=1)["why"]
@@ -107,7 +107,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("command", REFUSED)
-def test_what_is_wrong_is_one_sentence_and_nothing_changes(command: str, gateway: Gateway, tmp_path: Path) -> None:
+def test_a_mistake_gives_one_sentence_and_changes_nothing(command: str, gateway: Gateway, tmp_path: Path) -> None:
     before, files = gateway("log --audit"), {*tmp_path.iterdir()}
     error = gateway(command, status=1)
     assert REFUSED[command] in error
@@ -142,7 +142,7 @@ def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
     ]
 
 
-def test_status_of_a_gateway_that_does_not_run(gateway: Gateway) -> None:
+def test_status_reports_a_gateway_that_does_not_run(gateway: Gateway) -> None:
     status = gateway("status")
     assert (status["running"], status["sessions"], status["users"], status["rules"]) == (False, 0, 1, 1)
 

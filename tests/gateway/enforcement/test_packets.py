@@ -162,7 +162,7 @@ STAFF = [
 
 
 @in_world
-def test_who_reaches_what_in_the_scenarios_of_aws(world: World) -> None:
+def test_access_in_the_scenarios_of_aws(world: World) -> None:
     names = list(dict.fromkeys(group for _, expected in SCENARIOS.values() for group in expected))
     numbers = {group: 2 + place % len(CLIENTS) for place, group in enumerate(names)}
     wrong = []
@@ -232,7 +232,7 @@ def test_counters_say_what_a_session_sent_and_received(world: World) -> None:
 
 
 @in_world
-def test_ports_and_protocols_of_rules(world: World) -> None:
+def test_rules_apply_to_their_ports_and_protocols(world: World) -> None:
     web = Rule(name="web", destination=Destination.parse("10.0.0.0/16:440-443/tcp"), everyone=True)
     both = Rule(name="both", destination=Destination.parse("[2001:db8:a::/48]:8080"), everyone=True)
     world.allow([web, both], {2: set()})
@@ -273,7 +273,7 @@ def test_clients_reach_one_another_by_a_rule_for_their_pool_and_only_while_both_
 
 
 @in_world
-def test_nobody_else_can_send_as_a_client_or_to_one(world: World) -> None:
+def test_only_a_client_can_send_from_or_receive_at_its_address(world: World) -> None:
     everything = [
         Rule(name="all", destination=Destination.parse(text), everyone=True) for text in ("0.0.0.0/0", "::/0")
     ]
@@ -353,7 +353,7 @@ def test_one_gateway_gets_the_notices_of_a_group() -> None:
 
 
 @in_fresh_namespace
-def test_a_policy_that_nft_refuses_changes_nothing_and_says_so() -> None:
+def test_a_policy_that_nft_refuses_changes_nothing_and_is_reported() -> None:
     firewall = Firewall("wg0", GROUP)
     firewall.replace(POOLS, compiled(STAFF, {ip_address(CLIENTS[2][0]): {"staff"}}), [])
     before = subprocess.check_output(["nft", "list", "ruleset"])

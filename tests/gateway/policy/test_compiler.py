@@ -83,7 +83,7 @@ def test_prefixes_become_disjoint_intervals_of_the_most_specific(given: frozense
             assert found == ([owner] if owner else [])
 
 
-def test_a_source_that_nobody_has_reaches_nothing() -> None:
+def test_an_unassigned_source_reaches_nothing() -> None:
     table = compiled([Rule(name="all", destination=Destination.parse("0.0.0.0/0"), everyone=True)], {})
     assert table == Compiled((), {})
     assert not table.allows(ip_address("10.0.0.1"), ip_address("10.0.0.2"))

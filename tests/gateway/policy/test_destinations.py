@@ -28,7 +28,7 @@ from wgpy.gateway.policy.destinations import Destination
         ("::/0", ""),
     ],
 )
-def test_what_is_read_is_written_the_same_way(text: str, same: str) -> None:
+def test_a_parsed_destination_is_written_the_same_way(text: str, same: str) -> None:
     destination = Destination.parse(text)
     assert str(destination) == (same or text)
     assert Destination.parse(str(destination)) == destination
@@ -56,7 +56,7 @@ def test_what_is_read_is_written_the_same_way(text: str, same: str) -> None:
         ("10.0.0.0/8:80/tcp; flush ruleset", "expected a prefix"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_to_write_instead(text: str, why: str) -> None:
+def test_an_error_says_what_to_write_instead(text: str, why: str) -> None:
     with pytest.raises(ConfigError) as error:
         Destination.parse(text)
     assert str(error.value).startswith(f"destination {text!a}: ")

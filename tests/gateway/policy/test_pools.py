@@ -50,7 +50,7 @@ def test_a_full_pool_names_itself_and_the_remedy_and_grows() -> None:
     assert assign((*SMALL, ip_network("10.98.0.0/24")), full, [], KEYS[0]) == ip_address("10.98.0.2")
 
 
-def test_a_pool_of_ipv6_is_not_counted_through() -> None:
+def test_a_pool_of_ipv6_is_not_enumerated() -> None:
     pool = (ip_network("fd00:99::/64"),)
     assert assign(pool, held(), [], KEYS[0]) == ip_address("fd00:99::2")
 
@@ -65,14 +65,14 @@ def test_a_pool_of_ipv6_is_not_counted_through() -> None:
         ("fd00::1", "not in a pool"),
     ],
 )
-def test_a_static_address_is_one_that_can_be_had(wanted: str, why: str) -> None:
+def test_a_static_address_must_be_available(wanted: str, why: str) -> None:
     with pytest.raises(ConfigError) as error:
         assign(SMALL, held(2), [], KEYS[0], ip_address(wanted))
     assert why in str(error.value)
     assert assign(SMALL, held(2), [released(3, 1)], KEYS[0], ip_address("10.99.0.3")) == ip_address("10.99.0.3")
 
 
-def test_pools_overlap_neither_one_another_nor_what_is_here() -> None:
+def test_pools_may_not_overlap_one_another_or_local_networks() -> None:
     pool = ip_network("10.99.0.0/24")
     check([pool, ip_network("10.99.1.0/24"), ip_network("fd00::/64")], {"route": [ip_network("0.0.0.0/0")]})
     with pytest.raises(ConfigError, match=r"pool 10.99.0.0/24: overlaps pool 10.99.0.0/25"):

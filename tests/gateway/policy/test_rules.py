@@ -16,7 +16,7 @@ from wgpy.gateway.policy.rules import Rule, decide
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_who_reaches_what_in_the_scenarios_of_aws(scenario: str, version: int, *, backwards: bool) -> None:
+def test_access_in_the_scenarios_of_aws(scenario: str, version: int, *, backwards: bool) -> None:
     given, expected = SCENARIOS[scenario]
     rules = rules_of(given[::-1] if backwards else given, version)
     places = {name: ip_address(addresses[version == 6]) for name, addresses in PLACES.items()}
@@ -27,13 +27,13 @@ def test_who_reaches_what_in_the_scenarios_of_aws(scenario: str, version: int, *
         assert {name for name, address in places.items() if table.allows(sources[group], address)} == reached
 
 
-def test_who_is_in_several_groups_has_the_rights_of_each() -> None:
+def test_a_member_of_several_groups_has_the_rights_of_each() -> None:
     rules = rules_of(THREE, 4)
     assert decide(rules, {"development", "manager"}, ip_address("10.0.2.119")).allowed
     assert decide(rules, {"development", "manager"}, ip_address("10.0.2.120")).allowed
 
 
-def test_ports_are_looked_at_after_the_prefix() -> None:
+def test_the_prefix_is_matched_before_the_port() -> None:
     rules = [
         Rule(name="net", destination=Destination.parse("10.0.0.0/8"), groups=frozenset({"staff"})),
         Rule(name="web", destination=Destination.parse("10.1.0.5:443/tcp"), groups=frozenset({"staff"})),
@@ -61,7 +61,7 @@ def test_a_decision_says_why() -> None:
     assert str(decide(web, (), ip_address("10.1.1.1"), "tcp", 22)).endswith("and only 80/tcp, 443/tcp is allowed there")
 
 
-def test_a_rule_for_no_one_or_for_both_is_refused() -> None:
+def test_a_rule_must_be_for_a_group_or_for_everyone_and_not_both() -> None:
     destination = Destination.parse("10.0.0.0/8")
     with pytest.raises(ConfigError, match="rule web: it is for no one; name groups, or everyone"):
         Rule(name="web", destination=destination)

@@ -56,7 +56,7 @@ def test_a_session_waits_for_the_handler_and_passes_nothing_meanwhile() -> None:
     assert effects == (Open(ADDRESSES, 100 + 8 * HOUR), Log())
 
 
-def test_a_denial_or_no_answer_ends_what_never_began() -> None:
+def test_a_denial_or_a_missing_answer_ends_a_pending_session() -> None:
     pending, _ = begin(ASKING)
     denied = pending.answered(allow=False, message="update your phone", posture=(), terms=ASKING, now=110)
     assert (denied.session.reason, denied.session.message, denied.effects) == (
@@ -69,7 +69,7 @@ def test_a_denial_or_no_answer_ends_what_never_began() -> None:
     assert late.session.answered(allow=True, message="", posture=(), terms=ASKING, now=131).effects == ()
 
 
-def test_what_was_decided_while_the_handler_thought_counts() -> None:
+def test_a_change_while_the_handler_decides_counts() -> None:
     pending, _ = begin(ASKING)
     disabled = replace(ASKING, refusal=Reason.USER_DISABLED)
     step = pending.answered(allow=True, message="", posture=(), terms=disabled, now=110)
@@ -77,7 +77,7 @@ def test_what_was_decided_while_the_handler_thought_counts() -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.USER_DISABLED, Reason.USER_EXPIRED, Reason.DEVICE_DISABLED])
-def test_a_refusal_ends_a_session_and_lets_none_begin(reason: Reason) -> None:
+def test_a_refusal_ends_a_session_and_prevents_new_ones(reason: Reason) -> None:
     refused = replace(TERMS, refusal=reason)
     session, _ = begin()
     assert closed(reason, session.judge(refused, 101))
@@ -102,7 +102,7 @@ def test_an_address_that_is_no_longer_the_devices_ends_the_session() -> None:
     assert closed(Reason.ADDRESS_CHANGED, session.judge(replace(TERMS, addresses=ADDRESSES[:1]), 101))
 
 
-def test_who_signs_in_has_session_max_from_then_and_nobody_without() -> None:
+def test_a_session_lasts_session_max_from_the_sign_in_and_needs_one() -> None:
     signed_in = replace(TERMS, signed_in_at=50.0)
     session, effects = begin(signed_in)
     assert effects[0] == Open(ADDRESSES, 50 + 8 * HOUR)

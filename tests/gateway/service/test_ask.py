@@ -50,7 +50,7 @@ def test_the_handler_is_asked_with_the_keys_of_aws_and_answers_with_them(tmp_pat
     }
 
 
-def test_a_function_of_python_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_function_may_be_the_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "posture.py").write_text(
         "def check(asked):\n"
         "    return {'allow': asked['username'] == 'bob', 'error-msg-on-denied-connection': 'only Bob',\n"
@@ -70,12 +70,12 @@ def test_a_function_of_python_is_asked_too(tmp_path: Path, monkeypatch: pytest.M
         ("print('x' * 1000000)", Reason.HANDLER_INVALID),
     ],
 )
-def test_what_does_not_answer_is_a_refusal(source: str, reason: Reason, tmp_path: Path) -> None:
+def test_no_answer_is_a_refusal(source: str, reason: Reason, tmp_path: Path) -> None:
     handler = program(tmp_path / "handler", source)
     assert answer(handler, 0.5 if reason is Reason.HANDLER_TIMEOUT else 30) is reason
 
 
-def test_a_handler_that_is_not_there_is_a_refusal() -> None:
+def test_a_missing_handler_is_a_refusal() -> None:
     assert answer("/nonexistent/handler") is Reason.HANDLER_ERROR
     assert answer("no_such_module:function") is Reason.HANDLER_ERROR
 
@@ -98,6 +98,6 @@ def test_an_answer_with_a_wrong_value_says_which(changed: dict[str, object], why
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"true", b"\xff", b"{} {}"])
-def test_what_is_no_object_is_no_answer(text: bytes) -> None:
+def test_an_answer_must_be_an_object(text: bytes) -> None:
     with pytest.raises(ValueError, match="expected one JSON object"):
         read_answer(text)

@@ -149,13 +149,13 @@ def test_a_session_begins_with_a_packet_and_ends_after_its_time(
     assert gateway.counts == {"started": 1, "refused": 0, "ended": 1}
 
 
-def test_the_kernel_ends_a_session_soon_after_if_nobody_else_does(gateway: Gateway, world: World) -> None:
+def test_the_kernel_ends_a_session_soon_after_its_time(gateway: Gateway, world: World) -> None:
     send(gateway)
     world.pass_time(8 * HOUR + GRACE)
     assert world.open == {}
 
 
-def test_a_shorter_session_max_is_held_against_sessions_under_way_and_their_counters_go_on(
+def test_a_shorter_session_max_applies_to_present_sessions_and_keeps_their_counters(
     gateway: Gateway, phone: Database, world: World
 ) -> None:
     send(gateway)
@@ -172,7 +172,7 @@ def test_a_shorter_session_max_is_held_against_sessions_under_way_and_their_coun
 
 
 @pytest.mark.parametrize("who", ["user", "device"])
-def test_who_is_disabled_or_removed_is_out_at_once_and_comes_back(
+def test_a_disabled_or_removed_user_loses_access_at_once_and_can_come_back(
     who: str, gateway: Gateway, phone: Database, world: World
 ) -> None:
     send(gateway)
@@ -215,7 +215,7 @@ def status_with_phone(world: World) -> Any:
     return DeviceStatus(private_key=policy.private_key, listen_port=policy.endpoint.port, peers=(peer,))
 
 
-def test_a_refused_client_costs_one_judgement_in_some_seconds(gateway: Gateway, phone: Database, world: World) -> None:
+def test_a_refused_client_is_evaluated_once_in_some_seconds(gateway: Gateway, phone: Database, world: World) -> None:
     set_endpoint(phone, sign_in=True)
     for _ in range(20):
         send(gateway)
@@ -224,7 +224,7 @@ def test_a_refused_client_costs_one_judgement_in_some_seconds(gateway: Gateway, 
     assert last(phone)["connection-attempt-failure-reason"] == "not-signed-in"
 
 
-def test_where_people_sign_in_a_session_lasts_from_then_and_needs_another_after(
+def test_with_sign_in_a_session_starts_there_and_its_end_requires_another(
     gateway: Gateway, phone: Database, world: World
 ) -> None:
     set_endpoint(phone, sign_in=True)
@@ -246,7 +246,7 @@ def test_where_people_sign_in_a_session_lasts_from_then_and_needs_another_after(
     assert world.open == {}
 
 
-def test_the_handler_is_asked_and_nothing_is_open_meanwhile(gateway: Gateway, phone: Database, world: World) -> None:
+def test_nothing_is_open_while_the_handler_decides(gateway: Gateway, phone: Database, world: World) -> None:
     set_endpoint(phone, handler="/bin/true")
     send(gateway)
     assert world.open == {}
@@ -281,7 +281,7 @@ def test_a_handler_that_denies_or_fails_keeps_the_client_out(
     assert last(phone)["connection-attempt-status"] == "failed"
 
 
-def test_a_terminated_session_is_cut(gateway: Gateway, phone: Database, world: World) -> None:
+def test_terminating_a_session_closes_its_connections(gateway: Gateway, phone: Database, world: World) -> None:
     send(gateway)
     with phone.change("root") as change:
         sessions.terminate(change, "alice")
@@ -303,7 +303,7 @@ def test_sessions_outlive_the_process_and_nothing_else_does(gateway: Gateway, ph
     assert last(phone)["connection-duration-seconds"] == str(round(8 * HOUR))
 
 
-def test_a_session_that_the_kernel_has_lost_is_over(gateway: Gateway, phone: Database, world: World) -> None:
+def test_a_session_that_the_kernel_has_lost_ends(gateway: Gateway, phone: Database, world: World) -> None:
     send(gateway)
     world.open.clear()  # a reboot
     assert start(phone, world).active == 0

@@ -100,7 +100,7 @@ def test_a_backup_restores_everything_while_the_gateway_runs(database: Database,
         database.backup(saved)
 
 
-def test_what_is_no_backup_of_this_gateway_is_not_restored(database: Database, tmp_path: Path) -> None:
+def test_a_file_that_is_no_backup_of_this_gateway_is_not_restored(database: Database, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database at all, but a text that is long enough to be read as one" * 20)
     with closing(sqlite3.connect(tmp_path / "strange.db")) as strange:
         strange.execute("CREATE TABLE t (c)")
@@ -121,14 +121,14 @@ def test_what_is_no_backup_of_this_gateway_is_not_restored(database: Database, t
         assert [user.name for user in users.find_all(connection)] == ["alice"]
 
 
-def test_a_gateway_is_made_once(database: Database, tmp_path: Path) -> None:
+def test_a_gateway_can_be_created_only_once(database: Database, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gateway\.db: exists already"):
         Database.create(tmp_path / "gateway.db", tmp_path / "new.key")
     with pytest.raises(ConfigError, match="`wgpy gateway init` makes one"):
         Database(tmp_path / "none.db", tmp_path / "gateway.key")
 
 
-def test_a_database_of_a_newer_wgpy_is_left_alone(database: Database, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database.path)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
@@ -141,7 +141,7 @@ def test_head_is_the_newest_migration() -> None:
     assert max(path.name for path in versions.glob("0*.py")).startswith(f"{HEAD}_")
 
 
-def test_a_database_held_by_another_or_without_room_is_told_with_a_remedy(
+def test_a_locked_database_or_a_full_disk_is_reported_with_a_remedy(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wgpy.gateway.store.database._PATIENCE", 0.0)
@@ -167,7 +167,7 @@ def add_groups(database: Database, *names: str, max_pages: int = 1 << 30) -> Non
             groups.add(change, Group(name=name, description="x" * 200))
 
 
-def test_a_damaged_database_says_so(database: Database, tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported(database: Database, tmp_path: Path) -> None:
     database.close()
     database.path.write_bytes(os.urandom(8192))
     with pytest.raises(ControlError, match="restore a backup"):

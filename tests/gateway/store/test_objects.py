@@ -23,7 +23,7 @@ WEB = Rule(name="web", destination=Destination.parse("[2001:db8::/32]:443/tcp"),
 ROUTE = Route(network=ip_network("10.0.0.0/16"), snat="10.0.0.4")
 
 
-def test_objects_come_back_as_they_were_given(database: Database) -> None:
+def test_objects_are_read_back_as_they_were_written(database: Database) -> None:
     with database.change("root") as change:
         users.add(change, User(name="bob@example.org", groups=frozenset({"staff", "ops"}), expires=5000.0))
         rules.add(change, WEB)
@@ -42,7 +42,7 @@ def test_objects_come_back_as_they_were_given(database: Database) -> None:
         assert endpoint.private_key(connection, database.vault)
 
 
-def test_a_device_that_comes_back_has_its_address_and_a_static_one_is_as_wished(database: Database) -> None:
+def test_a_returning_device_gets_its_old_address_and_a_static_one_as_asked(database: Database) -> None:
     with database.change("root") as change:
         first = devices.add(change, "one", "alice", KEYS[1], PSK)
         devices.remove(change, "one")
@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Callable[[Change], object], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_wrong_is_named_and_nothing_is_changed(case: str, database: Database) -> None:
+def test_a_mistake_is_named_and_nothing_is_changed(case: str, database: Database) -> None:
     attempt, why = REFUSED[case]
     with database.read() as connection:
         before = audit.find_last(connection, 100)
@@ -142,7 +142,7 @@ def test_every_change_is_recorded_with_who_made_it(database: Database) -> None:
     assert entries[4]["after"]["signed_in_at"] == 1000.0
 
 
-def test_a_pool_grows_and_a_group_goes_when_nobody_uses_it(database: Database) -> None:
+def test_a_pool_can_grow_and_an_unused_group_be_removed(database: Database) -> None:
     with database.change("root") as change:
         for number in range(5):
             devices.add(change, f"d{number}", "alice", KEYS[number], PSK)
