@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from math import inf
 
 import pytest
 
@@ -16,7 +17,7 @@ from wgpy.stack.host import MAX_ANSWERS, MAX_TIME_WAIT
 from wgpy.stack.ip import Drop
 from wgpy.stack.memory import Budget
 from wgpy.stack.tcp.header import ACK, FIN, RST, SYN, Options
-from wgpy.stack.tcp.receiving import CAPACITY, LEAST_WINDOW, MAX_BLOCKS, Receiver
+from wgpy.stack.tcp.receiving import CAPACITY, FIRST_WINDOW, LEAST_WINDOW, MAX_BLOCKS, Receiver
 from wgpy.stack.tcp.receiving import MAX_PIECES as MAX_TCP_PIECES
 from wgpy.stack.tcp.sending import MAX_FLIGHTS
 from wgpy.stack.tcp.state import State
@@ -48,6 +49,41 @@ def test_deadlines_that_come_and_go_leave_few_behind() -> None:
         drain(host, number / 10 + 0.05)
         longest = max(longest, len(host._deadlines))
     assert 10 < longest <= 2 + 64
+
+
+def test_a_syn_flood_takes_little_memory_and_gives_it_back() -> None:
+    """Whether a half-open connection is pushed out by others, or given up."""
+    host = make_host(memory=1 << 24)
+    host.listen(None, PORT, backlog=32)
+    for number in range(2000):
+        host.receive(segment(0, 0, SYN, source=number.to_bytes(4), port=1 + number), 0.0)
+        drain(host)
+    assert host._budget.promised == 32 * LEAST_WINDOW
+    while (at := host.next_timeout()) < inf:
+        host.handle_timeout(at)
+        drain(host, at)
+    assert not host._connections
+    assert host._budget.promised == 0
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_resets_with_bytes_unread_give_memory_back(reads: bool) -> None:
+    """What came before the reset may still be read; it is all that is held."""
+    host = make_host(memory=1 << 24)
+    for port in range(1, 100):
+        connection = opened(host, port=port)
+        acknowledgement = connection.framing.number(1)
+        host.receive(segment(1, acknowledgement, ACK, bytes(1000), port=port), 0.0)
+        drain(host)
+        assert host._budget.promised == FIRST_WINDOW
+        host.receive(segment(1001, acknowledgement, RST, port=port), 0.0)
+        assert connection.state is State.CLOSED
+        assert host._budget.promised == 1000
+        if reads:
+            assert connection.read() == bytes(1000)
+        else:
+            connection.receiver.discard()
+        assert host._budget.promised == 0
 
 
 def test_a_flood_of_syns_does_not_keep_an_honest_client_out() -> None:
@@ -145,6 +181,7 @@ def test_tiny_segments_out_of_order(order: str) -> None:
 def test_tiny_segments_in_order_share_objects() -> None:
     receiver = Receiver(Budget(8 << 20), 1000)
     receiver.begin(7)
+    assert receiver.window() == FIRST_WINDOW
     for offset in range(1, 50_001):
         receiver.take(offset, b"x", is_last=False, now=0.0)
     assert receiver.unread_size == 50_000

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import hashlib
 import random
+import socket
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from wgpy.stack.departures import finished
 from wgpy.stack.news import News
 from wgpy.stack.tcp.connection import Connection
 
+LINGER_NOT = struct.pack("ii", 1, 0)
 DATA = random.Random(1).randbytes(3_000_000)
 
 
@@ -152,6 +155,27 @@ def test_a_writer_waits_while_nobody_reads_and_a_reset_wakes_it() -> None:
             other.transport.abort()
             with pytest.raises(ConnectionError):
                 await write()
+
+    in_virtual_time(main)
+
+
+def test_a_reset_while_reading_is_paused_costs_no_memory_for_good() -> None:
+    async def main() -> None:
+        async with two() as (here, there):
+            accepted: asyncio.Queue[Any] = asyncio.Queue()
+            await there.start_server(lambda *stream: accepted.put_nowait(stream), port=PORT)
+            reader, writer = await here.open_connection(THERE[0], PORT)
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            _, other = await accepted.get()
+            other.write(bytes(10_000))
+            await asyncio.sleep(1)
+            other.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            other.close()
+            await asyncio.sleep(1)
+            assert here._stack.host._budget.promised == 10_000
+            writer.close()
+            await asyncio.sleep(100)
+            assert here._stack.host._budget.promised == there._stack.host._budget.promised == 0
 
     in_virtual_time(main)
 

@@ -475,6 +475,7 @@ class Host:
             self._deadlines.note(connection)
 
     def _forget(self, connection: Connection) -> None:
+        connection.receiver.finish()
         if self._connections.get(connection.key) is connection:
             del self._connections[connection.key]
         self._ready.pop(connection, None)

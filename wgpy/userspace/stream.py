@@ -207,6 +207,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
 
     def _end(self, error: BaseException | None) -> None:
         self._closing = self._lost = True
+        self._connection.receiver.discard()
         self._tun.handlers.pop(self._connection, None)
         self._tun.wake(self._connection)
         self._loop.call_soon(self._protocol.connection_lost, error)

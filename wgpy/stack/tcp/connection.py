@@ -281,6 +281,7 @@ class Connection:
 
     def _wait(self, now: float) -> None:
         self.state = State.TIME_WAIT
+        self.receiver.finish()
         self._end_at = now + TIME_WAIT
         self.patience.stop()
 
@@ -292,8 +293,7 @@ class Connection:
         self.receiver.ack_now, self.receiver.ack_at = False, inf
         self.sender.timeout_at = self.sender.loss_at = self.sender.probe_at = inf
         self.sender.buffer.clear()
-        if not self.receiver.unread:
-            self.receiver.discard()
+        self.receiver.finish()
 
     def is_outlived_by(self, segment: Segment) -> bool:
         """Whether a SYN begins another connection of the same names, while this one only waits (RFC 6191)."""
@@ -393,7 +393,7 @@ class Connection:
             self.framing.number(0),
             flags,
             0 if asks else self.framing.their_number(self.receiver.next),
-            window=MAX_WINDOW if asks else self.receiver.window(),
+            window=MAX_WINDOW if asks else self.receiver.edge - self.receiver.next,
             options=self.framing.greeting(now, asks or self.receiver.scale > 0, asks or self.sender.has_sack),
         )
 

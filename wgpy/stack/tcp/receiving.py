@@ -14,6 +14,7 @@ from wgpy.stack.memory import Budget
 
 CAPACITY: Final = 4 << 20  # bytes: what one connection may have received and not read
 LEAST_WINDOW: Final = 16 << 10  # what every connection may have, however much the others hold
+FIRST_WINDOW: Final = 64 << 10  # at the beginning; then twice what was read, as fast as the peer's slow start can be
 MAX_BLOCKS: Final = 256  # gaps that are remembered, and
 MAX_PIECES: Final = 4096  # pieces behind gaps: what comes beyond is sent again later
 DELAYED_ACK: Final = 0.04  # seconds: the kernel's TCP_DELACK_MIN
@@ -38,7 +39,7 @@ class Receiver:
     """What one peer sent: in order for the application, out of order until the gaps are filled."""
 
     __slots__ = (
-        "_blocks", "_budget", "_consumed", "_is_discarded", "_newest", "_pieces", "_quick", "_segment", "_starts",
+        "_blocks", "_budget", "_consumed", "_is_over", "_newest", "_pieces", "_quick", "_segment", "_starts",
         "_unacknowledged", "ack_at", "ack_now", "duplicate", "edge", "fin_at", "is_finished", "next", "scale",
         "unread", "unread_size",
     )  # fmt: skip
@@ -64,13 +65,13 @@ class Receiver:
         self.ack_at: float = inf
         self._unacknowledged = 0  # bytes
         self._quick = _QUICK_ACKS
-        self._is_discarded = False
+        self._is_over = False
 
     def begin(self, scale: int) -> None:
         """The peer's SYN has come: its data follows."""
         self.next = self._consumed = self.edge = 1
         self.scale = scale
-        self._open()
+        self.edge += self._budget.take(LEAST_WINDOW, LEAST_WINDOW)  # more when it is established: a SYN costs nothing
 
     # From the peer.
 
@@ -213,12 +214,16 @@ class Receiver:
         self._open()
         return max(0, self.edge - self.next)  # a FIN may have taken one more
 
+    @property
+    def _capacity(self) -> int:
+        """Bytes that may have come and not been read at present."""
+        return min(CAPACITY, max(FIRST_WINDOW, 2 * self._consumed))
+
     def _open(self) -> None:
         """Move the right edge on, in steps worth telling (RFC 9293, 3.8.6.2.2)."""
-        wanted = self._consumed + CAPACITY - self.edge
-        if self._is_discarded or wanted < min(CAPACITY // 2, self._segment):
+        free = self._consumed + self._capacity - self.edge
+        if self._is_over or free < self._segment:
             return
-        free = CAPACITY - (self.edge - self._consumed)
         self.edge += self._budget.take(free, max(0, LEAST_WINDOW - (self.edge - self._consumed)))
 
     def acknowledged(self) -> None:
@@ -250,18 +255,23 @@ class Receiver:
         self._budget.give_back(len(data))
         told = self.edge
         self._open()
-        if self.edge - told >= min(CAPACITY // 4, LEAST_WINDOW) and told - self.next < CAPACITY // 2:
+        if self.edge - told >= LEAST_WINDOW and told - self.next < self._capacity // 2:
             self.ack_now = True  # the peer may be waiting for room
         return data
 
-    def discard(self) -> None:
-        """Nobody will read any more."""
-        if self._is_discarded:
+    def finish(self) -> None:
+        """Nothing more will come: what is not read is all that is held from now on."""
+        if self._is_over:
             return
-        self._is_discarded = True
-        self._budget.give_back(self.edge - self._consumed)
-        self._consumed = self.edge
-        self.unread.clear()
+        self._is_over = True
+        self._budget.give_back(self.edge - self._consumed - self.unread_size)
         self._blocks.clear()
         self._starts.clear()
-        self.unread_size = self._pieces = 0
+        self._pieces = 0
+
+    def discard(self) -> None:
+        """Nobody will read any more."""
+        self.finish()
+        self._budget.give_back(self.unread_size)
+        self.unread.clear()
+        self.unread_size = 0
