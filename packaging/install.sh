@@ -28,7 +28,7 @@ uninstall() {
 
 build() { # NEW: make the environment, and in NEW/files all files that are installed elsewhere
     "$python" -m venv --clear "$1"
-    "$1/bin/pip" install --quiet --disable-pip-version-check '.[metrics,qr]'
+    "$1/bin/pip" install --quiet --disable-pip-version-check '.[metrics,qr,gateway]'
     mkdir -p "$1/files/bin" "$1/files/lib/systemd/system"
     printf '%s\n' '#!/bin/sh' \
         'exec "$(readlink -f "$(dirname "$(readlink -f "$0")")/../lib/wgpy")/bin/python" -I -m wgpy "$@"' \

@@ -17,7 +17,7 @@ UNITS = Path(__file__).parents[2] / "systemd"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
-@pytest.mark.parametrize("unit", ["wgpy@.service", "wgpy-quick@.service"])
+@pytest.mark.parametrize("unit", ["wgpy@.service", "wgpy-quick@.service", "wgpy-gateway.service"])
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_systemd_accepts_each_unit(tmp_path: Path, unit: str, spoilt: bool) -> None:
     program = tmp_path / "bin/wgpy"
@@ -37,7 +37,9 @@ def test_systemd_accepts_each_unit(tmp_path: Path, unit: str, spoilt: bool) -> N
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
-@pytest.mark.parametrize(("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0)])
+@pytest.mark.parametrize(
+    ("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0), ("wgpy-gateway.service", 3.0)]
+)
 def test_each_unit_is_restricted_as_far_as_possible(unit: str, exposure: float) -> None:
     """By systemd's own scale of 0 to 10. wgpy-quick@ says which hooks each missing directive would break."""
     command = ("systemd-analyze", "security", "--offline=true", f"--threshold={exposure * 10:.0f}", str(UNITS / unit))

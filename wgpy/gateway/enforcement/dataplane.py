@@ -77,7 +77,8 @@ def _make(endpoint: Endpoint) -> None:
         except NetworkError:
             if endpoint.data_plane == "kernel":
                 raise
-    command = [sys.executable, "-m", "wgpy", "serve", endpoint.interface]
+    isolated = ["-I"] if sys.flags.isolated else []  # as we were started
+    command = [sys.executable, *isolated, "-m", "wgpy", "serve", endpoint.interface]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -63,6 +63,7 @@ def replacement(
             f"add set {name} asked{version} {{ type {kind}; {_ASKED} }}",
             f"add set {name} pools{version} {{ type {kind}; flags interval; }}",
             f"flush set {name} pools{version}",
+            f"flush set {name} asked{version}",  # whom the policy lets in now is noticed at once
             *_elements(name, f"pools{version}", (str(pool) for pool in pools if pool.version == version)),
         ]
     lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), *_chains(interface, group), "}"]

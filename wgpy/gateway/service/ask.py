@@ -16,6 +16,7 @@ log: Final = logging.getLogger("wgpy.gateway")
 
 MOST: Final = 16  # handlers that run at the same time
 _LONGEST: Final = 1 << 16  # bytes of an answer
+_ISOLATED: Final = ["-P"] if sys.flags.safe_path else []  # as we were started
 _CALL: Final = (
     "import importlib, json, sys; module, name = sys.argv[1].split(':'); "
     "json.dump(getattr(importlib.import_module(module), name)(json.load(sys.stdin)), sys.stdout)"
@@ -25,7 +26,7 @@ _CALL: Final = (
 async def ask(question: Question, seconds: float = TIMEOUT) -> Answer | Reason:
     """Ask, and return the answer, or why there is none: too late, the program failed, or it said something else."""
     is_program = question.handler.startswith("/")
-    command = [question.handler] if is_program else [sys.executable, "-c", _CALL, question.handler]
+    command = [question.handler] if is_program else [sys.executable, *_ISOLATED, "-c", _CALL, question.handler]
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
