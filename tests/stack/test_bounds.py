@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
+import tracemalloc
 from math import inf
 
 import pytest
@@ -322,3 +324,19 @@ def test_random_packets_raise_nothing(seed: int) -> None:
                 packet = bytes([0x60 if seed & 1 else 0x45]) + packet[1:]
             line.hosts[1].receive(Burst.of(packet), line.now)
         line.step()
+
+
+def test_an_idle_connection_takes_little_memory() -> None:
+    host, count = make_host(64 << 20), 200
+    listener = host.listen(None, PORT, backlog=count)
+    opened(host, port=1, listener=listener)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = [opened(host, port=100 + i, listener=listener) for i in range(count)]
+        gc.collect()
+        each = tracemalloc.get_traced_memory()[0] / count
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == count
+    assert each < 4096  # 2460 with Python 3.11; an empty deque, of which there were three, takes 760
