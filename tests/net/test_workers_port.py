@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +21,17 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import SocketError
 from wgpy.net import queues as queues_module
 from wgpy.net.binding import bind_port
-from wgpy.net.queues import MAX_KNOWN_HOSTS, QUEUES, KnownHosts, program, sort
+from wgpy.net.queues import (
+    CROWD,
+    MAX_KNOWN_HOSTS,
+    QUEUES,
+    REPORT_CROWD_EVERY,
+    SORT_EVERY,
+    KnownHosts,
+    ReportedHosts,
+    program,
+    sort,
+)
 from wgpy.net.udp import UdpSockets
 
 COUNTS = (1, 2, 3, 8)
@@ -196,38 +208,94 @@ def test_without_the_filter_several_workers_are_refused(monkeypatch: pytest.Monk
         sock.close()
 
 
-def test_a_workers_sockets_report_hosts_of_peers_and_install_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+class Loop:
+    """Calls when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.calls.append((delay, callback))
+
+    def run(self) -> float:
+        """The only call there is; returns its delay."""
+        ((delay, callback),) = self.calls
+        self.calls.clear()
+        callback()
+        return delay
+
+
+def test_a_worker_reports_hosts_of_peers_together_and_once() -> None:
+    reports: list[list[bytes]] = []
+    hosts, loop = ReportedHosts(reports.append), Loop()
+    hosts.add(b"0000", 0.0)
+    assert reports == []
+    hosts.start_sorting(loop)  # type: ignore[arg-type]
+    assert reports == [[b"0000"]], "what was known before"
+    now = time.monotonic()
+    for host in (b"1111", b"2222", b"1111", b"0000"):
+        assert not hosts.add(host, now)
+    assert loop.run() <= SORT_EVERY
+    assert reports[1:] == [[b"1111", b"2222"]]
+    hosts.add(b"3333", time.monotonic() + 9)
+    assert loop.run() == 0.0, "nothing was reported for a while"
+    hosts.stop_sorting()
+    hosts.add(b"4444", now)
+    assert len(reports) == 3
+    assert loop.calls == []
+
+
+def test_more_hosts_than_the_filter_knows_are_reported_now_and_then() -> None:
+    """Each report costs the control process, which all workers share; what the filter forgets must be said again."""
+    reports: list[list[bytes]] = []
+    hosts, loop = ReportedHosts(reports.append), Loop()
+    hosts.start_sorting(loop)  # type: ignore[arg-type]
+    many = [number.to_bytes(4, "big") for number in range(3 * MAX_KNOWN_HOSTS)]
+    for host in many:
+        assert not hosts.add(host, time.monotonic())
+    loop.run()
+    assert reports == [many[-MAX_KNOWN_HOSTS:]]
+    hosts.forget(time.monotonic())
+    hosts.add(many[0], time.monotonic())
+    hosts.add(many[1], time.monotonic())
+    assert REPORT_CROWD_EVERY / 2 < loop.run() <= REPORT_CROWD_EVERY
+    assert reports[1:] == [many[:2]]
+    hosts.add(many[2], time.monotonic() + CROWD + 1)
+    assert loop.run() == 0.0
+
+
+def test_a_workers_sockets_report_to_control_and_install_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Port(2)) as port:
-        reported: list[bytes] = []
+        reports: list[list[bytes]] = []
         monkeypatch.setattr(queues_module, "sort", lambda *args, **options: pytest.fail("that is control's filter"))
-        udp = UdpSockets(port.sockets[1], report_host=reported.append)
-        for _ in range(2):
+        udp = UdpSockets(port.sockets[1], report_hosts=reports.append)
+
+        async def send() -> None:
+            udp.start_reading(asyncio.get_running_loop(), lambda sock: True)
+            for _ in range(2):
+                for host in ("127.0.0.2", "fd00:1:2:3:4::5"):
+                    udp.send(Datagrams.of(MESSAGES["data"]), Endpoint(host, 9), 0)
+                    udp.send(Datagrams.of(MESSAGES["data"]), Endpoint(host, 10), 0)
+                udp.send(Datagrams.of(MESSAGES["cookie reply"]), Endpoint("127.0.0.3", 9), 0)
+            await asyncio.sleep(2 * SORT_EVERY)
+            assert sorted(reports) == [[bytes((127, 0, 0, 2))], [bytes.fromhex("fd00000100020003")]]
+            udp.forget_hosts()
             udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 9), 0)
-            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 10), 0)
-            udp.send(Datagrams.of(MESSAGES["cookie reply"]), Endpoint("127.0.0.3", 9), 0)
-            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("fd00:1:2:3:4::5", 9), 0)
-        expected = [bytes((127, 0, 0, 2)), bytes.fromhex("fd00000100020003")]
-        assert reported == expected, "once each"
-        udp.forget_hosts()
-        udp.send(Datagrams.of(MESSAGES["data"]), Endpoint("127.0.0.2", 9), 0)
-        assert reported == [*expected, expected[0]], "the filter forgot them, so they are said again"
-        for number in range(MAX_KNOWN_HOSTS + 1):
-            udp.send(Datagrams.of(MESSAGES["data"]), Endpoint(f"127.1.{number >> 8}.{number & 255}", 9), 0)
-        assert len(reported) == 3 + MAX_KNOWN_HOSTS + 1
+            await asyncio.sleep(REPORT_CROWD_EVERY + SORT_EVERY)
+            assert reports[2:] == [[bytes((127, 0, 0, 2))]], "the filter forgot it, so it is said again"
+            udp.stop_reading(asyncio.get_running_loop())
+
+        asyncio.run(send())
 
 
 def test_known_hosts_do_not_change_which_worker_is_chosen(sender: socket.socket) -> None:
-    class Loop:
-        """Calls at once."""
-
-        def call_later(self, delay: float, callback: object) -> None:
-            callback()  # type: ignore[operator]
-
+    loop = Loop()
     with closing(Port(2)) as port:
         known = KnownHosts(port.of(socket.AddressFamily(sender.family))[0][0], workers=2)
-        known.start_sorting(Loop())  # type: ignore[arg-type]
+        known.start_sorting(loop)  # type: ignore[arg-type]
         assert port.where(sender, with_index(MESSAGES["data"], 1)) == (1, 0)
         known.add(host_of(sender), 0.0)
+        loop.run()
         assert port.where(sender, with_index(MESSAGES["data"], 1)) == (1, 3)
 
 

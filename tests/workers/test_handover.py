@@ -156,7 +156,7 @@ class Given:
     """The port's host, as control gives it."""
 
     def __init__(self, sockets: list[socket.socket]) -> None:
-        self.udp = UdpSockets(sockets, report_host=lambda host: None)
+        self.udp = UdpSockets(sockets, report_hosts=lambda hosts: None)
 
     def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> UdpSockets:
         return self.udp
@@ -194,6 +194,12 @@ class Site:
         for packet in packets:
             self.tuns[worker].inject(packet)
         return packets
+
+    async def read_all(self, worker: int) -> None:
+        """Wait until a worker has read all of them."""
+        async with asyncio.timeout(30):
+            while self.tuns[worker]._has_packets():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -274,17 +280,17 @@ def test_a_worker_whose_socket_is_full_reads_neither_tun_nor_handovers(monkeypat
             monkeypatch.setattr(udp, "send", full)
             monkeypatch.setattr(made.workers[1]._path, "_writable", lambda sock: None)  # it would be, at once
             packets = made.out(0, *(b"%d" % number for number in range(300)))
-            await asyncio.sleep(0.2)
+            await made.read_all(0)
             assert made.status()[0].handed_over == 300 + (made.status()[0].handed_over > 300)
             assert len(made.workers[1]._path._waiting) == 1 < MAX_WAITING
             payload = bytes(1300)
-            made.out(0, *[payload] * 20_000)
-            await asyncio.sleep(0.5)
+            made.out(0, *[payload] * 5_000)
+            await made.read_all(0)
             lost = made.status()[0].drops["handover_full"]
-            assert 0 < lost < 20_000
+            assert 0 < lost < 5_000
             room = True
             made.workers[1]._path._send_waiting()
-            got = await arrivals(made.client_tun, 300 + 20_000 - lost)
+            got = await arrivals(made.client_tun, 300 + 5_000 - lost)
             assert got[:300] == packets
             assert set(got[300:]) == {ipv4_packet("10.0.0.1", INNER, payload)}
 
@@ -296,7 +302,7 @@ def test_a_closed_worker_hands_over_nothing_and_the_other_counts_it() -> None:
         async with site() as made:
             made.workers[1].close()
             made.out(0, b"1", b"2")
-            await asyncio.sleep(0.05)
+            await made.read_all(0)
             assert made.status()[0].drops == {"handover_full": 2}
             assert made.status()[0].handed_over == 0
 

@@ -17,11 +17,12 @@ from wgpy.keys import PresharedKey, PrivateKey
 from wgpy.workers.messages import (
     pack_change,
     pack_event,
+    pack_hosts,
     pack_sessions,
     pack_unanswered,
     unpack_change,
     unpack_event,
-    unpack_host,
+    unpack_hosts,
     unpack_key,
     unpack_log,
     unpack_sessions,
@@ -84,7 +85,7 @@ def test_an_event_arrives_unchanged(kind: EventKind, endpoint: Endpoint | None, 
 RIGHT = {
     unpack_event: pack_event(Event(EventKind.ENDPOINT_MOVED, ONE, V4, DropReason.REPLAYED), 7),
     unpack_unanswered: pack_unanswered(ONE, V4, 7),
-    unpack_host: {"host": "c0000201"},
+    unpack_hosts: pack_hosts([b"\xc0\0\2\1", bytes(8)]),
     unpack_key: {"label": "LOCAL_STATIC_PRIVATE_KEY", "key": "ab" * 32},
     unpack_log: {"level": 30, "name": "wgpy.tun", "text": "said"},
 }
@@ -111,3 +112,9 @@ def test_a_worker_cannot_log_in_the_name_of_another_library() -> None:
     assert unpack_log({"level": 10, "name": "asyncio", "text": ""})[1] == "wgpy"
     assert unpack_log({"level": 10, "name": "wgpyx", "text": ""})[1] == "wgpy"
     assert unpack_log({"level": 10, "name": "wgpy.tun", "text": ""})[1] == "wgpy.tun"
+
+
+@pytest.mark.parametrize("hosts", [[bytes(5)], [bytes(4)] * 257, [b""]])
+def test_hosts_are_no_more_than_the_filter_knows_and_of_a_hosts_length(hosts: list[bytes]) -> None:
+    with pytest.raises(ControlError, match="not hosts"):
+        unpack_hosts(over_the_wire(pack_hosts(hosts)))

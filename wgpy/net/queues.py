@@ -40,6 +40,7 @@ _OTHERS, _STRANGERS, _HANDSHAKES, _DATA = range(QUEUES)
 
 MAX_KNOWN_HOSTS: Final = 256  # that the filter compares: half a microsecond, and a program that any kernel accepts
 SORT_EVERY: Final = 0.05  # seconds, because installing a filter with hundreds of hosts takes a millisecond
+REPORT_CROWD_EVERY: Final = 1.0  # seconds between a worker's reports while there are more hosts than the filter knows
 CROWD: Final = 180.0  # seconds, a session's life: if more hosts come within it, the filter cannot know all of them
 
 SO_ATTACH_FILTER: Final = 26  # Linux constants that the socket module of Python 3.11 lacks
@@ -121,32 +122,55 @@ class KnownHosts:
 
 
 class ReportedHosts:
-    """In a worker, the hosts at which its peers are known: each is reported once, for the port has one filter."""
+    """In a worker, the hosts at which its peers are known. Each is reported once, as the port's filter is not its own.
 
-    def __init__(self, report: Callable[[bytes], None]) -> None:
+    Hosts that come soon after one another are reported together, at most MAX_KNOWN_HOSTS: the filter knows no more.
+    While there are more than that, the filter forgets them again and again, and they are reported less often.
+    """
+
+    def __init__(self, report: Callable[[list[bytes]], None]) -> None:
         self._report = report
         self._hosts: set[bytes] = set()
+        self._waiting: list[bytes] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_report_due = False
+        self._reported_at = 0.0
+        self._forgotten_at = -CROWD
 
     def start_sorting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Nothing to do: whoever `report` tells keeps the filter."""
+        """Report what was added, and what will be."""
+        self._loop = loop
+        if self._waiting:
+            self._report_waiting()
 
     def stop_sorting(self) -> None:
-        """Nothing to do."""
+        """Report nothing more."""
+        self._loop = None
 
     def add(self, host: bytes, now: float) -> bool:
-        """Report a host. Returns whether there were too many, so that all others were forgotten."""
+        """Add a host at `now` (seconds). Returns False, for only the owner of the filter knows when it is full."""
         if host in self._hosts:
             return False
-        is_full = len(self._hosts) >= MAX_KNOWN_HOSTS
-        if is_full:
-            self._hosts.clear()
         self._hosts.add(host)
-        self._report(host)
-        return is_full
+        self._waiting.append(host)
+        if self._loop is not None and not self._is_report_due:
+            self._is_report_due = True
+            every = SORT_EVERY if now - self._forgotten_at > CROWD else REPORT_CROWD_EVERY
+            self._loop.call_later(max(0.0, self._reported_at + every - now), self._report_waiting)
+        return False
 
-    def forget(self) -> None:
-        """Report every host again when it is added again, because the port's filter has forgotten them."""
+    def forget(self, now: float) -> None:
+        """The port's filter has forgotten all hosts, at `now`: those that are added again are reported again."""
         self._hosts.clear()
+        self._waiting.clear()
+        self._forgotten_at = now
+
+    def _report_waiting(self) -> None:
+        self._is_report_due = False
+        if self._loop is not None and self._waiting:
+            self._reported_at = time.monotonic()
+            self._report(self._waiting[-MAX_KNOWN_HOSTS:])
+            self._waiting.clear()
 
 
 def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True, workers: int = 1) -> None:

@@ -50,13 +50,13 @@ class UdpSockets:
         *,
         offloads: Offloads = ALL_OFFLOADS,
         release: str | None = None,
-        report_host: Callable[[bytes], None] | None = None,
+        report_hosts: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         """Take over sockets that are bound to one port. The last of each family receives data, and sends.
 
-        `release` is the kernel's, by default this one's. `report_host`, if given, is called with each host that the
-        port's filter should know, which then belongs to somebody else: an IPv4 address, or the /64 of an IPv6 address,
-        in 4 or 8 bytes. Raises SocketError if there are no sockets.
+        `release` is the kernel's, by default this one's. `report_hosts`, if given, is called with hosts that the
+        port's filter should know, which then belongs to somebody else: each an IPv4 address, or the /64 of an IPv6
+        address, in 4 or 8 bytes. Raises SocketError if there are no sockets.
         """
         if not sockets:
             raise SocketError("neither IPv4 nor IPv6 sockets are available on this system")
@@ -71,7 +71,7 @@ class UdpSockets:
         for family, sock in last.items():
             known_hosts: KnownHosts | ReportedHosts | None = None
             if are_sorted:
-                known_hosts = KnownHosts(sock) if report_host is None else ReportedHosts(report_host)
+                known_hosts = KnownHosts(sock) if report_hosts is None else ReportedHosts(report_hosts)
             self._families[family] = _Family(Sender(sock, gso=offloads.udp_gso and not mangled), known_hosts)
         self._readers = {}
         for sock in sockets:
@@ -128,7 +128,7 @@ class UdpSockets:
         self._routes.clear()
         for family in self._families.values():
             if isinstance(family.known_hosts, ReportedHosts):
-                family.known_hosts.forget()
+                family.known_hosts.forget(time.monotonic())
 
     def start_reading(self, loop: asyncio.AbstractEventLoop, readable: Callable[[socket.socket], bool]) -> None:
         """Have the loop call `readable(sock)` whenever `receive` may find something in a socket.

@@ -60,8 +60,8 @@ class Kind(IntEnum):
     """Something has happened to a peer."""
     UNANSWERED = 19
     """An initiation to a peer had no answer."""
-    HOST = 20
-    """A peer is known at a host."""
+    HOSTS = 20
+    """Peers are known at these hosts."""
     KEYS = 21
     """The label and the key of a handshake, for the key log."""
     LOG = 22

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from wgpy.device.effects import DropReason, Event, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError
 from wgpy.keys import KEY_SIZE, PublicKey
+from wgpy.net.queues import MAX_KNOWN_HOSTS
 
 _LABEL: Final = re.compile(r"[A-Z_]{1,64}")
 
@@ -83,15 +84,20 @@ def unpack_unanswered(packed: Any) -> tuple[PublicKey, Endpoint | None, int]:
         raise ControlError("not about a peer") from error
 
 
-def unpack_host(packed: Any) -> bytes:
-    """A host at which a peer is known: 4 bytes of an IPv4 address, or 8 of an IPv6 address. Raises ControlError."""
+def pack_hosts(hosts: Iterable[bytes]) -> dict[str, Any]:
+    """Hosts at which peers are known: 4 bytes of an IPv4 address, or 8 of an IPv6 address."""
+    return {"hosts": [host.hex() for host in hosts]}
+
+
+def unpack_hosts(packed: Any) -> list[bytes]:
+    """At most MAX_KNOWN_HOSTS hosts. Raises ControlError."""
     try:
-        host = bytes.fromhex(packed["host"])
+        hosts = list(map(bytes.fromhex, packed["hosts"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ControlError("not a host") from error
-    if len(host) not in (4, 8):
-        raise ControlError("not a host")
-    return host
+        raise ControlError("not hosts") from error
+    if len(hosts) > MAX_KNOWN_HOSTS or not {*map(len, hosts)} <= {4, 8}:
+        raise ControlError("not hosts")
+    return hosts
 
 
 def unpack_key(packed: Any) -> tuple[str, bytes]:

@@ -37,7 +37,7 @@ from wgpy.workers.messages import (
     pack_change,
     pack_sessions,
     unpack_event,
-    unpack_host,
+    unpack_hosts,
     unpack_key,
     unpack_log,
     unpack_unanswered,
@@ -319,8 +319,9 @@ class WorkerPool:
                 public_key, endpoint, self.timestamp_floor = unpack_unanswered(message.json())
                 self._configured.names.unanswered(public_key, endpoint)
                 self._on_unanswered()
-            case Kind.HOST:
-                if self._port is not None and self._port.add_host(unpack_host(message.json())):
+            case Kind.HOSTS:
+                hosts = unpack_hosts(message.json())
+                if self._port is not None and self._port.add_hosts(hosts):
                     self._to_all(Kind.HOSTS_FORGOTTEN)
             case Kind.KEYS:
                 if self._keylog is not None:

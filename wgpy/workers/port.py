@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from wgpy.errors import SocketError
@@ -44,10 +45,14 @@ class Port:
             for sock in sockets:
                 set_mark(sock, mark)
 
-    def add_host(self, host: bytes) -> bool:
-        """Let the filter know a host of a peer. Returns whether it has forgotten all others, as there are too many."""
-        known = self._known_hosts.get(_HOST_SIZES.get(len(host), socket.AF_UNSPEC))
-        return known is not None and known.add(host, time.monotonic())
+    def add_hosts(self, hosts: Iterable[bytes]) -> bool:
+        """Let the filter know hosts of peers. Returns whether it has forgotten all others, as there are too many."""
+        now, has_forgotten = time.monotonic(), False
+        for host in hosts:
+            known = self._known_hosts.get(_HOST_SIZES.get(len(host), socket.AF_UNSPEC))
+            if known is not None:
+                has_forgotten |= known.add(host, now)
+        return has_forgotten
 
     def close(self) -> None:
         """Close control's copies: the port is free when the workers have closed theirs."""

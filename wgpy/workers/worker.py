@@ -30,7 +30,7 @@ from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 from wgpy.workers.channel import Channel, Kind, Message
 from wgpy.workers.handover import HandoverMesh
-from wgpy.workers.messages import pack_event, pack_unanswered, unpack_change, unpack_sessions
+from wgpy.workers.messages import pack_event, pack_hosts, pack_unanswered, unpack_change, unpack_sessions
 
 log: Final = logging.getLogger("wgpy")
 
@@ -73,15 +73,15 @@ class WorkerTunnel(Tunnel):
 class _GivenPort:
     """The UDP port as control opens it: `given` are the sockets that it gave last."""
 
-    def __init__(self, report_host: Callable[[bytes], None]) -> None:
+    def __init__(self, report_hosts: Callable[[list[bytes]], None]) -> None:
         self.given: list[socket.socket] = []
-        self._report_host = report_host
+        self._report_hosts = report_hosts
 
     def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> Udp:
         if not self.given:
             raise SocketError("control gave no sockets")
         sockets, self.given = self.given, []
-        return UdpSockets(sockets, offloads=offloads, report_host=self._report_host)
+        return UdpSockets(sockets, offloads=offloads, report_hosts=self._report_hosts)
 
 
 class Worker:
@@ -89,7 +89,7 @@ class Worker:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._port = _GivenPort(lambda host: channel.tell(Kind.HOST, {"host": host.hex()}))
+        self._port = _GivenPort(lambda hosts: channel.tell(Kind.HOSTS, pack_hosts(hosts)))
         self._tunnel: WorkerTunnel
 
     async def serve(self) -> None:
