@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -36,7 +37,8 @@ def test_that_is_killed(tmp_path):
 class Run:
     """A program whose processes, and those that they start, are known by a variable of their environment."""
 
-    def __init__(self, mark: str, *command: str) -> None:
+    def __init__(self, *command: str) -> None:
+        mark = uuid4().hex
         self._mark = f"WGPY_TEST_RUN={mark}".encode()
         environment = {**os.environ, "WGPY_TEST_RUN": mark}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -63,11 +65,13 @@ def test_a_run_that_is_killed_leaves_nothing(tmp_path: Path, killed: str) -> Non
     apart = f"popen//python={sys.executable} -m tests.support.apart {sys.executable}"
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--dist=load", f"--tx={apart}")
     command = (*CONTAINED, *pytest_, f"--basetemp={tmp_path}/tmp", str(tmp_path / "test_killed.py"))
-    run = Run(str(tmp_path), *command if killed == "it" else ("sh", "-c", '"$@" & wait', "sh", *command))
-    assert wait_for(ready.exists, 30), run.process.communicate(timeout=1)
-    assert run.names().count("sleep") == 2
-    run.process.kill()
-    run.process.communicate()
+    run = Run(*command if killed == "it" else ("sh", "-c", '"$@" & wait', "sh", *command))
+    try:
+        assert wait_for(ready.exists, 60), run.names()
+        assert run.names().count("sleep") == 2
+    finally:
+        run.process.kill()
+        run.process.communicate()
     assert wait_for(lambda: not run.names()), run.names()
 
 
