@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import pytest
 
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
-from wgpy.keys import PrivateKey
+from wgpy.device.device import Device
+from wgpy.device.status import DeviceStatus
+from wgpy.gateway.store import state
+from wgpy.gateway.store.database import Database
+from wgpy.keys import PresharedKey, PrivateKey
 
 Gateway = Callable[..., Any]
 
@@ -102,6 +107,7 @@ REFUSED = {
     "endpoint set --pool 10.99.0.0/24 --pool 10.99.0.0/25": "pool 10.99.0.0/24: overlaps pool 10.99.0.0/25",
     "session terminate alice": "session 'alice': no session, device or user of that name is connected",
     "test alice 10.50.0.0/16": "expected one address",
+    "import nothing.conf": "nothing.conf: No such file",
     "restore nothing.db": "there is no such file",
 }
 
@@ -140,6 +146,55 @@ def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
         "USER   GROUPS  ENABLED  EXPIRES",
         "alice  staff   yes      2031-01-01 00:00:00",
     ]
+
+
+OTHER = """[Interface]
+PrivateKey = {key}
+Address = 10.99.0.1/24
+ListenPort = 51000
+
+# Client: bob's phone (5f0c)
+[Peer]
+PublicKey = {bob}
+PresharedKey = {psk}
+AllowedIPs = 10.99.0.40/32, fd00:99::40/128
+
+[Peer]
+PublicKey = {other}
+AllowedIPs = {allowed}
+"""
+
+
+def test_import_takes_over_the_clients_of_another_gateways_file(gateway: Gateway, tmp_path: Path) -> None:
+    keys = {name: PrivateKey.generate() for name in ("key", "bob", "other")}
+    texts = {"key": keys["key"].base64(), **{name: keys[name].public_key.base64() for name in ("bob", "other")}}
+    psk = PresharedKey.generate()
+    conf = tmp_path / "wg0.conf"
+    conf.write_text(OTHER.format(**texts, psk=psk.base64(), allowed="192.168.0.0/16"))
+    before = gateway("export")
+    error = gateway("import wg0.conf --group staff", status=1)
+    assert "wg0.conf: peer peer-2: AllowedIPs 192.168.0.0/16 is a network" in error
+    assert "nothing was changed" in error
+    assert gateway("export") == before
+    conf.write_text(OTHER.format(**texts, psk=psk.base64(), allowed="10.99.0.41/32"))
+    assert gateway("import wg0.conf --group staff")["devices"] == ["bob-s-phone", "peer-2"]
+    found = gateway("export")
+    assert found["endpoint"]["port"] == 51000
+    assert [device["addresses"] for device in found["devices"]] == [
+        ["10.99.0.40", "fd00:99::40"],
+        ["10.99.0.41", "fd00:99::2"],
+    ]
+    assert [user["groups"] for user in found["users"]] == [["staff"]] * 3
+    for secret in (keys["key"].base64(), psk.base64()):
+        assert secret not in json.dumps(found)
+    policy, _ = state.read(Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key"))
+    assert policy.private_key == keys["key"]
+    assert policy.preshared_keys[keys["bob"].public_key] == psk
+    change = policy.change_of(DeviceStatus())
+    assert change
+    device = Device(random=os.urandom, wall_clock=lambda: 0)
+    device.configure(change, 0.0)
+    assert policy.change_of(device.status()) is None
 
 
 def test_status_reports_a_gateway_that_does_not_run(gateway: Gateway) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 OBJECTS: Final = (
     "init", "endpoint", "user", "group", "device", "route", "rule", "test", "session", "log", "status", "backup",
+    "transfer",
     "run",
 )  # fmt: skip
 

@@ -81,7 +81,12 @@ class Policy:
         for key, device in wanted.items():
             networks = [AllowedIPChange(ip_network(address)) for address in device.addresses]
             psk, peer = self.preshared_keys[key], present.get(key)
-            if peer is None or peer.preshared_key != psk or {*peer.allowed_ips} != {each.network for each in networks}:
+            shown = None if psk.is_zero() else psk
+            if (
+                peer is None
+                or peer.preshared_key != shown
+                or {*peer.allowed_ips} != {each.network for each in networks}
+            ):
                 peers.append(
                     PeerChange(public_key=key, preshared_key=psk, replace_allowed_ips=True, allowed_ips=tuple(networks))
                 )

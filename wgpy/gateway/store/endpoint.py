@@ -57,6 +57,15 @@ def replace(change: Change, endpoint: Endpoint) -> None:
     change.record("endpoint", endpoint.interface, before.json(), endpoint.json())
 
 
+def take_over(change: Change, key: PrivateKey) -> None:
+    """Give the endpoint another gateway's private key, so that the clients of that one know it."""
+    interface = find(change.connection).interface
+    before = private_key(change.connection, change.vault).public_key.base64()
+    sealed = change.vault.seal(_secret(interface), bytes(key))
+    change.connection.execute(update(table).values(private_key=sealed))
+    change.record("endpoint", interface, {"public_key": before}, {"public_key": key.public_key.base64()})
+
+
 def _row(connection: Connection) -> Any:
     row = connection.execute(select(table)).first()
     if row is None:
