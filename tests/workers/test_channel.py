@@ -160,5 +160,6 @@ def test_closing_ends_a_waiting_receive_and_later_messages_are_lost_silently() -
 
 
 def test_a_body_that_is_not_json_is_marked() -> None:
-    with pytest.raises(ControlError, match="EVENT: not JSON"):
-        Message(Kind.EVENT, b"{", []).json()
+    for body in (b"{", b"\xff", b"[" * channel.MAX_SHORT, b"1" * channel.MAX_SHORT):
+        with pytest.raises(ControlError, match="EVENT: not JSON"):
+            Message(Kind.EVENT, body, []).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
@@ -111,7 +112,9 @@ def test_any_message_of_a_worker_is_read_or_refused(unpack: Any) -> None:
 def test_a_worker_cannot_log_in_the_name_of_another_library() -> None:
     assert unpack_log({"level": 10, "name": "asyncio", "text": ""})[1] == "wgpy"
     assert unpack_log({"level": 10, "name": "wgpyx", "text": ""})[1] == "wgpy"
-    assert unpack_log({"level": 10, "name": "wgpy.tun", "text": ""})[1] == "wgpy.tun"
+    assert unpack_log({"level": 10, "name": "wgpy.new", "text": ""})[1] == "wgpy"
+    logging.getLogger("wgpy.known")
+    assert unpack_log({"level": 10, "name": "wgpy.known", "text": ""})[1] == "wgpy.known"
 
 
 @pytest.mark.parametrize("hosts", [[bytes(5)], [bytes(4)] * 257, [b""]])

@@ -82,7 +82,7 @@ class Message(NamedTuple):
         """The body as JSON. Raises ControlError."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ControlError(f"{self.kind.name}: not JSON") from error
 
 

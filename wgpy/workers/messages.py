@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -119,4 +120,5 @@ def unpack_log(packed: Any) -> tuple[int, str, str]:
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise ControlError("not a log record") from error
-    return level, name if name.partition(".")[0] == "wgpy" else "wgpy", text
+    is_ours = name.partition(".")[0] == "wgpy" and name in logging.Logger.manager.loggerDict  # a new one would stay
+    return level, name if is_ours else "wgpy", text

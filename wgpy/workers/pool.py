@@ -79,7 +79,7 @@ class WorkerPool:
         self._tun = LinuxTun.adopt(os.dup(queues[0]), offload=self._offloads.tun)  # never read: asked about the link
         self._links = connect_workers(len(queues))
         self._seats = [
-            Seat(number, queue, list(links.values()))
+            Seat(number, queue, [links[other] for other in sorted(links)])
             for number, (queue, links) in enumerate(zip(queues, self._links, strict=True))
         ]
         self._device = Device(random=os.urandom, wall_clock=time.time_ns)
@@ -317,8 +317,9 @@ class WorkerPool:
                     self._on_event(event)
             case Kind.UNANSWERED:
                 public_key, endpoint, self.timestamp_floor = unpack_unanswered(message.json())
-                self._configured.names.unanswered(public_key, endpoint)
-                self._on_unanswered()
+                if self._serves(seat, public_key):
+                    self._configured.names.unanswered(public_key, endpoint)
+                    self._on_unanswered()
             case Kind.HOSTS:
                 hosts = unpack_hosts(message.json())
                 if self._port is not None and self._port.add_hosts(hosts):

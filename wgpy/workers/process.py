@@ -107,17 +107,17 @@ class WorkerProcess:
         else:
             answer.set_exception(ControlError(message.body.decode(errors="replace")[:MAX_SAID]))
 
-    def _log_what_it_says(self) -> None:
-        """Log what it writes to standard error, which is nothing unless Python or a library fails."""
+    def _log_what_it_says(self) -> bool:
+        """Log what it writes to standard error, which is nothing unless Python or a library fails; whether it did."""
         try:
             said = os.read(self._said, MAX_SAID)
         except OSError:
             said = b""
-        if not said:
-            self._loop.remove_reader(self._said)
-            return
         for line in said.decode(errors="replace").splitlines():
             log.error("%s: %s", self._name, line)
+        if not said:
+            self._loop.remove_reader(self._said)
+        return bool(said)
 
     def kill(self, why: str) -> None:
         """Kill it; `why` says how it ended."""
@@ -130,8 +130,8 @@ class WorkerProcess:
         os.close(self._pidfd)
         self._pidfd = -1
         status = self._process.wait()
-        self._log_what_it_says()
-        self._loop.remove_reader(self._said)
+        while self._log_what_it_says():
+            pass
         os.close(self._said)
         self._listening.cancel()
         self._channel.close()

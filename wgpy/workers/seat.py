@@ -11,6 +11,7 @@ from typing import Final
 
 from wgpy.config.uapi import UapiError, parse_status
 from wgpy.device.status import DeviceStatus
+from wgpy.errors import ControlError
 from wgpy.workers.channel import Body, Kind
 from wgpy.workers.process import WorkerEnded, WorkerProcess
 
@@ -78,7 +79,7 @@ class Seat:
             self.process.kill("hung")
 
     async def _ping(self) -> None:
-        with suppress(WorkerEnded):
+        with suppress(ControlError):
             await self.ask(Kind.PING)
 
     async def status(self, patience: float) -> DeviceStatus:
@@ -98,6 +99,6 @@ class Seat:
             self._said = parse_status((await self.ask(Kind.STATUS)).decode(errors="replace"))
         except WorkerEnded:
             pass
-        except UapiError as error:
+        except (ControlError, UapiError) as error:
             if self.process is not None:
                 self.process.kill(f"said something wrong: {error}")
