@@ -153,6 +153,9 @@ PrivateKey = {key}
 Address = 10.99.0.1/24
 ListenPort = 51000
 
+[Peer]
+PublicKey = {bob}
+
 # Client: bob's phone (5f0c)
 [Peer]
 PublicKey = {bob}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from wgpy.config.values import PeerConfig
-from wgpy.config.wgquick import WgQuickFile, parse
+from wgpy.config.wgquick import parse
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
@@ -18,7 +19,8 @@ from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.people import User
 from wgpy.keys import PresharedKey
 
-_WG_EASY: Final = re.compile(r"\s*# Client: (.+) \(.*\)\s*")  # a comment above [Peer]
+# A comment above [Peer], with the key that follows.
+_WG_EASY: Final = re.compile(r"^# Client: (.+) \(.*\)\n\[Peer\]\n(?:(?!\[).*\n)*?PublicKey *= *(\S+)", re.MULTILINE)
 _ODD: Final = re.compile(r"[^A-Za-z0-9._@+=-]+")  # what a name cannot have
 
 
@@ -57,11 +59,11 @@ def _export(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import devices, endpoint, users
 
-    file = parse(read_text(arguments.file))
-    config = file.config
+    text = read_text(arguments.file)
+    config = parse(text).config
     if config.private_key is None:
         raise ConfigError(f"{arguments.file}: has no PrivateKey; expected the file of a gateway")
-    names = _names(file)
+    names = _names(text, config.peers)
     with common.changing(arguments) as change:
         present = endpoint.find(change.connection)
         endpoint.take_over(change, config.private_key)
@@ -74,17 +76,16 @@ def _import(arguments: argparse.Namespace) -> int:
                 devices.add(change, name, name, peer.public_key, psk, _addresses(peer))
             except ConfigError as error:
                 raise ConfigError(f"{arguments.file}: peer {name}: {error}; nothing was changed") from error
-    text = f"{len(names)} clients of {arguments.file} taken over; take that interface down before you run the gateway"
-    return common.done(arguments, text, {"users": names, "devices": names})
+    what = f"{len(names)} clients of {arguments.file} taken over; take that interface down before you run the gateway"
+    return common.done(arguments, what, {"users": names, "devices": names})
 
 
-def _names(file: WgQuickFile) -> list[str]:
+def _names(text: str, peers: Iterable[PeerConfig]) -> list[str]:
     """A name for each peer: its own, that of wg-easy's comment above it, or one by its place in the file."""
-    above = [file.lines[block.headers[0] - 2] for block in file.blocks[1:]]
-    comments = [found[1] if (found := _WG_EASY.fullmatch(line)) else "" for line in above]
+    comments = {key: name for name, key in _WG_EASY.findall(text)}
     return [
-        _ODD.sub("-", peer.name or comment).strip("-") or f"peer-{number}"
-        for number, (peer, comment) in enumerate(zip(file.config.peers, comments, strict=True), 1)
+        _ODD.sub("-", peer.name or comments.get(peer.public_key.base64(), "")).strip("-") or f"peer-{number}"
+        for number, peer in enumerate(peers, 1)
     ]
 
 
