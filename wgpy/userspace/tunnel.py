@@ -71,6 +71,7 @@ class Stack(RootlessTunnel):
         self._wakers: WeakSet[Waker] = WeakSet()
         self._pings: dict[tuple[bytes, bytes], asyncio.Future[None]] = {}  # by address, identifier and number
         self._stack.on_echo = self._echoed
+        self._tls_loop: TlsLoop | None = None  # of all streams
 
     async def _bring_up(self) -> None:
         self._stack.begin([address.ip.packed for address in self.config.addresses])
@@ -169,7 +170,9 @@ class Stack(RootlessTunnel):
         return cast(asyncio.Transport, made._app_transport), protocol
 
     def _stream_loop(self) -> asyncio.AbstractEventLoop:
-        return cast(asyncio.AbstractEventLoop, TlsLoop(self._loop))
+        if self._tls_loop is None:
+            self._tls_loop = TlsLoop(self._loop)
+        return cast(asyncio.AbstractEventLoop, self._tls_loop)
 
     async def create_server(
         self,
