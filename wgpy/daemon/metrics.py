@@ -26,22 +26,25 @@ TIMEOUT: Final = 10.0  # seconds a connection may last
 _CHUNK: Final = 1 << 12  # bytes per read
 
 
-class Metrics:
-    """Serves http://HOST:PORT/metrics from the event loop; a thread formats the text.
+class MetricsServer:
+    """Serves http://HOST:PORT/metrics from the event loop, for a class that `collect`s; a thread formats the text.
 
     `address` is HOST:PORT, or [IPV6]:PORT. Raises ControlError if it is neither.
     """
 
-    def __init__(self, interface: str, address: str, status: Callable[[], Awaitable[DeviceStatus]]) -> None:
+    def __init__(self, interface: str, address: str) -> None:
         self._interface = interface
         self._host, _, port = address.rpartition(":")
         if not port.isdecimal() or int(port) > 0xFFFF or not self._host:
             raise ControlError(f"--metrics {address}: expected HOST:PORT, such as 127.0.0.1:9586")
         self._port = int(port)
-        self._status = status
         self._admission = Admission(MAX_CONNECTIONS, f"({interface}) --metrics has {MAX_CONNECTIONS} connections")
         self._writing = asyncio.Lock()  # formats one text at a time
         self._server: asyncio.Server | None = None
+
+    async def collect(self) -> list[Any]:
+        """The families of metrics, as `prometheus_client.core` has them."""
+        raise NotImplementedError
 
     async def start(self) -> None:
         """Listen. Raises ControlError if the address cannot be bound, or prometheus-client is not installed."""
@@ -91,7 +94,7 @@ class Metrics:
             encode, kind = self._prometheus.exposition.choose_encoder(asked.get(b"accept", ""))
             headers.append(("Content-Type", kind))
             async with self._writing:
-                text = await asyncio.to_thread(encode, _Collected(self._families(await self._status())))
+                text = await asyncio.to_thread(encode, _Collected(await self.collect()))
                 if "gzip" in asked.get(b"accept-encoding", ""):
                     text = await asyncio.to_thread(gzip.compress, text, 1)
                     headers.append(("Content-Encoding", "gzip"))
@@ -102,6 +105,17 @@ class Metrics:
         await send(writer, http.send(h11.Response(status_code=status, headers=headers)))
         if request.method != b"HEAD":
             await send(writer, text)
+
+
+class Metrics(MetricsServer):
+    """The metrics of an interface: its peers and what was dropped."""
+
+    def __init__(self, interface: str, address: str, status: Callable[[], Awaitable[DeviceStatus]]) -> None:
+        super().__init__(interface, address)
+        self._status = status
+
+    async def collect(self) -> list[Any]:
+        return self._families(await self._status())
 
     def _families(self, status: DeviceStatus) -> list[Any]:
         counter, gauge = self._prometheus.core.CounterMetricFamily, self._prometheus.core.GaugeMetricFamily

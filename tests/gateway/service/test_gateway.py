@@ -146,7 +146,8 @@ def test_a_session_begins_with_a_packet_and_ends_after_its_time(
     assert last(phone)["connection-end-reason"] == "session-expired"
     assert (last(phone)["ingress-packets"], last(phone)["ingress-bytes"]) == ("3", "300")
     assert last(phone)["connection-duration-seconds"] == str(round(8 * HOUR))
-    assert gateway.counts == {"started": 1, "refused": 0, "ended": 1}
+    assert gateway.counts == {("started", ""): 1, ("ended", "session-expired"): 1}
+    assert gateway.total.ingress_packets == 3
 
 
 def test_the_kernel_ends_a_session_soon_after_its_time(gateway: Gateway, world: World) -> None:
@@ -220,7 +221,7 @@ def test_a_refused_client_is_evaluated_once_in_some_seconds(gateway: Gateway, ph
     for _ in range(20):
         send(gateway)
         world.pass_time(RETRY / 10)
-    assert gateway.counts["refused"] == 2
+    assert gateway.counts["refused", "not-signed-in"] == 2
     assert last(phone)["connection-attempt-failure-reason"] == "not-signed-in"
 
 

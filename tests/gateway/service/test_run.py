@@ -35,11 +35,24 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(30)
         process = host.popen(
-            *("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", *confine, *WGPY, "gateway", "run", *places),
+            *(
+                "env",
+                f"NOTIFY_SOCKET={tmp_path / 'notify'}",
+                *confine,
+                *WGPY,
+                "gateway",
+                "run",
+                "--metrics",
+                "127.0.0.1:9586",
+                *places,
+            ),
             stderr=subprocess.PIPE,
         )
         assert manager.recv(100) == b"READY=1"
         assert control.status(name).listen_port == 51820
+        metrics = host.run("curl", "-s", "http://127.0.0.1:9586/metrics")
+        assert "wgpy_gateway_sessions 0.0" in metrics
+        assert 'wgpy_gateway_dropped_packets_total{reason="denied"} 0.0' in metrics
         assert "runs already" in gateway("run", check=False)
         assert "runs already" in gateway("stop", check=False)
         process.send_signal(signal.SIGTERM)

@@ -18,6 +18,7 @@ def add(objects: Any) -> None:
         "is up, and none begins. `wgpy gateway stop` removes them.",
     )
     made.add_argument("--log", metavar="FILE", help="append the connection log as lines of JSON; - for standard output")
+    made.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve metrics to Prometheus over HTTP")
     common.command(objects, "stop", "remove the interface and the table of a gateway that does not run", _stop)
 
 
@@ -32,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(run(database, open_log(arguments.log) if arguments.log else None))
+    asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics))
     return 0
 
 

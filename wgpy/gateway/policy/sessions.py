@@ -60,6 +60,10 @@ class Traffic(NamedTuple):
         """Both together."""
         return Traffic(*map(add, self, more))
 
+    def less(self, other: Traffic) -> Traffic:
+        """What is more than `other`; nothing where it is less, as after counters began anew."""
+        return Traffic(*(max(0, one - two) for one, two in zip(self, other, strict=True)))
+
 
 NOTHING: Final = Traffic()
 

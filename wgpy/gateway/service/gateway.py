@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -87,7 +88,8 @@ class Gateway:
         write: Callable[[dict[str, Any]], None],
     ) -> None:
         self.questions: list[Question] = []  # to be taken and asked
-        self.counts: dict[str, int] = {"started": 0, "refused": 0, "ended": 0}
+        self.counts: Counter[tuple[str, str]] = Counter()  # of log entries: started, refused or ended, and the reason
+        self.total: Traffic = NOTHING  # of all sessions since this process began
         self._database, self._firewall, self._plane = database, firewall, plane
         self._clock, self._wall, self._write = clock, wall, write
         self._live: dict[str, _Live] = {}  # by device
@@ -243,6 +245,7 @@ class Gateway:
         for name, live in self._live.items():
             traffic = _traffic(live.session.addresses, sent, received).plus(live.before)
             if live.session.state is State.ACTIVE and traffic != live.session.traffic:
+                self.total = self.total.plus(traffic.less(live.session.traffic))
                 self._live[name] = live._replace(session=live.session.measured(traffic, now))
                 self._unwritten[live.session.id] = self._row(name, self._live[name])
 
@@ -302,7 +305,7 @@ class Gateway:
     def _note(self, name: str, live: _Live) -> None:
         session = live.session
         kind = "started" if session.state is State.ACTIVE else "ended" if session.opened else "refused"
-        self.counts[kind] += 1
+        self.counts[kind, session.reason.value if session.reason else ""] += 1
         self._entries.append(self._entry(name, live))
 
     def _question(self, name: str, live: _Live) -> Question:

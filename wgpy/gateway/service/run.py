@@ -17,6 +17,7 @@ from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.service.ask import MOST, ask
 from wgpy.gateway.service.gateway import Gateway, Question
+from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import endpoint
 from wgpy.gateway.store.database import Database
 
@@ -28,7 +29,7 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-async def run(database: Database, connection_log: Log | None = None) -> None:
+async def run(database: Database, connection_log: Log | None = None, metrics_at: str = "") -> None:
     """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError."""
     with database.read() as connection:
         settings = endpoint.find(connection)
@@ -45,7 +46,14 @@ async def run(database: Database, connection_log: Log | None = None) -> None:
         ThreadPoolExecutor(1) as thread,
     ):
         gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
-        await Service(gateway, notices, changes, thread).run()
+        metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None
+        if metrics:
+            await metrics.start()
+        try:
+            await Service(gateway, notices, changes, thread).run()
+        finally:
+            if metrics:
+                metrics.close()
 
 
 class Service:

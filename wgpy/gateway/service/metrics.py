@@ -1,0 +1,47 @@
+"""Prometheus metrics of a gateway: what AWS Client VPN tells CloudWatch, and what nftables dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from wgpy.daemon.metrics import MetricsServer
+from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.service.gateway import Gateway
+
+
+class GatewayMetrics(MetricsServer):
+    """Serves the metrics of a gateway. Raises ControlError if `address` is not HOST:PORT."""
+
+    def __init__(self, gateway: Gateway, firewall: Firewall, address: str) -> None:
+        super().__init__(gateway.interface, address)
+        self._gateway, self._firewall = gateway, firewall
+
+    async def collect(self) -> list[Any]:
+        dropped = await asyncio.to_thread(self._firewall.dropped)
+        core = self._prometheus.core
+        active = core.GaugeMetricFamily("wgpy_gateway_sessions", "Sessions that are active", value=self._gateway.active)
+        log = core.CounterMetricFamily(
+            "wgpy_gateway_connections", "Entries of the connection log, by what they say", labels=["event", "reason"]
+        )
+        for (event, reason), count in list(self._gateway.counts.items()):  # another thread adds to them
+            log.add_metric([event, reason], count)
+        traffic = core.CounterMetricFamily(
+            "wgpy_gateway_traffic_bytes", "Bytes of sessions, read every ten seconds", labels=["direction"]
+        )
+        packets = core.CounterMetricFamily(
+            "wgpy_gateway_traffic_packets", "Packets of sessions, read every ten seconds", labels=["direction"]
+        )
+        total = self._gateway.total
+        for direction, count, size in (
+            ("ingress", total.ingress_packets, total.ingress_bytes),
+            ("egress", total.egress_packets, total.egress_bytes),
+        ):
+            traffic.add_metric([direction], size)
+            packets.add_metric([direction], count)
+        drops = core.CounterMetricFamily(
+            "wgpy_gateway_dropped_packets", "Packets that the firewall dropped, by reason", labels=["reason"]
+        )
+        for reason, count in dropped.items():
+            drops.add_metric([reason], count)
+        return [active, log, traffic, packets, drops]
