@@ -19,7 +19,7 @@ from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.policy.snapshot import Policy
-from wgpy.gateway.service.gateway import GRACE, RETRY, Gateway
+from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, Gateway
 from wgpy.gateway.store import devices, endpoint, rules, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PublicKey
@@ -41,6 +41,7 @@ class World:
         self.entries: list[dict[str, Any]] = []
         self.refuses = ""
         self.has_table = True
+        self.has_interface = False
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -73,10 +74,15 @@ class World:
     def received(self) -> dict[Address, Passed]:
         return self.sent()
 
-    def up(self, policy: Policy) -> None:
-        self.followed.append(policy)
+    def is_up(self, interface: str) -> bool:
+        return self.has_interface
 
-    follow = up
+    def up(self, policy: Policy) -> None:
+        self.has_interface = True
+        self.follow(policy)
+
+    def follow(self, policy: Policy) -> None:
+        self.followed.append(policy)
 
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]:
         return {KEY: ("198.51.100.7", "40000")}
@@ -370,3 +376,14 @@ def test_a_table_that_somebody_removes_is_made_again_with_the_sessions(gateway: 
     gateway.suspect()
     gateway.tick()
     assert world.open[PHONE[0]][0] == until
+
+
+def test_an_interface_that_is_gone_is_made_again_within_some_seconds(gateway: Gateway, world: World) -> None:
+    world.has_interface = False
+    world.pass_time(MEASURED)
+    gateway.tick()
+    assert world.has_interface
+    assert len(world.followed) == 2
+    world.pass_time(MEASURED)
+    gateway.tick()
+    assert len(world.followed) == 2

@@ -28,6 +28,10 @@ class DataPlane:
     Methods raise ControlError and NetworkError: what the system or the daemon refused.
     """
 
+    def is_up(self, interface: str) -> bool:
+        """Whether the interface exists."""
+        return control.is_up(interface)
+
     def up(self, policy: Policy) -> None:
         """Make the interface if it is missing, and give it its key, port, peers, addresses and MTU."""
         endpoint = policy.endpoint

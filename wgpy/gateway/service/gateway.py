@@ -52,6 +52,7 @@ class Enforcement(Protocol):
 class Plane(Protocol):
     """The interface, as `wgpy.gateway.enforcement.dataplane.DataPlane`."""
 
+    def is_up(self, interface: str) -> bool: ...
     def up(self, policy: Policy) -> None: ...
     def follow(self, policy: Policy) -> None: ...
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
@@ -102,6 +103,7 @@ class Gateway:
         self._unwritten: dict[str, dict[str, Any]] = {}  # rows by session
         self._entries: list[dict[str, Any]] = []  # of the connection log, once they are in the database
         self._measured_at = 0.0
+        self._seen_at = 0.0  # when the interface was seen to be there
         self._complaint = ""
         self._watch = database.watch()
         self._policy, self._change = state.read(database)
@@ -144,6 +146,7 @@ class Gateway:
         """Do all that is due. What the system refuses is logged once, and tried again at the next tick."""
         try:
             self._keep_table()
+            self._keep_interface()
             self._follow_store()
             self._take_answers()
             self._begin()
@@ -172,6 +175,15 @@ class Gateway:
                     self._opened |= dict.fromkeys(live.session.addresses, live.session.until)
                     self._live[name] = live._replace(before=live.session.traffic)
         self._is_suspect = False
+
+    def _keep_interface(self) -> None:
+        """Make the interface again if it is gone: somebody has deleted it, or its daemon has died."""
+        if self._clock() < self._seen_at + MEASURED:
+            return
+        if not self._plane.is_up(self.interface):
+            log.warning("interface %s is gone; it is made again", self.interface)
+            self._plane.up(self._policy)
+        self._seen_at = self._clock()
 
     def _follow_store(self) -> None:
         self._is_stale |= self._watch.changed()
