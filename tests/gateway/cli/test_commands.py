@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import wgpy
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
@@ -91,6 +94,10 @@ REFUSED = {
     "user add alice": "user alice: exists already",
     "user add al/ice": "user 'al/ice': expected a name of ASCII letters",
     "user add bob --group stuff": "group 'stuff': there is none of that name; did you mean staff?",
+    "user add bob --expires 9999-12-31": "date '9999-12-31': expected one such as",
+    "user remove \udcff": "name '\\udcff': has control characters, or bytes that are not UTF-8",
+    "group add ops --description a\x1bb": "description 'a\\x1bb': has control characters",
+    "log -n 99999999999999999999": "lines 99999999999999999999: expected 1 to 1000000",
     "user set bob --group staff": "user 'bob': there is none of that name",
     "user add bob --expires tomorrow": "date 'tomorrow': expected one such as 2026-12-31",
     "group remove staff": "group staff: user alice uses it",
@@ -103,6 +110,12 @@ REFUSED = {
     "device add phone --user alice --address 10.98.0.1": "address 10.98.0.1: not in a pool",
     "device add phone --user alice --public-key x": "a key is 44 base64 characters",
     "endpoint set": "nothing to change",
+    "endpoint set --session-max 367d": "session_max 31708800: expected a number of seconds",
+    "endpoint set --idle-max 367d": "idle_max 31708800: expected a number of seconds up to 31622400",
+    "endpoint set --dns fe80::1%x": "dns 'fe80::1%x': expected an address",
+    "endpoint set --pool fe80::%x/64": "an address with a zone such as %eth0 is not usable",
+    "route add ::/0 --snat fe80::1%x;": "snat 'fe80::1%x;' is neither masquerade, none nor an address",
+    "device add phone --user alice --address fd00:99::7%x;": "address 'fd00:99::7%x;': expected an address",
     "endpoint set --session-max soon": "duration 'soon': expected a number with s, m, h or d",
     "endpoint set --pool 10.99.0.0/24 --pool 10.99.0.0/25": "pool 10.99.0.0/24: overlaps pool 10.99.0.0/25",
     "session terminate alice": "session 'alice': no session, device or user of that name is connected",
@@ -216,3 +229,16 @@ def test_without_a_gateway_a_command_says_how_to_make_one(
 def test_without_its_libraries_it_says_what_to_install(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wgpy.gateway.cli.common.find_spec", lambda name: None)
     assert "pip install 'wgpy[gateway]'" in gateway("user list", status=1)
+
+
+def test_no_command_imports_its_libraries_before_it_says_that_they_are_missing() -> None:
+    commands = ["init --host a.b --pool 10.99.0.0/24", "export", "group list", "user list", "endpoint show", "log"]
+    source = f"from wgpy.cli import main\nfor command in {commands}: main(['gateway', *command.split()])"
+    path = ":".join(each for each in sys.path if "site-packages" not in each)
+    environment = {**os.environ, "PYTHONPATH": f"{Path(wgpy.__file__).parent.parent}:{path}"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", source], env=environment, capture_output=True, text=True, check=False
+    )
+    assert [line.partition(": ")[2].partition(":")[0] for line in done.stderr.splitlines()] == [
+        "wgpy gateway needs sqlalchemy"
+    ] * len(commands)

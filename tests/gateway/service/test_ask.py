@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import select
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import wgpy
 from wgpy.gateway.policy.handler import Answer, question, read_answer
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.service.ask import ask
@@ -101,3 +105,34 @@ def test_an_answer_with_a_wrong_value_says_which(changed: dict[str, object], why
 def test_an_answer_must_be_an_object(text: bytes) -> None:
     with pytest.raises(ValueError, match="expected one JSON object"):
         read_answer(text)
+
+
+def test_a_handler_that_is_late_ends_with_the_programs_that_it_started(tmp_path: Path) -> None:
+    fifo = tmp_path / "alive"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    handler = tmp_path / "handler"
+    handler.write_text(f"#!/bin/sh\nsleep 60 > {fifo}\n")
+    handler.chmod(0o700)
+    asked = ask(Question("c1", str(handler), TEXT), 0.5)
+    assert asyncio.run(asyncio.wait_for(asked, 20)) is Reason.HANDLER_TIMEOUT
+    assert select.select([held], [], [], 5)[0]  # the end of the file: nobody has it open for writing
+    assert os.read(held, 1) == b""
+    os.close(held)
+
+
+def test_an_answer_that_is_nested_too_deeply_is_a_refusal(tmp_path: Path) -> None:
+    assert answer(program(tmp_path / "handler", "print('[' * 60000)")) is Reason.HANDLER_INVALID
+
+
+def test_what_is_started_imports_nothing_from_the_current_directory_unless_we_do(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("print('imported')")
+    imported = "import subprocess; from wgpy.gateway.enforcement.dataplane import PYTHON"
+    source = f"{imported}; subprocess.run([*PYTHON, '-m', 'odd'])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(wgpy.__file__).parent.parent)}
+    for flags, expected in ((["-P"], ""), ([], "imported\n")):
+        command = [sys.executable, *flags, "-c", source]
+        assert (
+            subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stdout
+            == expected
+        )

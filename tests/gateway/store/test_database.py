@@ -128,6 +128,37 @@ def test_a_gateway_can_be_created_only_once(database: Database, tmp_path: Path) 
         Database(tmp_path / "none.db", tmp_path / "gateway.key")
 
 
+def test_a_backup_of_a_newer_wgpy_or_without_an_endpoint_does_not_replace_what_there_is(
+    database: Database, tmp_path: Path
+) -> None:
+    for change, why in (
+        ("UPDATE alembic_version SET version_num = '9999'", "made by a newer wgpy"),
+        ("DELETE FROM endpoint", "not a backup"),
+    ):
+        saved = tmp_path / f"{why}.db"
+        database.backup(saved)
+        with closing(sqlite3.connect(saved)) as connection:
+            connection.execute(change)
+            connection.commit()
+        with pytest.raises(ConfigError, match=why):
+            database.restore(saved, "root")
+    with database.read() as connection:
+        assert endpoint.find(connection)
+
+
+def test_any_name_of_a_file_is_that_file(tmp_path: Path) -> None:
+    directory = tmp_path / "a?mode=memory#b%41"
+    made = Database.create(directory / "gateway.db", tmp_path / "key")
+    with made.running():
+        pass
+    made.close()
+    assert {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()} == {
+        "gateway.db": 0o600,
+        "gateway.lock": 0o600,
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {directory.name, "key"}
+
+
 def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database.path)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -46,8 +47,20 @@ def command(
         "--key", metavar="FILE", type=Path, default=Path(os.environ.get("WGPY_GATEWAY_KEY", KEY)),
         help=f"the key that the database's secrets are sealed with (default: $WGPY_GATEWAY_KEY or {KEY})",
     )  # fmt: skip
-    made.set_defaults(call=call)
+    made.set_defaults(call=partial(_call, call))
     return made
+
+
+def _call(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command, unless its libraries are missing or a text could not be stored or shown. Raises ConfigError."""
+    require_libraries()
+    for name, value in vars(arguments).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isprintable():
+                raise ConfigError(
+                    f"{name} {text!a}: has control characters, or bytes that are not UTF-8; leave them out"
+                )
+    return call(arguments)
 
 
 def kind(objects: Any, name: str, summary: str) -> Any:
@@ -62,8 +75,7 @@ def location(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def database(arguments: argparse.Namespace) -> Database:
-    """Open the store. Raises ConfigError, also if the libraries of the gateway are not installed."""
-    require_libraries()
+    """Open the store. Raises ConfigError and ControlError."""
     from wgpy.gateway.store.database import Database
 
     return Database(*location(arguments))
@@ -137,17 +149,17 @@ def date(text: str) -> float:
     """Read a day, whose end is meant, or a day with a time, in UTC unless it says otherwise. Raises ConfigError."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        if len(text) <= len("2026-12-31"):
+            found += timedelta(days=1)
+    except (ValueError, OverflowError):
         raise ConfigError(f"date {text!a}: expected one such as 2026-12-31 or 2026-12-31T18:00") from None
-    if len(text) <= len("2026-12-31"):
-        found += timedelta(days=1)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def network(what: str, text: str) -> Network:
     """Read a network. Raises ConfigError."""
     try:
-        return ip_network(text)
+        return ip_network(_without_zone(text))
     except ValueError as error:
         raise ConfigError(f"{what} {text!a}: {error}; expected a network such as 10.0.0.0/16") from None
 
@@ -155,9 +167,16 @@ def network(what: str, text: str) -> Network:
 def address(what: str, text: str) -> Address:
     """Read an address. Raises ConfigError."""
     try:
-        return ip_address(text)
+        return ip_address(_without_zone(text))
     except ValueError:
         raise ConfigError(f"{what} {text!a}: expected an address such as 10.0.0.53") from None
+
+
+def _without_zone(text: str) -> str:
+    """Return an address without a zone (RFC 4007), which may be any text. Raises ValueError for others."""
+    if "%" in text:
+        raise ValueError("an address with a zone such as %eth0 is not usable here")
+    return text
 
 
 def _cell(value: object) -> str:

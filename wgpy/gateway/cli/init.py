@@ -29,7 +29,6 @@ def _init(arguments: argparse.Namespace) -> int:
         if key not in given:
             raise ConfigError(f"init: {option} is missing; `wgpy gateway init -h` says what it is")
     made = Endpoint(**given)  # checked before anything is written
-    common.require_libraries()
     from wgpy.gateway.store import endpoint
     from wgpy.gateway.store.database import Database
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
+from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
+
+_MOST: Final = 1_000_000  # entries
 
 
 def add(objects: Any) -> None:
@@ -17,6 +20,8 @@ def add(objects: Any) -> None:
 def _log(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import audit, sessions
 
+    if not 1 <= arguments.lines <= _MOST:
+        raise ConfigError(f"lines {arguments.lines}: expected 1 to {_MOST}")
     with common.reading(arguments) as connection:
         if arguments.audit:
             entries = audit.find_last(connection, arguments.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,6 +20,9 @@ from wgpy.net.netlink import Netlink
 
 _SYSCTLS: Final = Path("/proc/sys/net")
 _FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+_FLAGS: Final = ["-I"] if sys.flags.isolated else [] if sys.path[0] in ("", os.getcwd()) else ["-P"]
+PYTHON: Final = (sys.executable, *_FLAGS)
+"""Python as we were started: it imports from the current directory, where others may put things, only if we do."""
 _PATIENCE: Final = 30.0  # seconds for the daemon to start
 
 
@@ -81,8 +85,7 @@ def _make(endpoint: Endpoint) -> None:
         except NetworkError:
             if endpoint.data_plane == "kernel":
                 raise
-    isolated = ["-I"] if sys.flags.isolated else []  # as we were started
-    command = [sys.executable, *isolated, "-m", "wgpy", "serve", endpoint.interface]
+    command = [*PYTHON, "-m", "wgpy", "serve", endpoint.interface]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

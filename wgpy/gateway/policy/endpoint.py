@@ -12,6 +12,7 @@ from wgpy.gateway.policy import pools
 from wgpy.gateway.policy.destinations import Address, Network
 
 DATA_PLANES: Final = ("auto", "kernel", "wgpy")
+LONGEST_SESSION: Final = 366 * 24 * 3600  # seconds; nft refuses more than 8 digits
 LONGEST_BANNER: Final = 1400  # characters, as in AWS
 _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' names as well
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -69,16 +70,19 @@ class Endpoint:
             raise ConfigError(f"mtu {self.mtu}: expected 1280 to 65535, because IPv6 needs 1280")
         if len(self.banner) > LONGEST_BANNER:
             raise ConfigError(f"banner: it has {len(self.banner)} characters, and {LONGEST_BANNER} is the most")
-        if self.session_max < 1:
+        if not 1 <= self.session_max <= LONGEST_SESSION:
             raise ConfigError(
-                f"session_max {self.session_max}: expected a number of seconds, such as 28800 for 8 hours"
+                f"session_max {self.session_max}: expected a number of seconds, such as 28800 for 8 hours, and at most "
+                f"{LONGEST_SESSION}, a year"
             )
         if self.data_plane not in DATA_PLANES:
             raise ConfigError(f"data plane {self.data_plane!a}: expected one of {', '.join(DATA_PLANES)}")
         if self.handler and not _HANDLER.fullmatch(self.handler):
             raise ConfigError(f"handler {self.handler!a}: expected a program's absolute path, or MODULE:FUNCTION")
-        if self.idle_max < 0:
-            raise ConfigError(f"idle_max {self.idle_max}: expected a number of seconds, or 0 for no limit")
+        if not 0 <= self.idle_max <= LONGEST_SESSION:
+            raise ConfigError(
+                f"idle_max {self.idle_max}: expected a number of seconds up to {LONGEST_SESSION}, or 0 for no limit"
+            )
 
     def json(self) -> dict[str, Any]:
         """What is shown and recorded of it."""

@@ -48,7 +48,7 @@ def read_answer(text: bytes) -> Answer:
     """Read the handler's answer. Raises ValueError with what is wrong with it."""
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("expected one JSON object") from None
     if not isinstance(found, dict):
         raise ValueError("expected one JSON object")

@@ -31,6 +31,8 @@ class Route:
         if self.snat in (MASQUERADE, NONE):
             return
         try:
+            if "%" in self.snat:  # a zone may be any text, and nft reads this
+                raise ValueError
             version = ip_address(self.snat).version
         except ValueError:
             raise ConfigError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
+import os
+import signal
 from contextlib import suppress
 from typing import Final
 
+from wgpy.gateway.enforcement.dataplane import PYTHON
 from wgpy.gateway.policy.handler import TIMEOUT, Answer, read_answer
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.service.gateway import Question
@@ -16,7 +18,6 @@ log: Final = logging.getLogger("wgpy.gateway")
 
 MOST: Final = 16  # handlers that run at the same time
 _LONGEST: Final = 1 << 16  # bytes of an answer
-_ISOLATED: Final = ["-P"] if sys.flags.safe_path else []  # as we were started
 _CALL: Final = (
     "import importlib, json, sys; module, name = sys.argv[1].split(':'); "
     "json.dump(getattr(importlib.import_module(module), name)(json.load(sys.stdin)), sys.stdout)"
@@ -26,7 +27,7 @@ _CALL: Final = (
 async def ask(question: Question, seconds: float = TIMEOUT) -> Answer | Reason:
     """Ask, and return the answer, or why there is none: too late, the program failed, or it said something else."""
     is_program = question.handler.startswith("/")
-    command = [question.handler] if is_program else [sys.executable, *_ISOLATED, "-c", _CALL, question.handler]
+    command = [question.handler] if is_program else [*PYTHON, "-c", _CALL, question.handler]
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -44,7 +45,7 @@ async def ask(question: Question, seconds: float = TIMEOUT) -> Answer | Reason:
         return _failed(question, Reason.HANDLER_TIMEOUT, f"no answer in {seconds:g} seconds")
     finally:
         with suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with what a shell script has started
         await process.wait()
     if process.returncode:
         said = errors.decode(errors="replace").strip().splitlines()

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, event, insert, text
+from sqlalchemy import URL, Connection, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from wgpy.errors import ConfigError, ControlError
@@ -53,7 +53,7 @@ class Database:
         self.vault: Vault = Vault.read(key)
         self._clock = clock
         self._lock = path.with_suffix(".lock")
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _PATIENCE})
+        self._engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _PATIENCE})
         event.listen(self._engine, "connect", _connected)
         event.listen(self._engine, "begin", _begun)
         self._migrate()
@@ -111,7 +111,7 @@ class Database:
         """Replace everything by what a backup has, and record that. Raises ConfigError if it is no backup of ours."""
         if not source.is_file():
             raise ConfigError(f"{source}: there is no such file")
-        with self._explained(), closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as there:
+        with self._explained(), closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as there:
             self._check_backup(source, there)
             with closing(self._plain()) as here:
                 there.backup(here)
@@ -122,7 +122,7 @@ class Database:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Hold the lock of the process that runs the gateway. Raises ControlError if another process holds it."""
-        with open(self._lock, "a") as file:
+        with open(self._lock, "a", opener=_private) as file:  # or others could hold the lock
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -145,22 +145,21 @@ class Database:
         try:
             sound = there.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             row = there.execute("SELECT interface, private_key FROM endpoint").fetchone()
+            found = there.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.DatabaseError:
-            sound, row = False, None
-        if not sound:
+            sound, row, found = False, None, None
+        if not sound or not row or not found:
             raise ConfigError(f"{source}: not a backup of a gateway, or a damaged one")
-        if row:
-            self.vault.open(f"private key of {row[0]}", row[1])
+        self._check_revision(source, found[0])
+        self.vault.open(f"private key of {row[0]}", row[1])
 
     def _migrate(self) -> None:
         with self.read() as connection:
             found = self._revision(connection)
         if found == HEAD:
             return
-        if found is not None and not list(_MIGRATIONS.glob(f"versions/{found}_*.py")):
-            raise ConfigError(
-                f"{self.path}: made by a newer wgpy (migration {found}); install that, or restore a backup"
-            )
+        if found is not None:
+            self._check_revision(self.path, found)
         from alembic import command
         from alembic.config import Config
 
@@ -169,6 +168,10 @@ class Database:
         with self.change("wgpy") as change:
             config.attributes["connection"] = change.connection
             command.upgrade(config, "head")
+
+    def _check_revision(self, path: Path, found: str) -> None:
+        if not list(_MIGRATIONS.glob(f"versions/{found}_*.py")):
+            raise ConfigError(f"{path}: made by a newer wgpy (migration {found}); install that, or restore a backup")
 
     def _revision(self, connection: Connection) -> str | None:
         if connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first() is None:
@@ -200,7 +203,7 @@ class Watch:
         self._seen = self._version()
 
     def changed(self) -> bool:
-        """Whether there was a change since this was last asked. Raises sqlite3.Error."""
+        """Whether there was a change since this was last asked. Raises ControlError."""
         before, self._seen = self._seen, self._version()
         return self._seen != before
 
@@ -208,7 +211,10 @@ class Watch:
         self._connection.close()
 
     def _version(self) -> int:
-        number: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            number: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise ControlError(f"the gateway's database: {error}") from error
         return number
 
 
@@ -220,6 +226,10 @@ _REMEDIES: Final = {
     "malformed": "restore a backup: `wgpy gateway restore FILE`",
     "not a database": "restore a backup: `wgpy gateway restore FILE`",
 }
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _connected(connection: sqlite3.Connection, _: object) -> None:
