@@ -22,6 +22,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 MAIN_TABLE: Final = 254
+_UNICAST: Final = 1  # RTN_UNICAST: a route that leads somewhere, not one that refuses, such as unreachable
 _PROTOCOL_BOOT: Final = 3  # RTPROT_BOOT: set by a tool, such as `ip route add`
 _SCOPE_LINK: Final = {4: 253, 6: 0}
 _LAST_METRIC: Final = 0xFFFFFFFE
@@ -179,6 +180,26 @@ class Netlink:
                      for a in self._ip.addr("dump", index=index)]  # fmt: skip
         kernels = {address for address in found if address.is_link_local and address.version == 6}
         return set(found) - kernels.difference(wanted)
+
+    def all_addresses(self) -> list[tuple[str, IPInterface]]:
+        """The host's own addresses with their interfaces' names, without IPv6 link-local ones."""
+        with self._step("list addresses"):
+            found = [
+                (each["index"], ipaddress.ip_interface(f"{local}/{each['prefixlen']}"))
+                for each in self._ip.addr("dump")
+                if (local := each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS"))
+            ]
+        return [(_name(index), each) for index, each in found if not (each.version == 6 and each.is_link_local)]
+
+    def all_routes(self) -> list[tuple[str, IPNetwork]]:
+        """Where routes of all tables lead to, with their interfaces' names, without IPv6 link-local destinations."""
+        found = [
+            (route.get_attr("RTA_OIF") or 0, _destination(route))
+            for family in _FAMILIES
+            for route in self._routes(family)
+            if route["type"] == _UNICAST and route["table"] != _TABLES["local"]
+        ]
+        return [(_name(index), each) for index, each in found if not (each.version == 6 and each.is_link_local)]
 
     def delete_route(self, network: IPNetwork, name: str, table: int = MAIN_TABLE) -> None:
         """Do `ip route delete NETWORK dev NAME table TABLE`."""
@@ -361,6 +382,14 @@ def table_number(name: str) -> int:
 
 class _Missing(NetworkError):
     """The object does not exist, for example a table without routes."""
+
+
+def _name(index: int) -> str:
+    """The name of an interface; a question mark if it is gone, or a route has several."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return "?"
 
 
 def _family(address: IPNetwork | IPInterface | ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wgpy.cli import main
 from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
+from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.store import state
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PrivateKey
@@ -30,6 +32,8 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("WGPY_GATEWAY", str(tmp_path / "gateway"))
     monkeypatch.setenv("WGPY_GATEWAY_KEY", str(tmp_path / "gateway.key"))
     monkeypatch.chdir(tmp_path)
+    host = {"this host's address on eth0,": [ip_network("192.0.2.1/32")]}
+    monkeypatch.setattr(DataPlane, "networks_of_host", lambda self, *interfaces: host)
 
     def run(command: str, *, status: int = 0, as_json: bool = True) -> Any:
         assert main(["gateway", *command.split(), *(["--json"] if as_json else [])]) == status
@@ -109,6 +113,8 @@ REFUSED = {
     "device add phone --user alicia": "user 'alicia': there is none of that name; did you mean alice?",
     "device add phone --user alice --address 10.98.0.1": "address 10.98.0.1: not in a pool",
     "device add phone --user alice --public-key x": "a key is 44 base64 characters",
+    "endpoint set --pool 192.0.2.0/24": "pool 192.0.2.0/24: overlaps this host's address on eth0, 192.0.2.1/32; choose",
+    "init --host vpn.example.org --pool 192.0.0.0/16": "pool 192.0.0.0/16: overlaps this host's address on eth0,",
     "endpoint set": "nothing to change",
     "endpoint set --session-max 367d": "session_max 31708800: expected a number of seconds",
     "endpoint set --idle-max 367d": "idle_max 31708800: expected a number of seconds up to 31622400",

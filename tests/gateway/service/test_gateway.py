@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from wgpy.errors import NetworkError
+from wgpy.errors import ConfigError, NetworkError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Destination, Network
@@ -42,6 +42,7 @@ class World:
         self.refuses = ""
         self.has_table = True
         self.has_interface = False
+        self.host: dict[str, list[Network]] = {}
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -76,6 +77,9 @@ class World:
 
     def is_up(self, interface: str) -> bool:
         return self.has_interface
+
+    def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]:
+        return self.host
 
     def up(self, policy: Policy) -> None:
         self.has_interface = True
@@ -376,6 +380,13 @@ def test_a_table_that_somebody_removes_is_made_again_with_the_sessions(gateway: 
     gateway.suspect()
     gateway.tick()
     assert world.open[PHONE[0]][0] == until
+
+
+def test_it_does_not_run_where_the_host_has_a_network_in_a_pool(phone: Database, world: World) -> None:
+    world.host = {"this host's route through eth0 to": [ip_network("10.99.0.0/16")]}
+    with pytest.raises(ConfigError, match=r"pool 10\.99\.0\.0/29: overlaps this host's route through eth0 to 10\.99"):
+        start(phone, world)
+    assert not world.has_interface
 
 
 def test_an_interface_that_is_gone_is_made_again_within_some_seconds(gateway: Gateway, world: World) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
-from wgpy.gateway.policy.endpoint import DATA_PLANES
+from wgpy.gateway.policy import pools
+from wgpy.gateway.policy.endpoint import DATA_PLANES, Endpoint
 
 
 def add(objects: Any) -> None:
@@ -73,6 +74,13 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def check_host(endpoint: Endpoint, *interfaces: str) -> None:
+    """Check the pools against what the host has and reaches without these interfaces. Raises ConfigError."""
+    from wgpy.gateway.enforcement.dataplane import DataPlane
+
+    pools.check(endpoint.pools, DataPlane().networks_of_host(endpoint.interface, *interfaces))
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import endpoint
 
@@ -93,6 +101,9 @@ def _set(arguments: argparse.Namespace) -> int:
     if not given:
         raise ConfigError("endpoint set: nothing to change; `wgpy gateway endpoint set -h` lists the settings")
     with common.changing(arguments) as change:
-        changed = replace(endpoint.find(change.connection), **given)
+        before = endpoint.find(change.connection)
+        changed = replace(before, **given)
+        if changed.pools != before.pools:
+            check_host(changed, before.interface)
         endpoint.replace(change, changed)
     return common.done(arguments, f"changed: {', '.join(given)}", changed.json())

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Final
 
 from wgpy import control
 from wgpy.errors import ControlError, NetworkError
+from wgpy.gateway.policy.destinations import Network
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.pools import own_address
 from wgpy.gateway.policy.snapshot import Policy
@@ -68,6 +69,18 @@ class DataPlane:
             for peer in control.status(interface).peers
             if peer.endpoint
         }
+
+    def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]:
+        """What the host has and reaches without these interfaces, for `wgpy.gateway.policy.pools.check`."""
+        found: dict[str, list[Network]] = {}
+        with Netlink() as netlink:
+            for name, address in netlink.all_addresses():
+                if name not in interfaces:
+                    found.setdefault(f"this host's address on {name},", []).append(ip_network(address.ip))
+            for name, network in netlink.all_routes():
+                if name not in interfaces and network.prefixlen > 1:  # a VPN may have halves for a default route
+                    found.setdefault(f"this host's route through {name} to", []).append(network)
+        return found
 
     def down(self, interface: str) -> None:
         """Remove the interface, whoever serves it."""

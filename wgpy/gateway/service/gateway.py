@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from wgpy.errors import WgpyError
 from wgpy.gateway.enforcement.nft import Passed
-from wgpy.gateway.policy import connection_log, handler
+from wgpy.gateway.policy import connection_log, handler, pools
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
 from wgpy.gateway.policy.routes import Route
@@ -53,6 +53,7 @@ class Plane(Protocol):
     """The interface, as `wgpy.gateway.enforcement.dataplane.DataPlane`."""
 
     def is_up(self, interface: str) -> bool: ...
+    def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]: ...
     def up(self, policy: Policy) -> None: ...
     def follow(self, policy: Policy) -> None: ...
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
@@ -116,6 +117,7 @@ class Gateway:
     def start(self) -> None:
         """Put the policy in force, and take up the sessions that a former process left. Raises WgpyError."""
         policy = self._policy
+        pools.check(policy.endpoint.pools, self._plane.networks_of_host(self.interface))
         self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
         self._take_up()
         self._plane.up(policy)
