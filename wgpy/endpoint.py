@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
     def parse(cls, text: str) -> Endpoint:
         """Read `1.2.3.4:5`, `[::1]:5` or `[fe80::1%3]:5`. Raises ValueError; names are resolved elsewhere."""
         match = _LITERAL.fullmatch(text)
-        if match is None or int(match["port"]) > 0xFFFF:
+        if match is None or int(match["port"]) > 0xFFFF or int(match["scope"] or 0) > 0xFFFFFFFF:
             raise ValueError(f"not an endpoint: {text!r} (expected 192.0.2.1:51820 or [2001:db8::1]:51820)")
         host = IPv6Address(match["v6"]) if match["v6"] else ip_address(match["v4"])
         return cls(str(host), int(match["port"]), int(match["scope"] or 0))

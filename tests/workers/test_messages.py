@@ -117,6 +117,20 @@ def test_a_worker_cannot_log_in_the_name_of_another_library() -> None:
     assert unpack_log({"level": 10, "name": "wgpy.known", "text": ""})[1] == "wgpy.known"
 
 
+def test_a_worker_cannot_fill_a_loggers_memory_with_levels() -> None:
+    """A logger remembers of each level whether it is on."""
+    levels = [unpack_log({"level": level, "name": "wgpy", "text": ""})[0] for level in (-7, 20, 10**4000)]
+    assert levels == [logging.DEBUG, logging.INFO, logging.CRITICAL]
+
+
+def test_a_worker_cannot_place_its_peer_where_no_other_worker_would_take_it() -> None:
+    """Control tells the process that replaces it, which would refuse that, again and again."""
+    endpoints: tuple[object, ...] = ("[fe80::1%4294967296]:1", "[fe80::1%3]:65536", [])
+    for endpoint in endpoints:
+        with pytest.raises(ControlError, match="not about a peer"):
+            unpack_event(RIGHT[unpack_event] | {"endpoint": endpoint})
+
+
 @pytest.mark.parametrize("hosts", [[bytes(5)], [bytes(4)] * 257, [b""]])
 def test_hosts_are_no_more_than_the_filter_knows_and_of_a_hosts_length(hosts: list[bytes]) -> None:
     with pytest.raises(ControlError, match="not hosts"):

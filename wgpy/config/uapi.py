@@ -80,13 +80,6 @@ def _allowed_ip_change(text: str) -> AllowedIPChange:
     return AllowedIPChange(_network(text.removeprefix("-")), remove=text.startswith("-"))
 
 
-def _endpoint(text: str) -> Endpoint:
-    endpoint = Endpoint.parse(text)
-    if endpoint.scope_id > 0xFFFFFFFF:
-        raise ValueError
-    return endpoint
-
-
 def _drop(text: str) -> tuple[str, int]:
     reason, _, count = text.partition(":")
     if not _REASON.fullmatch(reason) or not _NUMBER.fullmatch(count):
@@ -104,7 +97,9 @@ def _worker(text: str) -> WorkerStatus:
 _HEX: Final = "64 hexadecimal digits"
 _PREFIX_EXPECTED: Final = "an address, a slash and a prefix length"
 _PUBLIC_KEY: Final = _Key("public_key", PublicKey.from_hex, _HEX)
-_ENDPOINT: Final = _Key("endpoint", _endpoint, "a numeric address and port: 192.0.2.1:51820 or [2001:db8::1]:51820")
+_ENDPOINT: Final = _Key(
+    "endpoint", Endpoint.parse, "a numeric address and port: 192.0.2.1:51820 or [2001:db8::1]:51820"
+)
 
 _DEVICE: Final = {
     "private_key": _Key("private_key", PrivateKey.from_hex, _HEX),

@@ -62,7 +62,7 @@ def unpack_event(packed: Any) -> tuple[Event, int]:
     """The event and the floor that a worker sent. Raises ControlError if it is nothing of the kind."""
     try:
         public_key, endpoint, floor = unpack_unanswered(packed)
-        reason = packed["reason"] and DropReason(packed["reason"])
+        reason = None if packed["reason"] is None else DropReason(packed["reason"])
         return Event(EventKind(packed["kind"]), public_key, endpoint, reason), floor
     except (KeyError, TypeError, ValueError) as error:
         raise ControlError("not an event") from error
@@ -76,7 +76,7 @@ def pack_unanswered(public_key: PublicKey, endpoint: Endpoint | None, floor: int
 def unpack_unanswered(packed: Any) -> tuple[PublicKey, Endpoint | None, int]:
     """The peer, its endpoint and the floor that a worker sent. Raises ControlError if it is nothing of the kind."""
     try:
-        endpoint = Endpoint.parse(packed["endpoint"]) if packed["endpoint"] else None
+        endpoint = None if packed["endpoint"] is None else Endpoint.parse(packed["endpoint"])
         floor = packed["floor"]
         if type(floor) is not int or not 0 <= floor < 1 << 63:
             raise ValueError
@@ -121,4 +121,5 @@ def unpack_log(packed: Any) -> tuple[int, str, str]:
     except (KeyError, TypeError, ValueError) as error:
         raise ControlError("not a log record") from error
     is_ours = name.partition(".")[0] == "wgpy" and name in logging.Logger.manager.loggerDict  # a new one would stay
+    level = min(max(level, logging.DEBUG), logging.CRITICAL)  # a logger remembers every level that it has seen
     return level, name if is_ours else "wgpy", text

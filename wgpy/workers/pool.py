@@ -135,6 +135,9 @@ class WorkerPool:
             self._port = self._open_port()
         await self._bring_up(self._seats)
         self._is_started = True
+        for seat in self._seats:
+            if seat.process is None:  # it ended while the others were still being set up
+                self._spawn(self._replace(seat, 0.0))
         self._configured.names.start()
 
     def _open_port(self) -> Port:
@@ -170,6 +173,7 @@ class WorkerPool:
             seat.send(Kind.RESUME, pack_sessions(owner, own))
         await asyncio.gather(*(seat.ask(Kind.CONFIGURE, part) for part in whole))
         seat.is_ready = True
+        seat.send(Kind.ROUTES, self._routes())
         if self._port is not None:
             seat.send(Kind.UP, fds=self._port.sockets(seat.number))
         else:
@@ -288,7 +292,7 @@ class WorkerPool:
         async with self._changing:
             self._is_follow_due = False
             is_up, self._tun.mtu = self._link
-            self._to_all(Kind.ROUTES, {"mtu": self._tun.mtu, "route_mtus": sorted(self._tun.route_mtus)})
+            self._to_all(Kind.ROUTES, self._routes())
             if is_up and self._port is None:
                 self._port = port = self._open_port()
                 for seat in self._ready():
@@ -297,6 +301,9 @@ class WorkerPool:
                 self._port.close()
                 self._port = None
                 await asyncio.gather(*(self._tell(seat, Kind.DOWN) for seat in self._ready()))  # the port is free then
+
+    def _routes(self) -> dict[str, Any]:
+        return {"mtu": self._tun.mtu, "route_mtus": sorted(self._tun.route_mtus)}
 
     def _ready(self) -> list[Seat]:
         return [seat for seat in self._seats if seat.is_ready]
@@ -344,17 +351,32 @@ class WorkerPool:
     async def configure(self, change: DeviceChange) -> None:
         """As `Tunnel.configure`."""
         expect("change", change, DeviceChange)
-        async with self._changing:
-            await self._apply(change)
-        self._configured.changed(change)
+
+        async def apply() -> None:
+            async with self._changing:
+                await self._apply(change)
+            self._configured.changed(change)
+
+        await self._to_its_end(apply())
 
     async def reconfigure(self, config: InterfaceConfig) -> None:
         """As `Tunnel.reconfigure`."""
         change = await self._configured.change(config)
-        async with self._changing:
-            change = wg.synchronizing(change, self._device.status())
-            await self._apply(replace(change, listen_port=config.listen_port or None, fwmark=None))
-        self._configured.take(config)
+
+        async def apply() -> None:
+            async with self._changing:
+                synchronizing = wg.synchronizing(change, self._device.status())
+                await self._apply(replace(synchronizing, listen_port=config.listen_port or None, fwmark=None))
+            self._configured.take(config)
+
+        await self._to_its_end(apply())
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
+        """Make a change even if whoever wants it is cancelled: half made, workers would disagree about a prefix."""
+        task = self._loop.create_task(change)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     def _peer_moved(self, public_key: PublicKey, endpoint: Endpoint) -> None:
         change = PeerChange(public_key=public_key, update_only=True, endpoint=endpoint)

@@ -49,7 +49,7 @@ class Seat:
 
     def started(self, process: WorkerProcess) -> None:
         """A process has been started."""
-        self.process = process
+        self.process, self.is_ready = process, False
         self._started = time.monotonic()
 
     def ended(self) -> float:

@@ -1,0 +1,139 @@
+"""Control itself, in the test's process: a client or a worker goes away at the worst moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_network
+
+import pytest
+
+from tests.support.netns import in_fresh_namespace
+from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, PeerConfig
+from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.keys import PrivateKey
+from wgpy.tun.linux import LinuxTun
+from wgpy.workers.channel import Body, Kind
+from wgpy.workers.pool import WorkerPool
+from wgpy.workers.seat import Seat
+
+pytestmark = pytest.mark.root
+
+KEYS = [PrivateKey(bytes([number]) * 32).public_key for number in (1, 2)]
+PREFIX = ip_network("10.0.0.0/24")
+
+
+def running(body: Callable[[WorkerPool], Awaitable[None]]) -> None:
+    """Run with a pool of two workers that has just started; the prefix is the first one's peer's."""
+
+    async def main() -> None:
+        networks = [(PREFIX,), ()]
+        peers = tuple(PeerConfig(public_key=key, allowed_ips=own) for key, own in zip(KEYS, networks, strict=True))
+        pool = WorkerPool(
+            InterfaceConfig(private_key=PrivateKey.generate(), peers=peers),
+            queues=LinuxTun.open_queues("wg0", 2),
+            on_event=lambda event: None,
+            on_unanswered=lambda: None,
+            keylog=None,
+            offloads=ALL_OFFLOADS,
+        )
+        try:
+            await pool.start(up=True)
+            await body(pool)
+        finally:
+            await pool.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def until(happens: Callable[[], Awaitable[bool]]) -> None:
+    while not await happens():  # noqa: ASYNC110 (other processes do it)
+        await asyncio.sleep(0.05)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, suppress(OSError):
+        sock.bind(("", port))
+        return True
+    return False
+
+
+@in_fresh_namespace
+def test_a_change_is_made_in_all_workers_though_who_wanted_it_is_gone() -> None:
+    """The userspace API closes a connection, and cancels what it asked for, if it needs the descriptor for others."""
+
+    async def body(pool: WorkerPool) -> None:
+        status = await pool.status()
+        gaining = status.workers[1].pid
+        os.kill(gaining, signal.SIGSTOP)
+        moved = PeerChange(public_key=KEYS[1], allowed_ips=(AllowedIPChange(PREFIX),))
+        change = asyncio.ensure_future(pool.configure(DeviceChange(listen_port=40404, peers=(moved,))))
+        await asyncio.sleep(0.2)
+        assert not change.done()
+        change.cancel()
+        await asyncio.sleep(0)
+        os.kill(gaining, signal.SIGCONT)
+        await pool.configure(DeviceChange())  # after the change before it
+        assert is_free(status.listen_port)
+        by_themselves = [await seat.status(10) for seat in pool._seats]
+        assert [worker.peers[0].allowed_ips for worker in by_themselves] == [(), (PREFIX,)]
+
+    running(body)
+
+
+@in_fresh_namespace
+def test_a_worker_that_dies_while_others_are_set_up_is_replaced() -> None:
+    set_up = WorkerPool._set_up
+
+    async def dying(self: WorkerPool, seat: Seat, whole: Sequence[bytes]) -> None:
+        await set_up(self, seat, whole)
+        if seat.number == 0 and seat.process is not None and not seat.replaced:
+            process = seat.process
+            process.kill("killed by the test")
+            await process._gone
+
+    async def body(pool: WorkerPool) -> None:
+        async def is_there() -> bool:
+            return all(worker.pid for worker in (await pool.status()).workers)
+
+        await until(is_there)
+        assert [worker.replaced for worker in (await pool.status()).workers] == [1, 0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkerPool, "_set_up", dying)
+        running(body)
+
+
+@in_fresh_namespace
+def test_a_worker_that_replaces_another_knows_the_mtu_of_the_interface_and_of_routes() -> None:
+    """It never looks at routes itself, and cannot see an interface that is in another network namespace."""
+    told: list[tuple[Kind, Body]] = []
+    send = Seat.send
+
+    def noting(self: Seat, kind: Kind, body: Body = b"", fds: Sequence[int] = ()) -> None:
+        told.append((kind, body))
+        send(self, kind, body, fds)
+
+    async def body(pool: WorkerPool) -> None:
+        for command in ("link set wg0 mtu 1300 up", "route add 10.0.0.0/24 dev wg0 mtu 1200"):
+            done = await asyncio.create_subprocess_exec("ip", *command.split())
+            assert await done.wait() == 0
+        pool.follow_link()
+        routes = {"mtu": 1300, "route_mtus": [1200]}
+
+        async def has(routes: object) -> bool:
+            return (Kind.ROUTES, routes) in told
+
+        await until(lambda: has(routes))
+        told.clear()
+        os.kill((await pool.status()).workers[0].pid, signal.SIGKILL)
+        await until(lambda: has(routes))
+        assert [kind for kind, _ in told] == [Kind.ROUTES, Kind.UP]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Seat, "send", noting)
+        running(body)
