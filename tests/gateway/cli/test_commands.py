@@ -19,7 +19,7 @@ from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
 from wgpy.gateway.enforcement.dataplane import DataPlane
-from wgpy.gateway.store import state
+from wgpy.gateway.store import state, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -141,10 +141,23 @@ def test_a_mistake_gives_one_sentence_and_changes_nothing(command: str, gateway:
     assert {*tmp_path.iterdir()} == files
 
 
+def test_a_user_whose_last_day_is_over_needs_another_date(gateway: Gateway, tmp_path: Path) -> None:
+    gateway("user set alice --expires 2020-12-31")
+    assert "; but alice is expired" in gateway("test alice 10.50.1.5:443/tcp", as_json=False)
+    database = Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key")
+    with database.change("gateway") as change:
+        users.expire(change, 1.7e9)
+    assert "2021-01-01 00:00:00 (expired)" in gateway("user list", as_json=False)
+    assert "enabled, but expired: `wgpy gateway user set alice --expires" in gateway("user enable alice", as_json=False)
+    assert gateway("user set alice --expires 2999-12-31")["expired"] is False
+
+
 def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
     gateway("backup before.db")
     gateway("user set alice --expires never")
-    assert gateway("user list") == [{"name": "alice", "groups": ["staff"], "enabled": True, "expires": None}]
+    assert gateway("user list") == [
+        {"name": "alice", "groups": ["staff"], "enabled": True, "expires": None, "expired": False}
+    ]
     gateway("device add phone --user alice")
     gateway("device disable phone")
     assert gateway("device sign-in phone")["signed_in_at"] > 0

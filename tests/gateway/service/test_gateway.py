@@ -20,7 +20,7 @@ from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, Gateway
-from wgpy.gateway.store import devices, endpoint, rules, sessions, users
+from wgpy.gateway.store import audit, devices, endpoint, rules, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PublicKey
 
@@ -216,6 +216,41 @@ def test_a_disabled_or_removed_user_loses_access_at_once_and_can_come_back(
     gateway.tick()
     assert world.open == {}
     assert last(phone)["connection-end-reason"] == "device-removed"
+
+
+def test_an_expired_user_stays_out_when_the_date_is_set_back_until_there_is_a_new_one(
+    gateway: Gateway, phone: Database, world: World
+) -> None:
+    with phone.change("root") as change:
+        users.replace(change, replace(users.find(change.connection, "alice"), expires=world.date + HOUR))
+    send(gateway)
+    assert {*world.open} == {*PHONE}
+    world.pass_time(HOUR)
+    gateway.tick()
+    assert world.open == {}
+    assert last(phone)["connection-end-reason"] == "user-expired"
+    with phone.read() as connection:
+        (entry,) = audit.find_last(connection, 1)
+    assert (entry["who"], entry["name"]) == ("gateway", "alice")
+    assert (entry["before"]["expired"], entry["after"]["expired"]) == (False, True)
+    world.date -= 2 * HOUR
+    world.now += RETRY
+    send(gateway)
+    assert world.open == {}
+    assert gateway.counts["refused", "user-expired"] == 1
+    change_of_peers = world.followed[-1].change_of(status_with_phone(world))
+    assert change_of_peers is not None
+    assert [peer.remove for peer in change_of_peers.peers] == [True]
+    world.now += RETRY
+    send(start(phone, world))
+    assert world.open == {}
+    with phone.change("root") as change:
+        user = replace(users.find(change.connection, "alice"), expires=world.date + HOUR, expired=False)
+        users.replace(change, user)
+    gateway.tick()
+    world.now += RETRY
+    send(gateway)
+    assert {*world.open} == {*PHONE}
 
 
 def status_with_phone(world: World) -> Any:

@@ -167,6 +167,19 @@ def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp
         Database(database.path, tmp_path / "gateway.key")
 
 
+def test_a_database_of_an_older_wgpy_is_migrated(database: Database, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(database.path)) as connection:
+        connection.execute("ALTER TABLE users DROP COLUMN expired")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    database.close()
+    migrated = Database(database.path, tmp_path / "gateway.key")
+    with migrated.read() as connection:
+        assert users.find(connection, "alice").expired is False
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    migrated.close()
+
+
 def test_head_is_the_newest_migration() -> None:
     versions = Path(schema.__file__).parent / "migrations" / "versions"
     assert max(path.name for path in versions.glob("0*.py")).startswith(f"{HEAD}_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from typing import Any
 
 from wgpy.errors import ConfigError
@@ -40,6 +41,7 @@ def _test(arguments: argparse.Namespace) -> int:
         user, every = users.find(connection, arguments.user), rules.find_all(connection)
     protocol, port = (ports[0].protocol, ports[0].first) if ports else ("", 0)
     decision = decide(every, user.groups, network.network_address, protocol, port)
+    expired = user.is_expired(time.time())
     if arguments.json:
         answer = {
             "allowed": decision.allowed,
@@ -47,8 +49,10 @@ def _test(arguments: argparse.Namespace) -> int:
             "rule": decision.rule and decision.rule.name,
             "why": decision.why,
             "enabled": user.enabled,
+            "expired": expired,
         }
         print(json.dumps(answer, indent=2))
     else:
-        print(f"{decision}{'' if user.enabled else f'; but {user.name} is disabled'}")
+        but = "disabled" if not user.enabled else "expired" if expired else ""
+        print(f"{decision}{but and f'; but {user.name} is {but}'}")
     return int(not decision.allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.group is not None:
         given["groups"] = frozenset(arguments.group)
     if arguments.expires is not None:
+        given["expired"] = False  # a new date is a new decision; a date that is over expires the user again
         given["expires"] = None if arguments.expires == "never" else common.date(arguments.expires)
     return given
 
@@ -60,6 +62,8 @@ def _replace(arguments: argparse.Namespace, given: dict[str, Any], what: str) ->
     with common.changing(arguments) as change:
         user = replace(users.find(change.connection, arguments.name), **given)
         users.replace(change, user)
+    if user.enabled and user.is_expired(time.time()):
+        what += f", but expired: `wgpy gateway user set {user.name} --expires DATE` gives another date"
     return common.done(arguments, f"user {user.name} {what}", user.json())
 
 
@@ -77,7 +81,7 @@ def _list(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         rows = [user.json() for user in users.find_all(connection)]
     if not arguments.json:
-        rows = [{**row, "expires": common.moment(row["expires"])} for row in rows]
+        rows = [{**row, "expires": f"{common.moment(row['expires'])}{' (expired)' * row['expired']}"} for row in rows]
     return common.show(
         arguments, rows, {"name": "USER", "groups": "GROUPS", "enabled": "ENABLED", "expires": "EXPIRES"}
     )

@@ -34,6 +34,8 @@ class User:
     enabled: bool = True
     expires: float | None = None
     """When the user loses access, in seconds since 1970; None for never."""
+    expired: bool = False
+    """Whether the gateway has seen that moment pass. This stays, even if somebody sets the date back."""
 
     def __post_init__(self) -> None:
         checked("user", self.name)
@@ -45,7 +47,12 @@ class User:
             "groups": sorted(self.groups),
             "enabled": self.enabled,
             "expires": self.expires,
+            "expired": self.expired,
         }
+
+    def is_expired(self, wall: float) -> bool:
+        """Whether the user has lost access by now, which is `wall` in seconds since 1970."""
+        return self.expired or (self.expires is not None and self.expires <= wall)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

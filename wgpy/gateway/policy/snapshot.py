@@ -40,6 +40,10 @@ class Policy:
         }
         return compiled(self.rules, members)
 
+    def newly_expired(self, wall: float) -> bool:
+        """Whether somebody's access has run out, and the store does not know it yet."""
+        return any(user.is_expired(wall) and not user.expired for user in self.users.values())
+
     def by_address(self) -> dict[Address, Device]:
         """Whose each address is."""
         return {address: device for device in self.devices.values() for address in device.addresses}
@@ -62,7 +66,7 @@ class Policy:
         user = self.users[device.user]
         if not user.enabled:
             return Reason.USER_DISABLED
-        if user.expires is not None and user.expires <= wall:
+        if user.is_expired(wall):
             return Reason.USER_EXPIRED
         if not device.enabled:
             return Reason.DEVICE_DISABLED
@@ -71,7 +75,8 @@ class Policy:
         return None
 
     def _is_enabled(self, device: Device) -> bool:
-        return device.enabled and self.users[device.user].enabled
+        user = self.users[device.user]
+        return device.enabled and user.enabled and not user.expired
 
     def change_of(self, status: DeviceStatus) -> DeviceChange | None:
         """What to change of an interface so that its peers are the enabled devices; None if nothing."""

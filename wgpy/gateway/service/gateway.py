@@ -24,7 +24,7 @@ from wgpy.gateway.policy.destinations import Address, Network
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
-from wgpy.gateway.store import sessions, state
+from wgpy.gateway.store import sessions, state, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PublicKey
 
@@ -155,6 +155,7 @@ class Gateway:
             self._measure()
             self._judge()
             self._carry_out()
+            self._expire()
         except (WgpyError, OSError) as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -287,6 +288,14 @@ class Gateway:
         for entry in self._entries:
             self._write(entry)
         self._entries.clear()
+
+    def _expire(self) -> None:
+        """Record whose access has run out: then no change of the date gives it back."""
+        wall = self._wall()
+        if self._policy.newly_expired(wall):
+            with self._database.change(_WHO) as change:
+                users.expire(change, wall)
+            self._is_stale = True
 
     def _apply(self, name: str, step: Step) -> None:
         """Take a step, and note its effects for `_carry_out`."""

@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 metadata: Final = MetaData()
 
@@ -42,6 +55,7 @@ users: Final = Table(
     Column("name", Text, primary_key=True),
     Column("enabled", Boolean, nullable=False),
     Column("expires", Float),
+    Column("expired", Boolean, nullable=False, server_default=false()),
 )
 memberships: Final = Table(
     "memberships",

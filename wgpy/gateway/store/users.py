@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
+
 from sqlalchemy import Connection, delete, insert, select, update
 
 from wgpy.gateway.policy.people import User
@@ -33,7 +35,7 @@ def find(connection: Connection, name: str) -> User:
 def add(change: Change, user: User) -> None:
     """Add a user. Raises ConfigError if the name is taken, or a group does not exist."""
     lookup.check_new(change.connection, "user", users.c.name, user.name)
-    change.connection.execute(insert(users).values(name=user.name, enabled=user.enabled, expires=user.expires))
+    change.connection.execute(insert(users).values(name=user.name, **_values(user)))
     _join(change, user)
     change.record("user", user.name, None, user.json())
 
@@ -41,11 +43,19 @@ def add(change: Change, user: User) -> None:
 def replace(change: Change, user: User) -> None:
     """Change the user of that name. Raises ConfigError if there is none, or a group does not exist."""
     before = find(change.connection, user.name)
-    values = {"enabled": user.enabled, "expires": user.expires}
-    change.connection.execute(update(users).where(users.c.name == user.name).values(values))
+    change.connection.execute(update(users).where(users.c.name == user.name).values(**_values(user)))
     change.connection.execute(delete(memberships).where(memberships.c.user == user.name))
     _join(change, user)
     change.record("user", user.name, before.json(), user.json())
+
+
+def expire(change: Change, wall: float) -> None:
+    """Record who has lost access by now, which is `wall` in seconds since 1970."""
+    over = select(users.c.name).where(users.c.expires <= wall, users.c.expired.is_(False))
+    for name in list(change.connection.execute(over).scalars()):
+        before = find(change.connection, name)
+        change.connection.execute(update(users).where(users.c.name == name).values(expired=True))
+        change.record("user", name, before.json(), changed(before, expired=True).json())
 
 
 def remove(change: Change, name: str) -> None:
@@ -57,6 +67,10 @@ def remove(change: Change, name: str) -> None:
     change.connection.execute(delete(memberships).where(memberships.c.user == name))
     change.connection.execute(delete(users).where(users.c.name == name))
     change.record("user", name, before.json(), None)
+
+
+def _values(user: User) -> dict[str, object]:
+    return {"enabled": user.enabled, "expires": user.expires, "expired": user.expired}
 
 
 def _join(change: Change, user: User) -> None:
