@@ -112,6 +112,22 @@ def test_a_full_socket_refuses_whole_bursts_and_the_rest_stay_in_order(meshes: M
     assert meshes.ends[0].send(Handover(1, burst_of(b"again")))
 
 
+def test_initiations_find_room_in_a_socket_that_bursts_have_filled(meshes: Meshes) -> None:
+    """Whoever sends a peer more than its worker can seal would else shut out the handshakes of that worker's others."""
+    burst, source = burst_of(*[bytes(1400)] * 45), Endpoint("192.0.2.1", 51820)
+    initiation = ForeignInitiation(InitiationReceived(bytes(12), 1, PublicKey(bytes(32)), *[bytes(32)] * 3), source)
+    for _ in range(100):
+        while meshes.ends[0].send(Handover(1, burst)):
+            pass
+        for _ in range(8):
+            assert meshes.ends[0].send(Handover(1, initiation))
+        got = meshes.received()
+        assert got is not None
+        while not isinstance(got.what, Burst):
+            got = meshes.received()
+            assert got is not None
+
+
 def test_each_pair_of_workers_is_connected() -> None:
     links = connect_workers(4)
     meshes = [HandoverMesh(number, sockets) for number, sockets in enumerate(links)]

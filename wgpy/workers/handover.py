@@ -2,6 +2,8 @@
 
 Each two workers are connected by a pair of sockets whose messages are whole bursts, in order. A full socket refuses a
 message, which the sender then counts as dropped (`DropReason.HANDOVER_FULL`), as a full queue of an interface would.
+Initiations have some room that bursts cannot take: otherwise a flood of packets to one peer would keep the others of
+its worker from agreeing on new keys.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from wgpy.noise.handshake import PACKED_SIZE, InitiationReceived
 from wgpy.tun.splitting import SLOTS_SIZE
 
 BUFFER_SIZE: Final = 2 << 20  # bytes in the kernel for each direction, which it doubles: 60 bursts
+FOR_INITIATIONS: Final = 1 << 18  # bytes beside them, likewise: some hundred
 
 _BURST, _INITIATION = range(2)
 _HEADER: Final = Struct("<BxHIII")  # the kind; of a burst: packets, stride, length of the first and of the last
@@ -43,10 +46,14 @@ def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets for `HandoverMesh`."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     for end in ends:
-        for option in (socket.SO_SNDBUF, SO_SNDBUFFORCE):  # the second fails without CAP_NET_ADMIN
-            with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, option, BUFFER_SIZE)
+        _set_buffer(end, BUFFER_SIZE)
     return ends
+
+
+def _set_buffer(sock: socket.socket, size: int) -> None:
+    for option in (socket.SO_SNDBUF, SO_SNDBUFFORCE):  # the second fails without CAP_NET_ADMIN
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 class HandoverMesh:
@@ -75,7 +82,7 @@ class HandoverMesh:
 
     def send(self, handover: Handover) -> bool:
         """Hand something over; whether the other worker's socket took it."""
-        what = handover.what
+        what, sock = handover.what, self._sockets[handover.worker]
         if isinstance(what, Burst):
             lengths = what.lengths
             header = _HEADER.pack(_BURST, len(lengths), what.stride, lengths[0], lengths[-1])
@@ -85,9 +92,9 @@ class HandoverMesh:
             header = _HEADER.pack(_INITIATION, 0, 0, 0, 0)
             body = what.initiation.pack() + _SOURCE.pack(host.encode(), port, scope_id, source, ifindex)
         try:
-            self._sockets[handover.worker].sendmsg([header, body])
+            sock.sendmsg([header, body])
         except BlockingIOError:
-            return False
+            return not isinstance(what, Burst) and _send_beside_bursts(sock, header + bytes(body))
         except OSError as error:
             _log.debug("handing over to worker %d failed: %s", handover.worker, error)
             return False
@@ -120,3 +127,15 @@ class HandoverMesh:
         self.stop_reading()
         for sock in self._sockets.values():
             sock.close()
+
+
+def _send_beside_bursts(sock: socket.socket, message: bytes) -> bool:
+    """Send an initiation though bursts have filled the socket; whether it was taken."""
+    _set_buffer(sock, BUFFER_SIZE + FOR_INITIATIONS)
+    try:
+        sock.send(message)
+    except OSError:
+        return False
+    finally:
+        _set_buffer(sock, BUFFER_SIZE)
+    return True
