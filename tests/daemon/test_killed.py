@@ -41,8 +41,8 @@ def kill(cable: Cable) -> None:
 
 
 def reaches(cable: Cable, far: str, *options: str) -> bool:
-    said = cable.left.namespace.run("ping", "-c", "2", "-i", "0.2", "-W", "2", *options, far, check=False)
-    return " 0% packet loss" in said
+    said = cable.left.namespace.run("ping", "-c", "4", "-i", "0.3", "-W", "2", *options, far, check=False)
+    return re.search("[1-9] received", said) is not None  # a busy machine may lose one
 
 
 @pytest.mark.parametrize("families", [(4, 6), (4,)])

@@ -44,13 +44,23 @@ def test_a_clock_ahead_of_the_saved_timestamp_is_used_as_it_is(file: Path) -> No
     assert again.timestamp_floor == 10**18
 
 
-def test_restarts_alone_do_not_raise_the_saved_timestamp(file: Path) -> None:
+def test_processes_killed_before_they_save_begin_with_timestamps_of_their_own(file: Path) -> None:
     TimestampFloor(interface(FUTURE)).save()
+    begun = []
+    for _ in range(3):
+        made = interface()
+        TimestampFloor(made).restore()
+        begun.append(made.timestamp_floor)
+    assert begun == [FUTURE + n * 11 * 10**9 for n in (1, 2, 3)]
+
+
+def test_restarts_do_not_raise_a_saved_timestamp_that_the_clock_has_passed(file: Path) -> None:
+    TimestampFloor(interface(10**18)).save()
     for _ in range(3):
         floor = TimestampFloor(interface())
         floor.restore()
         floor.save()
-    assert int(file.read_text()) == FUTURE
+    assert int(file.read_text()) == 10**18
 
 
 def test_the_saved_timestamp_never_goes_back(file: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_hundred_simulated_hours_pass_without_a_violation(seed: int) -> None:
     assert min(simulation.counts.values()) > 10, "every kind of incident has happened, more than once"
     outcomes = simulation.streams.outcomes
     assert outcomes.count(WHOLE) > len(outcomes) / 3
-    assert {"ETIMEDOUT", RESTARTED} <= set(outcomes)
+    assert {"ETIMEDOUT", RESTARTED} & set(outcomes), "some streams did not outlive what happened"
     if isinstance(workers := simulation.server.device, Workers):
         assert workers.status().handed_over > 0
 

@@ -1,7 +1,7 @@
 """Run a program apart from the tests beside it: python -m tests.support.apart PROGRAM ARGUMENT...
 
-It has a network namespace of its own, with `lo` up and no way out, and directories of its own in the place of those in
-/run where wgpy, wireguard-go and `ip netns` keep what goes by a name. Needs root.
+It has a network namespace of its own, with `lo` up and no way out, and directories of its own in the place of those
+where wgpy, wireguard-go and `ip netns` keep what goes by a name or is the machine's. Needs root.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from tests.support.nobody import leave_chroot
 from wgpy.system.syscalls import CLONE_NEWNET, MS_PRIVATE, MS_REC, mount, unshare
 
-OWN: Final = ("/run/netns", "/run/wgpy", "/run/wireguard")
+OWN: Final = ("/run/netns", "/run/wgpy", "/run/wireguard", "/var/lib/wgpy")
 
 
 def main(command: list[str]) -> None:

@@ -34,12 +34,17 @@ class TimestampFloor:
     def restore(self) -> None:
         """Make the interface's timestamps later than all that this machine has sent; ignore a missing or invalid file.
 
-        If the clock is behind the file, a margin is added for timestamps that were not saved. If it is not, no margin
-        is needed, and with one, a daemon that is killed and restarted would send the same timestamp twice.
+        If the clock is behind the file, the interface begins after a margin for timestamps that were not saved. That
+        beginning is saved at once, for the next process may start before this one has saved any timestamp.
         """
-        if floor := _read():
-            margin = int(MARGIN * 1e9) if time.time_ns() <= floor else 0
-            self._interface.timestamp_floor = self._saved = floor + margin
+        if not (floor := _read()):
+            return
+        self._saved = floor
+        if time.time_ns() > floor:
+            self._interface.timestamp_floor = floor
+        else:
+            self._interface.timestamp_floor = floor + int(MARGIN * 1e9)
+            self.save()
 
     def handshake(self) -> None:
         """Call this after a handshake, or an initiation without an answer: schedules a save, unless one is."""
