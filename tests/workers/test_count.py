@@ -7,8 +7,10 @@ import resource
 
 import pytest
 
+from wgpy.constants import MAX_WORKERS
+from wgpy.errors import ControlError
 from wgpy.net import queues
-from wgpy.workers.count import number_of_workers, why_one
+from wgpy.workers.count import make_room, number_of_workers, why_one
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,26 @@ def test_too_few_files_are_not_blamed_on_the_kernel() -> None:
         assert why_one(4) == "cannot open UDP port 0: Too many open files"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_the_limit_of_open_files_is_raised_to_what_many_workers_need_or_the_error_names_it() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    try:
+        make_room(2)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        make_room(MAX_WORKERS)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (5568, hard)
+        needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+            patch.setattr(resource, "setrlimit", _refuse)
+            with pytest.raises(ControlError, match=f"64 workers need {needed} open files, and the limit is 4096"):
+                make_room(MAX_WORKERS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _refuse(kind: int, limits: tuple[int, int]) -> None:
+    raise ValueError("current limit exceeds maximum limit")

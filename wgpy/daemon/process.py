@@ -42,7 +42,7 @@ from wgpy.errors import ControlError, TunError, WgpyError
 from wgpy.system.loop import run_loop
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
-from wgpy.workers.count import Workers, number_of_workers, why_one
+from wgpy.workers.count import Workers, make_room, number_of_workers, why_one
 
 log: Final = logging.getLogger("wgpy")
 
@@ -195,6 +195,7 @@ def _workers(job: Job) -> int:
     wanted = number_of_workers(job.config.workers if job.workers is None else job.workers, len(job.config.peers))
     if wanted == 1:
         return 1
+    make_room(wanted)
     why = why_one(wanted) if job.tun_fd is None else "WG_TUN_FD is a single queue of its interface"
     if why:
         log.warning("(%s) one worker instead of %d: %s", job.name, wanted, why)
