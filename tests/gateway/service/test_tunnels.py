@@ -1,0 +1,156 @@
+"""AWS's scenarios through tunnels: `wgpy gateway run` with wgpy's own interface, and stock clients of two kinds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.enforcement.probes import Probe
+from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
+from tests.support.netns import Namespace, veth_pair
+from tests.support.peers import WGPY, Side, WireguardGo, fresh_name, wait_for
+from wgpy.cli import main
+from wgpy.config.wgquick import parse
+from wgpy.gateway.policy.destinations import Destination
+from wgpy.gateway.policy.rules import Rule
+from wgpy.gateway.store import rules
+from wgpy.gateway.store.database import Database
+
+pytestmark = pytest.mark.root
+GROUPS = ("engineering", "development", "manager")  # each has a user and a device with the group's name
+BEHIND = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
+GATEWAY = ("10.77.0.1", "fd77::1")  # its addresses on the cable to the servers
+PROBES = (sys.executable, "-m", "tests.gateway.enforcement.probes")
+
+
+class World:
+    """A gateway with its database, clients by group, and servers behind it."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        self.host, self.servers, *spaces = (stack.enter_context(Namespace()) for _ in range(2 + len(GROUPS)))
+        self.clients = dict(zip(GROUPS, spaces, strict=True))
+        self.addresses: dict[str, tuple[str, str]] = {}
+        self.places = ["--directory", str(directory / "gateway"), "--key", str(directory / "gateway.key")]
+        unlimited = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=10000")
+        self.host.run("sysctl", "-qw", *unlimited, "net.ipv6.icmp.ratelimit=0")
+        self._lay_cables()
+        pools = "--pool 10.99.0.0/24 --pool fd00:99::/64"
+        self.gateway(f"init --interface {fresh_name()} --host 192.0.2.1 {pools} --data-plane wgpy")
+        self.database = Database(directory / "gateway" / "gateway.db", directory / "gateway.key")
+        stack.callback(self.database.close)
+        for network in BEHIND:
+            self.gateway(f"route add {network}")
+        for group in (*GROUPS, "admin"):
+            self.gateway(f"group add {group}")
+        for group in GROUPS:
+            self.gateway(f"user add {group} --group {group}")
+            self._connect(group, directory, stack)
+        log = stack.enter_context((directory / "log").open("w"))
+        self.host.popen(*WGPY, "gateway", "run", *self.places, stdout=log, stderr=log)
+
+    def gateway(self, words: str) -> None:
+        assert main(["gateway", *words.split(), *self.places]) == 0
+
+    def allow(self, wanted: Iterable[Rule]) -> None:
+        """Replace the rules."""
+        with self.database.change("root") as change:
+            for rule in rules.find_all(change.connection):
+                rules.remove(change, rule.name)
+            for rule in wanted:
+                rules.add(change, rule)
+
+    def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
+        """What a group's client is answered by (destination, protocol, port), in its own version's address."""
+        asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
+        answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
+        return answers
+
+    def reached(self, group: str) -> set[str]:
+        """The places that answer a client, over both IP versions and all protocols; an odd one with what is odd."""
+        cases = list(product(PLACES, (0, 1), ("tcp", "udp", "icmp")))
+        answers = self.answers(group, ((PLACES[place][version], protocol, 443) for place, version, protocol in cases))
+        found: dict[str, list[str]] = {place: [] for place in PLACES}
+        for (place, version, protocol), answer in zip(cases, answers, strict=True):
+            if answer in ("echo", GATEWAY[version]):  # which is what servers see, as the routes say
+                found[place].append(f"{protocol}{version}")
+        every = sorted(f"{protocol}{version}" for version, protocol in product((0, 1), ("tcp", "udp", "icmp")))
+        return {
+            place if sorted(got) == every else f"{place} by {', '.join(got)}" for place, got in found.items() if got
+        }
+
+    def _lay_cables(self) -> None:
+        self.host.run("ip", "address", "add", "192.0.2.1", "dev", "lo")
+        for number, client in enumerate(self.clients.values()):
+            here, there = f"203.0.113.{4 * number + 1}", f"203.0.113.{4 * number + 2}"
+            veth_pair(self.host, client, ([f"{here}/30"], [f"{there}/30"]), name=f"client{number}")
+            client.run("ip", "route", "add", "192.0.2.1", "via", here)
+        veth_pair(self.host, self.servers, (["10.77.0.1/24", "fd77::1/64"], ["10.77.0.2/24", "fd77::2/64"]), name="lan")
+        for address in (address for both in PLACES.values() for address in both):
+            self.servers.run("ip", "address", "add", address, "dev", "lo")
+        for network in BEHIND:
+            self.host.run("ip", "route", "add", network, "via", "fd77::2" if ":" in network else "10.77.0.2")
+        for namespace in (self.servers, *self.clients.values()):
+            server = namespace.popen(*PROBES, "serve", "443", stdout=subprocess.PIPE)
+            assert server.stdout
+            assert server.stdout.readline() == "ready\n"
+
+    def _connect(self, group: str, directory: Path, stack: ExitStack) -> None:
+        """Give a group's client a device and its file, and bring that up: wireguard-go's or wgpy's."""
+        name = fresh_name()
+        path = directory / f"{name}.conf"
+        self.gateway(f"device add {group} --user {group} --output {path}")
+        config, client = parse(path.read_text()).config, self.clients[group]
+        inner4, inner6 = self.addresses[group] = tuple(str(address.ip) for address in config.addresses)  # type: ignore[assignment]
+        if group == "development":
+            assert config.private_key
+            text = path.read_text()
+            side = Side(client, "", inner4, inner6, key=config.private_key, name=name)
+            stack.callback(WireguardGo(side, text[text.index("[Peer]") :]).close)
+            for network in BEHIND:
+                client.run("ip", "route", "add", network, "dev", name)
+        else:
+            client.run(*WGPY, "up", str(path))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(stack, tmp_path_factory.mktemp("gateway"))
+
+
+@pytest.mark.parametrize("scenario", ["any destination", "access for all groups", "no rules"])
+def test_each_client_reaches_what_aws_says_and_nothing_else(scenario: str, world: World) -> None:
+    given, expected = SCENARIOS[scenario]
+    world.allow([*rules_of(given, 4), *rules_of(given, 6)])
+    wanted = {group: expected.get(group, set()) for group in GROUPS}
+    found: dict[str, set[str]] = {}
+
+    def is_so() -> bool:
+        found.update({group: world.reached(group) for group in GROUPS})
+        return found == wanted
+
+    wait_for(is_so, 10)  # until the rules are in force, and with the first ones the sessions
+    assert found == wanted
+
+
+def test_a_client_reaches_another_by_a_rule_for_the_pool_in_one_direction(world: World) -> None:
+    pool = [Destination.parse(text) for text in ("10.99.0.0/24", "fd00:99::/64")]
+    world.allow(Rule(name=f"pool{n}", destination=each, groups=frozenset({"manager"})) for n, each in enumerate(pool))
+
+    def connected(group: str, to: str) -> list[str]:
+        cases = product(world.addresses[to], ("tcp", "udp", "icmp"))
+        return world.answers(group, ((address, protocol, 443) for address, protocol in cases))
+
+    manager = world.addresses["manager"]
+    both = [*(manager[0],) * 2, "echo", *(manager[1],) * 2, "echo"]  # servers see the client's own address
+    assert wait_for(lambda: connected("manager", "development") == both, 10)
+    assert connected("manager", "engineering") == both
+    assert connected("development", "manager") == [""] * 6
+    assert connected("engineering", "development") == [""] * 6
