@@ -1,4 +1,4 @@
-"""What the gateway finds on the host that it runs on."""
+"""The gateway's interface and its host: which interfaces it takes, and what it finds there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from ipaddress import ip_network
 import pytest
 
 from tests.support.netns import in_fresh_namespace
+from tests.support.peers import fresh_name
+from wgpy.errors import ControlError
 from wgpy.gateway.enforcement.dataplane import DataPlane
+from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.snapshot import Policy
+from wgpy.keys import PrivateKey
+
+pytestmark = pytest.mark.root
 
 HOST = """
 link add eth0 up type bridge
@@ -26,7 +33,6 @@ route add 2001:db8:a::/48 via 2001:db8::2
 """
 
 
-@pytest.mark.root
 @in_fresh_namespace
 def test_pools_are_compared_with_the_hosts_addresses_and_routes_but_not_the_gateways_own() -> None:
     subprocess.run(["ip", "-batch", "-"], input=HOST, text=True, check=True)
@@ -46,3 +52,41 @@ def test_pools_are_compared_with_the_hosts_addresses_and_routes_but_not_the_gate
     both = DataPlane().networks_of_host("wg0", "eth0")
     assert both.keys() == {"this host's address on lo,"}
     assert ip_network("10.99.0.1/32") in DataPlane().networks_of_host("eth0")["this host's address on wg0,"]
+
+
+def policy_for(interface: str) -> Policy:
+    endpoint = Endpoint(interface=interface, host="192.0.2.1", pools=(ip_network("10.99.0.0/24"),), data_plane="wgpy")
+    return Policy(
+        endpoint=endpoint,
+        private_key=PrivateKey.generate(),
+        users={},
+        devices={},
+        preshared_keys={},
+        routes=(),
+        rules=(),
+    )
+
+
+@in_fresh_namespace
+def test_an_interface_that_is_not_wireguards_is_neither_taken_nor_removed() -> None:
+    for name in ("lan", "lo"):
+        if name != "lo":
+            subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+        with pytest.raises(ControlError, match=rf"{name}: this interface exists and is not WireGuard's"):
+            DataPlane().check(policy_for(name))
+        DataPlane().down(name)
+        subprocess.run(["ip", "link", "show", name], stdout=subprocess.DEVNULL, check=True)
+
+
+@in_fresh_namespace
+def test_only_the_gateways_own_wireguard_interface_is_taken_up_again() -> None:
+    plane, policy = DataPlane(), policy_for(fresh_name())
+    name = policy.endpoint.interface
+    plane.check(policy)
+    plane.up(policy)
+    try:
+        plane.check(policy)
+        with pytest.raises(ControlError, match=f"{name}: this interface exists and has another private key"):
+            plane.check(policy_for(name))
+    finally:
+        plane.down(name)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.enforcement.probes import Probe
+from tests.gateway.enforcement.probes import Probe, answered
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
 from tests.support.netns import Namespace, in_fresh_namespace
 from wgpy.errors import NetworkError
@@ -307,6 +307,21 @@ def test_the_gateway_itself_is_a_destination_like_any_other(world: World) -> Non
 
 
 @in_world
+def test_what_the_gateway_itself_sends_needs_a_session_and_what_is_denied_does_not_count(world: World) -> None:
+    world.allow(STAFF, {2: {"staff"}})
+    own, client = "10.99.0.1", CLIENTS[2][0]
+    serve(world.clients.namespace)
+    assert not answered(Probe(own, client, "udp"))
+    world.open(CLIENTS[2])
+    assert answered(Probe(own, client, "udp"))
+    before = world.firewall.received()[ip_address(client)].packets
+    assert before == 1
+    question = json.dumps([Probe(SERVER[0], client, "udp")])
+    assert world.servers.run(*PROBES, "ask", input=question).strip() == '[""]'
+    assert world.firewall.received()[ip_address(client)].packets == before
+
+
+@in_world
 def test_servers_see_the_address_that_their_route_says(world: World) -> None:
     prefixes = ("0.0.0.0/0", "::/0")
     routes = [
@@ -342,6 +357,21 @@ def test_a_change_of_nftables_is_noticed_whoever_makes_it() -> None:
     firewall.replace(POOLS, compiled([], {}), [])
     assert firewall.exists()
     changes.close()
+
+
+@in_fresh_namespace
+def test_an_old_copy_of_the_table_is_not_the_table() -> None:
+    firewall = Firewall("wg0", GROUP)
+    firewall.replace(POOLS, compiled([], {}), [])
+    firewall.admit({ip_address(CLIENTS[2][0]): 99})
+    saved = subprocess.check_output(["nft", "list", "ruleset"], text=True)
+    firewall.replace(POOLS, compiled([], {}), [])
+    assert firewall.exists()
+    subprocess.run(["nft", "-f", "-"], input=f"flush ruleset\n{saved}", text=True, check=True)
+    assert not firewall.exists()
+    firewall.replace(POOLS, compiled(STAFF, {ip_address(CLIENTS[2][0]): {"staff"}}), [])
+    assert firewall.exists()
+    assert {*firewall.sent()} == {ip_address(CLIENTS[2][0])}  # for the service, which closes those it does not know
 
 
 @in_fresh_namespace

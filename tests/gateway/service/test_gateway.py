@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wgpy.errors import ConfigError, NetworkError
+from wgpy.errors import ConfigError, ControlError, NetworkError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Destination, Network
@@ -19,7 +19,7 @@ from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.policy.snapshot import Policy
-from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, Gateway
+from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, SKEW, Gateway
 from wgpy.gateway.store import audit, devices, endpoint, rules, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PublicKey
@@ -40,6 +40,7 @@ class World:
         self.followed: list[Policy] = []
         self.entries: list[dict[str, Any]] = []
         self.refuses = ""
+        self.is_strange = False
         self.has_table = True
         self.has_interface = False
         self.host: dict[str, list[Network]] = {}
@@ -80,6 +81,10 @@ class World:
 
     def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]:
         return self.host
+
+    def check(self, policy: Policy) -> None:
+        if self.is_strange:
+            raise ControlError("wg0: this interface exists")
 
     def up(self, policy: Policy) -> None:
         self.has_interface = True
@@ -433,3 +438,57 @@ def test_an_interface_that_is_gone_is_made_again_within_some_seconds(gateway: Ga
     world.pass_time(MEASURED)
     gateway.tick()
     assert len(world.followed) == 2
+
+
+@pytest.mark.parametrize("sign_in", [False, True])
+def test_a_restart_makes_no_session_longer_whatever_the_date_is(
+    sign_in: bool, gateway: Gateway, phone: Database, world: World
+) -> None:
+    set_endpoint(phone, sign_in=sign_in)
+    with phone.change("root") as change:
+        change.now = world.date
+        devices.sign_in(change, "phone")
+    gateway.tick()
+    send(gateway)
+    world.pass_time(HOUR)
+    world.date -= HOUR + 2 * SKEW
+    again = start(phone, world)
+    assert again.active == (not sign_in)
+    world.pass_time(7 * HOUR)
+    again.tick()
+    assert world.open == {}
+
+
+def test_an_interface_that_is_not_ours_is_left_alone(phone: Database, world: World) -> None:
+    world.is_strange, world.has_table = True, False
+    with pytest.raises(ControlError, match="this interface exists"):
+        start(phone, world)
+    assert not world.has_table
+
+
+def test_an_old_copy_of_the_table_that_somebody_loads_opens_nothing(gateway: Gateway, world: World) -> None:
+    send(gateway)
+    world.has_table = False
+    world.open[ip_address("10.99.0.6")] = (world.now + 99, 0)
+    gateway.suspect()
+    gateway.tick()
+    assert {*world.open} == {*PHONE}
+
+
+def test_a_full_disk_keeps_no_old_policy_in_force(
+    gateway: Gateway, phone: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(gateway)
+    with phone.change("root") as change:
+        devices.enable(change, "phone", enabled=False)
+
+    def full(*_: object) -> None:
+        raise ControlError("the disk is full")
+
+    monkeypatch.setattr("wgpy.gateway.service.gateway.sessions.write", full)
+    gateway.tick()
+    assert world.open == {}
+    assert world.compiled.sources == {}
+    monkeypatch.undo()
+    gateway.tick()
+    assert last(phone)["connection-end-reason"] == "device-disabled"

@@ -95,6 +95,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _set(arguments: argparse.Namespace) -> int:
+    from wgpy import control
     from wgpy.gateway.store import endpoint
 
     given = settings(arguments)
@@ -105,5 +106,7 @@ def _set(arguments: argparse.Namespace) -> int:
         changed = replace(before, **given)
         if changed.pools != before.pools:
             check_host(changed, before.interface)
+        if changed.interface != before.interface and before.interface in control.interfaces():
+            raise ConfigError(f"interface: {before.interface} is up; remove it first: `wgpy gateway stop`")
         endpoint.replace(change, changed)
     return common.done(arguments, f"changed: {', '.join(given)}", changed.json())

@@ -37,6 +37,22 @@ class DataPlane:
         """Whether the interface exists."""
         return control.is_up(interface)
 
+    def check(self, policy: Policy) -> None:
+        """Raises ControlError if there is an interface of the endpoint's name that is not this gateway's."""
+        name = policy.endpoint.interface
+        if name in control.interfaces():
+            if control.status(name).private_key in (None, policy.private_key):
+                return
+            found = "has another private key"
+        else:
+            with Netlink() as netlink:
+                if not netlink.link_exists(name):
+                    return
+            found = "is not WireGuard's"
+        raise ControlError(
+            f"{name}: this interface exists and {found}; `wgpy gateway endpoint set --interface` chooses another name"
+        )
+
     def up(self, policy: Policy) -> None:
         """Make the interface if it is missing, and give it its key, port, peers, addresses and MTU."""
         endpoint = policy.endpoint
@@ -83,9 +99,9 @@ class DataPlane:
         return found
 
     def down(self, interface: str) -> None:
-        """Remove the interface, whoever serves it."""
+        """Remove the WireGuard interface, whoever serves it."""
         with Netlink() as netlink:
-            if netlink.link_exists(interface):
+            if interface in control.interfaces() and netlink.link_exists(interface):
                 netlink.delete_link(interface)
 
 

@@ -39,11 +39,16 @@ class Firewall:
         self._interface = interface
         self._group = group
         self._made: ruleset.Present | None = None
+        self._handle: int | None = None  # of the table that was made
         self._table = ruleset.table(interface)
 
     def exists(self) -> bool:
-        """Whether the table is there: whoever restarts nftables.service removes all tables."""
-        return self._table in {f"{each['family']} {each['name']}" for each in self._listed("table", "list", "tables")}
+        """Whether the table is there, and the one that was made here.
+
+        Whoever restarts nftables.service removes all tables, and may load an old copy of this one.
+        """
+        found = self._found()
+        return found is not None and self._handle in (None, found)
 
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
@@ -54,7 +59,7 @@ class Firewall:
         self._made = None  # until that has worked
         script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present)
         _apply(script)
-        self._made = ruleset.made(script)
+        self._made, self._handle = ruleset.made(script), self._found()
 
     def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
         """Begin and end sessions of addresses, in one transaction.
@@ -84,8 +89,13 @@ class Firewall:
         self._made = None
         _apply(f"add table {self._table}\ndelete table {self._table}\n")
 
+    def _found(self) -> int | None:
+        """The handle of the table of this name, which no other table ever has."""
+        tables = self._listed("table", "list", "tables")
+        return next((each["handle"] for each in tables if f"{each['family']} {each['name']}" == self._table), None)
+
     def _present(self) -> ruleset.Present:
-        if not self.exists():
+        if self._found() is None:
             return ruleset.Present()
         names: dict[str, list[str]] = {"chain": [], "map": []}
         for entry in _json("-t", "list", "table", *self._words()):

@@ -216,7 +216,6 @@ def _chains(interface: str, group: int) -> list[str]:
         "type filter hook forward priority filter; policy accept;",
         *spoofed,
         f"{client} jump from_client",
-        f'oifname "{interface}" jump to_client',
         f"{client} goto judge",
         f'oifname "{interface}" goto judge',
         "}",
@@ -226,6 +225,10 @@ def _chains(interface: str, group: int) -> list[str]:
         f"{client} jump from_client",
         f"{client} ct direction reply ct state established,related accept",  # to what the gateway itself asked
         f"{client} goto judge",
+        "}",
+        "chain leaving {",  # after the rules, so that what they deny does not count; the gateway's own packets, too
+        "type filter hook postrouting priority filter; policy accept;",
+        f'oifname "{interface}" jump to_client',
         "}",
         "chain postrouting {",
         "type nat hook postrouting priority srcnat; policy accept;",

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -36,6 +37,7 @@ RETRY: Final = 10.0  # seconds until a client that was refused is judged again: 
 MEASURED: Final = 10.0  # seconds between readings of the counters
 AT_ONCE: Final = 0.2  # seconds for which a reading serves several sessions that end
 GRACE: Final = 2.0  # seconds after which the kernel ends a session that we have not ended: then its counters are gone
+SKEW: Final = 60.0  # seconds that a sign-in may be ahead of the date
 _WHO: Final = "gateway"
 
 
@@ -54,6 +56,7 @@ class Plane(Protocol):
 
     def is_up(self, interface: str) -> bool: ...
     def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]: ...
+    def check(self, policy: Policy) -> None: ...
     def up(self, policy: Policy) -> None: ...
     def follow(self, policy: Policy) -> None: ...
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
@@ -117,6 +120,7 @@ class Gateway:
     def start(self) -> None:
         """Put the policy in force, and take up the sessions that a former process left. Raises WgpyError."""
         policy = self._policy
+        self._plane.check(policy)  # before the table cuts off whatever has this name
         pools.check(policy.endpoint.pools, self._plane.networks_of_host(self.interface))
         self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
         self._take_up()
@@ -167,14 +171,16 @@ class Gateway:
             self._complaint = ""
 
     def _keep_table(self) -> None:
-        """Make the table again if somebody has removed it, with the sessions that are under way."""
+        """Make the table again if somebody has removed or replaced it, with the sessions that are under way only."""
         if not self._is_suspect:
             return
         if not self._firewall.exists():
-            log.warning("somebody has removed the gateway's table of nftables; it is made again")
+            log.warning("somebody has removed or replaced the gateway's table of nftables; it is made again")
             self._firewall.replace(self._policy.endpoint.pools, self._policy.compile(), self._policy.routes)
+            self._closed.update(self._firewall.sent())
             for name, live in self._live.items():
                 if live.session.state is State.ACTIVE:
+                    self._closed.difference_update(live.session.addresses)
                     self._opened |= dict.fromkeys(live.session.addresses, live.session.until)
                     self._live[name] = live._replace(before=live.session.traffic)
         self._is_suspect = False
@@ -207,7 +213,7 @@ class Gateway:
         if not self._is_in_force:
             self._measure(interval=0.0)
             self._judge()
-            self._carry_out()  # who may no longer have a session is cut first
+            self._close()  # who may no longer have a session is cut first, and no full disk keeps old rules in force
             policy = self._policy
             self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
             self._is_in_force = True
@@ -274,9 +280,7 @@ class Gateway:
 
     def _carry_out(self) -> None:
         """Close, then write down, then open: nothing is open that is not written down."""
-        if self._closed:
-            self._firewall.admit({}, self._closed)
-            self._closed.clear()
+        self._close()
         if self._unwritten:
             with self._database.change(_WHO) as change:
                 sessions.write(change, self._unwritten.values())
@@ -296,6 +300,11 @@ class Gateway:
             with self._database.change(_WHO) as change:
                 users.expire(change, wall)
             self._is_stale = True
+
+    def _close(self) -> None:
+        if self._closed:
+            self._firewall.admit({}, self._closed)
+            self._closed.clear()
 
     def _apply(self, name: str, step: Step) -> None:
         """Take a step, and note its effects for `_carry_out`."""
@@ -376,7 +385,9 @@ class Gateway:
         if device and device.signed_in_at is not None:  # converted once, so that no change of the date moves it
             key = (name, device.signed_in_at)
             if key not in self._signed_in:
-                self._signed_in[key] = self._clock() - max(0.0, self._wall() - device.signed_in_at)
+                age = self._wall() - device.signed_in_at
+                # After the date was set back, nobody knows how long ago that was: then they have to sign in again.
+                self._signed_in[key] = self._clock() - max(0.0, age) if age > -SKEW else -inf
             signed_in = self._signed_in[key]
         return self._policy.terms(name, signed_in, self._wall())
 
@@ -395,7 +406,8 @@ class Gateway:
                 device=name,
                 addresses=terms.addresses,
                 state=State.ACTIVE,
-                started_at=now - max(0.0, wall - row["started_at"]),
+                # No change of the date while nothing ran makes it longer: the kernel counted, too.
+                started_at=min(now - max(0.0, wall - row["started_at"]), now + left - GRACE - terms.session_max),
                 active_at=now,
                 until=now + left - GRACE,
                 opened=entry["connection-attempt-status"] == "successful",
