@@ -29,6 +29,16 @@ _PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from wgpy.workers.worker 
 _ROOT: Final = str(Path(__file__).parents[2])
 
 
+def import_path() -> list[str]:
+    """Where a worker finds modules: where this process does, except in the directory in which it was started.
+
+    `python -m wgpy` looks there first (sys.path[0]). Somebody who may write there could have planted a module since
+    then, and have it run by killing a worker, or waiting for one to die.
+    """
+    first = 0 if sys.flags.safe_path or sys.path[:1] == [_ROOT] else 1
+    return [*filter(None, sys.path[first:]), _ROOT]
+
+
 class WorkerEnded(ControlError):
     """The worker's process has ended, so there will be no answer."""
 
@@ -171,7 +181,7 @@ def _start(interface: str, number: int) -> tuple[subprocess.Popen[bytes], int, s
         theirs.callback(os.close, stderr)
         ours.callback(os.close, said)
         os.set_blocking(said, False)
-        fd, path = their_channel.fileno(), [*filter(None, sys.path), _ROOT]
+        fd, path = their_channel.fileno(), import_path()
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path, fd=fd), interface, f"worker {number}"],
             pass_fds=[fd],
