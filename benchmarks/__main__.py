@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    clients,
     endurance,
     floods,
     handshakes,
@@ -44,6 +45,7 @@ OTHERS: Final[dict[str, Callable[[Plan], None]]] = {
     "floods": floods.measure,
     "merging": merging.measure,
     "workers": workers.measure,
+    "clients": clients.measure,
     "rootless": rootless.measure,
     "stack": stack.measure,
     "lines": lines.measure,
