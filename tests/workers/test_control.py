@@ -15,7 +15,9 @@ import pytest
 from tests.support.netns import in_fresh_namespace
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, PeerConfig
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
+from wgpy.noise.handshake import LocalStatic, RemoteStatic, open_initiation
 from wgpy.tun.linux import LinuxTun
 from wgpy.workers.channel import Body, Kind
 from wgpy.workers.pool import WorkerPool
@@ -23,18 +25,21 @@ from wgpy.workers.seat import Seat
 
 pytestmark = pytest.mark.root
 
-KEYS = [PrivateKey(bytes([number]) * 32).public_key for number in (1, 2)]
+PRIVATE = [PrivateKey(bytes([number]) * 32) for number in (1, 2)]
+KEYS = [key.public_key for key in PRIVATE]
+GATEWAY = PrivateKey(b"g" * 32)
+FUTURE = 2 * 10**18  # nanoseconds since 1970
 PREFIX = ip_network("10.0.0.0/24")
 
 
-def running(body: Callable[[WorkerPool], Awaitable[None]]) -> None:
+def running(body: Callable[[WorkerPool], Awaitable[None]], *, floor: int = 0) -> None:
     """Run with a pool of two workers that has just started; the prefix is the first one's peer's."""
 
     async def main() -> None:
         networks = [(PREFIX,), ()]
         peers = tuple(PeerConfig(public_key=key, allowed_ips=own) for key, own in zip(KEYS, networks, strict=True))
         pool = WorkerPool(
-            InterfaceConfig(private_key=PrivateKey.generate(), peers=peers),
+            InterfaceConfig(private_key=GATEWAY, peers=peers),
             queues=LinuxTun.open_queues("wg0", 2),
             on_event=lambda event: None,
             on_unanswered=lambda: None,
@@ -42,6 +47,7 @@ def running(body: Callable[[WorkerPool], Awaitable[None]]) -> None:
             offloads=ALL_OFFLOADS,
         )
         try:
+            pool.timestamp_floor = floor
             await pool.start(up=True)
             await body(pool)
         finally:
@@ -137,3 +143,27 @@ def test_a_worker_that_replaces_another_knows_the_mtu_of_the_interface_and_of_ro
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Seat, "send", noting)
         running(body)
+
+
+@in_fresh_namespace
+def test_timestamps_do_not_repeat_if_a_worker_dies_before_it_reports_one_and_the_clock_is_behind() -> None:
+    local = LocalStatic(PRIVATE[0])
+    remote = RemoteStatic.of(local, GATEWAY.public_key)
+
+    async def body(pool: WorkerPool) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as peer:
+            peer.bind(("127.0.0.1", 0))
+            peer.setblocking(False)
+
+            async def timestamp() -> bytes:
+                message = await asyncio.get_running_loop().sock_recv(peer, 2048)
+                return open_initiation(local, message).authenticate(remote).timestamp
+
+            endpoint = Endpoint(*peer.getsockname())
+            keepalive = PeerChange(public_key=KEYS[0], endpoint=endpoint, persistent_keepalive=25)
+            await pool.configure(DeviceChange(peers=(keepalive,)))
+            before = await timestamp()
+            os.kill((await pool.status()).workers[0].pid, signal.SIGKILL)
+            assert await timestamp() > before
+
+    running(body, floor=FUTURE)

@@ -50,6 +50,7 @@ from wgpy.workers.seat import Seat
 log: Final = logging.getLogger("wgpy")
 
 PEERS_AT_ONCE: Final = 256  # in one message
+UNREPORTED: Final = 10**9  # nanoseconds of timestamps: 59 initiations, where one to each peer awaits its answer
 STATUS_PATIENCE: Final = 2.0  # seconds; a worker that does not answer by then is shown as it was
 
 
@@ -200,6 +201,8 @@ class WorkerPool:
         except TunError as error:
             self._fail(error)
             return
+        if time.time_ns() <= self.timestamp_floor:  # the clock is behind what it may have sent, but not reported yet
+            self.timestamp_floor += UNREPORTED
         later = f" in {delay:g} seconds" if delay else ""
         log.error("(%s) worker %d (process %d) %s; another is started%s", self.name, seat.number, pid, how, later)
         self._spawn(self._replace(seat, delay))
