@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,7 +95,7 @@ def test_the_test_command_names_the_deciding_rule_and_its_status_is_the_decision
 
 
 REFUSED = {
-    "init --host vpn.example.org --pool 10.0.0.0/8": "exists already; a gateway is made only once",
+    "init --host vpn.example.org --pool 10.0.0.0/8": "endpoint: there is one already; `wgpy gateway endpoint set`",
     "user add alice": "user alice: exists already",
     "user add al/ice": "user 'al/ice': expected a name of ASCII letters",
     "user add bob --group stuff": "group 'stuff': there is none of that name; did you mean staff?",
@@ -230,6 +231,25 @@ def test_import_takes_over_the_clients_of_another_gateways_file(gateway: Gateway
     device = Device(random=os.urandom, wall_clock=lambda: 0)
     device.configure(change, 0.0)
     assert policy.change_of(device.status()) is None
+
+
+def test_a_backup_and_its_key_make_the_gateway_anew(gateway: Gateway, tmp_path: Path) -> None:
+    before = gateway("export")
+    gateway("backup before.db")
+    shutil.rmtree(tmp_path / "gateway")
+    gateway("restore before.db")
+    assert gateway("export") == before
+
+
+@pytest.mark.parametrize("has_database", [False, True])
+def test_init_goes_on_where_it_was_killed(has_database: bool, gateway: Gateway, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "gateway")
+    if has_database:
+        (tmp_path / "gateway").mkdir()
+        (tmp_path / "gateway" / "gateway.db").touch(mode=0o600)
+    gateway("init --host vpn.example.org --pool 10.99.0.0/24")
+    assert gateway("endpoint show")["host"] == "vpn.example.org"
+    assert "there is one already" in gateway("init --host vpn.example.org --pool 10.99.0.0/24", status=1)
 
 
 def test_status_reports_a_gateway_that_does_not_run(gateway: Gateway) -> None:

@@ -23,5 +23,10 @@ def _backup(arguments: argparse.Namespace) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store.database import Database
+
+    path, key = common.location(arguments)
+    if key.exists() and not path.exists():  # a new host, with the old one's key
+        Database.create(path, key).close()
     common.database(arguments).restore(arguments.file, common.who())
     return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})

@@ -34,7 +34,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store.database import Database
 
     path, key_file = common.location(arguments)
-    database = Database.create(path, key_file)
+    database = Database(path, key_file) if path.exists() else Database.create(path, key_file)
     with database.change(common.who()) as change:
         endpoint.add(change, made, PrivateKey.generate())
     text = f"{path} and {key_file} are made: keep a copy of the key where no copy of the database is"

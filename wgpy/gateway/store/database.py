@@ -60,15 +60,21 @@ class Database:
 
     @classmethod
     def create(cls, path: Path, key: Path, clock: Callable[[], float] = time.time) -> Database:
-        """Make a new database and its key, each with mode 0600. Raises ConfigError if there is one already."""
+        """Make a new database and its key, each with mode 0600. Raises ConfigError if there is a database already.
+
+        A key that is there is kept: it is a backup's, or `wgpy gateway init` was killed.
+        """
+        if path.exists():
+            raise ConfigError(f"{path}: exists already; a gateway is made only once")
         for made in (path, key):
-            if made.exists():
-                raise ConfigError(f"{made}: exists already; a gateway is made only once")
             try:
                 made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"{made.parent}: {error.strerror}") from error
-        Vault.create(key)
+        if key.exists():
+            Vault.read(key)
+        else:
+            Vault.create(key)
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except OSError as error:
