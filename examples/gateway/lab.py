@@ -118,7 +118,7 @@ def places(lab: Lab) -> list[str]:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(command(lab, "status --json"))
+    found: dict[str, Any] = json.loads(command(lab, "status --json", check=False))
     return found
 
 

@@ -46,6 +46,10 @@ class MetricsServer:
         """The families of metrics, as `prometheus_client.core` has them."""
         raise NotImplementedError
 
+    def page(self, path: bytes) -> tuple[int, bytes] | None:
+        """The status and the text at a path that is not the metrics'; None for the metrics."""
+        return None
+
     async def start(self) -> None:
         """Listen. Raises ControlError if the address cannot be bound, or prometheus-client is not installed."""
         try:
@@ -89,7 +93,14 @@ class MetricsServer:
         admitted.touch()
         asked = {name: value.decode("latin-1") for name, value in request.headers}
         headers = [("Connection", "close")]
-        if request.method in (b"GET", b"HEAD"):
+        page = self.page(request.target.partition(b"?")[0])
+        if request.method not in (b"GET", b"HEAD"):
+            status, text = 405, b"use GET or HEAD\n"
+            headers.append(("Allow", "GET, HEAD"))
+        elif page:
+            status, text = page
+            headers.append(("Content-Type", "text/plain; charset=utf-8"))
+        else:
             status = 200
             encode, kind = self._prometheus.exposition.choose_encoder(asked.get(b"accept", ""))
             headers.append(("Content-Type", kind))
@@ -98,9 +109,6 @@ class MetricsServer:
                 if "gzip" in asked.get(b"accept-encoding", ""):
                     text = await asyncio.to_thread(gzip.compress, text, 1)
                     headers.append(("Content-Encoding", "gzip"))
-        else:
-            status, text = 405, b"use GET or HEAD\n"
-            headers.append(("Allow", "GET, HEAD"))
         headers.append(("Content-Length", str(len(text))))
         await send(writer, http.send(h11.Response(status_code=status, headers=headers)))
         if request.method != b"HEAD":

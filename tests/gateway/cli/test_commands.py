@@ -253,8 +253,20 @@ def test_init_goes_on_where_it_was_killed(has_database: bool, gateway: Gateway, 
 
 
 def test_status_reports_a_gateway_that_does_not_run(gateway: Gateway) -> None:
-    status = gateway("status")
+    status = gateway("status", status=1)
     assert (status["running"], status["sessions"], status["users"], status["rules"]) == (False, 0, 1, 1)
+    assert (status["healthy"], status["why_not"]) == (False, "`wgpy gateway run` does not run")
+
+
+def test_status_says_why_a_gateway_that_runs_is_not_healthy(gateway: Gateway, tmp_path: Path) -> None:
+    with Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key").running() as tell:
+        tell("nft: no memory, and more")
+        tell("nft: no memory")
+        status = gateway("status", status=1)
+        assert (status["running"], status["healthy"], status["why_not"]) == (True, False, "nft: no memory")
+        tell("")
+        why = gateway("status", status=1, as_json=False)
+        assert "the interface wg0 is missing" in why
 
 
 def test_without_a_gateway_a_command_says_how_to_make_one(

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from wgpy.errors import ConfigError, ControlError, NetworkError
-from wgpy.gateway.enforcement.nft import Passed
+from wgpy.gateway.enforcement.nft import Firewall, Passed
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Destination, Network
 from wgpy.gateway.policy.handler import Answer
@@ -20,6 +20,7 @@ from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, SKEW, Gateway
+from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import audit, devices, endpoint, rules, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PublicKey
@@ -371,8 +372,15 @@ def test_when_nft_fails_nothing_opens_and_what_is_to_be_closed_is_closed_later(
     gateway.tick()
     assert world.open == {}
     assert [record.getMessage() for record in caplog.records] == ["nft: no memory; trying again"]
+    serving = GatewayMetrics(gateway, cast(Firewall, world), "127.0.0.1:0")
+    assert serving.page(b"/readyz") == (503, b"nft: no memory\n")
+    assert serving.page(b"/healthz") == (200, b"ok\n")
     world.refuses = ""
     gateway.tick()
+    assert serving.page(b"/readyz") == (200, b"ok\n")
+    assert serving.page(b"/metrics") is None
+    world.pass_time(61)
+    assert serving.page(b"/healthz") == (503, b"it has done nothing for 60 seconds\n")
     assert {*world.open} == {*PHONE}
     world.refuses = "nft: no memory"
     with phone.change("root") as change:

@@ -50,6 +50,9 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
         )
         assert manager.recv(100) == b"READY=1"
         assert control.status(name).listen_port == 51820
+        assert json.loads(gateway("status", "--json"))["healthy"] is True
+        for page in ("healthz", "readyz"):
+            assert host.run("curl", "-s", "-w", "%{http_code}", f"http://127.0.0.1:9586/{page}") == "ok\n200"
         metrics = host.run("curl", "-s", "http://127.0.0.1:9586/metrics")
         assert "wgpy_gateway_sessions 0.0" in metrics
         assert 'wgpy_gateway_dropped_packets_total{reason="denied"} 0.0' in metrics
@@ -58,7 +61,7 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30)[1] == ""
         assert process.returncode == 0
-        status = json.loads(gateway("status", "--json"))
+        status = json.loads(gateway("status", "--json", check=False))
         assert (status["running"], status["interface_is_up"]) == (False, True)
         assert f"wgpy-gateway-{name}" in host.run("nft", "list", "tables")
         assert host.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "1"

@@ -108,7 +108,8 @@ class Gateway:
         self._entries: list[dict[str, Any]] = []  # of the connection log, once they are in the database
         self._measured_at = 0.0
         self._seen_at = 0.0  # when the interface was seen to be there
-        self._complaint = ""
+        self.ailment: str = "it is starting"  # what is wrong, or empty
+        self._ticked_at = clock()  # when the last tick ended
         self._watch = database.watch()
         self._policy, self._change = state.read(database)
         self._by_address = self._policy.by_address()
@@ -126,6 +127,7 @@ class Gateway:
         self._take_up()
         self._plane.up(policy)
         self._is_in_force = self._is_followed = True
+        self.ailment = ""
 
     @property
     def interface(self) -> str:
@@ -135,6 +137,11 @@ class Gateway:
     def active(self) -> int:
         """How many sessions are active."""
         return sum(live.session.state is State.ACTIVE for live in list(self._live.values()))
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the last tick ended, whether it was successful or not."""
+        return self._clock() - self._ticked_at
 
     def notice(self, addresses: set[Address]) -> None:
         """Clients without a session have sent something from these addresses. From any thread."""
@@ -161,14 +168,15 @@ class Gateway:
             self._carry_out()
             self._expire()
         except (WgpyError, OSError) as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
+            if str(error) != self.ailment:
+                self.ailment = str(error)
                 log.error("%s; trying again", error)
             self._is_suspect = True
         else:
-            if self._complaint:
+            if self.ailment:
                 log.warning("all is well again")
-            self._complaint = ""
+            self.ailment = ""
+        self._ticked_at = self._clock()
 
     def _keep_table(self) -> None:
         """Make the table again if somebody has removed or replaced it, with the sessions that are under way only."""

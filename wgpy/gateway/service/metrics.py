@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from wgpy.daemon.metrics import MetricsServer
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.service.gateway import Gateway
+
+STUCK: Final = 60.0  # seconds: a tick of the largest gateway takes a few
 
 
 class GatewayMetrics(MetricsServer):
@@ -16,6 +18,16 @@ class GatewayMetrics(MetricsServer):
     def __init__(self, gateway: Gateway, firewall: Firewall, address: str) -> None:
         super().__init__(gateway.interface, address)
         self._gateway, self._firewall = gateway, firewall
+
+    def page(self, path: bytes) -> tuple[int, bytes] | None:
+        """/healthz: whether the process is alive. /readyz: whether clients are served, too, and if not, why."""
+        if path not in (b"/healthz", b"/readyz"):
+            return None
+        if self._gateway.stalled > STUCK:
+            wrong = f"it has done nothing for {STUCK:g} seconds"
+        else:
+            wrong = self._gateway.ailment if path == b"/readyz" else ""
+        return (503, f"{wrong}\n".encode(errors="replace")) if wrong else (200, b"ok\n")
 
     async def collect(self) -> list[Any]:
         dropped = await asyncio.to_thread(self._firewall.dropped)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
@@ -40,17 +41,18 @@ async def run(database: Database, connection_log: Log | None = None, metrics_at:
 
     firewall = Firewall(settings.interface, settings.port)
     with (
-        database.running(),
+        database.running() as tell,
         closing(Notices(settings.port)) as notices,
         closing(Changes()) as changes,
         ThreadPoolExecutor(1) as thread,
     ):
         gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
+        tell(gateway.ailment)
         metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None
         if metrics:
             await metrics.start()
         try:
-            await Service(gateway, notices, changes, thread).run()
+            await Service(gateway, notices, changes, thread, tell).run()
         finally:
             if metrics:
                 metrics.close()
@@ -59,8 +61,17 @@ async def run(database: Database, connection_log: Log | None = None, metrics_at:
 class Service:
     """The loop. All of the gateway runs in one thread, one step after another; the handlers run beside it."""
 
-    def __init__(self, gateway: Gateway, notices: Notices, changes: Changes, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        notices: Notices,
+        changes: Changes,
+        thread: ThreadPoolExecutor,
+        tell: Callable[[str], None],
+    ) -> None:
         self._gateway, self._notices, self._changes, self._thread = gateway, notices, changes, thread
+        self._tell = tell
+        self._told = gateway.ailment
         self._due = asyncio.Event()
         self._stopping = False
         self._handlers = asyncio.Semaphore(MOST)
@@ -74,11 +85,13 @@ class Service:
         loop.add_reader(self._notices, self._noticed)
         loop.add_reader(self._changes, self._changed)
         alive = asyncio.create_task(notifier.keep_alive())
+        self._tell_ailment()
         notifier.say("READY=1")
         try:
             while not self._stopping:
                 self._due.clear()
                 await loop.run_in_executor(self._thread, self._gateway.tick)
+                self._tell_ailment()
                 self._ask()
                 await self._pause()
         finally:
@@ -88,6 +101,11 @@ class Service:
             for task in (alive, *self._asking):
                 task.cancel()
             await asyncio.gather(alive, *self._asking, return_exceptions=True)
+
+    def _tell_ailment(self) -> None:
+        if self._told != self._gateway.ailment:
+            self._told = self._gateway.ailment
+            self._tell(self._told)
 
     async def _pause(self) -> None:
         try:

@@ -126,14 +126,31 @@ class Database:
             change.record("backup", source.name, None, {"restored": str(source)})
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Hold the lock of the process that runs the gateway. Raises ControlError if another process holds it."""
+    def running(self) -> Iterator[Callable[[str], None]]:
+        """Hold the lock of the process that runs the gateway. Raises ControlError if another process holds it.
+
+        What is yielded takes what is wrong with the gateway, or an empty text, for `ailment` in other processes.
+        """
         with open(self._lock, "a", opener=_private) as file:  # or others could hold the lock
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it") from error
-            yield
+
+            def tell(ailment: str) -> None:
+                with suppress(OSError):  # a full disk
+                    file.truncate(0)
+                    file.write(ailment)
+                    file.flush()
+
+            yield tell
+
+    def ailment(self) -> str:
+        """What the process that runs the gateway says is wrong; empty if all is well."""
+        try:
+            return self._lock.read_text()
+        except OSError as error:
+            return f"{self._lock}: {error.strerror}"
 
     def is_running(self) -> bool:
         """Whether a process runs the gateway."""
