@@ -47,7 +47,11 @@ class Notices:
                 self._socket.close()
                 raise
         except OSError as error:
-            remedy = "is another gateway on this port?" if error.errno == errno.EPERM else "needs nfnetlink_log"
+            remedy = (
+                "run it as root; if it is, is another gateway on this port?"
+                if error.errno == errno.EPERM
+                else "needs nfnetlink_log"
+            )
             raise NetworkError(f"NFLOG group {group}: {error.strerror}; {remedy}") from error
         self._socket.setblocking(False)
 

@@ -244,6 +244,7 @@ class Watch:
 _REMEDIES: Final = {
     "locked": "another process holds it: `fuser -v` on the file shows which",
     "full": "make room on the disk",
+    "disk I/O": "make room on the disk; if it has room, see dmesg",  # SQLite says so where the -shm file does not fit
     "readonly": "run this as the gateway's user, or as root",
     "unable to open": "run this as the gateway's user, or as root",
     "malformed": "restore a backup: `wgpy gateway restore FILE`",
