@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import os
 import resource
+from pathlib import Path
 
 import pytest
 
 from wgpy.constants import MAX_WORKERS
 from wgpy.errors import ControlError
 from wgpy.net import queues
-from wgpy.workers.count import make_room, number_of_workers, why_one
+from wgpy.workers import count
+from wgpy.workers.count import cores, make_room, number_of_workers, why_one
 
 
 @pytest.mark.parametrize(
-    ("cores", "peers", "expected"),
+    ("allowed", "peers", "expected"),
     [(1, 100, 1), (2, 0, 1), (2, 1, 1), (2, 2, 2), (4, 3, 3), (8, 100, 8), (64, 100, 8)],
 )
 def test_there_is_one_worker_per_core_but_no_more_than_peers(
-    cores: int, peers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    allowed: int, peers: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)))
+    monkeypatch.setattr(count, "OWN_CGROUPS", Path("/nonexistent"))
     assert number_of_workers("auto", peers) == expected
     assert number_of_workers(3, peers) == 3
+
+
+@pytest.mark.parametrize(
+    ("quotas", "expected"),
+    [
+        ({}, 16),
+        ({"": "max 100000", "pods/one": "max 100000"}, 16),
+        ({"pods/one": "150000 100000"}, 2),
+        ({"pods": "400000 100000", "pods/one": "max 100000"}, 4),
+        ({"": "100000 100000", "pods/one": "800000 100000"}, 1),
+        ({"pods/one": "1000 100000"}, 1),
+        ({"pods/one": "nonsense"}, 16),
+    ],
+)
+def test_a_quota_of_processor_time_limits_the_cores(
+    quotas: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(count, "CGROUPS", tmp_path)
+    monkeypatch.setattr(count, "OWN_CGROUPS", tmp_path / "cgroup")
+    (tmp_path / "cgroup").write_text("1:cpu:/elsewhere\n0::/pods/one\n")
+    (tmp_path / "pods/one").mkdir(parents=True)
+    for group, quota in quotas.items():
+        (tmp_path / group / "cpu.max").write_text(f"{quota}\n")
+    assert cores() == expected
 
 
 def test_a_kernel_that_cannot_sort_datagrams_allows_one_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
