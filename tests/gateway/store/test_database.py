@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -157,6 +159,17 @@ def test_any_name_of_a_file_is_that_file(tmp_path: Path) -> None:
         "gateway.lock": 0o600,
     }
     assert {path.name for path in tmp_path.iterdir()} == {directory.name, "key"}
+
+
+def test_to_ask_whether_it_runs_does_not_keep_the_gateway_from_running(database: Database, tmp_path: Path) -> None:
+    lock = tmp_path / "gateway.lock"
+    with lock.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another `status` that asks now
+        assert not database.is_running()
+        Timer(0.1, other.close).start()
+        with database.running():
+            assert database.is_running()
+    assert not database.is_running()
 
 
 def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp_path: Path) -> None:

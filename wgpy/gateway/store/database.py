@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from sqlalchemy import URL, Connection, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -20,6 +20,7 @@ from wgpy.gateway.store.vault import Vault
 
 HEAD: Final = "0002"  # the newest migration
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_PROBING: Final = 0.5  # seconds for which others may hold the lock to see whether the gateway runs
 _PATIENCE: Final = 5.0  # seconds to wait for another process that writes
 _IMMEDIATE: Final = "immediate"
 
@@ -132,10 +133,8 @@ class Database:
         What is yielded takes what is wrong with the gateway, or an empty text, for `ailment` in other processes.
         """
         with open(self._lock, "a", opener=_private) as file:  # or others could hold the lock
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it") from error
+            if not _taken(file, fcntl.LOCK_EX, _PROBING):
+                raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it")
 
             def tell(ailment: str) -> None:
                 with suppress(OSError):  # a full disk
@@ -153,12 +152,9 @@ class Database:
             return f"{self._lock}: {error.strerror}"
 
     def is_running(self) -> bool:
-        """Whether a process runs the gateway."""
-        try:
-            with self.running():
-                return False
-        except ControlError:
-            return True
+        """Whether a process runs the gateway. Several may ask at once."""
+        with open(self._lock, "a", opener=_private) as file:
+            return not _taken(file, fcntl.LOCK_SH)
 
     def close(self) -> None:
         """Close all connections."""
@@ -254,6 +250,20 @@ _REMEDIES: Final = {
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _taken(file: IO[str], kind: int, patience: float = 0.0) -> bool:
+    """Take a lock of flock(2) within so many seconds. Returns whether that worked."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _connected(connection: sqlite3.Connection, _: object) -> None:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, Integer, delete, func, literal_column, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, sessions
 
+KEPT: Final = 100_000  # entries of the connection log, some 100 MB
+_rowid: Final = literal_column("sessions.rowid", Integer)  # grows with each new session
+
 
 def write(change: Change, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add sessions, or replace those of the same id. The service does: this is no change of the policy."""
+    """Add sessions, or replace those of the same id. The service does: this is no change of the policy.
+
+    What `terminate` wrote meanwhile stays. Of the sessions that are over, the oldest are forgotten, so that clients
+    that try again and again do not fill the disk.
+    """
     every = [dict(row) for row in rows]
-    if every:
-        change.connection.execute(delete(sessions).where(sessions.c.id.in_([row["id"] for row in every])))
-        change.connection.execute(insert(sessions), every)
+    if not every:
+        return
+    added = insert(sessions)
+    values: dict[str, Any] = {column.name: column for column in added.excluded if column.name != "id"}
+    values["reason"] = func.coalesce(added.excluded.reason, sessions.c.reason)
+    change.connection.execute(added.on_conflict_do_update(index_elements=["id"], set_=values), every)
+    newest = change.connection.execute(select(func.max(_rowid)).select_from(sessions)).scalar_one()
+    change.connection.execute(delete(sessions).where(_rowid <= newest - KEPT, sessions.c.ended_at.is_not(None)))
 
 
 def under_way(connection: Connection) -> list[dict[str, Any]]:
@@ -28,8 +41,8 @@ def under_way(connection: Connection) -> list[dict[str, Any]]:
 
 
 def last(connection: Connection, count: int) -> list[dict[str, Any]]:
-    """The last entries of the connection log, the newest last."""
-    rows = connection.execute(select(sessions.c.entry).order_by(sessions.c.started_at.desc()).limit(count)).scalars()
+    """The last entries of the connection log, in the order in which they began, whatever the date was."""
+    rows = connection.execute(select(sessions.c.entry).order_by(_rowid.desc()).limit(count)).scalars()
     return list(rows)[::-1]
 
 
