@@ -110,7 +110,7 @@ SCENARIOS: dict[str, tuple[list[tuple[str, str]], dict[str, set[str]]]] = {
 def rules_of(scenario: Sequence[tuple[str, str]], version: int) -> list[Rule]:
     return [
         Rule(
-            name=f"r{number}-{version}",
+            name=f"r{number}",
             destination=Destination.parse(prefix if version == 4 else IPV6[prefix]),
             groups=frozenset({group} - {""}),
             everyone=not group,
