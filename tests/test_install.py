@@ -56,6 +56,7 @@ def test_what_is_installed_runs_and_can_be_removed(tmp_path: Path) -> None:
         "opt/bin/wgpy",
         "opt/lib/systemd/system/wgpy@.service",
         "opt/lib/systemd/system/wgpy-quick@.service",
+        "opt/lib/systemd/system/wgpy-gateway.service",
         "opt/share/man/man8/wgpy.8",
         "opt/share/man/man5/wgpy.conf.5",
         "opt/share/bash-completion/completions/wgpy",

@@ -82,6 +82,7 @@ class Host:
         """Whatever up changes, in an order of its own."""
         shown = ["-o link", "-o address", "route show table all", "-6 route show table all", "rule", "-6 rule"]
         said = "\n".join(self.namespace.run(*f"ip {what}".split()) for what in shown)
+        said = said.replace("qdisc mq ", "qdisc pfifo_fast ")  # two workers have a queue each, both of that kind
         said += self.namespace.run("nft", "list", "ruleset")
         return sorted(re.sub(r"^\d+: |valid_lft \S+ preferred_lft \S+", "", line).strip() for line in said.splitlines())
 

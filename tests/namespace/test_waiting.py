@@ -33,8 +33,10 @@ def note(what):
 def hook(event, arguments):
     if event == "import" and arguments[1] is not None or event in ("open", "subprocess.Popen", "os.fork", "os.forkpty"):
         note([event, str(arguments[0])])
-    if event == "socket.getaddrinfo" and not set(str(arguments[0])) <= set("0123456789abcdef.:"):
-        note([event, str(arguments[0])])
+    if event == "socket.getaddrinfo":
+        host = arguments[0].decode() if isinstance(arguments[0], bytes) else str(arguments[0])
+        if not set(host) <= set("0123456789abcdef.:"):
+            note([event, host])
 
 def is_tun(fd):
     try:
