@@ -22,8 +22,9 @@ from wgpy.endpoint import Endpoint
 from wgpy.net.binding import IP_PKTINFO
 from wgpy.net.datagrams import Received
 
-READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings, and as much as is gathered before the last read
-MAX_GATHERED: Final = READ_SIZE >> 6  # datagrams before the last read: the shortest with a packet in them has 64 bytes
+READ_SIZE: Final = 1 << 16  # bytes: the most that one read brings
+GATHER_SIZE: Final = 2 * READ_SIZE  # bytes that are gathered before the last read
+MAX_GATHERED: Final = GATHER_SIZE >> 6  # datagrams before that: the shortest with a packet in them has 64 bytes
 HANDSHAKE_SIZES: Final = frozenset({INITIATION_SIZE, RESPONSE_SIZE})
 MAX_HANDSHAKES: Final = 8  # handed over at once, so that data gets its turn soon
 
@@ -57,7 +58,7 @@ class Reader:
         self.truncated: int = 0  # datagrams that were longer than a read, and dropped
         self._count = 0
         # What is gathered, and one more read. Of anonymous memory, pages that are never read into take no room.
-        self._buffer = memoryview(mmap(-1, 3 * READ_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
+        self._buffer = memoryview(mmap(-1, GATHER_SIZE + 2 * READ_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
         self._cache = ViewCache(self._buffer)
         self._read_ahead = ReadAhead()
         self._last_key: _Key | None = None
@@ -106,7 +107,7 @@ class Reader:
         Datagrams that are shorter than that, as the last of what was merged often is, are noted in `short`. The first
         read that does not belong to it is held for the next `receive`.
         """
-        full = min(READ_SIZE, MAX_GATHERED * size)
+        full = min(GATHER_SIZE, MAX_GATHERED * size)
         while end < full:
             number, tail = divmod(end, size)
             if tail and tail < TRANSPORT_OVERHEAD:

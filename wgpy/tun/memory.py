@@ -27,7 +27,7 @@ class LoopTun:
     def __init__(self, name: str, mtu: int) -> None:
         self.name = name
         self.mtu = mtu
-        self.bursts_at_once = 2
+        self.bursts_at_once = 1
         self._reader: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
         self._wakeup: asyncio.Handle | None = None
         self._closed = False
