@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -183,10 +182,13 @@ def _command(kit: Kit) -> str:
 
 
 def _print_list(known: Sequence[Scenario]) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop early
-    for scenario in known:
-        slow = " (slow)" if scenario.is_slow else ""
-        print(f"{scenario.name}{slow}\n    {scenario.expected.partition(chr(10))[0]}")
+    try:
+        for scenario in known:
+            slow = " (slow)" if scenario.is_slow else ""
+            print(f"{scenario.name}{slow}\n    {scenario.expected.partition(chr(10))[0]}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads may stop early
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

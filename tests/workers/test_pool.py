@@ -178,7 +178,7 @@ def test_when_control_is_killed_everything_ends_and_up_works_again(gateway: Gate
     os.kill(workers[0], signal.SIGSTOP)
     os.kill(serving_pid(gateway.name), signal.SIGKILL)
     assert wait_for(lambda: all(map(is_gone, workers)))
-    assert gateway.name not in gateway.run("ip", "-o", "link")
+    assert wait_for(lambda: gateway.name not in gateway.run("ip", "-o", "link"))
     gateway.run(*WGPY, "up", str(gateway.served.path))
     assert wait_for(lambda: gateway.reached(0))
     assert wait_for(lambda: gateway.reached(1))

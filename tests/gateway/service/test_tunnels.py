@@ -151,6 +151,7 @@ def test_a_client_reaches_another_by_a_rule_for_the_pool_in_one_direction(world:
 
     manager = world.addresses["manager"]
     both = [*(manager[0],) * 2, "echo", *(manager[1],) * 2, "echo"]  # servers see the client's own address
+    assert wait_for(lambda: connected("development", "manager") == [""] * 6, 10), "the rules of another test are gone"
     assert wait_for(lambda: connected("manager", "development") == both, 10)
     assert connected("manager", "engineering") == both
     assert connected("development", "manager") == [""] * 6

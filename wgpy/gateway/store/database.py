@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 from sqlalchemy import URL, Connection, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.store import schema
@@ -54,7 +55,10 @@ class Database:
         self.vault: Vault = Vault.read(key)
         self._clock = clock
         self._lock = path.with_suffix(".lock")
-        self._engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": _PATIENCE})
+        self._watches: list[Watch] = []
+        # A connection is closed as soon as it is not used: opening a file costs little.
+        url, patience = URL.create("sqlite", database=str(path)), {"timeout": _PATIENCE}
+        self._engine = create_engine(url, connect_args=patience, poolclass=NullPool)
         event.listen(self._engine, "connect", _connected)
         event.listen(self._engine, "begin", _begun)
         self._migrate()
@@ -97,8 +101,10 @@ class Database:
                 yield Change(writing, self.vault, who, self._clock())
 
     def watch(self) -> Watch:
-        """Notice when another process changes the database. Close what is returned."""
-        return Watch(sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False))
+        """Notice when another process changes the database, until this is closed or the database is."""
+        watch = Watch(sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False))
+        self._watches.append(watch)
+        return watch
 
     def backup(self, target: Path) -> None:
         """Copy the database to a new file with mode 0600, while others use it. Raises ConfigError if it exists."""
@@ -159,6 +165,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        for watch in self._watches:
+            watch.close()
 
     def _check_backup(self, source: Path, there: sqlite3.Connection) -> None:
         try:
