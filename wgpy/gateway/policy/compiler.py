@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wgpy.gateway.policy.destinations import Address, Network, Ports, merged
+from wgpy.gateway.policy.destinations import Address, Network, Ports, includes, merged
 from wgpy.gateway.policy.rules import Rule
 
 EVERYTHING: tuple[Ports, ...] = ()
@@ -47,10 +47,7 @@ class Compiled:
         reach, number = self.reaches[index], int(destination)
         for first, last, grant in reach.ipv4 if destination.version == 4 else reach.ipv6:
             if first <= number <= last:
-                return not grant or any(
-                    each.protocol == protocol and (protocol == "icmp" or each.first <= port <= each.last)
-                    for each in grant
-                )
+                return includes(grant, protocol, port)
         return False
 
 

@@ -13,7 +13,7 @@ The grammar, which wg-easy has, too::
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, NamedTuple
@@ -55,6 +55,13 @@ def merged(ports: Iterable[Ports]) -> tuple[Ports, ...]:
         else:
             found.append(each)
     return tuple(found)
+
+
+def includes(ports: Collection[Ports], protocol: str, port: int) -> bool:
+    """Whether these ports, or all if there are none, include this one; `port` is ignored unless for TCP or UDP."""
+    return not ports or any(
+        each.protocol == protocol and (protocol == "icmp" or each.first <= port <= each.last) for each in ports
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,7 @@ class Destination:
 
     def includes(self, protocol: str, port: int) -> bool:
         """Whether the ports include this one; `port` is ignored unless the protocol is TCP or UDP."""
-        return not self.ports or any(
-            each.protocol == protocol and (protocol == "icmp" or each.first <= port <= each.last) for each in self.ports
-        )
+        return includes(self.ports, protocol, port)
 
 
 def _network(text: str, prefix: str) -> Network:

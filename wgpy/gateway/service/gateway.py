@@ -123,7 +123,7 @@ class Gateway:
         policy = self._policy
         self._plane.check(policy)  # before the table cuts off whatever has this name
         pools.check(policy.endpoint.pools, self._plane.networks_of_host(self.interface))
-        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+        self._enforce()
         self._take_up()
         self._plane.up(policy)
         self._is_in_force = self._is_followed = True
@@ -184,7 +184,7 @@ class Gateway:
             return
         if not self._firewall.exists():
             log.warning("somebody has removed or replaced the gateway's table of nftables; it is made again")
-            self._firewall.replace(self._policy.endpoint.pools, self._policy.compile(), self._policy.routes)
+            self._enforce()
             self._closed.update(self._firewall.sent())
             for name, live in self._live.items():
                 if live.session.state is State.ACTIVE:
@@ -192,6 +192,10 @@ class Gateway:
                     self._opened |= dict.fromkeys(live.session.addresses, live.session.until)
                     self._live[name] = live._replace(before=live.session.traffic)
         self._is_suspect = False
+
+    def _enforce(self) -> None:
+        policy = self._policy
+        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
 
     def _keep_interface(self) -> None:
         """Make the interface again if it is gone: somebody has deleted it, or its daemon has died."""
@@ -222,8 +226,7 @@ class Gateway:
             self._measure(interval=0.0)
             self._judge()
             self._close()  # who may no longer have a session is cut first, and no full disk keeps old rules in force
-            policy = self._policy
-            self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+            self._enforce()
             self._is_in_force = True
         if not self._is_followed:
             self._plane.follow(self._policy)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
+from wgpy.daemon.files import new_file
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.store import schema
 from wgpy.gateway.store.vault import Vault
@@ -80,10 +81,8 @@ class Database:
             Vault.read(key)
         else:
             Vault.create(key)
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from error
+        with _new(path):
+            pass  # it stays, whatever comes next: then `wgpy gateway init` goes on here
         return cls(path, key, clock)
 
     @contextmanager
@@ -108,17 +107,8 @@ class Database:
 
     def backup(self, target: Path) -> None:
         """Copy the database to a new file with mode 0600, while others use it. Raises ConfigError if it exists."""
-        try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise ConfigError(f"{target}: {error.strerror}") from error
-        try:
-            with self._explained(), closing(self._plain()) as here, closing(sqlite3.connect(target)) as there:
-                here.backup(there)
-        except BaseException:
-            with suppress(OSError):
-                target.unlink()
-            raise
+        with _new(target), self._explained(), closing(self._plain()) as here, closing(sqlite3.connect(target)) as there:
+            here.backup(there)
 
     def restore(self, source: Path, who: str) -> None:
         """Replace everything by what a backup has, and record that. Raises ConfigError if it is no backup of ours."""
@@ -254,6 +244,17 @@ _REMEDIES: Final = {
     "malformed": "restore a backup: `wgpy gateway restore FILE`",
     "not a database": "restore a backup: `wgpy gateway restore FILE`",
 }
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[None]:
+    """Make an empty file with mode 0600; it is removed again if the block raises. Raises ConfigError."""
+    with ExitStack() as made:
+        try:
+            made.enter_context(new_file(path, b""))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        yield
 
 
 def _private(path: str, flags: int) -> int:
