@@ -266,9 +266,13 @@ class WorkerPool:
             except WgpyError as error:
                 log.error("(%s) %s", self.name, error)
 
-        task = self._loop.create_task(logged())
+        self._begin(logged())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # The link.
 
@@ -356,8 +360,7 @@ class WorkerPool:
         expect("change", change, DeviceChange)
 
         async def apply() -> None:
-            async with self._changing:
-                await self._apply(change)
+            await self._change(change)
             self._configured.changed(change)
 
         await self._to_its_end(apply())
@@ -376,19 +379,15 @@ class WorkerPool:
 
     async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
         """Make a change even if whoever wants it is cancelled: half made, workers would disagree about a prefix."""
-        task = self._loop.create_task(change)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(self._begin(change))
 
     def _peer_moved(self, public_key: PublicKey, endpoint: Endpoint) -> None:
         change = PeerChange(public_key=public_key, update_only=True, endpoint=endpoint)
+        self._spawn(self._change(DeviceChange(peers=(change,))))
 
-        async def apply() -> None:
-            async with self._changing:
-                await self._apply(DeviceChange(peers=(change,)))
-
-        self._spawn(apply())
+    async def _change(self, change: DeviceChange) -> None:
+        async with self._changing:
+            await self._apply(change)
 
     async def _apply(self, change: DeviceChange) -> None:
         """Change everything or nothing: what can fail is done first, and then those that gain something are told."""
