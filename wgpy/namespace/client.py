@@ -9,29 +9,20 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from wgpy.errors import NamespaceError, TunnelClosedError
 from wgpy.namespace.helper import MAX_MESSAGE
 from wgpy.system.forks import FORKED, abandon_in_child
+from wgpy.system.interpreter import isolated
 from wgpy.system.refusals import explain_step
 
-# -I and -S: nothing of the environment, the working directory or site-packages is imported, and it starts in 40 ms.
-_PROGRAM: Final = "import sys; sys.path.append({root!r}); from wgpy.namespace.{module} import main; main({arguments})"
 _TIMEOUT: Final = 10.0  # seconds for an answer
 _IN_FLIGHT: Final = 64  # requests that fit into the socket's buffer with certainty
 _MAX_FDS: Final = 3
-
-
-def isolated(module: str, arguments: str) -> list[str]:
-    """The command that runs `main` of a module of this package in an interpreter without anything else."""
-    root = str(Path(__file__).parents[2])
-    return [sys.executable, "-I", "-S", "-c", _PROGRAM.format(root=root, module=module, arguments=arguments)]
 
 
 class HelperProcess:
@@ -45,7 +36,7 @@ class HelperProcess:
             fd = theirs.fileno()
             try:
                 self._process = subprocess.Popen(
-                    isolated("helper", str(fd)),
+                    isolated("namespace.helper", str(fd)),
                     pass_fds=[fd],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

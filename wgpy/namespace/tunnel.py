@@ -32,11 +32,12 @@ from weakref import WeakSet
 
 from wgpy.config.values import InterfaceConfig, Offloads
 from wgpy.device.effects import Event
-from wgpy.namespace.client import Helper, SocketFactory, isolated
+from wgpy.namespace.client import Helper, SocketFactory
 from wgpy.net.streams import Server
 from wgpy.rootless.names import AddressInfo
 from wgpy.rootless.tunnel import Context, NetworkKind, RootlessTunnel
 from wgpy.stack import icmp
+from wgpy.system.interpreter import isolated
 from wgpy.tun.linux import LinuxTun
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -291,4 +292,5 @@ class NamespaceTunnel(RootlessTunnel):
         words += [f"search {' '.join(self.config.dns_search)}"] if self.config.dns_search else []
         resolv_conf = "".join(f"{line}\n" for line in words)
         arguments = f"{self.namespaces!r}, {resolv_conf!r}, {command!r}"
-        return await asyncio.create_subprocess_exec(*isolated("enter", arguments), pass_fds=self.namespaces, **options)
+        entering = isolated("namespace.enter", arguments)
+        return await asyncio.create_subprocess_exec(*entering, pass_fds=self.namespaces, **options)

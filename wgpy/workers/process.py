@@ -12,10 +12,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from wgpy.errors import ControlError
+from wgpy.system.interpreter import ROOT, isolated
 from wgpy.workers.channel import Body, Channel, Kind, Message
 
 log: Final = logging.getLogger("wgpy")
@@ -24,10 +24,6 @@ PATIENCE: Final = 60.0  # seconds for an answer; a worker that takes longer is k
 END_TIMEOUT: Final = 2.0  # seconds for a worker to end by itself when its channel is closed
 MAX_SAID: Final = 4096  # bytes of its standard error that are kept at a time
 
-# -I and -S: nothing of the environment or the working directory is imported, and what is installed is found as here.
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from wgpy.workers.worker import main; main({fd})"
-_ROOT: Final = str(Path(__file__).parents[2])
-
 
 def import_path() -> list[str]:
     """Where a worker finds modules: where this process does, except in the directory in which it was started.
@@ -35,8 +31,8 @@ def import_path() -> list[str]:
     `python -m wgpy` looks there first (sys.path[0]). Somebody who may write there could have planted a module since
     then, and have it run by killing a worker, or waiting for one to die.
     """
-    first = 0 if sys.flags.safe_path or sys.path[:1] == [_ROOT] else 1
-    return [*filter(None, sys.path[first:]), _ROOT]
+    first = 0 if sys.flags.safe_path or sys.path[:1] == [ROOT] else 1
+    return [*filter(None, sys.path[first:]), ROOT]
 
 
 class WorkerEnded(ControlError):
@@ -181,9 +177,9 @@ def _start(interface: str, number: int) -> tuple[subprocess.Popen[bytes], int, s
         theirs.callback(os.close, stderr)
         ours.callback(os.close, said)
         os.set_blocking(said, False)
-        fd, path = their_channel.fileno(), import_path()
+        fd = their_channel.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=path, fd=fd), interface, f"worker {number}"],
+            [*isolated("workers.worker", str(fd), import_path()), interface, f"worker {number}"],
             pass_fds=[fd],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
