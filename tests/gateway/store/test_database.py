@@ -10,11 +10,14 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
 
 from wgpy.errors import ConfigError, ControlError
-from wgpy.gateway.policy.people import Group
+from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.store import audit, devices, endpoint, groups, schema, users
 from wgpy.gateway.store.database import HEAD, Database
 from wgpy.gateway.store.vault import Vault
@@ -180,15 +183,20 @@ def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp
         Database(database.path, tmp_path / "gateway.key")
 
 
-def test_a_database_of_an_older_wgpy_is_migrated(database: Database, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(database.path)) as connection:
-        connection.execute("ALTER TABLE users DROP COLUMN expired")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.commit()
-    database.close()
-    migrated = Database(database.path, tmp_path / "gateway.key")
+def test_a_database_of_an_older_wgpy_is_migrated(tmp_path: Path) -> None:
+    path, key = tmp_path / "gateway.db", tmp_path / "gateway.key"
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO users (name, enabled) VALUES ('alice', true)"))
+    engine.dispose()
+    Vault.create(key)
+    migrated = Database(path, key)
     with migrated.read() as connection:
-        assert users.find(connection, "alice").expired is False
+        assert users.find(connection, "alice") == User(name="alice")
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
     migrated.close()
 

@@ -211,8 +211,9 @@ class Gateway:
         if self._is_stale and state.last_change(self._database) != self._change:
             before = self._policy
             self._policy, self._change = state.read(self._database, (before, self._change))
-            self._is_in_force = False
-            self._refused.clear()
+            if self._policy is not before:
+                self._is_in_force = False
+                self._refused.clear()
             if self._policy.devices is not before.devices:
                 self._by_address = self._policy.by_address()
                 self._is_followed = False

@@ -79,8 +79,7 @@ def add(
     """
     checked("device", name)
     lookup.check_new(change.connection, "device", devices.c.name, name)
-    if not change.connection.execute(select(users.c.name).where(users.c.name == user)).first():
-        raise lookup.missing("user", user, lookup.names(change.connection, users.c.name))
+    lookup.check_exists(change.connection, "user", users.c.name, user)
     query = select(devices.c.name).where(devices.c.public_key == public_key.base64())
     if owner := change.connection.execute(query).scalar():
         raise ConfigError(f"device {name}: device {owner} has this public key; make another key")

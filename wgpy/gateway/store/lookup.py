@@ -25,3 +25,9 @@ def check_new(connection: Connection, kind: str, column: Column[str], name: str)
     """Raises ConfigError if the name is taken."""
     if connection.execute(select(column).where(column == name)).first():
         raise ConfigError(f"{kind} {name}: exists already; choose another name, or change that one")
+
+
+def check_exists(connection: Connection, kind: str, column: Column[str], name: str) -> None:
+    """Raises ConfigError if nothing has the name."""
+    if not connection.execute(select(column).where(column == name)).first():
+        raise missing(kind, name, names(connection, column))

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -98,6 +99,46 @@ rule_groups: Final = Table(
     metadata,
     Column("rule", Text, ForeignKey("rules.name"), primary_key=True),
     Column("group", Text, ForeignKey("groups.name"), primary_key=True),
+)
+credentials: Final = Table(
+    "credentials",
+    metadata,
+    Column("user", Text, ForeignKey("users.name"), primary_key=True),
+    Column("handle", LargeBinary, nullable=False, unique=True),
+    Column("password", Text, nullable=False),  # a hash
+    Column("changed_at", Float, nullable=False),
+    Column("totp", LargeBinary),  # sealed
+    Column("totp_step", Integer, nullable=False),
+    Column("recovery", JSON, nullable=False),  # hashes
+)
+passkeys: Final = Table(
+    "passkeys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user", Text, ForeignKey("users.name"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("used_at", Float, nullable=False),
+)
+logins: Final = Table(
+    "logins",
+    metadata,
+    Column("id", Text, primary_key=True),  # a hash
+    Column("user", Text, ForeignKey("users.name"), nullable=False, index=True),
+    Column("made_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("strength", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+links: Final = Table(
+    "links",
+    metadata,
+    Column("id", Text, primary_key=True),  # a hash
+    Column("purpose", Text, nullable=False),
+    Column("user", Text, ForeignKey("users.name"), nullable=False, index=True),
+    Column("expires_at", Float, nullable=False),
 )
 sessions: Final = Table(
     "sessions",

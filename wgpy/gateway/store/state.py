@@ -16,13 +16,17 @@ Mark = tuple[int, float]
 """The number and time of a change: no two changes have the same, even if a backup was restored between them."""
 
 _OF_RULES: Final = {"rule", "route", "group"}  # kinds of objects whose changes leave endpoint, users and devices alone
+_OF_PEOPLE: Final = {"login", "credentials", "passkey", "link"}  # those that the policy knows nothing of
 
 
 def read(database: Database, former: tuple[Policy, Mark] | None = None) -> tuple[Policy, Mark]:
     """The policy, and which change made it. What is as in the `former` one is taken from there."""
     with database.read() as connection:
         mark = _last(connection)
-        if former and _kinds_since(connection, former[1]) <= _OF_RULES:
+        kinds = _kinds_since(connection, former[1]) - _OF_PEOPLE if former else set()
+        if former and not kinds:
+            return former[0], mark
+        if former and kinds <= _OF_RULES:
             policy = former[0]
             return replace(policy, routes=routes.find_all(connection), rules=rules.find_all(connection)), mark
         policy = Policy(

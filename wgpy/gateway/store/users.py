@@ -7,7 +7,7 @@ from dataclasses import replace as changed
 from sqlalchemy import Connection, delete, insert, select, update
 
 from wgpy.gateway.policy.people import User
-from wgpy.gateway.store import devices, groups, lookup
+from wgpy.gateway.store import credentials, devices, groups, links, logins, lookup
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import memberships, users
 
@@ -41,11 +41,17 @@ def add(change: Change, user: User) -> None:
 
 
 def replace(change: Change, user: User) -> None:
-    """Change the user of that name. Raises ConfigError if there is none, or a group does not exist."""
+    """Change the user of that name. Raises ConfigError if there is none, or a group does not exist.
+
+    Who is disabled is signed out everywhere, and stays so when enabled again.
+    """
     before = find(change.connection, user.name)
     change.connection.execute(update(users).where(users.c.name == user.name).values(**_values(user)))
     change.connection.execute(delete(memberships).where(memberships.c.user == user.name))
     _join(change, user)
+    if not user.enabled:
+        logins.end_all(change, user.name)
+        links.forget(change, user.name)
     change.record("user", user.name, before.json(), user.json())
 
 
@@ -64,6 +70,9 @@ def remove(change: Change, name: str) -> None:
     for device in devices.find_all(change.connection):
         if device.user == name:
             devices.remove(change, device.name)
+    logins.end_all(change, name)
+    links.forget(change, name)
+    credentials.remove(change, name)
     change.connection.execute(delete(memberships).where(memberships.c.user == name))
     change.connection.execute(delete(users).where(users.c.name == name))
     change.record("user", name, before.json(), None)
