@@ -54,7 +54,7 @@ LAYERS = [
     ["wgpy.labs"],
     ["wgpy.gateway.policy"],
     ["wgpy.gateway.store"],
-    ["wgpy.gateway.enforcement"],
+    ["wgpy.gateway.enforcement", "wgpy.gateway.identity"],
     ["wgpy.gateway.service"],
     ["wgpy.gateway.cli"],
     ["wgpy.gateway"],

@@ -4,6 +4,7 @@ The rooms, from the bottom up; each imports only those before it, and each has a
 
 - `policy`: values and decisions, without input or output. The time is an argument.
 - `store`: the database, with its migrations, audit log and encrypted secrets.
+- `identity`: how people prove who they are, here or by a directory.
 - `enforcement`: nftables. The policy's decisions become tables that outlive the process.
 - `service`: what runs. It follows the store and the clients, and begins and ends sessions.
 - `cli`: `wgpy gateway ...`.

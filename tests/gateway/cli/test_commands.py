@@ -20,7 +20,8 @@ from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
 from wgpy.gateway.enforcement.dataplane import DataPlane
-from wgpy.gateway.store import state, users
+from wgpy.gateway.policy.people import User
+from wgpy.gateway.store import directories, state, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -156,9 +157,7 @@ def test_a_user_whose_last_day_is_over_needs_another_date(gateway: Gateway, tmp_
 def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
     gateway("backup before.db")
     gateway("user set alice --expires never")
-    assert gateway("user list") == [
-        {"name": "alice", "groups": ["staff"], "enabled": True, "expires": None, "expired": False}
-    ]
+    assert gateway("user list") == [User(name="alice", groups=frozenset({"staff"})).json()]
     gateway("device add phone --user alice")
     gateway("device disable phone")
     assert gateway("device sign-in phone")["signed_in_at"] > 0
@@ -293,3 +292,48 @@ def test_no_command_imports_its_libraries_before_it_says_that_they_are_missing()
     assert [line.partition(": ")[2].partition(":")[0] for line in done.stderr.splitlines()] == [
         "wgpy gateway needs sqlalchemy"
     ] * len(commands)
+
+
+def test_a_directory_is_added_changed_listed_and_removed(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret\n")
+    oidc = "oidc corp --issuer https://id.example.org --client-id vpn --client-secret-file secret"
+    made = gateway(f"directory add {oidc} --group vpn-users=staff --grace 2h --require hd=example.org")
+    assert made == gateway("directory show corp")
+    assert (made["grace"], made["groups"]) == (7200, {"names": {"vpn-users": "staff"}, "prefix": None})
+    assert made["settings"]["require"] == {"hd": "example.org"}
+    changed = gateway("directory set oidc corp --name-claim email --all-groups")
+    assert changed["settings"] == {**made["settings"], "name_claim": "email"}
+    assert changed["groups"] == {"names": {"vpn-users": "staff"}, "prefix": ""}
+    assert "https://id.example.org" in gateway("directory list", as_json=False)
+    assert "a secret" not in gateway("directory show corp", as_json=False) + gateway("log --audit", as_json=False)
+    database = Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key")
+    with database.read() as connection:
+        assert directories.secret(connection, database.vault, "corp") == b"a secret"
+    database.close()
+    assert gateway("directory remove corp") == {"name": "corp", "users": []}
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("add oidc corp --client-id vpn", "directory: --issuer is missing; `-h` says what it is"),
+        (
+            "add oidc corp --issuer http://id.example.org --client-id vpn",
+            "expected an address that begins with https://",
+        ),
+        ("add oidc corp --issuer https://id.example.org --client-id vpn --group staff", "two names"),
+        ("add oidc corp --issuer https://id.example.org --client-id vpn --group a=stuff", "did you mean staff?"),
+        ("add oidc corp --issuer https://id.example.org --client-id vpn --ca gateway.key", "certificates in PEM"),
+        (
+            "add oidc corp --issuer https://id.example.org --client-id vpn --client-secret-file none",
+            "No such file",
+        ),
+        ("add oidc corp --issuer https://id.example.org --client-id vpn --all-groups --group-prefix x", "one of them"),
+        ("add oidc local --issuer https://id.example.org --client-id vpn", "choose another name"),
+        ("show corp", "directory 'corp': there is none of that name"),
+        ("remove corp", "directory 'corp': there is none of that name"),
+    ],
+)
+def test_a_mistake_in_a_directory_is_one_line_and_nothing_is_changed(gateway: Gateway, command: str, why: str) -> None:
+    assert why in gateway(f"directory {command}", status=1)
+    assert gateway("directory list") == []

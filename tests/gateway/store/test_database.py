@@ -15,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.policy.people import Group, User
@@ -25,6 +26,7 @@ from wgpy.keys import PresharedKey, PublicKey
 
 KEY = PublicKey(bytes([7]) * 32)
 PSK = PresharedKey(bytes(range(32)))
+VERSIONS = sorted((Path(schema.__file__).parent / "migrations" / "versions").glob("0*.py"))
 
 
 def test_the_migrations_make_the_tables_of_the_schema(database: Database) -> None:
@@ -183,27 +185,25 @@ def test_a_database_of_a_newer_wgpy_is_refused_unchanged(database: Database, tmp
         Database(database.path, tmp_path / "gateway.key")
 
 
-def test_a_database_of_an_older_wgpy_is_migrated(tmp_path: Path) -> None:
-    path, key = tmp_path / "gateway.db", tmp_path / "gateway.key"
+@pytest.mark.parametrize("version", [path.name[:4] for path in VERSIONS if path.name[:4] != HEAD])
+def test_a_database_of_an_older_wgpy_is_migrated(version: str, database: Database, tmp_path: Path) -> None:
+    old = tmp_path / "old.db"
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    engine = create_engine(f"sqlite:///{path}")
+    config.set_main_option("script_location", str(VERSIONS[0].parent.parent))
+    engine = create_engine(f"sqlite:///{old}", poolclass=NullPool)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(text("INSERT INTO users (name, enabled) VALUES ('alice', true)"))
-    engine.dispose()
-    Vault.create(key)
-    migrated = Database(path, key)
+        command.upgrade(config, version)
+        connection.execute(text("INSERT INTO users (name, enabled) VALUES ('alice', true), ('bob', false)"))
+    migrated = Database(old, tmp_path / "gateway.key")
     with migrated.read() as connection:
-        assert users.find(connection, "alice") == User(name="alice")
+        assert users.find_all(connection) == [User(name="alice"), User(name="bob", enabled=False)]
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
     migrated.close()
 
 
 def test_head_is_the_newest_migration() -> None:
-    versions = Path(schema.__file__).parent / "migrations" / "versions"
-    assert max(path.name for path in versions.glob("0*.py")).startswith(f"{HEAD}_")
+    assert VERSIONS[-1].name.startswith(f"{HEAD}_")
 
 
 def test_a_locked_database_or_a_full_disk_is_reported_with_a_remedy(

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import Any, Final
 
 OBJECTS: Final = (
-    "init", "endpoint", "user", "group", "device", "route", "rule", "test", "session", "log", "status", "backup",
+    "init", "endpoint", "user", "group", "directory", "device", "route", "rule", "test", "session", "log", "status",
+    "backup",
     "transfer",
     "run",
 )  # fmt: skip

@@ -123,6 +123,15 @@ def show(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], colum
     return 0
 
 
+def show_one(arguments: argparse.Namespace, values: Mapping[str, Any]) -> int:
+    """Print one object as JSON, or as a table of its values."""
+    if arguments.json:
+        print(json.dumps(values, indent=2, default=str))
+        return 0
+    rows = [{"key": key, "value": value} for key, value in values.items()]
+    return show(arguments, rows, {"key": "SETTING", "value": "VALUE"})
+
+
 def done(arguments: argparse.Namespace, what: str, value: Mapping[str, Any]) -> int:
     """Say what was done: as JSON the object, else a sentence on standard error."""
     if arguments.json:
@@ -156,6 +165,17 @@ def date(text: str) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
+def pairs(what: str, texts: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE, where the name may have a = as well. Raises ConfigError."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"{what} {text!a}: expected two names with = between them")
+        found[name] = value
+    return found
+
+
 def network(what: str, text: str) -> Network:
     """Read a network. Raises ConfigError."""
     try:
@@ -182,8 +202,10 @@ def _without_zone(text: str) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or value == "" or value == []:
+    if value is None or value == "" or value == [] or value == {}:
         return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_cell(each)}" for key, each in value.items())
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(map(str, value))
     return str(value)

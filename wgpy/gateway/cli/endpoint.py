@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     with common.reading(arguments) as connection:
         values = endpoint.find(connection).json()
-    if arguments.json:
-        print(json.dumps(values, indent=2))
-        return 0
-    return common.show(
-        arguments, [{"key": key, "value": value} for key, value in values.items()], {"key": "SETTING", "value": "VALUE"}
-    )
+    return common.show_one(arguments, values)
 
 
 def _set(arguments: argparse.Namespace) -> int:

@@ -16,12 +16,12 @@ from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.policy.names import plain
 from wgpy.gateway.policy.people import User
 from wgpy.keys import PresharedKey
 
 # A comment above [Peer], with the key that follows.
 _WG_EASY: Final = re.compile(r"^# Client: (.+) \(.*\)\n\[Peer\]\n(?:(?!\[).*\n)*?PublicKey *= *(\S+)", re.MULTILINE)
-_ODD: Final = re.compile(r"[^A-Za-z0-9._@+=-]+")  # what a name cannot have
 
 
 def add(objects: Any) -> None:
@@ -84,7 +84,7 @@ def _names(text: str, peers: Iterable[PeerConfig]) -> list[str]:
     """A name for each peer: its own, that of wg-easy's comment above it, or one by its place in the file."""
     comments = {key: name for name, key in _WG_EASY.findall(text)}
     return [
-        _ODD.sub("-", peer.name or comments.get(peer.public_key.base64(), "")).strip("-") or f"peer-{number}"
+        plain(peer.name or comments.get(peer.public_key.base64(), "")) or f"peer-{number}"
         for number, peer in enumerate(peers, 1)
     ]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.names import checked
 from wgpy.keys import PublicKey
+
+LOCAL: Final = "local"
+"""The source of users that no directory knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,16 @@ class User:
     """Somebody who has devices. Raises ConfigError for a name with odd characters."""
 
     name: str
+    source: str = LOCAL
+    """The directory that the user comes from, or "local"."""
+    subject: str | None = None
+    """What the directory calls the user and never gives to another: OIDC's `sub`, LDAP's entryUUID. None if local."""
+    display_name: str = ""
+    email: str = ""
     groups: frozenset[str] = frozenset()
     enabled: bool = True
+    suspended: bool = False
+    """Whether the directory has disabled or removed the user, or could not be asked for too long."""
     expires: float | None = None
     """When the user loses access, in seconds since 1970; None for never."""
     expired: bool = False
@@ -44,15 +55,39 @@ class User:
         """What is shown and recorded of it."""
         return {
             "name": self.name,
+            "source": self.source,
+            "subject": self.subject,
+            "display_name": self.display_name,
+            "email": self.email,
             "groups": sorted(self.groups),
             "enabled": self.enabled,
+            "suspended": self.suspended,
             "expires": self.expires,
             "expired": self.expired,
         }
 
+    @property
+    def is_allowed(self) -> bool:
+        """Whether neither an administrator nor the directory has disabled the user."""
+        return self.enabled and not self.suspended
+
     def is_expired(self, wall: float) -> bool:
         """Whether the user has lost access by now, which is `wall` in seconds since 1970."""
         return self.expired or (self.expires is not None and self.expires <= wall)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who has just proved who they are. `(source, subject)` says who that is; the name may be another's as well."""
+
+    name: str
+    """What the person is called; becomes the user's name when they first come."""
+    source: str = LOCAL
+    subject: str | None = None
+    groups: frozenset[str] = frozenset()
+    """The groups that the directory says the person is in, by the directory's names."""
+    display_name: str = ""
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class Policy:
         if device is None:
             return Reason.DEVICE_REMOVED
         user = self.users[device.user]
-        if not user.enabled:
+        if not user.is_allowed:
             return Reason.USER_DISABLED
         if user.is_expired(wall):
             return Reason.USER_EXPIRED
@@ -76,7 +76,7 @@ class Policy:
 
     def _is_enabled(self, device: Device) -> bool:
         user = self.users[device.user]
-        return device.enabled and user.enabled and not user.expired
+        return device.enabled and user.is_allowed and not user.expired
 
     def change_of(self, status: DeviceStatus) -> DeviceChange | None:
         """What to change of an interface so that its peers are the enabled devices; None if nothing."""

@@ -108,6 +108,13 @@ def sign_in(change: Change, name: str) -> None:
     _update(change, name, signed_in_at=change.now)
 
 
+def sign_out(change: Change, user: str) -> None:
+    """Have a user sign in again before each device's next session."""
+    query = select(devices.c.name).where(devices.c.user == user, devices.c.signed_in_at.is_not(None))
+    for name in list(change.connection.execute(query.order_by(devices.c.name)).scalars()):
+        _update(change, name, signed_in_at=None)
+
+
 def remove(change: Change, name: str) -> None:
     """Remove a device. Its addresses are remembered for its key. Raises ConfigError if there is none of that name."""
     before = find(change.connection, name)

@@ -10,7 +10,7 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.policy.people import Group
 from wgpy.gateway.store import lookup
 from wgpy.gateway.store.database import Change
-from wgpy.gateway.store.schema import groups, memberships, rule_groups
+from wgpy.gateway.store.schema import directories, groups, memberships, rule_groups
 
 
 def find_all(connection: Connection) -> list[Group]:
@@ -49,5 +49,8 @@ def remove(change: Change, name: str) -> None:
         if uses := list(change.connection.execute(query).scalars()):
             more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
             raise ConfigError(f"group {name}: {kind} {uses[0]}{more} uses it; change that first")
+    for row in change.connection.execute(select(directories.c.name, directories.c.groups).order_by(directories.c.name)):
+        if name in row.groups["names"].values():
+            raise ConfigError(f"group {name}: directory {row.name} uses it; change that first")
     change.connection.execute(delete(groups).where(groups.c.name == name))
     change.record("group", name, group.json(), None)

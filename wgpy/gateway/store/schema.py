@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -57,6 +58,30 @@ users: Final = Table(
     Column("enabled", Boolean, nullable=False),
     Column("expires", Float),
     Column("expired", Boolean, nullable=False, server_default=false()),
+    Column("source", Text, nullable=False, server_default="local"),
+    Column("subject", Text),
+    Column("display_name", Text, nullable=False, server_default=""),
+    Column("email", Text, nullable=False, server_default=""),
+    Column("suspended", Boolean, nullable=False, server_default=false()),
+    Index("ix_users_subject", "source", "subject", unique=True),  # those of local users are null, and so not equal
+)
+directories: Final = Table(
+    "directories",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("grace", Integer, nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # sealed
+)
+checks: Final = Table(
+    "checks",
+    metadata,
+    Column("user", Text, ForeignKey("users.name"), primary_key=True),
+    Column("token", LargeBinary, nullable=False),  # sealed
+    Column("checked_at", Float, nullable=False),
+    Column("confirmed_at", Float, nullable=False),
 )
 memberships: Final = Table(
     "memberships",

@@ -6,10 +6,13 @@ from dataclasses import replace as changed
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from wgpy.gateway.policy.people import User
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.directories import GroupMapping
+from wgpy.gateway.policy.people import LOCAL, Person, User
 from wgpy.gateway.store import credentials, devices, groups, links, logins, lookup
 from wgpy.gateway.store.database import Change
-from wgpy.gateway.store.schema import memberships, users
+from wgpy.gateway.store.schema import checks, directories, memberships, users
+from wgpy.gateway.store.schema import groups as groups_table
 
 
 def find_all(connection: Connection) -> list[User]:
@@ -41,18 +44,76 @@ def add(change: Change, user: User) -> None:
 
 
 def replace(change: Change, user: User) -> None:
-    """Change the user of that name. Raises ConfigError if there is none, or a group does not exist.
+    """Change the user of that name. Who is disabled is signed out everywhere, and stays so when enabled again.
 
-    Who is disabled is signed out everywhere, and stays so when enabled again.
+    Raises ConfigError if there is none, a group does not exist, or the user's directory says what the groups are.
     """
     before = find(change.connection, user.name)
+    if before.source != LOCAL and user.groups != before.groups:
+        raise ConfigError(
+            f"user {user.name}: directory {before.source} says what groups the user is in; change them there, or which "
+            f"of ours they are: `wgpy gateway directory set {before.source} -h`"
+        )
+    _write(change, before, user)
+
+
+def take_in(change: Change, person: Person) -> User:
+    """The user who a person is that has just proved it: a new one, if a directory sends somebody for the first time.
+
+    The user gets the groups that the directory says, and is no longer suspended; the name stays what it first was.
+    Raises ConfigError if the name is taken by somebody else, or there is no such user or directory.
+    """
+    if person.source == LOCAL:
+        return find(change.connection, person.name)
+    row = change.connection.execute(select(directories.c.groups).where(directories.c.name == person.source)).first()
+    if row is None:
+        raise lookup.missing("directory", person.source, lookup.names(change.connection, directories.c.name))
+    known = lookup.names(change.connection, groups_table.c.name)
+    is_same = (users.c.source == person.source) & (users.c.subject == person.subject)
+    name = change.connection.execute(select(users.c.name).where(is_same)).scalar()
+    values = {
+        "groups": GroupMapping(**row.groups).ours(person.groups, known),
+        "display_name": person.display_name,
+        "email": person.email,
+        "suspended": False,
+    }
+    if name is not None:
+        before = find(change.connection, name)
+        return _write(change, before, changed(before, **values))  # type: ignore[arg-type]
+    if taken := change.connection.execute(select(users.c.source).where(users.c.name == person.name)).scalar():
+        whose = "a local user" if taken == LOCAL else f"a user of directory {taken}"
+        if taken == person.source:
+            whose = "another person of the same directory"
+        raise ConfigError(
+            f"user {person.name}: {whose} has this name already; an administrator has to remove that user, or choose "
+            f"another claim or attribute for names of directory {person.source}"
+        )
+    user = User(name=person.name, source=person.source, subject=person.subject, **values)  # type: ignore[arg-type]
+    add(change, user)
+    return user
+
+
+def suspend(change: Change, name: str) -> None:
+    """Record that the user's directory has disabled or removed the user: browsers and devices have to sign in again.
+
+    Raises ConfigError if there is no such user.
+    """
+    before = find(change.connection, name)
+    devices.sign_out(change, name)
+    _write(change, before, changed(before, suspended=True))
+
+
+def _write(change: Change, before: User, user: User) -> User:
+    if user == before:
+        return user
     change.connection.execute(update(users).where(users.c.name == user.name).values(**_values(user)))
     change.connection.execute(delete(memberships).where(memberships.c.user == user.name))
     _join(change, user)
-    if not user.enabled:
+    if not user.is_allowed:
         logins.end_all(change, user.name)
         links.forget(change, user.name)
     change.record("user", user.name, before.json(), user.json())
+    return user
 
 
 def expire(change: Change, wall: float) -> None:
@@ -73,13 +134,16 @@ def remove(change: Change, name: str) -> None:
     logins.end_all(change, name)
     links.forget(change, name)
     credentials.remove(change, name)
-    change.connection.execute(delete(memberships).where(memberships.c.user == name))
+    for table in (memberships, checks):
+        change.connection.execute(delete(table).where(table.c.user == name))
     change.connection.execute(delete(users).where(users.c.name == name))
     change.record("user", name, before.json(), None)
 
 
 def _values(user: User) -> dict[str, object]:
-    return {"enabled": user.enabled, "expires": user.expires, "expired": user.expired}
+    values = user.json()
+    del values["name"], values["groups"]
+    return values
 
 
 def _join(change: Change, user: User) -> None:

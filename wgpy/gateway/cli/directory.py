@@ -1,0 +1,149 @@
+"""`wgpy gateway directory`: where people come from that are not kept here. What each kind asks for has its module."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from wgpy.daemon.files import read_text
+from wgpy.errors import ConfigError
+from wgpy.gateway.cli import common, directory_oidc
+from wgpy.gateway.policy.directories import Directory, GroupMapping
+
+_KINDS: Final[Mapping[str, ModuleType]] = {"oidc": directory_oidc}
+_LONGEST: Final = 10_000  # characters of a secret
+
+
+def add(objects: Any) -> None:
+    actions = common.kind(objects, "directory", "manage directories: where people come from that are not kept here")
+    for verb, summary, call in (("add", "add", _add), ("set", "change", _set)):
+        made = actions.add_parser(verb, help=f"{summary} a directory", description=f"{summary.title()} a directory.")
+        kinds = made.add_subparsers(metavar="KIND", required=True)
+        for kind, module in _KINDS.items():
+            made = common.command(kinds, kind, f"{summary} {module.SUMMARY}", call, epilog=module.EPILOG)
+            made.add_argument("name", metavar="NAME", help="what this gateway calls it")
+            module.options(made)
+            _options(made, module.SECRET)
+            made.set_defaults(kind=kind)
+    common.command(actions, "list", "list all directories", _list)
+    for verb, summary, call in (
+        ("show", "show a directory's settings, without its secret", _show),
+        ("remove", "remove a directory", _remove),
+    ):
+        made = common.command(actions, verb, summary, call)
+        made.add_argument("name", metavar="NAME", help="the directory's name")
+        if verb == "remove":
+            made.add_argument("--with-users", action="store_true", help="also remove the users that come from it")
+
+
+def _options(parser: argparse.ArgumentParser, secret: str) -> None:
+    parser.add_argument(f"--{secret}-file", metavar="FILE", dest="secret", help="a file with it; - for standard input")
+    parser.add_argument(
+        "--group", metavar="THEIRS=OURS", action="append", help="a group there, and the group here that it is"
+    )
+    parser.add_argument(
+        "--group-prefix", metavar="PREFIX", help="groups there that are called PREFIX and then as a group here are it"
+    )
+    parser.add_argument("--all-groups", action="store_true", help="groups there that are called as a group here are it")
+    parser.add_argument(
+        "--grace", metavar="TIME", help="sessions go on for so long if the directory cannot be asked (default: 1h)"
+    )
+
+
+def _groups(arguments: argparse.Namespace, before: GroupMapping) -> GroupMapping:
+    if arguments.all_groups and arguments.group_prefix is not None:
+        raise ConfigError("--all-groups and --group-prefix: give one of them")
+    given: dict[str, Any] = {}
+    if arguments.group is not None:
+        given["names"] = common.pairs("group", arguments.group)
+    if arguments.all_groups or arguments.group_prefix is not None:
+        given["prefix"] = arguments.group_prefix or ""
+    return replace(before, **given)
+
+
+def _grace(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.grace is None else {"grace": common.duration(arguments.grace)}
+
+
+def _read_secret(arguments: argparse.Namespace) -> bytes | None:
+    """The secret from a file or standard input, without the end of its line; None if none was given."""
+    if arguments.secret is None:
+        return None
+    if arguments.secret != "-":
+        text = read_text(Path(arguments.secret))
+    elif sys.stdin.isatty():
+        text = getpass.getpass("Secret: ")
+    else:
+        text = sys.stdin.read(_LONGEST + 1)
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text or not text.isprintable() or len(text) > _LONGEST:
+        raise ConfigError(f"{arguments.secret}: expected one line with a secret")
+    return text.encode()
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import directories
+
+    made = Directory(
+        name=arguments.name,
+        kind=arguments.kind,
+        settings=_KINDS[arguments.kind].settings(arguments, None).json(),
+        groups=_groups(arguments, GroupMapping()),
+        **_grace(arguments),
+    )
+    secret = _read_secret(arguments) or b""
+    with common.changing(arguments) as change:
+        directories.add(change, made, secret)
+    text = f"directory {made.name} added"
+    return common.done(arguments, text, made.json())
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import directories
+
+    secret = _read_secret(arguments)
+    with common.changing(arguments) as change:
+        before = directories.find(change.connection, arguments.name)
+        if before.kind != arguments.kind:
+            raise ConfigError(f"directory {before.name}: it is of the kind {before.kind}, not {arguments.kind}")
+        changed = replace(
+            before,
+            settings=_KINDS[arguments.kind].settings(arguments, before.settings).json(),
+            groups=_groups(arguments, before.groups),
+            **_grace(arguments),
+        )
+        directories.replace(change, changed, secret)
+    return common.done(arguments, f"directory {changed.name} changed", changed.json())
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import directories
+
+    with common.reading(arguments) as connection:
+        rows = [directory.json() for directory in directories.find_all(connection)]
+    if not arguments.json:
+        rows = [{**row, "where": _KINDS[row["kind"]].where(row["settings"])} for row in rows]
+    return common.show(arguments, rows, {"name": "DIRECTORY", "kind": "KIND", "where": "WHERE"})
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import directories
+
+    with common.reading(arguments) as connection:
+        values = directories.find(connection, arguments.name).json()
+    return common.show_one(arguments, values)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import directories
+
+    with common.changing(arguments) as change:
+        gone = directories.remove(change, arguments.name, with_users=arguments.with_users)
+    text = f"directory {arguments.name} removed" + f", with {len(gone)} users" * bool(gone)
+    return common.done(arguments, text, {"name": arguments.name, "users": gone})
