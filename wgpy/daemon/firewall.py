@@ -122,12 +122,24 @@ def _restore(version: int, name: str, tables: Mapping[str, list[str]], *options:
     run([f"{program}-restore", "-n", *options], script)
 
 
-def run(command: list[str], text: str = "") -> str:
-    """Run nft or an iptables program, with `text` as its input; returns what it prints. Raises NetworkError."""
+def run(command: list[str], text: str = "", started: Callable[[int], object] | None = None) -> str:
+    """Run nft or an iptables program, with `text` as its input; returns what it prints. Raises NetworkError.
+
+    `started` is told the id of the process before that has read any of `text`.
+    """
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            if started:
+                started(process.pid)
+            try:
+                output, errors = process.communicate(text, _TIMEOUT)
+            except BaseException:
+                process.kill()
+                raise
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NetworkError(f"{command[0]}: {error}") from error
-    if done.returncode != 0:
-        raise NetworkError(f"{command[0]}: {' '.join(done.stderr.split())}")
-    return done.stdout
+    if process.returncode != 0:
+        raise NetworkError(f"{command[0]}: {' '.join(errors.split())}")
+    return output

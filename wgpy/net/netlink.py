@@ -311,6 +311,20 @@ class Netlink:
         """Do `ip rule add table main suppress_prefixlength 0`: routes other than default routes still come first."""
         return self._add_rule(Rule(family, self._next_priority(family), MAIN_TABLE, suppress_default=True))
 
+    def prohibit_unmarked(self, family: int, name: str, mark: int, priority: int) -> None:
+        """Do `ip rule add iif NAME fwmark 0/MARK prohibit`: refuse what arrives there without any of these bits.
+
+        Nothing is changed if the rule is there, and the interface need not be.
+        """
+        rule = {"iifname": name, "fwmark": 0, "fwmask": mark, "priority": priority, "action": "prohibit"}
+        with suppress(_Present), self._step(f"add rule iif {name} fwmark 0/{mark:#x} prohibit priority {priority}"):
+            self._ip.rule("add", family=family, **rule)
+
+    def delete_prohibitions(self, family: int, name: str, priority: int) -> None:
+        """Delete what `prohibit_unmarked` added, if it did."""
+        with suppress(_Missing), self._step(f"delete rule iif {name} prohibit priority {priority}"):
+            self._ip.rule("del", family=family, iifname=name, priority=priority, action="prohibit")
+
     def delete_rule(self, rule: Rule) -> None:
         """Delete that rule and no other."""
         with self._step(f"delete rule {rule}"):
@@ -360,7 +374,7 @@ class Netlink:
             yield
         except (OSError, self._netlink_error) as error:
             number = getattr(error, "code", None) or getattr(error, "errno", None) or 0
-            raised = _Missing if number == errno.ENOENT else NetworkError
+            raised = {errno.ENOENT: _Missing, errno.EEXIST: _Present}.get(number, NetworkError)
             causes = (net_admin(),) if number == errno.EPERM else ipv6_is_off(ipv6) if ipv6 else ()
             raise raised(f"cannot {step}: {os.strerror(number)}{f' ({explain(*causes)})' if causes else ''}") from error
 
@@ -382,6 +396,10 @@ def table_number(name: str) -> int:
 
 class _Missing(NetworkError):
     """The object does not exist, for example a table without routes."""
+
+
+class _Present(NetworkError):
+    """The object exists already."""
 
 
 def _name(index: int) -> str:

@@ -17,8 +17,9 @@ from tests.gateway.enforcement.probes import Probe, answered
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
 from tests.support.netns import Namespace, in_fresh_namespace
 from wgpy.errors import NetworkError
+from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
-from wgpy.gateway.enforcement.notices import Changes, Notices
+from wgpy.gateway.enforcement.notices import UNKNOWN, Changes, Notices
 from wgpy.gateway.policy.compiler import compiled
 from wgpy.gateway.policy.destinations import Address, Destination
 from wgpy.gateway.policy.routes import Route
@@ -347,16 +348,64 @@ def test_servers_see_the_address_that_their_route_says(world: World) -> None:
 
 @in_fresh_namespace
 def test_a_change_of_nftables_is_noticed_whoever_makes_it() -> None:
-    firewall, changes = Firewall("wg0", GROUP), Changes()
+    firewall, changes = Firewall("wg0", GROUP), Changes("wgpy-gateway-wg0")
     firewall.replace(POOLS, compiled([], {}), [])
-    changes.read()
-    assert firewall.exists()
-    shell("nft", "flush", "ruleset")
-    assert select.select([changes], [], [], 5)[0]
-    assert not firewall.exists()
-    firewall.replace(POOLS, compiled([], {}), [])
-    assert firewall.exists()
+    firewall.admit({ip_address(CLIENTS[2][0]): 99})
+    assert changes.read()
+    shell("nft", "add", "table", "inet", "another")
+    assert not changes.read()
+    name = ("inet", "wgpy-gateway-wg0")
+    for command in (
+        ("flush", "ruleset"),
+        ("flush", "table", *name),
+        ("flush", "chain", *name, "judge"),
+        ("flush", "set", *name, "pools4"),
+        ("delete", "element", *name, "pools4", "{ 10.99.0.0/24 }"),
+        ("insert", "rule", *name, "judge", "accept"),
+        ("add", "element", *name, "from4", "{ 10.99.0.7 }"),
+    ):
+        assert firewall.exists()
+        shell("nft", *command)
+        assert select.select([changes], [], [], 5)[0]
+        assert firewall.changed_by(changes.read())
+        assert not firewall.exists(), command
+        firewall.replace(POOLS, compiled([], {}), [])
+        assert not firewall.sent()
+        assert not firewall.changed_by(changes.read()), "what we do ourselves"
     changes.close()
+
+
+@in_fresh_namespace
+def test_more_notices_than_fit_into_the_socket_are_no_reason_to_make_the_table_again() -> None:
+    firewall, changes = Firewall("wg0", GROUP), Changes("wgpy-gateway-wg0")
+    firewall.replace(POOLS, compiled([], {}), [])
+    assert firewall.changed_by({UNKNOWN})
+    assert firewall.exists()
+    shell("nft", "flush", "chain", "inet", "wgpy-gateway-wg0", "judge")
+    assert not firewall.exists()
+    changes.close()
+
+
+@in_world
+def test_no_client_is_let_into_a_network_while_the_table_is_missing_or_its_chains_are_empty(world: World) -> None:
+    plane = DataPlane()
+    plane.guard("wg0")
+    plane.guard("wg0")
+    everything = [
+        Rule(name="all", destination=Destination.parse(text), everyone=True) for text in ("0.0.0.0/0", "::/0")
+    ]
+    world.allow(everything, {2: set()})
+    world.open(CLIENTS[2])
+    assert world.clients.reaches(2) == BOTH
+    for command in ("flush", "delete"):
+        shell("nft", command, "table", "inet", "wgpy-gateway-wg0")
+        assert world.clients.reaches(2, protocol="udp") == NEITHER
+        world.allow(everything, {2: set()})
+        world.open(CLIENTS[2])
+        assert world.clients.reaches(2, protocol="udp") == BOTH
+    plane.down("wg0")
+    world.firewall.remove()
+    assert world.clients.reaches(2) == BOTH  # they are no gateway's any more
 
 
 @in_fresh_namespace
@@ -371,7 +420,7 @@ def test_an_old_copy_of_the_table_is_not_the_table() -> None:
     assert not firewall.exists()
     firewall.replace(POOLS, compiled(STAFF, {ip_address(CLIENTS[2][0]): {"staff"}}), [])
     assert firewall.exists()
-    assert {*firewall.sent()} == {ip_address(CLIENTS[2][0])}  # for the service, which closes those it does not know
+    assert not firewall.sent()
 
 
 @in_fresh_namespace

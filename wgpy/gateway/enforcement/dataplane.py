@@ -1,8 +1,14 @@
-"""The gateway's WireGuard interface, with its addresses and peers. It outlives this process, as the table does."""
+"""The gateway's WireGuard interface, with its addresses and peers. It outlives this process, as the table does.
+
+A policy rule of the kernel's routing goes with it, which `ip rule` shows as `iif wg0 fwmark 0/0x8000000 prohibit`. It
+refuses to forward what a client sends unless the gateway's table marks it. So whoever removes the table, while the
+gateway runs or not, lets no client into a network.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +18,7 @@ from typing import Final
 
 from wgpy import control
 from wgpy.errors import ControlError, NetworkError
+from wgpy.gateway.enforcement.ruleset import JUDGED
 from wgpy.gateway.policy.destinations import Network
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.pools import own_address
@@ -25,6 +32,8 @@ _FLAGS: Final = ["-I"] if sys.flags.isolated else [] if sys.path[0] in ("", os.g
 PYTHON: Final = (sys.executable, *_FLAGS)
 """Python as we were started: it imports from the current directory, where others may put things, only if we do."""
 _PATIENCE: Final = 30.0  # seconds for the daemon to start
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+_PRIORITY: Final = 100  # of the rule, before those that lead to routes to other hosts
 
 
 class DataPlane:
@@ -75,8 +84,15 @@ class DataPlane:
             for address in wanted - present:
                 netlink.add_address(endpoint.interface, address)
             netlink.set_up(endpoint.interface)
+        self.guard(endpoint.interface)
         for version in {pool.version for pool in endpoint.pools}:
             _forward(_SYSCTLS / _FORWARDING[version])
+
+    def guard(self, interface: str) -> None:
+        """Have the kernel refuse to forward what no table has judged; nothing changes if it does already."""
+        with Netlink() as netlink:
+            for family in _FAMILIES:
+                netlink.prohibit_unmarked(family, interface, JUDGED, _PRIORITY)
 
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]:
         """The address and port that each client sends from."""
@@ -103,6 +119,8 @@ class DataPlane:
         with Netlink() as netlink:
             if interface in control.interfaces() and netlink.link_exists(interface):
                 netlink.delete_link(interface)
+            for family in _FAMILIES:
+                netlink.delete_prohibitions(family, interface, _PRIORITY)
 
 
 def _make(endpoint: Endpoint) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wgpy.daemon.firewall import run
 from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement import ruleset
+from wgpy.gateway.enforcement.notices import UNKNOWN
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
 from wgpy.gateway.policy.routes import Route
+
+_REMEMBERED: Final = 64  # processes of nft: the kernel tells of their changes while they run, or soon after
 
 
 class Passed(NamedTuple):
@@ -39,27 +43,50 @@ class Firewall:
         self._interface = interface
         self._group = group
         self._made: ruleset.Present | None = None
-        self._handle: int | None = None  # of the table that was made
+        self._outline: list[dict[str, Any]] = []  # of the table that was made
+        self._ours: deque[int] = deque(maxlen=_REMEMBERED)  # the last processes of nft that changed it for us
+        self._is_touched = False  # somebody else has changed it
         self._table = ruleset.table(interface)
 
+    @property
+    def name(self) -> str:
+        """The name of the table, in the family inet."""
+        return self._words()[1]
+
     def exists(self) -> bool:
-        """Whether the table is there, and the one that was made here.
+        """Whether the table is there, and as it was made here.
 
         Whoever restarts nftables.service removes all tables, and may load an old copy of this one.
         """
-        found = self._found()
-        return found is not None and self._handle in (None, found)
+        if self._is_touched or not self._is_there():
+            return False
+        return not self._made or self._outline == self._listed_outline()
+
+    def changed_by(self, ports: set[int]) -> bool:
+        """Take note of who has changed the table, as `wgpy.gateway.enforcement.notices.Changes` says.
+
+        Returns whether that was, or may have been, somebody else: then `exists` says whether the table is as it was.
+        """
+        others = ports - {*self._ours}
+        self._is_touched |= bool(others - {UNKNOWN})
+        return bool(others)
 
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
 
-        If the table was gone, it is made anew, without sessions.
+        If the table was gone, or somebody else has changed it, it is made anew, without sessions.
         """
-        present = self._made if self._made and self.exists() else self._present()
-        self._made = None  # until that has worked
-        script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present)
-        _apply(script)
-        self._made, self._handle = ruleset.made(script), self._found()
+        is_ours = bool(self._made) and self.exists()
+        anew = (bool(self._made) or self._is_touched) and not is_ours
+        present = self._made if self._made and is_ours else ruleset.Present() if anew else self._present()
+        self._made, self._is_touched = None, False
+        script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present, anew=anew)
+        try:
+            self._apply(script)
+        except NetworkError:
+            self._is_touched = anew
+            raise
+        self._made, self._outline = ruleset.made(script), self._listed_outline()
 
     def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
         """Begin and end sessions of addresses, in one transaction.
@@ -67,7 +94,7 @@ class Firewall:
         Those in `opened` have one for so many seconds, at least one: the kernel ends it then. From now on no packet
         passes from or to those in `closed`.
         """
-        _apply(ruleset.closing(self._interface, closed) + ruleset.opening(self._interface, opened))
+        self._apply(ruleset.closing(self._interface, closed) + ruleset.opening(self._interface, opened))
 
     def sent(self) -> dict[Address, Passed]:
         """What came from each address that has a session."""
@@ -87,15 +114,22 @@ class Firewall:
     def remove(self) -> None:
         """Remove the table: then nothing is kept back any more."""
         self._made = None
-        _apply(f"add table {self._table}\ndelete table {self._table}\n")
+        self._apply(f"add table {self._table}\ndelete table {self._table}\n")
 
-    def _found(self) -> int | None:
-        """The handle of the table of this name, which no other table ever has."""
+    def _apply(self, script: str) -> None:
+        run(["nft", "-f", "-"], script, self._ours.append)
+
+    def _is_there(self) -> bool:
         tables = self._listed("table", "list", "tables")
-        return next((each["handle"] for each in tables if f"{each['family']} {each['name']}" == self._table), None)
+        return any(f"{each['family']} {each['name']}" == self._table for each in tables)
+
+    def _listed_outline(self) -> list[dict[str, Any]]:
+        """The table without the elements of its sets. Each part has a handle, which no other part ever has."""
+        entries = _json("-t", "list", "table", *self._words())
+        return [entry for entry in entries if "counter" not in entry]
 
     def _present(self) -> ruleset.Present:
-        if self._found() is None:
+        if not self._is_there():
             return ruleset.Present()
         names: dict[str, list[str]] = {"chain": [], "map": []}
         for entry in _json("-t", "list", "table", *self._words()):
@@ -127,10 +161,6 @@ class Firewall:
 def _element(each: Any) -> dict[str, Any]:
     found: dict[str, Any] = each["elem"] if isinstance(each, dict) else {"val": each}
     return found
-
-
-def _apply(script: str) -> None:
-    run(["nft", "-f", "-"], script)
 
 
 def _json(*command: str) -> list[dict[str, Any]]:

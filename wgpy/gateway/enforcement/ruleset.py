@@ -24,6 +24,9 @@ PREFIX: Final = "p-"
 COUNTERS: Final = ("no_session", "denied", "spoofed", "invalid")
 REMEMBERED: Final = 5  # seconds that a client without a session is not noticed again
 LENGTH: Final = 40  # bytes of such a packet that are wanted: the IP header
+JUDGED: Final = 0x0800_0000
+"""A bit of the firewall mark. A client's packets have it from the first hook until they are judged, so that a policy
+rule can refuse those that no table judges: see `wgpy.gateway.enforcement.dataplane`."""
 _ASKED: Final = f"size 65535; flags dynamic,timeout; timeout {REMEMBERED}s;"
 _TYPES: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _FAMILIES: Final = {4: "ip", 6: "ip6"}
@@ -43,15 +46,23 @@ def table(interface: str) -> str:
 
 
 def replacement(
-    interface: str, group: int, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], present: Present
+    interface: str,
+    group: int,
+    pools: Iterable[Network],
+    compiled: Compiled,
+    routes: Iterable[Route],
+    present: Present,
+    *,
+    anew: bool = False,
 ) -> str:
     """Commands that put a policy in the place of the one that is `present`, in one transaction.
 
+    With `anew`, nothing remains of a table that is there: neither its sessions nor what somebody else has put into it.
     `group` is that of NFLOG to which packets of clients without a session go: one of a client in REMEMBERED seconds.
     """
     name = table(interface)
     pools, routes = list(pools), list(routes)
-    lines = [f"add table {name}"]
+    lines = [f"add table {name}", *([f"delete table {name}", f"add table {name}"] if anew else ())]
     lines += [f"flush chain {name} {chain}" for chain in present.chains]
     lines += [f"delete map {name} {each}" for each in present.maps if each.startswith(PREFIX)]
     lines += [f"delete chain {name} {chain}" for chain in present.chains if chain.startswith(PREFIX)]
@@ -184,6 +195,7 @@ def _snat(snat: str) -> str:
 def _chains(interface: str, group: int) -> list[str]:
     """What does not depend on the policy."""
     client, other = f'iifname "{interface}"', f'iifname != {{ "{interface}", "lo" }}'
+    unmarked = f"{client} meta mark set meta mark & {~JUDGED & 0xFFFFFFFF:#x}"
     spoofed = [
         f"{other} {family} saddr @pools{version} counter name spoofed drop" for version, family in _FAMILIES.items()
     ]
@@ -212,8 +224,13 @@ def _chains(interface: str, group: int) -> list[str]:
         *(f"ct original {family} saddr vmap @{PREFIX}sources{version}" for version, family in _FAMILIES.items()),
         "goto denied",
         "}",
+        "chain arriving {",  # after other tables' chains that set marks
+        "type filter hook prerouting priority dstnat - 5; policy accept;",
+        f"{client} meta mark set meta mark | {JUDGED:#x}",
+        "}",
         "chain forward {",
         "type filter hook forward priority filter; policy accept;",
+        unmarked,
         *spoofed,
         f"{client} jump from_client",
         f"{client} goto judge",
@@ -221,6 +238,7 @@ def _chains(interface: str, group: int) -> list[str]:
         "}",
         "chain input {",
         "type filter hook input priority filter; policy accept;",
+        unmarked,
         *spoofed,
         f"{client} jump from_client",
         f"{client} ct direction reply ct state established,related accept",  # to what the gateway itself asked

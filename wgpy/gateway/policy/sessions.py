@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from operator import add
 from typing import Final, NamedTuple
 
@@ -83,6 +84,8 @@ class Terms:
     """Whether the client connect handler is to be asked."""
     signed_in_at: float | None = None
     """When the device's person proved who they are: a session lasts from then. None: from its own beginning."""
+    access_until: float = inf
+    """When its user loses access."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class Session:
         if terms.refusal is not None:
             return session._end(terms.refusal, now)
         if session.until <= now:
-            return session._end(Reason.NOT_SIGNED_IN, now)
+            return session._end(_ending(terms, now, Reason.NOT_SIGNED_IN), now)
         return Step(session, (Ask(),)) if terms.ask_handler else session._open(now)
 
     def answered(self, *, allow: bool, message: str, posture: tuple[str, ...], terms: Terms, now: float) -> Step:
@@ -186,7 +189,7 @@ class Session:
         if terms.addresses != self.addresses:
             return self._end(Reason.ADDRESS_CHANGED, now)
         if until <= now:
-            return self._end(Reason.EXPIRED, now)
+            return self._end(_ending(terms, now, Reason.EXPIRED), now)
         if self.state is State.ACTIVE and terms.idle_max and self.active_at + terms.idle_max <= now:
             return self._end(Reason.IDLE, now)
         moved = replace(self, until=until)
@@ -222,4 +225,9 @@ class Session:
 
 
 def _until(terms: Terms, started_at: float) -> float:
-    return (started_at if terms.signed_in_at is None else terms.signed_in_at) + terms.session_max
+    begun = started_at if terms.signed_in_at is None else terms.signed_in_at
+    return min(begun + terms.session_max, terms.access_until)
+
+
+def _ending(terms: Terms, now: float, otherwise: Reason) -> Reason:
+    return Reason.USER_EXPIRED if terms.access_until <= now else otherwise

@@ -48,8 +48,8 @@ class Policy:
         """Whose each address is."""
         return {address: device for device in self.devices.values() for address in device.addresses}
 
-    def terms(self, name: str, signed_in_at: float | None, wall: float) -> Terms:
-        """What a device's session is held to: `signed_in_at` in the sessions' clock, `wall` in seconds since 1970."""
+    def terms(self, name: str, signed_in_at: float | None, access_until: float, wall: float) -> Terms:
+        """What a device's session is held to: two times in the sessions' clock, and `wall` in seconds since 1970."""
         device = self.devices.get(name)
         return Terms(
             addresses=device.addresses if device else (),
@@ -58,6 +58,7 @@ class Policy:
             ask_handler=bool(self.endpoint.handler),
             refusal=self._refusal(device, wall),
             signed_in_at=signed_in_at if self.endpoint.sign_in else None,
+            access_until=access_until,
         )
 
     def _refusal(self, device: Device | None, wall: float) -> Reason | None:

@@ -17,11 +17,12 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from wgpy.errors import WgpyError
+from wgpy.errors import ControlError, WgpyError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy import connection_log, handler, pools
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
@@ -38,6 +39,7 @@ MEASURED: Final = 10.0  # seconds between readings of the counters
 AT_ONCE: Final = 0.2  # seconds for which a reading serves several sessions that end
 GRACE: Final = 2.0  # seconds after which the kernel ends a session that we have not ended: then its counters are gone
 SKEW: Final = 60.0  # seconds that a sign-in may be ahead of the date
+SLACK: Final = 1.0  # seconds by which the two clocks may drift before a session's end is moved
 _WHO: Final = "gateway"
 
 
@@ -45,6 +47,7 @@ class Enforcement(Protocol):
     """The firewall, as `wgpy.gateway.enforcement.nft.Firewall`."""
 
     def exists(self) -> bool: ...
+    def changed_by(self, ports: set[int]) -> bool: ...
     def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None: ...
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None: ...
     def sent(self) -> dict[Address, Passed]: ...
@@ -59,6 +62,7 @@ class Plane(Protocol):
     def check(self, policy: Policy) -> None: ...
     def up(self, policy: Policy) -> None: ...
     def follow(self, policy: Policy) -> None: ...
+    def guard(self, interface: str) -> None: ...
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
 
 
@@ -100,6 +104,7 @@ class Gateway:
         self._live: dict[str, _Live] = {}  # by device
         self._refused: dict[str, float] = {}  # by device: when it is judged again
         self._signed_in: dict[tuple[str, float], float] = {}  # by device and wall-clock time, in `clock`
+        self._access: dict[tuple[str, float], float] = {}  # by user and wall-clock time, in `clock`
         self._noticed: SimpleQueue[set[Address]] = SimpleQueue()
         self._answers: SimpleQueue[tuple[str, handler.Answer | Reason]] = SimpleQueue()
         self._opened: dict[Address, float] = {}  # to be opened, until when
@@ -112,6 +117,8 @@ class Gateway:
         self._ticked_at = clock()  # when the last tick ended
         self._watch = database.watch()
         self._policy, self._change = state.read(database)
+        self.interface: Final = self._policy.endpoint.interface
+        self._new_name = ""  # another that the database has for it by now
         self._by_address = self._policy.by_address()
         self._is_in_force = False  # in the firewall
         self._is_followed = False  # by the interface
@@ -130,10 +137,6 @@ class Gateway:
         self.ailment = ""
 
     @property
-    def interface(self) -> str:
-        return self._policy.endpoint.interface
-
-    @property
     def active(self) -> int:
         """How many sessions are active."""
         return sum(live.session.state is State.ACTIVE for live in list(self._live.values()))
@@ -147,9 +150,9 @@ class Gateway:
         """Clients without a session have sent something from these addresses. From any thread."""
         self._noticed.put(addresses)
 
-    def suspect(self) -> None:
-        """Somebody has changed nftables: see whether the table is still there. From any thread."""
-        self._is_suspect = True
+    def suspect(self, ports: set[int]) -> None:
+        """The table was changed from these netlink ports: see whether it is as it was made. From any thread."""
+        self._is_suspect |= self._firewall.changed_by(ports)
 
     def answer(self, session: str, answer: handler.Answer | Reason) -> None:
         """Take the handler's answer about a session, or why there is none. From any thread."""
@@ -167,6 +170,11 @@ class Gateway:
             self._judge()
             self._carry_out()
             self._expire()
+            if self._new_name:
+                raise ControlError(
+                    f"interface: it cannot become {self._new_name} while the gateway runs; `wgpy gateway endpoint set "
+                    f"--interface {self.interface}` takes that back"
+                )
         except (WgpyError, OSError) as error:
             if str(error) != self.ailment:
                 self.ailment = str(error)
@@ -179,16 +187,18 @@ class Gateway:
         self._ticked_at = self._clock()
 
     def _keep_table(self) -> None:
-        """Make the table again if somebody has removed or replaced it, with the sessions that are under way only."""
+        """Make the table again if somebody has removed or changed it, with the sessions that are under way only."""
         if not self._is_suspect:
             return
         if not self._firewall.exists():
-            log.warning("somebody has removed or replaced the gateway's table of nftables; it is made again")
+            log.warning("somebody has removed or changed the gateway's table of nftables; it is made again")
             self._enforce()
-            self._closed.update(self._firewall.sent())
-            for name, live in self._live.items():
-                if live.session.state is State.ACTIVE:
-                    self._closed.difference_update(live.session.addresses)
+        present = self._firewall.sent()
+        self._closed.update(present)
+        for name, live in self._live.items():
+            if live.session.state is State.ACTIVE:
+                self._closed.difference_update(live.session.addresses)
+                if not present.keys() >= {*live.session.addresses}:
                     self._opened |= dict.fromkeys(live.session.addresses, live.session.until)
                     self._live[name] = live._replace(before=live.session.traffic)
         self._is_suspect = False
@@ -204,13 +214,15 @@ class Gateway:
         if not self._plane.is_up(self.interface):
             log.warning("interface %s is gone; it is made again", self.interface)
             self._plane.up(self._policy)
+        self._plane.guard(self.interface)
         self._seen_at = self._clock()
 
     def _follow_store(self) -> None:
         self._is_stale |= self._watch.changed()
         if self._is_stale and state.last_change(self._database) != self._change:
             before = self._policy
-            self._policy, self._change = state.read(self._database, (before, self._change))
+            policy, self._change = state.read(self._database, (before, self._change))
+            self._policy = policy if policy.endpoint is before.endpoint else self._not_renamed(policy)
             if self._policy is not before:
                 self._is_in_force = False
                 self._refused.clear()
@@ -232,6 +244,12 @@ class Gateway:
         if not self._is_followed:
             self._plane.follow(self._policy)
             self._is_followed = True
+
+    def _not_renamed(self, policy: Policy) -> Policy:
+        """The policy for the interface that we have, which keeps its name while we run."""
+        name = policy.endpoint.interface
+        self._new_name = name if name != self.interface else ""
+        return replace(policy, endpoint=replace(policy.endpoint, interface=self.interface))
 
     def _take_answers(self) -> None:
         by_id = {live.session.id: device for device, live in self._live.items()}
@@ -401,7 +419,17 @@ class Gateway:
                 # After the date was set back, nobody knows how long ago that was: then they have to sign in again.
                 self._signed_in[key] = self._clock() - max(0.0, age) if age > -SKEW else -inf
             signed_in = self._signed_in[key]
-        return self._policy.terms(name, signed_in, self._wall())
+        return self._policy.terms(name, signed_in, self._access_until(device), self._wall())
+
+    def _access_until(self, device: Device | None) -> float:
+        """When a device's user loses access, in `clock`. No change of the date makes that later."""
+        expires = self._policy.users[device.user].expires if device else None
+        if device is None or expires is None:
+            return inf
+        key, until = (device.user, expires), self._clock() + expires - self._wall()
+        if until < self._access.get(key, inf) - SLACK:
+            self._access[key] = until
+        return self._access[key]
 
     def _take_up(self) -> None:
         """Go on with the sessions that both the kernel and the database know. All others end."""
@@ -429,7 +457,7 @@ class Gateway:
             if left > 0 and row["reason"] is None:
                 kept.update(terms.addresses)
             else:
-                reason = Reason(row["reason"]) if row["reason"] else Reason.GATEWAY_STOPPED
+                reason = Reason(row["reason"]) if row["reason"] else terms.refusal or Reason.GATEWAY_STOPPED
                 self._apply(name, session.ended(reason, now))
         self._closed |= set(sent) - kept
         self._judge()

@@ -43,7 +43,7 @@ async def run(database: Database, connection_log: Log | None = None, metrics_at:
     with (
         database.running() as tell,
         closing(Notices(settings.port)) as notices,
-        closing(Changes()) as changes,
+        closing(Changes(firewall.name)) as changes,
         ThreadPoolExecutor(1) as thread,
     ):
         gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
@@ -123,8 +123,7 @@ class Service:
         self._due.set()
 
     def _changed(self) -> None:
-        self._changes.read()
-        self._gateway.suspect()
+        self._gateway.suspect(self._changes.read())
         self._due.set()
 
     def _ask(self) -> None:

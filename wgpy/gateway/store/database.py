@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sqlalchemy import URL, Connection, create_engine, event, insert, text
+from sqlalchemy import URL, Connection, create_engine, event, insert, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -120,6 +120,7 @@ class Database:
                 there.backup(here)
         self._migrate()
         with self.change(who) as change:
+            self._end_sessions(change)
             change.record("backup", source.name, None, {"restored": str(source)})
 
     @contextmanager
@@ -157,6 +158,12 @@ class Database:
         self._engine.dispose()
         for watch in self._watches:
             watch.close()
+
+    def _end_sessions(self, change: Change) -> None:
+        """End the sessions of a backup, which have ended since or go on under other ids; people sign in again."""
+        present = schema.sessions.c.ended_at.is_(None)
+        change.connection.execute(update(schema.sessions).where(present).values(ended_at=change.now, reason="restored"))
+        change.connection.execute(update(schema.devices).values(signed_in_at=None))
 
     def _check_backup(self, source: Path, there: sqlite3.Connection) -> None:
         try:
