@@ -28,5 +28,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     path, key = common.location(arguments)
     if key.exists() and not path.exists():  # a new host, with the old one's key
         Database.create(path, key).close()
-    common.database(arguments).restore(arguments.file, common.who())
+    database = common.database(arguments)
+    database.restore(arguments.file, common.who())
+    common.put_in_force(database)
     return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})

@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wgpy.errors import ConfigError
+from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.policy.destinations import Address, Network
 
 if TYPE_CHECKING:
@@ -97,9 +97,30 @@ def reading(arguments: argparse.Namespace) -> Iterator[Connection]:
 
 @contextmanager
 def changing(arguments: argparse.Namespace) -> Iterator[Change]:
-    """A transaction in the name of whoever runs the command."""
-    with database(arguments).change(who()) as change:
+    """A transaction in the name of whoever runs the command. It is in force at once, even if no gateway runs."""
+    opened = database(arguments)
+    with opened.change(who()) as change:
         yield change
+    put_in_force(opened)
+
+
+def put_in_force(database: Database) -> None:
+    """If no gateway runs, hold the sessions that the last one left to the database, as far as we may."""
+    import time
+
+    from wgpy.gateway.enforcement.nft import Firewall
+    from wgpy.gateway.service import absence
+    from wgpy.gateway.store import endpoint, sessions
+
+    if database.is_running():
+        return
+    with database.read() as connection:
+        settings, is_used = endpoint.find(connection), bool(sessions.under_way(connection))
+    try:
+        absence.put_in_force(database, Firewall(settings.interface, settings.port), time.time())
+    except WgpyError as error:
+        if is_used:  # else there is nothing to hold to anything
+            print(f"wgpy: {error}; sessions of before go on until the gateway runs", file=sys.stderr)
 
 
 def who() -> str:

@@ -87,6 +87,12 @@ class Terms:
     access_until: float = inf
     """When its user loses access."""
 
+    def until(self, started_at: float) -> float:
+        """When a session that started then ends."""
+        return min(
+            (started_at if self.signed_in_at is None else self.signed_in_at) + self.session_max, self.access_until
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -157,7 +163,7 @@ class Session:
             state=State.PENDING,
             started_at=now,
             active_at=now,
-            until=_until(terms, now),
+            until=terms.until(now),
         )
         if terms.refusal is not None:
             return session._end(terms.refusal, now)
@@ -183,7 +189,7 @@ class Session:
         """Hold the session to the terms of now: end it if they or the time say so, or move its end."""
         if self.state is State.ENDED:
             return Step(self)
-        until = _until(terms, self.started_at)
+        until = terms.until(self.started_at)
         if terms.refusal is not None:
             return self._end(terms.refusal, now)
         if terms.addresses != self.addresses:
@@ -222,11 +228,6 @@ class Session:
     def _end(self, reason: Reason, now: float) -> Step:
         session = replace(self, state=State.ENDED, ended_at=now, reason=reason)
         return Step(session, (Close(self.addresses), Log()) if self.state is State.ACTIVE else (Log(),))
-
-
-def _until(terms: Terms, started_at: float) -> float:
-    begun = started_at if terms.signed_in_at is None else terms.signed_in_at
-    return min(begun + terms.session_max, terms.access_until)
 
 
 def _ending(terms: Terms, now: float, otherwise: Reason) -> Reason:
