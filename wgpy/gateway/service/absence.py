@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.service.gateway import GRACE, SLACK
 from wgpy.gateway.store import sessions, state
 from wgpy.gateway.store.database import Database
@@ -21,7 +22,7 @@ def put_in_force(database: Database, firewall: Firewall, wall: float) -> None:
     policy, _ = state.read(database)
     with database.read() as connection:
         rows = sessions.under_way(connection)
-    closed, shortened = set(present), {}
+    closed, shortened = set(present), dict[Address, float]()
     for row in rows:
         device = policy.devices.get(row["device"])
         if device is None or row["reason"] is not None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from sqlalchemy import URL, Connection, create_engine, event, insert, text, update
+from sqlalchemy import URL, Connection, create_engine, delete, event, insert, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -160,10 +160,12 @@ class Database:
             watch.close()
 
     def _end_sessions(self, change: Change) -> None:
-        """End the sessions of a backup, which have ended since or go on under other ids; people sign in again."""
+        """End a backup's sessions, which have ended since or go on under other ids; people sign in again."""
         present = schema.sessions.c.ended_at.is_(None)
         change.connection.execute(update(schema.sessions).where(present).values(ended_at=change.now, reason="restored"))
         change.connection.execute(update(schema.devices).values(signed_in_at=None))
+        for table in (schema.logins, schema.links):
+            change.connection.execute(delete(table))
 
     def _check_backup(self, source: Path, there: sqlite3.Connection) -> None:
         try:
