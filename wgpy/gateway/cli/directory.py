@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
-from wgpy.gateway.cli import common, directory_oidc
+from wgpy.gateway.cli import common, directory_ldap, directory_oidc
 from wgpy.gateway.policy.directories import Directory, GroupMapping
 
-_KINDS: Final[Mapping[str, ModuleType]] = {"oidc": directory_oidc}
+_KINDS: Final[Mapping[str, ModuleType]] = {"ldap": directory_ldap, "oidc": directory_oidc}
 _LONGEST: Final = 10_000  # characters of a secret
 
 

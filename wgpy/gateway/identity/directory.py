@@ -37,4 +37,8 @@ class Client(Protocol):
 
 def client(directory: Directory, secret: bytes) -> Client:
     """The client for a directory, with the directory's secret. Nothing is asked yet. Raises ConfigError."""
+    if directory.kind == "ldap":
+        from wgpy.gateway.identity.ldap.client import LdapClient
+
+        return LdapClient(directory, secret)
     raise ConfigError(f"directory {directory.name}: this wgpy cannot ask directories of the kind {directory.kind}")
