@@ -95,7 +95,26 @@ def test_the_test_command_names_the_deciding_rule_and_its_status_is_the_decision
     assert "; but alice is disabled" in gateway("test alice 10.50.1.5:443/tcp", as_json=False)
 
 
+def test_groups_rules_and_routes_can_be_changed(gateway: Gateway) -> None:
+    gateway("group add ops")
+    assert gateway("group set staff --description everybody")["description"] == "everybody"
+    assert gateway("rule set web --destination 10.50.0.0/16")["groups"] == ["staff"]
+    changed = {"name": "web", "destination": "10.50.0.0/16", "groups": [], "everyone": True}
+    assert gateway("rule set web --everyone") == changed
+    assert gateway("rule list") == [changed]
+    assert gateway("rule set web --group ops --group staff")["groups"] == ["ops", "staff"]
+    assert gateway("route set 10.50.0.0/16 --snat 10.50.0.4") == gateway("route list")[0]
+    what = [(entry["kind"], entry["before"] is None) for entry in gateway("log --audit")]
+    assert what[-5:] == [("group", False), ("rule", False), ("rule", False), ("rule", False), ("route", False)]
+
+
 REFUSED = {
+    "group set stuff --description x": "group 'stuff': there is none of that name; did you mean staff?",
+    "rule set web": "rule set: nothing to change; give --destination, --group or --everyone",
+    "rule set wub --everyone": "rule 'wub': there is none of that name; did you mean web?",
+    "rule set web --group stuff": "group 'stuff': there is none of that name",
+    "rule set web --group staff --everyone": "rule web: it is for everyone and for groups",
+    "route set 10.51.0.0/16 --snat none": "route 10.51.0.0/16: there is none; the routes are: 10.50.0.0/16",
     "init --host vpn.example.org --pool 10.0.0.0/8": "endpoint: there is one already; `wgpy gateway endpoint set`",
     "user add alice": "user alice: exists already",
     "user add al/ice": "user 'al/ice': expected a name of ASCII letters",

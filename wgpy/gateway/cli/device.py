@@ -10,6 +10,7 @@ from typing import Any
 from wgpy.daemon.files import new_file
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
+from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.client_file import client_file
 from wgpy.gateway.policy.names import checked
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -50,7 +51,7 @@ def _add(arguments: argparse.Namespace) -> int:
     key = None if arguments.public_key else PrivateKey.generate()
     public_key = key.public_key if key else PublicKey.from_base64(arguments.public_key)
     psk = PresharedKey.generate()
-    static = [common.address("address", text) for text in arguments.address or ()]
+    static = [texts.address("address", text) for text in arguments.address or ()]
     path: Path = arguments.output or Path(f"{name}.conf")
     with ExitStack() as written, common.changing(arguments) as change:  # the files and the row, or none of them
         device = devices.add(change, name, arguments.user, public_key, psk, static)
@@ -103,7 +104,7 @@ def _list(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         rows = [device.json() for device in devices.find_all(connection)]
     if not arguments.json:
-        rows = [{**row, "signed_in_at": common.moment(row["signed_in_at"])} for row in rows]
+        rows = [{**row, "signed_in_at": texts.moment(row["signed_in_at"])} for row in rows]
     columns = {
         "name": "DEVICE",
         "user": "USER",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common, directory_ldap, directory_oidc
+from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.directories import Directory, GroupMapping
 
 _KINDS: Final[Mapping[str, ModuleType]] = {"ldap": directory_ldap, "oidc": directory_oidc}
@@ -61,14 +62,14 @@ def _groups(arguments: argparse.Namespace, before: GroupMapping) -> GroupMapping
         raise ConfigError("--all-groups and --group-prefix: give one of them")
     given: dict[str, Any] = {}
     if arguments.group is not None:
-        given["names"] = common.pairs("group", arguments.group)
+        given["names"] = texts.pairs("group", arguments.group)
     if arguments.all_groups or arguments.group_prefix is not None:
         given["prefix"] = arguments.group_prefix or ""
     return replace(before, **given)
 
 
 def _grace(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {} if arguments.grace is None else {"grace": common.duration(arguments.grace)}
+    return {} if arguments.grace is None else {"grace": texts.duration(arguments.grace)}
 
 
 def _read_secret(arguments: argparse.Namespace) -> bytes | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from wgpy.errors import ConfigError
-from wgpy.gateway.cli import common
 from wgpy.gateway.cli.directory_oidc import certificates
+from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Membership, Settings
 
 SUMMARY: Final = "an LDAP directory, such as OpenLDAP, FreeIPA or Active Directory"
@@ -69,7 +69,7 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
     if arguments.server is not None:
         values["servers"] = arguments.server
     if arguments.timeout is not None:
-        values["timeout"] = common.duration(arguments.timeout)
+        values["timeout"] = texts.duration(arguments.timeout)
     if arguments.ca is not None:
         values["ca"] = certificates(arguments.ca)
     for key, option in (("servers", "server"), ("base", "base")):

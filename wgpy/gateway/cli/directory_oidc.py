@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
-from wgpy.gateway.cli import common
+from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.oidc import Settings
 
 SUMMARY: Final = "a provider of OpenID Connect, such as Keycloak, Entra ID, Google, Okta or dex"
@@ -60,7 +60,7 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
         values["scopes"] = tuple(arguments.scope)
     for key, option in (("require", arguments.require), ("parameters", arguments.parameter)):
         if option is not None:
-            values[key] = common.pairs(key, option)
+            values[key] = texts.pairs(key, option)
     if arguments.ca is not None:
         values["ca"] = certificates(arguments.ca)
     for key in ("issuer", "client_id"):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
-from wgpy.gateway.policy import pools
-from wgpy.gateway.policy.endpoint import DATA_PLANES, Endpoint
+from wgpy.gateway.policy import texts
+from wgpy.gateway.policy.endpoint import DATA_PLANES
 
 
 def add(objects: Any) -> None:
@@ -55,9 +54,9 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if (value := getattr(arguments, key)) is not None
     }
     if arguments.pool is not None:
-        given["pools"] = tuple(common.network("pool", text) for text in arguments.pool)
+        given["pools"] = tuple(texts.network("pool", text) for text in arguments.pool)
     if arguments.dns is not None:
-        given["dns"] = tuple(common.address("dns", text) for text in arguments.dns)
+        given["dns"] = tuple(texts.address("dns", text) for text in arguments.dns)
     if arguments.search is not None:
         given["search"] = tuple(arguments.search)
     if arguments.banner is not None:
@@ -69,15 +68,8 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
             ) from error
     for key in ("session_max", "idle_max"):
         if (text := getattr(arguments, key)) is not None:
-            given[key] = common.duration(text)
+            given[key] = texts.duration(text)
     return given
-
-
-def check_host(endpoint: Endpoint, *interfaces: str) -> None:
-    """Check the pools against what the host has and reaches without these interfaces. Raises ConfigError."""
-    from wgpy.gateway.enforcement.dataplane import DataPlane
-
-    pools.check(endpoint.pools, DataPlane().networks_of_host(endpoint.interface, *interfaces))
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -89,18 +81,11 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _set(arguments: argparse.Namespace) -> int:
-    from wgpy import control
-    from wgpy.gateway.store import endpoint
+    from wgpy.gateway.service import settings as service
 
     given = settings(arguments)
     if not given:
         raise ConfigError("endpoint set: nothing to change; `wgpy gateway endpoint set -h` lists the settings")
     with common.changing(arguments) as change:
-        before = endpoint.find(change.connection)
-        changed = replace(before, **given)
-        if changed.pools != before.pools:
-            check_host(changed, before.interface)
-        if changed.interface != before.interface and before.interface in control.interfaces():
-            raise ConfigError(f"interface: {before.interface} is up; remove it first: `wgpy gateway stop`")
-        endpoint.replace(change, changed)
+        changed = service.change(change, given)
     return common.done(arguments, f"changed: {', '.join(given)}", changed.json())

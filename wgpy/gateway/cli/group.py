@@ -11,9 +11,10 @@ from wgpy.gateway.policy.people import Group
 
 def add(objects: Any) -> None:
     actions = common.kind(objects, "group", "manage groups, which rules are made for")
-    made = common.command(actions, "add", "add a group", _add)
-    made.add_argument("name", metavar="NAME", help="the group's name")
-    made.add_argument("--description", metavar="TEXT", default="", help="who is in it")
+    for name, summary, call in (("add", "add a group", _add), ("set", "change a group's description", _set)):
+        made = common.command(actions, name, summary, call)
+        made.add_argument("name", metavar="NAME", help="the group's name")
+        made.add_argument("--description", metavar="TEXT", default="", required=name == "set", help="who is in it")
     common.command(actions, "list", "list all groups", _list)
     made = common.command(actions, "remove", "remove a group that no user is in and no rule is for", _remove)
     made.add_argument("name", metavar="NAME", help="the group's name")
@@ -26,6 +27,15 @@ def _add(arguments: argparse.Namespace) -> int:
     with common.changing(arguments) as change:
         groups.add(change, group)
     return common.done(arguments, f"group {group.name} added", group.json())
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import groups
+
+    group = Group(name=arguments.name, description=arguments.description)
+    with common.changing(arguments) as change:
+        groups.replace(change, group)
+    return common.done(arguments, f"group {group.name} changed", group.json())
 
 
 def _remove(arguments: argparse.Namespace) -> int:

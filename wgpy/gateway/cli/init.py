@@ -7,7 +7,7 @@ from typing import Any
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
-from wgpy.gateway.cli.endpoint import check_host, options, settings
+from wgpy.gateway.cli.endpoint import options, settings
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 
@@ -29,10 +29,11 @@ def _init(arguments: argparse.Namespace) -> int:
         if key not in given:
             raise ConfigError(f"init: {option} is missing; `wgpy gateway init -h` says what it is")
     made = Endpoint(**given)  # checked before anything is written
-    check_host(made)
+    from wgpy.gateway.service.settings import check_host
     from wgpy.gateway.store import endpoint
     from wgpy.gateway.store.database import Database
 
+    check_host(made)
     path, key_file = common.location(arguments)
     database = Database(path, key_file) if path.exists() else Database.create(path, key_file)
     with database.change(common.who()) as change:

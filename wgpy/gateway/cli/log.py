@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
+from wgpy.gateway.policy import texts
+from wgpy.gateway.policy.connection_log import outcome
 
 _MOST: Final = 1_000_000  # entries
 
@@ -26,13 +28,13 @@ def _log(arguments: argparse.Namespace) -> int:
         if arguments.audit:
             entries = audit.find_last(connection, arguments.lines)
             rows = [
-                {**entry, "at": common.moment(entry["at"]), "what": _what(entry["before"], entry["after"])}
+                {**entry, "at": texts.moment(entry["at"]), "what": texts.difference(entry["before"], entry["after"])}
                 for entry in entries
             ]
             columns = {"at": "TIME", "who": "WHO", "kind": "KIND", "name": "NAME", "what": "WHAT"}
             return common.show(arguments, entries if arguments.json else rows, columns)
         entries = sessions.last(connection, arguments.lines)
-    rows = [{**entry, "status": _status(entry)} for entry in entries]
+    rows = [{**entry, "status": outcome(entry)} for entry in entries]
     columns = {
         "connection-start-time": "START",
         "status": "STATUS",
@@ -45,17 +47,3 @@ def _log(arguments: argparse.Namespace) -> int:
         "connection-end-time": "END",
     }
     return common.show(arguments, entries if arguments.json else rows, columns)
-
-
-def _status(entry: dict[str, Any]) -> str:
-    for key in ("connection-attempt-failure-reason", "connection-end-reason"):
-        if entry[key] != "NA":
-            return str(entry[key])
-    return "active" if entry["connection-attempt-status"] == "successful" else "pending"
-
-
-def _what(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
-    if not before or not after:
-        return "added" if after else "removed"
-    changed = [key for key in after if before.get(key) != after[key]]
-    return ", ".join(f"{key}: {before.get(key, '-')} -> {after[key]}" for key in changed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
+from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.rules import Rule
@@ -28,6 +30,17 @@ def add(objects: Any) -> None:
     )
     made.add_argument("--group", metavar="GROUP", action="append", default=[], help="a group that it is for")
     made.add_argument("--everyone", action="store_true", help="it is for all users")
+    made = common.command(
+        actions,
+        "set",
+        "change a rule",
+        _set,
+        epilog="--group and --everyone replace all that the rule was for. Connections that it allows no more are cut.",
+    )
+    made.add_argument("name", metavar="NAME", help="the rule's name")
+    made.add_argument("--destination", metavar="DESTINATION", help="another destination")
+    made.add_argument("--group", metavar="GROUP", action="append", default=[], help="a group that it is for")
+    made.add_argument("--everyone", action="store_true", help="it is for all users")
     common.command(actions, "list", "list all rules", _list)
     made = common.command(actions, "remove", "remove a rule; connections that it allowed are cut", _remove)
     made.add_argument("name", metavar="NAME", help="the rule's name")
@@ -45,6 +58,22 @@ def _add(arguments: argparse.Namespace) -> int:
     with common.changing(arguments) as change:
         rules.add(change, rule)
     return common.done(arguments, f"rule {rule} added", rule.json())
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import rules
+
+    given: dict[str, Any] = {}
+    if arguments.destination is not None:
+        given["destination"] = Destination.parse(arguments.destination)
+    if arguments.group or arguments.everyone:
+        given |= {"groups": frozenset(arguments.group), "everyone": arguments.everyone}
+    if not given:
+        raise ConfigError("rule set: nothing to change; give --destination, --group or --everyone")
+    with common.changing(arguments) as change:
+        rule = replace(rules.find(change.connection, arguments.name), **given)
+        rules.replace(change, rule)
+    return common.done(arguments, f"rule {rule} changed", rule.json())
 
 
 def _remove(arguments: argparse.Namespace) -> int:

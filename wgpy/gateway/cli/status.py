@@ -6,7 +6,6 @@ import argparse
 import json
 from typing import Any
 
-from wgpy.errors import NetworkError
 from wgpy.gateway.cli import common
 
 
@@ -21,47 +20,13 @@ def add(objects: Any) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from wgpy import control
-    from wgpy.gateway.enforcement.nft import Firewall
-    from wgpy.gateway.store import sessions, state
+    from wgpy.gateway.service.status import status
 
-    database = common.database(arguments)
-    policy, _ = state.read(database)
-    endpoint = policy.endpoint
-    with database.read() as connection:
-        live = len(sessions.under_way(connection))
-    running, interface_is_up = database.is_running(), control.is_up(endpoint.interface)
-    dropped: dict[str, int] = {}
-    try:
-        firewall = Firewall(endpoint.interface, endpoint.port)
-        ailment = "" if firewall.exists() else "its table of nftables is missing"
-        dropped = {} if ailment else firewall.dropped()
-    except NetworkError as error:
-        ailment = str(error)
-    if not running:
-        ailment = "`wgpy gateway run` does not run"
-    elif said := database.ailment():
-        ailment = said
-    elif not interface_is_up:
-        ailment = f"the interface {endpoint.interface} is missing"
-    values: dict[str, Any] = {
-        "running": running,
-        "healthy": not ailment,
-        "why_not": ailment,
-        "endpoint": f"{endpoint.host}:{endpoint.port}",
-        "interface": endpoint.interface,
-        "interface_is_up": interface_is_up,
-        "sessions": live,
-        "users": len(policy.users),
-        "devices": len(policy.devices),
-        "routes": len(policy.routes),
-        "rules": len(policy.rules),
-        "dropped": dropped,
-    }
+    values = status(common.database(arguments))
     if arguments.json:
         print(json.dumps(values, indent=2))
         return int(not values["healthy"])
-    values["dropped"] = [f"{count} {reason}" for reason, count in dropped.items()]
+    values["dropped"] = [f"{count} {reason}" for reason, count in values["dropped"].items()]
     rows = [{"key": key.replace("_", " "), "value": value} for key, value in values.items()]
     common.show(arguments, rows, {"key": "WHAT", "value": "VALUE"})
     return int(not values["healthy"])

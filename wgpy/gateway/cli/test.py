@@ -7,10 +7,8 @@ import json
 import time
 from typing import Any
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
-from wgpy.gateway.policy.destinations import Destination
-from wgpy.gateway.policy.rules import decide
+from wgpy.gateway.policy.tester import judge
 
 
 def add(objects: Any) -> None:
@@ -29,30 +27,8 @@ def add(objects: Any) -> None:
 def _test(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import rules, users
 
-    destination = Destination.parse(arguments.destination)
-    network, ports = destination.network, destination.ports
-    if network.num_addresses > 1 or len({each.protocol for each in ports}) > 1 or any(
-        each.first != each.last and each.protocol != "icmp" for each in ports
-    ):  # fmt: skip
-        raise ConfigError(
-            f"destination {arguments.destination!a}: expected one address, or one with a port such as :443/tcp"
-        )
     with common.reading(arguments) as connection:
         user, every = users.find(connection, arguments.user), rules.find_all(connection)
-    protocol, port = (ports[0].protocol, ports[0].first) if ports else ("", 0)
-    decision = decide(every, user.groups, network.network_address, protocol, port)
-    expired = user.is_expired(time.time())
-    if arguments.json:
-        answer = {
-            "allowed": decision.allowed,
-            "prefix": decision.prefix and str(decision.prefix),
-            "rule": decision.rule and decision.rule.name,
-            "why": decision.why,
-            "enabled": user.enabled,
-            "expired": expired,
-        }
-        print(json.dumps(answer, indent=2))
-    else:
-        but = "disabled" if not user.enabled else "expired" if expired else ""
-        print(f"{decision}{but and f'; but {user.name} is {but}'}")
-    return int(not decision.allowed)
+    verdict = judge(every, user, arguments.destination, time.time())
+    print(json.dumps(verdict.json(), indent=2) if arguments.json else verdict)
+    return int(not verdict.decision.allowed)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from wgpy.gateway.cli import common
+from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.people import User
 
 
@@ -35,7 +36,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
         given["groups"] = frozenset(arguments.group)
     if arguments.expires is not None:
         given["expired"] = False  # a new date is a new decision; a date that is over expires the user again
-        given["expires"] = None if arguments.expires == "never" else common.date(arguments.expires)
+        given["expires"] = None if arguments.expires == "never" else texts.date(arguments.expires)
     return given
 
 
@@ -81,7 +82,7 @@ def _list(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         rows = [user.json() for user in users.find_all(connection)]
     if not arguments.json:
-        rows = [{**row, "expires": f"{common.moment(row['expires'])}{' (expired)' * row['expired']}"} for row in rows]
+        rows = [{**row, "expires": f"{texts.moment(row['expires'])}{' (expired)' * row['expired']}"} for row in rows]
     return common.show(
         arguments, rows, {"name": "USER", "groups": "GROUPS", "enabled": "ENABLED", "expires": "EXPIRES"}
     )

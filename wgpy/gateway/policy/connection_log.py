@@ -6,7 +6,7 @@ is not known, and times are in UTC. Of our own are client-ipv6, groups, connecti
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -62,6 +62,14 @@ def entry(
         "message": session.message,
         "posture-compliance-statuses": list(session.posture),
     }
+
+
+def outcome(entry: Mapping[str, Any]) -> str:
+    """What an entry says in a word: why its session ended or did not begin, or else that it is active or pending."""
+    for key in ("connection-attempt-failure-reason", "connection-end-reason"):
+        if entry[key] != _UNKNOWN:
+            return str(entry[key])
+    return "active" if entry["connection-attempt-status"] == "successful" else "pending"
 
 
 def _time(seconds: float) -> str:

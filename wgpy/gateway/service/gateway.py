@@ -26,6 +26,7 @@ from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
+from wgpy.gateway.policy.traffic import History, Rate
 from wgpy.gateway.store import sessions, state, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PublicKey
@@ -112,6 +113,7 @@ class Gateway:
         self._unwritten: dict[str, dict[str, Any]] = {}  # rows by session
         self._entries: list[dict[str, Any]] = []  # of the connection log, once they are in the database
         self._measured_at = 0.0
+        self._history = History()  # of the total
         self._seen_at = 0.0  # when the interface was seen to be there
         self.ailment: str = "it is starting"  # what is wrong, or empty
         self._ticked_at = clock()  # when the last tick ended
@@ -145,6 +147,10 @@ class Gateway:
     def stalled(self) -> float:
         """Seconds since the last tick ended, whether it was successful or not."""
         return self._clock() - self._ticked_at
+
+    def rates(self) -> list[Rate]:
+        """What passed in the last ten minutes, the newest last. From any thread."""
+        return self._history.rates(self._clock())
 
     def notice(self, addresses: set[Address]) -> None:
         """Clients without a session have sent something from these addresses. From any thread."""
@@ -289,9 +295,14 @@ class Gateway:
     def _measure(self, *, interval: float = MEASURED) -> None:
         """Read the counters, unless that was done less than `interval` seconds ago."""
         now = self._clock()
-        if now < self._measured_at + interval or not self._live:
+        if now < self._measured_at + interval:
             return
-        self._measured_at = now
+        if self._live:
+            self._measured_at = now
+            self._read_counters(now)
+        self._history.add(now, self.total)
+
+    def _read_counters(self, now: float) -> None:
         sent, received = self._firewall.sent(), self._firewall.received()
         for name, live in self._live.items():
             traffic = _traffic(live.session.addresses, sent, received).plus(live.before)

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace as changed
 from ipaddress import ip_address
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.pools import Released, assign
-from wgpy.gateway.store import endpoint, lookup
+from wgpy.gateway.store import endpoint, lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, leases, users
 from wgpy.gateway.store.vault import Vault
 from wgpy.keys import PresharedKey, PublicKey
 
+_HELD: Final = select(leases.c.public_key, leases.c.address).where(leases.c.released_at.is_(None))
+
 
 def find_all(connection: Connection) -> list[Device]:
     """All devices, by name."""
-    addresses: dict[str, list[Address]] = {}
-    query = select(leases.c.public_key, leases.c.address).where(leases.c.released_at.is_(None))
-    for key, address in connection.execute(query):
-        addresses.setdefault(key, []).append(ip_address(address))
-    return [
-        Device(
-            name=row.name,
-            user=row.user,
-            public_key=PublicKey.from_base64(row.public_key),
-            addresses=_sorted(addresses.get(row.public_key, ())),
-            enabled=row.enabled,
-            signed_in_at=row.signed_in_at,
-        )
-        for row in connection.execute(select(devices).order_by(devices.c.name))
-    ]
+    return _devices(connection.execute(select(devices).order_by(devices.c.name)).all(), connection.execute(_HELD))
+
+
+def page(connection: Connection, number: int, text: str = "", user: str = "") -> paging.Page[Device]:
+    """A page of the devices with `text` in their name, user or address, and of `user`, if one is given; by name."""
+    holders = _HELD.with_only_columns(leases.c.public_key).where(paging.contains(text, leases.c.address))
+    matching = or_(paging.contains(text, devices.c.name, devices.c.user), devices.c.public_key.in_(holders))
+    query = select(devices).where(matching).order_by(devices.c.name)
+    if user:
+        query = query.where(devices.c.user == user)
+    found = paging.find(connection, query, number)
+    held = _HELD.where(leases.c.public_key.in_([row.public_key for row in found.rows]))
+    return changed(found, rows=_devices(found.rows, connection.execute(held)))
 
 
 def find(connection: Connection, name: str) -> Device:
@@ -44,15 +45,8 @@ def find(connection: Connection, name: str) -> Device:
     row = connection.execute(select(devices).where(devices.c.name == name)).first()
     if row is None:
         raise lookup.missing("device", name, lookup.names(connection, devices.c.name))
-    query = select(leases.c.address).where(leases.c.public_key == row.public_key, leases.c.released_at.is_(None))
-    return Device(
-        name=name,
-        user=row.user,
-        public_key=PublicKey.from_base64(row.public_key),
-        addresses=_sorted(map(ip_address, connection.execute(query).scalars())),
-        enabled=row.enabled,
-        signed_in_at=row.signed_in_at,
-    )
+    (found,) = _devices([row], connection.execute(_HELD.where(leases.c.public_key == row.public_key)))
+    return found
 
 
 def preshared_keys(connection: Connection, vault: Vault) -> dict[PublicKey, PresharedKey]:
@@ -123,6 +117,23 @@ def remove(change: Change, name: str) -> None:
     change.connection.execute(released)
     change.connection.execute(delete(devices).where(devices.c.name == name))
     change.record("device", name, before.json(), None)
+
+
+def _devices(rows: Iterable[Any], held: Iterable[Any]) -> list[Device]:
+    addresses: dict[str, list[Address]] = {}
+    for lease in held:
+        addresses.setdefault(lease.public_key, []).append(ip_address(lease.address))
+    return [
+        Device(
+            name=row.name,
+            user=row.user,
+            public_key=PublicKey.from_base64(row.public_key),
+            addresses=_sorted(addresses.get(row.public_key, ())),
+            enabled=row.enabled,
+            signed_in_at=row.signed_in_at,
+        )
+        for row in rows
+    ]
 
 
 def _lease(change: Change, public_key: PublicKey, static: Sequence[Address]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace as replaced
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.people import Group
-from wgpy.gateway.store import lookup
+from wgpy.gateway.store import lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import directories, groups, memberships, rule_groups
 
@@ -16,6 +17,13 @@ from wgpy.gateway.store.schema import directories, groups, memberships, rule_gro
 def find_all(connection: Connection) -> list[Group]:
     """All groups, by name."""
     return [Group(**row._mapping) for row in connection.execute(select(groups).order_by(groups.c.name))]
+
+
+def page(connection: Connection, number: int, text: str = "") -> paging.Page[Group]:
+    """A page of the groups with `text` in their name or description, by name."""
+    matching = paging.contains(text, groups.c.name, groups.c.description)
+    found = paging.find(connection, select(groups).where(matching).order_by(groups.c.name), number)
+    return replaced(found, rows=[Group(**row._mapping) for row in found.rows])
 
 
 def find(connection: Connection, name: str) -> Group:
@@ -39,6 +47,13 @@ def add(change: Change, group: Group) -> None:
     lookup.check_new(change.connection, "group", groups.c.name, group.name)
     change.connection.execute(insert(groups).values(name=group.name, description=group.description))
     change.record("group", group.name, None, group.json())
+
+
+def replace(change: Change, group: Group) -> None:
+    """Change the description of the group of that name. Raises ConfigError if there is none."""
+    before = find(change.connection, group.name)
+    change.connection.execute(update(groups).where(groups.c.name == group.name).values(description=group.description))
+    change.record("group", group.name, before.json(), group.json())
 
 
 def remove(change: Change, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, func, select
 
 from wgpy.errors import ConfigError
 
@@ -12,6 +12,12 @@ from wgpy.errors import ConfigError
 def names(connection: Connection, column: Column[str]) -> list[str]:
     """All names in a column, sorted."""
     return sorted(connection.execute(select(column)).scalars())
+
+
+def count(connection: Connection, table: Table, *which: ColumnElement[bool]) -> int:
+    """How many rows a table has, of those for which all of `which` are true."""
+    number: int = connection.execute(select(func.count()).select_from(table).where(*which)).scalar_one()
+    return number
 
 
 def missing(kind: str, name: str, known: list[str]) -> ConfigError:

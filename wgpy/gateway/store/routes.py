@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Network
@@ -25,17 +25,31 @@ def find_all(connection: Connection) -> list[Route]:
 def add(change: Change, route: Route) -> None:
     """Add a route. Raises ConfigError if there is one, or it contains the endpoint or overlaps a pool."""
     if any(each.network == route.network for each in find_all(change.connection)):
-        raise ConfigError(f"route {route.network}: exists already; remove it first to change it")
+        raise ConfigError(f"route {route.network}: exists already; change that one")
     check(endpoint.find(change.connection), [route])
     change.connection.execute(insert(routes).values(network=str(route.network), snat=route.snat))
     change.record("route", str(route.network), None, route.json())
 
 
-def remove(change: Change, network: Network) -> None:
-    """Remove a route. Raises ConfigError if there is none."""
-    known = {route.network: route for route in find_all(change.connection)}
+def find(connection: Connection, network: Network) -> Route:
+    """The route to that network. Raises ConfigError if there is none."""
+    known = {route.network: route for route in find_all(connection)}
     if network not in known:
         listed = ", ".join(map(str, known)) or "none"
         raise ConfigError(f"route {network}: there is none; the routes are: {listed}")
+    return known[network]
+
+
+def replace(change: Change, route: Route) -> None:
+    """Change the source address that the network of a route sees. Raises ConfigError if there is no such route."""
+    before = find(change.connection, route.network)
+    changed = update(routes).where(routes.c.network == str(route.network)).values(snat=route.snat)
+    change.connection.execute(changed)
+    change.record("route", str(route.network), before.json(), route.json())
+
+
+def remove(change: Change, network: Network) -> None:
+    """Remove a route. Raises ConfigError if there is none."""
+    before = find(change.connection, network)
     change.connection.execute(delete(routes).where(routes.c.network == str(network)))
-    change.record("route", str(network), known[network].json(), None)
+    change.record("route", str(network), before.json(), None)

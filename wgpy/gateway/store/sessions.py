@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, delete, func, literal_column, or_, select, update
@@ -10,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.sessions import Reason
+from wgpy.gateway.store import paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, sessions
 
@@ -44,6 +46,48 @@ def last(connection: Connection, count: int) -> list[dict[str, Any]]:
     """The last entries of the connection log, in the order in which they began, whatever the date was."""
     rows = connection.execute(select(sessions.c.entry).order_by(_rowid.desc()).limit(count)).scalars()
     return list(rows)[::-1]
+
+
+def page(connection: Connection, number: int, text: str = "", reason: str = "") -> paging.Page[dict[str, Any]]:
+    """A page of the connection log, the newest first: with `text` in device, user or address, and with that reason."""
+    addresses = (sessions.c.entry[key].as_string() for key in ("client-ip", "client-ipv6", "device-ip"))
+    matching = paging.contains(text, sessions.c.device, sessions.c.user, *addresses)
+    query = select(sessions.c.entry).where(matching).order_by(_rowid.desc())
+    if reason:
+        query = query.where(sessions.c.reason == reason)
+    found = paging.find(connection, query, number)
+    return replace(found, rows=[row.entry for row in found.rows])
+
+
+def page_under_way(
+    connection: Connection, number: int, text: str = "", *, user: str = "", device: str = ""
+) -> paging.Page[dict[str, Any]]:
+    """A page of the sessions that have not ended, the newest first.
+
+    With `text` in the name of the device or user, and of one `user` or one `device`, if it is given.
+    """
+    matching = [paging.contains(text, sessions.c.device, sessions.c.user), sessions.c.ended_at.is_(None)]
+    matching += [column == name for column, name in ((sessions.c.user, user), (sessions.c.device, device)) if name]
+    query = select(sessions).where(*matching).order_by(sessions.c.started_at.desc(), sessions.c.id)
+    found = paging.find(connection, query, number)
+    return replace(found, rows=[dict(row._mapping) for row in found.rows])
+
+
+def find_under_way(connection: Connection, session_id: str) -> dict[str, Any]:
+    """The entry of a session that has not ended. Raises ConfigError if there is none of that id."""
+    query = select(sessions.c.entry).where(sessions.c.id == session_id, sessions.c.ended_at.is_(None))
+    entry: dict[str, Any] | None = connection.execute(query).scalar()
+    if entry is None:
+        raise ConfigError(f"session {session_id!a}: no session of that id is under way; the connection log has it")
+    return entry
+
+
+def reasons(connection: Connection, since: float) -> dict[str, int]:
+    """Why sessions ended or did not begin since then, in seconds since 1970, and how often; the most frequent first."""
+    number = func.count()
+    query = select(sessions.c.reason, number).where(sessions.c.ended_at >= since)
+    rows = connection.execute(query.group_by(sessions.c.reason).order_by(number.desc()))
+    return {row[0]: row[1] for row in rows}
 
 
 def terminate(change: Change, name: str) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace as changed
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.directories import GroupMapping
 from wgpy.gateway.policy.people import LOCAL, Person, User
-from wgpy.gateway.store import credentials, devices, groups, links, logins, lookup
+from wgpy.gateway.store import credentials, devices, groups, links, logins, lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import checks, directories, memberships, users
 from wgpy.gateway.store.schema import groups as groups_table
@@ -17,13 +19,20 @@ from wgpy.gateway.store.schema import groups as groups_table
 
 def find_all(connection: Connection) -> list[User]:
     """All users, by name."""
-    members: dict[str, set[str]] = {}
-    for user, group in connection.execute(select(memberships.c.user, memberships.c.group)):
-        members.setdefault(user, set()).add(group)
-    return [
-        User(**row._mapping, groups=frozenset(members.get(row.name, ())))
-        for row in connection.execute(select(users).order_by(users.c.name))
-    ]
+    return _users(
+        connection.execute(select(users).order_by(users.c.name)).all(), connection.execute(select(memberships))
+    )
+
+
+def page(connection: Connection, number: int, text: str = "", group: str = "") -> paging.Page[User]:
+    """A page of the users with `text` in their name or address, and in `group`, if one is given; by name."""
+    matching = paging.contains(text, users.c.name, users.c.display_name, users.c.email)
+    query = select(users).where(matching).order_by(users.c.name)
+    if group:
+        query = query.where(users.c.name.in_(select(memberships.c.user).where(memberships.c.group == group)))
+    found = paging.find(connection, query, number)
+    members = select(memberships).where(memberships.c.user.in_([row.name for row in found.rows]))
+    return changed(found, rows=_users(found.rows, connection.execute(members)))
 
 
 def find(connection: Connection, name: str) -> User:
@@ -31,8 +40,8 @@ def find(connection: Connection, name: str) -> User:
     row = connection.execute(select(users).where(users.c.name == name)).first()
     if row is None:
         raise lookup.missing("user", name, lookup.names(connection, users.c.name))
-    of = connection.execute(select(memberships.c.group).where(memberships.c.user == name)).scalars()
-    return User(**row._mapping, groups=frozenset(of))
+    (found,) = _users([row], connection.execute(select(memberships).where(memberships.c.user == name)))
+    return found
 
 
 def add(change: Change, user: User) -> None:
@@ -138,6 +147,13 @@ def remove(change: Change, name: str) -> None:
         change.connection.execute(delete(table).where(table.c.user == name))
     change.connection.execute(delete(users).where(users.c.name == name))
     change.record("user", name, before.json(), None)
+
+
+def _users(rows: Iterable[Any], members: Iterable[Any]) -> list[User]:
+    groups_of: dict[str, set[str]] = {}
+    for member in members:
+        groups_of.setdefault(member.user, set()).add(member.group)
+    return [User(**row._mapping, groups=frozenset(groups_of.get(row.name, ()))) for row in rows]
 
 
 def _values(user: User) -> dict[str, object]:

@@ -1,0 +1,87 @@
+"""What people write and read: durations, dates, networks, and what a change was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.destinations import Address, Network
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
+
+
+def moment(seconds: float | None) -> str:
+    """A time since 1970 for people, in UTC."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(text: str) -> int:
+    """Read 8h, 30m, 90s or 2d as seconds. Raises ConfigError."""
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ConfigError(f"duration {text!a}: expected a number with s, m, h or d, such as 8h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def span(seconds: int) -> str:
+    """Write seconds as `duration` reads them, in the largest unit that divides them."""
+    unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def date(text: str) -> float:
+    """Read a day, whose end is meant, or a day with a time, in UTC unless it says otherwise. Raises ConfigError."""
+    try:
+        found = datetime.fromisoformat(text)
+        if len(text) <= len("2026-12-31"):
+            found += timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"date {text!a}: expected one such as 2026-12-31 or 2026-12-31T18:00") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def pairs(what: str, texts: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE, where the name may have a = as well. Raises ConfigError."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"{what} {text!a}: expected two names with = between them")
+        found[name] = value
+    return found
+
+
+def network(what: str, text: str) -> Network:
+    """Read a network. Raises ConfigError."""
+    try:
+        return ip_network(_without_zone(text))
+    except ValueError as error:
+        raise ConfigError(f"{what} {text!a}: {error}; expected a network such as 10.0.0.0/16") from None
+
+
+def address(what: str, text: str) -> Address:
+    """Read an address. Raises ConfigError."""
+    try:
+        return ip_address(_without_zone(text))
+    except ValueError:
+        raise ConfigError(f"{what} {text!a}: expected an address such as 10.0.0.53") from None
+
+
+def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """What an entry of the audit log is about."""
+    if not before or not after:
+        return "added" if after else "removed"
+    changed = [key for key in after if before.get(key) != after[key]]
+    return ", ".join(f"{key}: {before.get(key, '-')} -> {after[key]}" for key in changed)
+
+
+def _without_zone(text: str) -> str:
+    """Return an address without a zone (RFC 4007), which may be any text. Raises ValueError for others."""
+    if "%" in text:
+        raise ValueError("an address with a zone such as %eth0 is not usable here")
+    return text

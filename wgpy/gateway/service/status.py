@@ -1,0 +1,47 @@
+"""Whether the gateway runs and is healthy, and how many of what it has, as any process can find out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wgpy import control
+from wgpy.errors import NetworkError
+from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.store import endpoint, lookup, schema
+from wgpy.gateway.store.database import Database
+
+
+def status(database: Database) -> dict[str, Any]:
+    """What `wgpy gateway status --json` prints: if "healthy" is false, "why_not" says why. Raises WgpyError."""
+    with database.read() as connection:
+        settings = endpoint.find(connection)
+        live = lookup.count(connection, schema.sessions, schema.sessions.c.ended_at.is_(None))
+        counts = {
+            kind.name: lookup.count(connection, kind)
+            for kind in (schema.users, schema.devices, schema.routes, schema.rules)
+        }
+    running, interface_is_up = database.is_running(), control.is_up(settings.interface)
+    dropped: dict[str, int] = {}
+    try:
+        firewall = Firewall(settings.interface, settings.port)
+        ailment = "" if firewall.exists() else "its table of nftables is missing"
+        dropped = {} if ailment else firewall.dropped()
+    except NetworkError as error:
+        ailment = str(error)
+    if not running:
+        ailment = "`wgpy gateway run` does not run"
+    elif said := database.ailment():
+        ailment = said
+    elif not interface_is_up:
+        ailment = f"the interface {settings.interface} is missing"
+    return {
+        "running": running,
+        "healthy": not ailment,
+        "why_not": ailment,
+        "endpoint": f"{settings.host}:{settings.port}",
+        "interface": settings.interface,
+        "interface_is_up": interface_is_up,
+        "sessions": live,
+        **counts,
+        "dropped": dropped,
+    }
