@@ -56,6 +56,7 @@ LAYERS = [
     ["wgpy.gateway.store"],
     ["wgpy.gateway.enforcement", "wgpy.gateway.identity"],
     ["wgpy.gateway.service"],
+    ["wgpy.gateway.web"],
     ["wgpy.gateway.cli"],
     ["wgpy.gateway"],
     ["wgpy.cli"],

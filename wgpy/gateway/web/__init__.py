@@ -1,0 +1,1 @@
+"""Web pages and the REST API, above the service."""
