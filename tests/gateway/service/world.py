@@ -11,6 +11,7 @@ from wgpy.errors import ControlError, NetworkError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.service.gateway import Gateway
@@ -31,6 +32,7 @@ class World:
         self.date = 1_000_000.0
         self.open: dict[Address, tuple[float, int]] = {}  # until, packets
         self.compiled = Compiled((), {})
+        self.services: list[Service] = []
         self.followed: list[Policy] = []
         self.entries: list[dict[str, Any]] = []
         self.refuses = ""
@@ -57,9 +59,11 @@ class World:
     def changed_by(self, ports: set[int]) -> bool:
         return True
 
-    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
+    def replace(
+        self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], services: Iterable[Service]
+    ) -> None:
         self._obey()
-        self.compiled = compiled
+        self.compiled, self.services = compiled, [*services]
         self.has_table = True
 
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None:

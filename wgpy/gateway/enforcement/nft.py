@@ -18,6 +18,7 @@ from wgpy.gateway.enforcement import ruleset
 from wgpy.gateway.enforcement.notices import UNKNOWN
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.policy.routes import Route
 
 _REMEMBERED: Final = 64  # processes of nft: the kernel tells of their changes while they run, or soon after
@@ -71,16 +72,25 @@ class Firewall:
         self._is_touched |= bool(others - {UNKNOWN})
         return bool(others)
 
-    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None:
+    def replace(
+        self,
+        pools: Iterable[Network],
+        compiled: Compiled,
+        routes: Iterable[Route],
+        services: Iterable[Service] = (),
+    ) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
 
-        If the table was gone, or somebody else has changed it, it is made anew, without sessions.
+        The devices that `compiled` knows reach `services` without a session. If the table was gone, or somebody else
+        has changed it, it is made anew, without sessions.
         """
         is_ours = bool(self._made) and self.exists()
         anew = (bool(self._made) or self._is_touched) and not is_ours
         present = self._made if self._made and is_ours else ruleset.Present() if anew else self._present()
         self._made, self._is_touched = None, False
-        script = ruleset.replacement(self._interface, self._group, pools, compiled, routes, present, anew=anew)
+        script = ruleset.replacement(
+            self._interface, self._group, pools, compiled, routes, services, present, anew=anew
+        )
         try:
             self._apply(script)
         except NetworkError:

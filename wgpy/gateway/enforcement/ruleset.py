@@ -6,6 +6,9 @@ nothing else does, and a rule that is removed ends connections, too. Before that
 must have a session: their addresses are in a set that is asked for each packet. The kernel removes an address from that
 set when the session's time is up, whether the gateway's process lives or not.
 
+Some services, those that a person needs to sign in, are open to every enabled device without a session. What passes
+there begins none.
+
 Names that depend on the policy begin with `p-`: `replacement` removes those of the old policy and adds the new ones in
 one transaction. The sets of sessions stay as they are.
 """
@@ -18,6 +21,7 @@ from typing import Final, NamedTuple
 
 from wgpy.gateway.policy.compiler import Compiled, Interval, Reach, disjoint
 from wgpy.gateway.policy.destinations import Address, Network, Ports
+from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.policy.routes import MASQUERADE, NONE, Route
 
 PREFIX: Final = "p-"
@@ -51,6 +55,7 @@ def replacement(
     pools: Iterable[Network],
     compiled: Compiled,
     routes: Iterable[Route],
+    services: Iterable[Service],
     present: Present,
     *,
     anew: bool = False,
@@ -59,9 +64,10 @@ def replacement(
 
     With `anew`, nothing remains of a table that is there: neither its sessions nor what somebody else has put into it.
     `group` is that of NFLOG to which packets of clients without a session go: one of a client in REMEMBERED seconds.
+    `services` need no session.
     """
     name = table(interface)
-    pools, routes = list(pools), list(routes)
+    pools, routes, services = list(pools), list(routes), list(services)
     lines = [f"add table {name}", *([f"delete table {name}", f"add table {name}"] if anew else ())]
     lines += [f"flush chain {name} {chain}" for chain in present.chains]
     lines += [f"delete map {name} {each}" for each in present.maps if each.startswith(PREFIX)]
@@ -76,8 +82,12 @@ def replacement(
             f"flush set {name} pools{version}",
             f"flush set {name} asked{version}",  # whom the policy lets in now is noticed at once
             *_elements(name, f"pools{version}", (str(pool) for pool in pools if pool.version == version)),
+            f"add set {name} known{version} {{ type {kind}; }}",
+            f"flush set {name} known{version}",
+            *_elements(name, f"known{version}", _known(compiled, version) if services else ()),
         ]
-    lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), *_chains(interface, group), "}"]
+    lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), _open(services)]
+    lines += [*_chains(interface, group), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -192,6 +202,26 @@ def _snat(snat: str) -> str:
     return "masquerade" if snat == MASQUERADE else f"snat {_FAMILIES[ip_address(snat).version]} to {snat}"
 
 
+def _known(compiled: Compiled, version: int) -> Iterable[str]:
+    return (str(address) for address in compiled.sources if address.version == version)
+
+
+def _open(services: Iterable[Service]) -> str:
+    """A chain that accepts packets of enabled devices to the services, and the answers to them."""
+    rules = [f"ct original {family} saddr != @known{version} return" for version, family in _FAMILIES.items()]
+    for protocol, port, address in services:
+        if address is None:
+            places = ["ct direction original fib daddr type local", "ct direction reply fib saddr type local"]
+        else:
+            places = [f"ct original {_FAMILIES[address.version]} daddr {address}"]
+        for place in places:
+            rules += [
+                f"{place} meta l4proto {protocol} ct original proto-dst {port} accept",
+                f"{place} {_ICMP} ct state related accept",
+            ]
+    return f"chain open {{ {'; '.join(rules)}; }}"
+
+
 def _chains(interface: str, group: int) -> list[str]:
     """What does not depend on the policy."""
     client, other = f'iifname "{interface}"', f'iifname != {{ "{interface}", "lo" }}'
@@ -202,6 +232,7 @@ def _chains(interface: str, group: int) -> list[str]:
     return [
         "chain from_client {",
         *(f"{family} saddr @from{version} return" for version, family in _FAMILIES.items()),
+        "ct direction original jump open",
         *(
             f"{family} saddr @pools{version} {family} saddr != @asked{version} "
             f"log group {group} snaplen {LENGTH} add @asked{version} {{ {family} saddr }}"
@@ -211,6 +242,7 @@ def _chains(interface: str, group: int) -> list[str]:
         "}",
         "chain to_client {",
         *(f"{family} daddr @to{version} return" for version, family in _FAMILIES.items()),
+        "ct direction reply jump open",
         "counter name no_session drop",
         "}",
         "chain denied {",
@@ -221,6 +253,7 @@ def _chains(interface: str, group: int) -> list[str]:
         "}",
         "chain judge {",
         "ct state invalid counter name invalid drop",
+        "jump open",
         *(f"ct original {family} saddr vmap @{PREFIX}sources{version}" for version, family in _FAMILIES.items()),
         "goto denied",
         "}",

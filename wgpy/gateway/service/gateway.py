@@ -23,6 +23,7 @@ from wgpy.gateway.policy import connection_log, handler, pools
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
 from wgpy.gateway.policy.people import Device
+from wgpy.gateway.policy.portal import Service, services
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
@@ -49,7 +50,9 @@ class Enforcement(Protocol):
 
     def exists(self) -> bool: ...
     def changed_by(self, ports: set[int]) -> bool: ...
-    def replace(self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route]) -> None: ...
+    def replace(
+        self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], services: Iterable[Service]
+    ) -> None: ...
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None: ...
     def sent(self) -> dict[Address, Passed]: ...
     def received(self) -> dict[Address, Passed]: ...
@@ -85,7 +88,10 @@ class _Live(NamedTuple):
 
 
 class Gateway:
-    """Sessions by device. `clock` is CLOCK_BOOTTIME, `wall` the time since 1970, both in seconds."""
+    """Sessions by device. `clock` is CLOCK_BOOTTIME, `wall` the time since 1970, both in seconds.
+
+    `portal` is where people sign in, if there are web pages.
+    """
 
     def __init__(
         self,
@@ -96,12 +102,13 @@ class Gateway:
         clock: Callable[[], float],
         wall: Callable[[], float],
         write: Callable[[dict[str, Any]], None],
+        portal: Service | None = None,
     ) -> None:
         self.questions: list[Question] = []  # to be taken and asked
         self.counts: Counter[tuple[str, str]] = Counter()  # of log entries: started, refused or ended, and the reason
         self.total: Traffic = NOTHING  # of all sessions since this process began
         self._database, self._firewall, self._plane = database, firewall, plane
-        self._clock, self._wall, self._write = clock, wall, write
+        self._clock, self._wall, self._write, self._portal = clock, wall, write, portal
         self._live: dict[str, _Live] = {}  # by device
         self._refused: dict[str, float] = {}  # by device: when it is judged again
         self._signed_in: dict[tuple[str, float], float] = {}  # by device and wall-clock time, in `clock`
@@ -211,7 +218,8 @@ class Gateway:
 
     def _enforce(self) -> None:
         policy = self._policy
-        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+        always = services(policy.endpoint, self._portal)
+        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes, always)
 
     def _keep_interface(self) -> None:
         """Make the interface again if it is gone: somebody has deleted it, or its daemon has died."""
