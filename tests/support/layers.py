@@ -22,7 +22,10 @@ _TOGETHER: Final = {
     **dict.fromkeys(("wgpy.tunnel", "wgpy.configured", "wgpy.events", "wgpy.datapath"), "tunnel"),
     "wgpy.tun": "tun: devices",
     "wgpy.rootless.connect": "rootless.connect",
-    **{f"wgpy.gateway.{name}": f"gateway.{name}" for name in ("policy", "store", "enforcement", "service", "cli")},
+    **{
+        f"wgpy.gateway.{name}": f"gateway.{name}"
+        for name in ("policy", "store", "identity", "enforcement", "service", "web", "cli")
+    },
 }
 _LEFT_OUT: Final = {"wgpy", "wgpy.__main__", "wgpy.config", "wgpy.tun", "wgpy.gateway"}  # pass names on
 _STYLE: Final = """\
