@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
 
-DNS = 53
+DNS: Final = 53
 
 
 class Service(NamedTuple):
