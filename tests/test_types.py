@@ -18,7 +18,6 @@ PASSED_ON = {  # to a library of others, whose types a signature of ours would o
     "TunnelAdapter.__init__",
     "TunnelAdapter.init_poolmanager",
     "tunnel_connector",
-    "render",
     "RootlessTunnel.create_subprocess_exec",
     "NamespaceTunnel.create_subprocess_exec",
     "Stack.create_subprocess_exec",
