@@ -15,22 +15,20 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from wgpy.errors import ControlError, WgpyError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy import connection_log, handler, pools
-from wgpy.gateway.policy.compiler import Compiled
-from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.portal import Service, services
-from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.policy.traffic import History, Rate
+from wgpy.gateway.service.system import Enforcement, Plane
 from wgpy.gateway.store import sessions, state, users
 from wgpy.gateway.store.database import Database
-from wgpy.keys import PublicKey
 
 T = TypeVar("T")
 
@@ -43,31 +41,6 @@ GRACE: Final = 2.0  # seconds after which the kernel ends a session that we have
 SKEW: Final = 60.0  # seconds that a sign-in may be ahead of the date
 SLACK: Final = 1.0  # seconds by which the two clocks may drift before a session's end is moved
 _WHO: Final = "gateway"
-
-
-class Enforcement(Protocol):
-    """The firewall, as `wgpy.gateway.enforcement.nft.Firewall`."""
-
-    def exists(self) -> bool: ...
-    def changed_by(self, ports: set[int]) -> bool: ...
-    def replace(
-        self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], services: Iterable[Service]
-    ) -> None: ...
-    def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None: ...
-    def sent(self) -> dict[Address, Passed]: ...
-    def received(self) -> dict[Address, Passed]: ...
-
-
-class Plane(Protocol):
-    """The interface, as `wgpy.gateway.enforcement.dataplane.DataPlane`."""
-
-    def is_up(self, interface: str) -> bool: ...
-    def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]: ...
-    def check(self, policy: Policy) -> None: ...
-    def up(self, policy: Policy) -> None: ...
-    def follow(self, policy: Policy) -> None: ...
-    def guard(self, interface: str) -> None: ...
-    def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]: ...
 
 
 class Question(NamedTuple):
