@@ -11,9 +11,8 @@ from wgpy.daemon.files import new_file
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
-from wgpy.gateway.policy.client_file import client_file
 from wgpy.gateway.policy.names import checked
-from wgpy.keys import PresharedKey, PrivateKey, PublicKey
+from wgpy.keys import PublicKey
 
 
 def add(objects: Any) -> None:
@@ -45,19 +44,14 @@ def add(objects: Any) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.store import devices, endpoint, routes
+    from wgpy.gateway.store.enrolment import enrol
 
     name = checked("device", arguments.name)
-    key = None if arguments.public_key else PrivateKey.generate()
-    public_key = key.public_key if key else PublicKey.from_base64(arguments.public_key)
-    psk = PresharedKey.generate()
+    key = PublicKey.from_base64(arguments.public_key) if arguments.public_key else None
     static = [texts.address("address", text) for text in arguments.address or ()]
     path: Path = arguments.output or Path(f"{name}.conf")
     with ExitStack() as written, common.changing(arguments) as change:  # the files and the row, or none of them
-        device = devices.add(change, name, arguments.user, public_key, psk, static)
-        own = endpoint.private_key(change.connection, change.vault).public_key
-        settings, every = endpoint.find(change.connection), routes.find_all(change.connection)
-        text = client_file(settings, own, device, psk, every, key)
+        device, text = enrol(change, name, arguments.user, key, static)
         files = {path: text.encode()}
         if arguments.qr:
             from wgpy.daemon.qr import qr_code
