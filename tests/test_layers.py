@@ -166,6 +166,8 @@ def test_a_module_keeps_to_its_layer(module: str) -> None:
         ("wgpy.gateway.policy.rules", "import time"),
         ("wgpy.gateway.policy.rules", "from wgpy import control"),
         ("wgpy.gateway.store.database", "from wgpy.gateway.enforcement import nft"),
+        ("wgpy.gateway.service.run", "from wgpy.gateway.web import server"),
+        ("wgpy.gateway.web.app", "from wgpy.gateway.cli import common"),
     ],
 )
 def test_a_breach_is_found(module: str, source: str) -> None:

@@ -43,6 +43,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--handler", metavar="PROGRAM", help="what is asked before each session: an absolute path, or MODULE:FUNCTION"
     )
+    parser.add_argument(
+        "--url", metavar="URL", help="where browsers find the gateway's pages and API, such as https://vpn.example.org"
+    )
+    parser.add_argument("--admin-group", metavar="GROUP", help="whose members may use the console (default: admins)")
     parser.add_argument("--data-plane", choices=DATA_PLANES, help="whose WireGuard carries the packets (default: auto)")
 
 
@@ -50,9 +54,11 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given, as fields of an Endpoint. Raises ConfigError."""
     given: dict[str, Any] = {
         key: value
-        for key in ("host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane")
+        for key in (
+            "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane", "url", "admin_group"
+        )
         if (value := getattr(arguments, key)) is not None
-    }
+    }  # fmt: skip
     if arguments.pool is not None:
         given["pools"] = tuple(texts.network("pool", text) for text in arguments.pool)
     if arguments.dns is not None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
+from wgpy.gateway.policy import texts
+
+if TYPE_CHECKING:
+    from wgpy.gateway.web.run import Https
 
 
 def add(objects: Any) -> None:
@@ -19,6 +25,19 @@ def add(objects: Any) -> None:
     )
     made.add_argument("--log", metavar="FILE", help="append the connection log as lines of JSON; - for standard output")
     made.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve metrics to Prometheus over HTTP")
+    made.add_argument(
+        "--https",
+        metavar="HOST:PORT",
+        help="serve the web pages and the API there, with a certificate that is made once unless one is given; set the "
+        "endpoint's --url first",
+    )
+    made.add_argument("--certificate", metavar="FILE", type=Path, help="a certificate with its chain, in PEM")
+    made.add_argument("--certificate-key", metavar="FILE", type=Path, help="its private key, in PEM")
+    made.add_argument(
+        "--proxy",
+        metavar="ADDRESS",
+        help="a reverse proxy that has the certificate: --https takes connections without TLS, and from there only",
+    )
     common.command(objects, "stop", "remove the interface and the table of a gateway that does not run", _stop)
 
 
@@ -30,11 +49,33 @@ def _run(arguments: argparse.Namespace) -> int:
 
     database = common.database(arguments)
     from wgpy.gateway.service.run import run
+    from wgpy.gateway.web.run import beside
 
+    web = beside(database, _https(arguments))
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics))
+    asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics, web))
     return 0
+
+
+def _https(arguments: argparse.Namespace) -> Https | None:
+    """Where to serve over TCP. Raises ConfigError for options that do not belong together."""
+    from wgpy.gateway.web.run import Https
+
+    files = [path for path in (arguments.certificate, arguments.certificate_key) if path]
+    if len(files) == 1:
+        raise ConfigError("run: --certificate and --certificate-key belong together; give both")
+    if not arguments.https:
+        if files or arguments.proxy:
+            raise ConfigError("run: --https HOST:PORT is missing, without which nothing is served over TCP")
+        return None
+    if files and arguments.proxy:
+        raise ConfigError("run: behind --proxy, the certificate is the proxy's; leave out --certificate")
+    return Https(
+        address=arguments.https,
+        certificate=(files[0], files[1]) if files else None,
+        proxy=texts.address("proxy", arguments.proxy) if arguments.proxy else None,
+    )
 
 
 def _stop(arguments: argparse.Namespace) -> int:

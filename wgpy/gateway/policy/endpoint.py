@@ -10,6 +10,7 @@ from typing import Any, Final
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy import pools
 from wgpy.gateway.policy.destinations import Address, Network
+from wgpy.gateway.policy.names import checked
 
 DATA_PLANES: Final = ("auto", "kernel", "wgpy")
 LONGEST_SESSION: Final = 366 * 24 * 3600  # seconds; nft refuses more than 8 digits
@@ -18,6 +19,9 @@ _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' na
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _HANDLER: Final = re.compile(r"/.+|\w+(\.\w+)*:\w+")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_URL: Final = re.compile(
+    r"https://(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[1-9]\d{0,4}))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,10 @@ class Endpoint:
     """What is asked before each session: a program's absolute path, or MODULE:FUNCTION of Python; empty for nothing."""
     data_plane: str = "auto"
     """Whose WireGuard the interface is: "kernel", "wgpy", or "auto" for the kernel's where it has one."""
+    url: str = ""
+    """Where people and programs find the gateway's web pages: an origin (RFC 6454); empty if there are none."""
+    admin_group: str = "admins"
+    """The group whose members may use the console."""
 
     def __post_init__(self) -> None:
         if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
@@ -79,6 +87,12 @@ class Endpoint:
             raise ConfigError(f"data plane {self.data_plane!a}: expected one of {', '.join(DATA_PLANES)}")
         if self.handler and not _HANDLER.fullmatch(self.handler):
             raise ConfigError(f"handler {self.handler!a}: expected a program's absolute path, or MODULE:FUNCTION")
+        if self.url and not _is_origin(self.url):
+            raise ConfigError(
+                f"url {self.url!a}: expected https://, a name in lower case, and perhaps a port other than 443, such "
+                "as https://vpn.example.org"
+            )
+        checked("admin_group", self.admin_group)
         if not 0 <= self.idle_max <= LONGEST_SESSION:
             raise ConfigError(
                 f"idle_max {self.idle_max}: expected a number of seconds up to {LONGEST_SESSION}, or 0 for no limit"
@@ -101,11 +115,21 @@ class Endpoint:
             "sign_in": self.sign_in,
             "handler": self.handler,
             "data_plane": self.data_plane,
+            "url": self.url,
+            "admin_group": self.admin_group,
         }
 
     def address_networks(self) -> tuple[Network, ...]:
         """The endpoint's host as a network of one address, if it is an address and no name."""
         return (ip_network(self.host),) if _is_address(self.host) else ()
+
+
+def _is_origin(text: str) -> bool:
+    """Whether this is an origin as browsers write it: they leave out port 443, and a slash at the end."""
+    found = _URL.fullmatch(text)
+    if found is None or (found["ipv6"] and not _is_address(found["ipv6"])):
+        return False
+    return found["port"] is None or (found["port"] != "443" and int(found["port"]) <= 0xFFFF)
 
 
 def _is_address(text: str) -> bool:

@@ -21,6 +21,7 @@ from wgpy.errors import ControlError, WgpyError
 from wgpy.gateway.enforcement.nft import Passed
 from wgpy.gateway.policy import connection_log, handler, pools
 from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.portal import Service, services
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
@@ -117,6 +118,11 @@ class Gateway:
         self._plane.up(policy)
         self._is_in_force = self._is_followed = True
         self.ailment = ""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint's settings that are in force."""
+        return self._policy.endpoint
 
     @property
     def active(self) -> int:

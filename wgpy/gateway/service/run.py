@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from typing import Any, Final
 
 from wgpy.daemon.events import Log
@@ -23,6 +23,7 @@ from wgpy.gateway.store import endpoint
 from wgpy.gateway.store.database import Database
 
 INTERVAL: Final = 0.5  # seconds: a change of the store is noticed at the latest after these
+Beside = Callable[[Gateway], AbstractAsyncContextManager[None]]
 
 
 def boottime() -> float:
@@ -30,8 +31,13 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-async def run(database: Database, connection_log: Log | None = None, metrics_at: str = "") -> None:
-    """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError."""
+async def run(
+    database: Database, connection_log: Log | None = None, metrics_at: str = "", beside: Beside | None = None
+) -> None:
+    """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError.
+
+    What is `beside` it, the web server, runs in the same loop for as long as the gateway does.
+    """
     with database.read() as connection:
         settings = endpoint.find(connection)
 
@@ -52,7 +58,8 @@ async def run(database: Database, connection_log: Log | None = None, metrics_at:
         if metrics:
             await metrics.start()
         try:
-            await Service(gateway, notices, changes, thread, tell).run()
+            async with beside(gateway) if beside else nullcontext():
+                await Service(gateway, notices, changes, thread, tell).run()
         finally:
             if metrics:
                 metrics.close()

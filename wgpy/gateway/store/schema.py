@@ -44,6 +44,8 @@ endpoint: Final = Table(
     Column("handler", Text, nullable=False),
     Column("data_plane", Text, nullable=False),
     Column("private_key", LargeBinary, nullable=False),  # sealed
+    Column("url", Text, nullable=False, server_default=""),
+    Column("admin_group", Text, nullable=False, server_default="admins"),
 )
 groups: Final = Table(
     "groups",
@@ -175,6 +177,16 @@ sessions: Final = Table(
     Column("ended_at", Float, index=True),
     Column("reason", Text),
     Column("entry", JSON, nullable=False),  # of the connection log, with AWS's keys
+)
+tokens: Final = Table(
+    "tokens",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # SHA-256 of the token
+    Column("scopes", JSON, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("expires", Float),
+    Column("used_at", Float),
 )
 audit: Final = Table(
     "audit",

@@ -16,7 +16,14 @@ Mark = tuple[int, float]
 """The number and time of a change: no two changes have the same, even if a backup was restored between them."""
 
 _OF_RULES: Final = {"rule", "route", "group"}  # kinds of objects whose changes leave endpoint, users and devices alone
-_OF_PEOPLE: Final = {"login", "credentials", "passkey", "link", "directory"}  # those that the policy knows nothing of
+_OF_PEOPLE: Final = {
+    "login",
+    "credentials",
+    "passkey",
+    "link",
+    "directory",
+    "token",
+}  # those that the policy knows nothing of
 
 
 def read(database: Database, former: tuple[Policy, Mark] | None = None) -> tuple[Policy, Mark]:

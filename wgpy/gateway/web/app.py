@@ -1,0 +1,46 @@
+"""The web application: the REST API and the pages, below one `Guard`.
+
+A part of the site is a package with a function `routes()`, which returns Starlette's routes, and has a line in `PARTS`.
+Its handlers are plain functions, which run in threads and so may use the database, or, for a form, what
+`wgpy.gateway.web.security.posted` makes of one. What they work with is `site_of(request)`. Whom a request is of, they
+learn from `wgpy.gateway.web.security`. They raise WgpyError or Starlette's HTTPException for what they refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from wgpy.errors import ConfigError, WgpyError
+from wgpy.gateway.web import pages
+from wgpy.gateway.web.problems import problem
+from wgpy.gateway.web.security import Guard
+from wgpy.gateway.web.site import Site
+
+PARTS: Final[tuple[str, ...]] = ()
+
+
+def application(site: Site, parts: Iterable[str] = PARTS) -> ASGIApp:
+    """The ASGI application that `wgpy.gateway.web.server` serves."""
+    routes: list[BaseRoute] = [Route("/static/{name}", pages.static_file)]
+    for part in parts:
+        routes += import_module(part).routes()
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, WgpyError: _failed})
+    return Guard(app, site)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail, error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return problem(400 if isinstance(error, ConfigError) else 503, str(error))

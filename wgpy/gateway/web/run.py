@@ -1,0 +1,62 @@
+"""The web server beside a gateway that runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.service.gateway import Gateway
+from wgpy.gateway.service.run import Beside
+from wgpy.gateway.store.database import Database
+from wgpy.gateway.web.app import application
+from wgpy.gateway.web.certificate import Certificate, own_certificate
+from wgpy.gateway.web.server import WebServer, socket_path
+from wgpy.gateway.web.site import Site, require_url
+
+log: Final = logging.getLogger("wgpy.gateway")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Https:
+    """Where to serve over TCP, and by which certificate: a given one, one of our own, or a proxy's."""
+
+    address: str
+    """HOST:PORT."""
+    certificate: tuple[Path, Path] | None = None
+    """The files of a certificate chain and its key."""
+    proxy: Address | None = None
+    """The proxy that has a certificate, and alone may connect here, without TLS."""
+
+
+def beside(database: Database, https: Https | None = None) -> Beside:
+    """What serves the API at the gateway's unix socket and, if asked, everything over HTTPS."""
+
+    @asynccontextmanager
+    async def served(gateway: Gateway) -> AsyncIterator[None]:
+        server = WebServer(application(Site(database=database, service=gateway, proxy=https.proxy if https else None)))
+        try:
+            server.listen_unix(socket_path(gateway.interface))
+            if https:
+                server.listen_tcp(https.address, _certificate(database, gateway, https), https.proxy)
+            yield
+        finally:
+            await server.close()
+
+    return served
+
+
+def _certificate(database: Database, gateway: Gateway, https: Https) -> Certificate | None:
+    url = require_url(gateway.endpoint)
+    if https.proxy:
+        return None
+    if https.certificate:
+        return Certificate(*https.certificate)
+    own = own_certificate(database.path.with_name("https.pem"), url, datetime.now(UTC))
+    log.info("%s: a certificate of our own, with the SHA-256 fingerprint %s", url, own.fingerprint())
+    return own
