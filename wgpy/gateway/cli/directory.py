@@ -35,6 +35,7 @@ def add(objects: Any) -> None:
     common.command(actions, "list", "list all directories", _list)
     for verb, summary, call in (
         ("show", "show a directory's settings, without its secret", _show),
+        ("check", "ask a directory whether it can be used as it is set", _check),
         ("remove", "remove a directory", _remove),
     ):
         made = common.command(actions, verb, summary, call)
@@ -101,7 +102,7 @@ def _add(arguments: argparse.Namespace) -> int:
     secret = _read_secret(arguments) or b""
     with common.changing(arguments) as change:
         directories.add(change, made, secret)
-    text = f"directory {made.name} added"
+    text = f"directory {made.name} added; `wgpy gateway directory check {made.name}` asks it whether all is well"
     return common.done(arguments, text, made.json())
 
 
@@ -139,6 +140,20 @@ def _show(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         values = directories.find(connection, arguments.name).json()
     return common.show_one(arguments, values)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from wgpy.gateway.identity.directory import client
+    from wgpy.gateway.store import directories
+
+    database = common.database(arguments)
+    with database.read() as connection:
+        directory = directories.find(connection, arguments.name)
+        secret = directories.secret(connection, database.vault, arguments.name)
+    findings = asyncio.run(client(directory, secret).probe())
+    return common.show_one(arguments, findings)
 
 
 def _remove(arguments: argparse.Namespace) -> int:

@@ -87,6 +87,12 @@ class Settings:
         name = plain(_text(claims, self.name_claim)) or plain(email) or plain(subject)
         if not name:
             raise ConfigError(f"the provider gives no name in the claim {self.name_claim}")
+        elsewhere = claims.get("_claim_names")  # Core, section 5.6.2; Entra ID does so with more than 200 groups
+        if isinstance(elsewhere, dict) and self.groups_claim in elsewhere:
+            raise ConfigError(
+                "the provider leaves out the groups of people who are in many; have it send only the groups that are "
+                "assigned to this gateway"
+            )
         groups = claims.get(self.groups_claim, [])
         if isinstance(groups, str):  # a provider with one group
             groups = [groups]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.directories import Directory, GroupMapping
+from wgpy.gateway.policy.logins import IDLE_MAX, LIFETIME
 from wgpy.gateway.store import groups, lookup, users
 from wgpy.gateway.store.database import Change
-from wgpy.gateway.store.schema import checks
+from wgpy.gateway.store.schema import checks, logins, sessions
 from wgpy.gateway.store.schema import directories as table
 from wgpy.gateway.store.schema import users as users_table
 from wgpy.gateway.store.vault import Vault
+
+INTERVAL: Final = 40.0  # seconds between two checks of a user, so that who is disabled is out within a minute
 
 
 def find_all(connection: Connection) -> list[Directory]:
@@ -75,56 +79,74 @@ def remove(change: Change, name: str, *, with_users: bool = False) -> list[str]:
     return gone
 
 
-class Due(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Due:
     """A user whom the directory is to be asked about again."""
 
     user: str
-    source: str
     subject: str
-    token: bytes
+    token: bytes = field(repr=False)
     """What the directory's client needs to ask, from the last time that it answered."""
     confirmed_at: float
     """When the directory last confirmed the user, in seconds since 1970."""
 
 
-def confirm(change: Change, user: str, token: bytes) -> None:
-    """Record that the directory has just confirmed a user, and what the next check needs."""
-    row = {
-        "token": change.vault.seal(_token(user), token),
-        "checked_at": change.now,
-        "confirmed_at": change.now,
-    }
-    done = change.connection.execute(update(checks).where(checks.c.user == user).values(row))
-    if not done.rowcount:
+def confirm(change: Change, user: str, token: bytes | None) -> None:
+    """Record that the directory has just confirmed a user, and what the next check needs; None if there can be none."""
+    if token is None:
+        change.connection.execute(delete(checks).where(checks.c.user == user))
+        return
+    row = {"token": change.vault.seal(_token(user), token), "checked_at": change.now, "confirmed_at": change.now}
+    if not change.connection.execute(update(checks).where(checks.c.user == user).values(row)).rowcount:
         change.connection.execute(insert(checks).values(user=user, **row))
 
 
-def claim_due(change: Change, interval: float, most: int) -> list[Due]:
-    """Up to `most` users that no gateway has asked about for `interval` seconds: those are this caller's to ask about.
+def keep(change: Change, user: str, token: bytes) -> None:
+    """Keep what the next check of a user needs, whom the directory has not confirmed."""
+    sealed = change.vault.seal(_token(user), token)
+    change.connection.execute(update(checks).where(checks.c.user == user).values(token=sealed))
 
-    Whom the directory has suspended has to sign in again and is not asked about. A check that is dated in the future is
-    due, too: somebody has set the date back.
+
+def token(connection: Connection, vault: Vault, user: str) -> bytes | None:
+    """What is needed to ask a directory about a user; None if nothing is kept."""
+    sealed = connection.execute(select(checks.c.token).where(checks.c.user == user)).scalar()
+    return None if sealed is None else vault.open(_token(user), sealed)
+
+
+def sources_due(connection: Connection, wall: float) -> list[str]:
+    """The directories that have users to be asked about by now, which is `wall`."""
+    query = select(users_table.c.source).distinct().where(_is_due(wall)).order_by(users_table.c.source)
+    return list(connection.execute(query.join(checks, checks.c.user == users_table.c.name)).scalars())
+
+
+def claim_due(change: Change, source: str, most: int) -> list[Due]:
+    """Up to `most` users of a directory that are due to be asked about: they are this caller's to ask about.
+
+    Those are due who have a session or are signed in with a browser, and whom no gateway has asked about for INTERVAL.
+    Whom the directory has suspended has to sign in again instead.
     """
-    query = (
-        select(checks, users_table.c.source, users_table.c.subject)
-        .join(users_table, users_table.c.name == checks.c.user)
-        .where(
-            users_table.c.suspended.is_(False),
-            (checks.c.checked_at <= change.now - interval) | (checks.c.checked_at > change.now),
-        )
-        .order_by(checks.c.checked_at)
-        .limit(most)
-    )
-    rows = change.connection.execute(query).all()
+    query = select(checks, users_table.c.subject).join(users_table, users_table.c.name == checks.c.user)
+    query = query.where(users_table.c.source == source, _is_due(change.now))
+    rows = change.connection.execute(query.order_by(checks.c.checked_at, func.random()).limit(most)).all()
     mine = update(checks).where(checks.c.user.in_([row.user for row in rows]))
     change.connection.execute(mine.values(checked_at=change.now))
     return [
-        Due(row.user, row.source, row.subject, change.vault.open(_token(row.user), row.token), row.confirmed_at)
-        for row in rows
+        Due(row.user, row.subject, change.vault.open(_token(row.user), row.token), row.confirmed_at) for row in rows
     ]
 
 
-_IDENTITY = {"issuer", "url", "base"}
+def _is_due(wall: float) -> ColumnElement[bool]:
+    connected = select(sessions.c.user).where(sessions.c.ended_at.is_(None))
+    signed_in = select(logins.c.user).where(logins.c.seen_at > wall - IDLE_MAX, logins.c.made_at > wall - LIFETIME)
+    return and_(
+        users_table.c.suspended.is_(False),
+        # A check that is dated in the future is due as well: somebody has set the date back.
+        or_(checks.c.checked_at <= wall - INTERVAL, checks.c.checked_at > wall),
+        or_(checks.c.user.in_(connected), checks.c.user.in_(signed_in)),
+    )
+
+
+_IDENTITY: Final = {"issuer", "url", "base"}
 """Settings that say which directory it is: with others, a subject is somebody else."""
 
 

@@ -48,6 +48,9 @@ class LdapClient:
         """Ask whether the directory can be used as it is set, and return what it says. Raises Unavailable."""
         return await self._run(self._people.probe)
 
+    async def close(self) -> None:
+        """Close all connections, of which there are none: each question has its own."""
+
     async def _check(self) -> dict[str, Confirmed | None]:
         await asyncio.sleep(0)
         subjects, self._subjects, self._next = self._subjects, set(), None
