@@ -5,6 +5,7 @@ demo="ip:iproute2 ping:iputils-ping iperf3:iperf3 wg:wireguard-tools"
 bench="$demo wireguard-go:wireguard-go openvpn:openvpn openssl:openssl"
 labs="$bench nft:nftables sysctl:procps tcpdump:tcpdump curl:curl"
 tests="$labs iptables:iptables tshark:tshark groff:groff zbarimg:zbar-tools zsh:zsh fish:fish pg_ctlcluster:postgresql
+    chromium:chromium chromedriver:chromium-driver
     slapd:slapd ldapmodify:ldap-utils
     qemu-system-x86_64:qemu-system-x86 busybox:busybox-static
     systemd-analyze:systemd systemd-nspawn:systemd-container dbus-daemon:dbus"
