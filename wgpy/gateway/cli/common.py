@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from getpass import getpass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError, WgpyError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = Path("/var/lib/wgpy/gateway")
 KEY: Final = Path("/etc/wgpy/gateway.key")
+_LONGEST: Final = 10_000  # characters of a secret
 
 
 def command(
@@ -124,6 +127,25 @@ def who() -> str:
         return name or pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+def read_secret(source: str, prompt: str, *, twice: bool = False) -> str:
+    """Read one line with a secret: of a file, or with `-` of standard input, where people are asked for it.
+
+    `twice` asks them to repeat what they cannot see. Raises ConfigError.
+    """
+    if source != "-":
+        text = read_text(Path(source))
+    elif sys.stdin.isatty():
+        text = getpass(prompt)
+        if twice and getpass("Again: ") != text:
+            raise ConfigError("the two are not the same; nothing was changed")
+    else:
+        text = sys.stdin.read(_LONGEST + 1)
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret or len(secret) > _LONGEST or not secret.isprintable():
+        raise ConfigError(f"{source}: expected one line with a secret")
+    return secret
 
 
 def show(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:

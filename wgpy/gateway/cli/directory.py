@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common, directory_ldap, directory_oidc
 from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.directories import Directory, GroupMapping
 
 _KINDS: Final[Mapping[str, ModuleType]] = {"ldap": directory_ldap, "oidc": directory_oidc}
-_LONGEST: Final = 10_000  # characters of a secret
 
 
 def add(objects: Any) -> None:
@@ -74,19 +69,8 @@ def _grace(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_secret(arguments: argparse.Namespace) -> bytes | None:
-    """The secret from a file or standard input, without the end of its line; None if none was given."""
-    if arguments.secret is None:
-        return None
-    if arguments.secret != "-":
-        text = read_text(Path(arguments.secret))
-    elif sys.stdin.isatty():
-        text = getpass.getpass("Secret: ")
-    else:
-        text = sys.stdin.read(_LONGEST + 1)
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text or not text.isprintable() or len(text) > _LONGEST:
-        raise ConfigError(f"{arguments.secret}: expected one line with a secret")
-    return text.encode()
+    """The secret from a file or standard input; None if none was given."""
+    return None if arguments.secret is None else common.read_secret(arguments.secret, "Secret: ").encode()
 
 
 def _add(arguments: argparse.Namespace) -> int:

@@ -47,6 +47,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--url", metavar="URL", help="where browsers find the gateway's pages and API, such as https://vpn.example.org"
     )
     parser.add_argument("--admin-group", metavar="GROUP", help="whose members may use the console (default: admins)")
+    parser.add_argument(
+        "--second-factor",
+        action=argparse.BooleanOptionalAction,
+        help="local users need a code of an app, or a passkey, beside their password (default: yes)",
+    )
     parser.add_argument("--data-plane", choices=DATA_PLANES, help="whose WireGuard carries the packets (default: auto)")
 
 
@@ -55,7 +60,8 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {
         key: value
         for key in (
-            "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane", "url", "admin_group"
+            "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane", "url", "admin_group",
+            "second_factor",
         )
         if (value := getattr(arguments, key)) is not None
     }  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from wgpy.gateway.cli import common
+from wgpy.gateway.cli import common, credentials
 from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.people import User
 
@@ -28,6 +28,7 @@ def add(objects: Any) -> None:
         made = common.command(actions, name, summary, call)
         made.add_argument("name", metavar="NAME", help="the user's name")
         made.set_defaults(enabled=name == "enable")
+    credentials.add(actions)
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:

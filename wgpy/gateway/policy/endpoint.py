@@ -60,6 +60,8 @@ class Endpoint:
     """Where people and programs find the gateway's web pages: an origin (RFC 6454); empty if there are none."""
     admin_group: str = "admins"
     """The group whose members may use the console."""
+    second_factor: bool = True
+    """Whether a local user's password is not enough to sign in: a code of an app, or a passkey, must come with it."""
 
     def __post_init__(self) -> None:
         if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
@@ -117,6 +119,7 @@ class Endpoint:
             "data_plane": self.data_plane,
             "url": self.url,
             "admin_group": self.admin_group,
+            "second_factor": self.second_factor,
         }
 
     def address_networks(self) -> tuple[Network, ...]:

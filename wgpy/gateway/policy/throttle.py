@@ -42,26 +42,23 @@ class Throttle:
         self._known: OrderedDict[tuple[str, Network], None] = OrderedDict()
         self._size = size
 
-    def attempt(self, account: str, address: Address | None, now: float) -> float:
+    def attempt(self, account: str | None, address: Address | None, now: float) -> float:
         """Count an attempt. Returns 0.0 if it may go on, and otherwise the seconds after which another one may.
 
-        Without an address, which is so for a client of a local socket, only attempts at the account are counted.
+        There is no address for a client of a local socket, and no account for what cannot be guessed, as a signature.
         """
         site = _site(address)
-        if site and (wait := self._addresses.take(site, now)):
-            return wait
-        if wait := self._accounts.take(self._key(account, site), now):
-            return wait
-        return 0.0
+        wait = self._addresses.take(site, now) if site else 0.0
+        return wait if wait or account is None else self._accounts.take(self._key(account, site), now)
 
-    def succeeded(self, account: str, address: Address | None, now: float, *, wholly: bool = True) -> None:
+    def succeeded(self, account: str | None, address: Address | None, now: float, *, wholly: bool = True) -> None:
         """Give an attempt back that succeeded; `wholly` if the person is signed in now and nothing is left to prove."""
         site = _site(address)
-        self._accounts.give(self._key(account, site), now)
-        if site is None:
-            return
-        self._addresses.give(site, now)
-        if wholly:
+        if account is not None:
+            self._accounts.give(self._key(account, site), now)
+        if site:
+            self._addresses.give(site, now)
+        if site and account is not None and wholly:
             self._known[account, site] = None
             self._known.move_to_end((account, site))
             if len(self._known) > self._size:

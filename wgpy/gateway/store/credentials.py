@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from wgpy.errors import ConfigError
+from wgpy.gateway.policy.people import LOCAL
 from wgpy.gateway.store import lookup, passkeys
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import credentials, users
@@ -66,8 +68,17 @@ def has_second_factor(connection: Connection, user: str) -> bool:
     return bool(found and found.has_totp) or bool(passkeys.find_all(connection, user))
 
 
+def check_local(connection: Connection, user: str) -> None:
+    """Raises ConfigError if there is no such user, or a directory has the user's password."""
+    lookup.check_exists(connection, "user", users.c.name, user)
+    source = connection.execute(select(users.c.source).where(users.c.name == user)).scalar()
+    if source != LOCAL:
+        raise ConfigError(f"user {user}: comes from directory {source}, so the password is to be changed there")
+
+
 def set_password(change: Change, user: str, encoded: str) -> None:
-    """Set the hash of a user's password. Raises ConfigError if there is no such user."""
+    """Set the hash of a local user's password. Raises ConfigError if there is no such user."""
+    check_local(change.connection, user)
     _update(change, user, password=encoded, changed_at=change.now)
 
 

@@ -20,7 +20,7 @@ from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.store import schema
 from wgpy.gateway.store.vault import Vault
 
-HEAD: Final = "0005"  # the newest migration
+HEAD: Final = "0006"  # the newest migration
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _PROBING: Final = 0.5  # seconds for which others may hold the lock to see whether the gateway runs
 _PATIENCE: Final = 5.0  # seconds to wait for another process that writes

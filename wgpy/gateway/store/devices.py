@@ -49,6 +49,14 @@ def find(connection: Connection, name: str) -> Device:
     return found
 
 
+def at(connection: Connection, address: Address) -> Device | None:
+    """The device that has this address; None if none has."""
+    holder = select(leases.c.public_key).where(leases.c.address == str(address), leases.c.released_at.is_(None))
+    query = select(devices.c.name).where(devices.c.public_key.in_(holder))
+    name = connection.execute(query).scalar()
+    return None if name is None else find(connection, name)
+
+
 def preshared_keys(connection: Connection, vault: Vault) -> dict[PublicKey, PresharedKey]:
     """The preshared key of every device, by its public key. Raises ConfigError if the vault has another key."""
     return {

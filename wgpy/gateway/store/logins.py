@@ -65,6 +65,13 @@ def end(change: Change, login: Login) -> None:
         change.record("login", login.user, login.json(), None)
 
 
+def forget(change: Change, cookie: str) -> None:
+    """Sign out the browser that has this cookie, if it is one."""
+    row = change.connection.execute(select(logins).where(logins.c.id == hashed(cookie))).first()
+    if row:
+        end(change, Login(**row._mapping))
+
+
 def end_all(change: Change, user: str) -> int:
     """Sign a user out everywhere. Returns the number of browsers."""
     found = find_all(change.connection, user)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    true,
 )
 
 metadata: Final = MetaData()
@@ -46,6 +47,7 @@ endpoint: Final = Table(
     Column("private_key", LargeBinary, nullable=False),  # sealed
     Column("url", Text, nullable=False, server_default=""),
     Column("admin_group", Text, nullable=False, server_default="admins"),
+    Column("second_factor", Boolean, nullable=False, server_default=true()),
 )
 groups: Final = Table(
     "groups",
