@@ -3,7 +3,7 @@
 A part of the site is a package with a function `routes()`, which returns Starlette's routes, and has a line in `PARTS`.
 Its handlers are plain functions, which run in threads and so may use the database, or, for a form, what
 `wgpy.gateway.web.security.posted` makes of one. What they work with is `site_of(request)`. Whom a request is of, they
-learn from `wgpy.gateway.web.security`. They raise WgpyError or Starlette's HTTPException for what they refuse.
+learn from `wgpy.gateway.web.logins`. They raise WgpyError or Starlette's HTTPException for what they refuse.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wgpy.gateway.web.problems import problem
 from wgpy.gateway.web.security import Guard
 from wgpy.gateway.web.site import Site
 
-PARTS: Final[tuple[str, ...]] = ()
+PARTS: Final[tuple[str, ...]] = ("wgpy.gateway.web.sign_in",)
 
 
 def application(site: Site, parts: Iterable[str] = PARTS) -> ASGIApp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from wgpy.errors import ConfigError
+from wgpy.gateway.identity.passwords import Hasher
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.sessions import Traffic
+from wgpy.gateway.policy.throttle import Throttle
 from wgpy.gateway.store.database import Database
 
 
@@ -44,6 +46,9 @@ class Site:
     """The reverse proxy that all requests over TCP come through; None if they come directly, over TLS."""
     wall: Callable[[], float] = time.time
     """The time in seconds since 1970."""
+    hasher: Hasher = field(default_factory=Hasher)
+    throttle: Throttle = field(default_factory=Throttle)
+    """Of attempts to sign in."""
 
     @property
     def url(self) -> str:

@@ -1,0 +1,72 @@
+"""Who has typed the right password, and has still to prove the second factor: a sealed cookie for a few minutes."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wgpy.gateway.identity import tickets
+from wgpy.gateway.policy.people import User
+from wgpy.gateway.store import credentials, users
+from wgpy.gateway.store.database import Change
+from wgpy.gateway.web import logins
+from wgpy.gateway.web.pages import redirect
+from wgpy.gateway.web.site import site_of
+
+COOKIE: Final = "__Host-wgpy-half"
+LIFETIME: Final = 10 * 60  # seconds: an app has to be installed, and its code typed
+_PURPOSE: Final = "prove the second factor"
+
+
+class Half(NamedTuple):
+    """What was proved."""
+
+    user: str
+    strength: str
+    then: str
+    """The path to go on to."""
+
+
+def go_on(request: Request, user: User, strength: str, then: str) -> Response:
+    """Have the browser go on to the second factor: to prove it, or to set one up, whichever the user has to."""
+    site = site_of(request)
+    with site.database.read() as connection:
+        path = "/sign-in/second" if credentials.has_second_factor(connection, user.name) else "/sign-in/enrol"
+    values = {"user": user.name, "strength": strength, "then": then}
+    response = redirect(path)
+    response.set_cookie(
+        COOKIE, tickets.issue(site.database.vault, _PURPOSE, site.wall(), **values), max_age=LIFETIME,
+        secure=True, httponly=True, samesite="strict", path="/",
+    )  # fmt: skip
+    return response
+
+
+def require(request: Request) -> Half:
+    """What this browser has proved. Raises HTTPException, which leads to the sign-in page, if it is nothing (any more).
+
+    A password that was changed meanwhile proves nothing.
+    """
+    site = site_of(request)
+    text = request.cookies.get(COOKIE, "")
+    ticket = tickets.read(site.database.vault, _PURPOSE, text, site.wall(), LIFETIME)
+    if ticket:
+        half = Half(**ticket.values)
+        with site.database.read() as connection:
+            found = credentials.find(connection, half.user)
+        if found is None or found.changed_at <= ticket.issued_at:
+            return half
+    raise HTTPException(303, "sign in first", {"Location": logins.SIGN_IN})
+
+
+def complete(change: Change, request: Request, half: Half, proof: str) -> tuple[str, str]:
+    """Sign the user in who has proved the second factor as well; as `wgpy.gateway.web.logins.admit`."""
+    return logins.admit(change, request, users.find(change.connection, half.user), f"{half.strength}, {proof}")
+
+
+def finish(response: Response, cookie: str) -> Response:
+    """Have the browser keep the cookie of the sign-in, and forget the half one."""
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    return logins.keep(response, cookie)
