@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from wgpy.gateway.web.sign_in import factors, set_up
 from wgpy.gateway.web.sign_in.pages import throttled
 from wgpy.gateway.web.site import address_of, site_of
 
-HERE = "/account"
+HERE: Final = "/account"
 
 
 def show(request: Request) -> Response:
