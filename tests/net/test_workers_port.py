@@ -150,6 +150,20 @@ def test_newcomers_are_spread_over_all_workers(port: Port, family: socket.Addres
     assert max(found.values()) < 80
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_others_share_the_newcomers_of_an_absent_worker(port: Port, family: socket.AddressFamily) -> None:
+    absent = {0, *range(2, port.workers)} - {1} if port.workers < 8 else {2, 5}
+    present = set(range(port.workers)) - absent
+    sort(port.of(family)[0][0], (), workers=port.workers, absent=absent)
+    found: Counter[int] = Counter()
+    for _ in range(40 * port.workers):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            found[port.where(sender, MESSAGES["initiation"])[0]] += 1
+            index = Share(max(absent), port.workers).index(7)
+            assert port.where(sender, with_index(MESSAGES["data"], index))[0] == max(absent)  # of its own session
+    assert set(found) == (present or {0})
+
+
 @in_fresh_namespace
 def test_neighbours_with_the_same_port_are_spread_too() -> None:
     for workers in COUNTS[1:]:
@@ -194,6 +208,8 @@ def test_the_longest_filter_fits_into_the_smallest_optmem_max(family: socket.Add
         hosts = [host + host for host in hosts]
     steps = program(family, hosts, are_all=True, workers=workers)
     assert len(steps) - len(program(family, hosts, are_all=True, workers=1)) <= 50 * (workers > 1)
+    steps = program(family, hosts, are_all=True, workers=workers, absent=range(1, workers))
+    assert len(steps) < 4096  # BPF_MAXINSNS
     with closing(Port(2)) as port:
         queues_module.sort(port.of(family)[0][0], hosts, workers=workers)
 

@@ -104,9 +104,9 @@ def test_each_peer_has_a_worker_and_there_is_one_status(gateway: Gateway) -> Non
 
 def test_packets_that_reach_the_wrong_worker_are_handed_over_in_order_and_counted(gateway: Gateway) -> None:
     """Of flows that the gateway begins, the kernel chooses the queue by their hash."""
-    for client in (0, 1):
-        for _ in range(8):
-            assert gateway.reaches(client, "-i", "0.01", "-c", "5")
+    for client in gateway.clients:
+        for _ in range(8):  # without -w, ping waits for late answers as long as two answers took, which may be nothing
+            gateway.run("ping", "-i", "0.01", "-c", "5", "-w", "20", client.inner4)
     status = gateway.status()
     assert not any(peer.drops for peer in status.peers)
     assert status.handed_over == sum(worker.handed_over for worker in status.workers)
@@ -137,6 +137,33 @@ def test_a_worker_that_dies_again_and_again_is_replaced_with_a_growing_delay(gat
     lines = gateway.log.splitlines()
     assert [line.rpartition("another is started")[2] for line in lines] == ["", " in 0.5 seconds", " in 1 seconds"]
     assert wait_for(lambda: gateway.worker(0) != 0)
+    assert wait_for(lambda: gateway.reached(0))
+
+
+def test_while_a_worker_waits_for_its_restart_the_other_takes_new_flows_and_handshakes(gateway: Gateway) -> None:
+    """What the kernel gave to the one that is gone would wait for as long as 30 seconds; here, for 4."""
+    for number in range(5):
+        assert wait_for(lambda: gateway.worker(0) != 0)
+        os.kill(gateway.worker(0), signal.SIGKILL)
+        assert wait_for(lambda: gateway.status().workers[0].replaced == number + 1)  # noqa: B023 (called at once)
+    client = gateway.clients[1]
+    for number in range(8):
+        if gateway.worker(0) == 0:  # this machine may be slow
+            assert gateway.reaches(1, "-W", "2")  # a flow of its own
+            client.namespace.run("wg", "set", client.name, "listen-port", str(client.port + number))  # a newcomer
+            client.namespace.run("ip", "link", "set", client.name, "down")
+            client.namespace.run("ip", "link", "set", client.name, "up")
+            client.namespace.run("ip", "route", "replace", gateway.side.inner4, "dev", client.name)
+            assert gateway.reached(1, "-W", "2")
+    assert wait_for(lambda: gateway.reached(0))
+    assert wait_for(lambda: gateway.reaches(0))
+
+
+def test_a_stopped_worker_does_not_hold_up_a_change_for_long(gateway: Gateway) -> None:
+    pid = gateway.worker(0)
+    os.kill(pid, signal.SIGSTOP)
+    gateway.run("wg", "set", gateway.name, "peer", gateway.clients[1].public_key.base64(), "persistent-keepalive", "25")
+    assert gateway.log == f"({gateway.name}) worker 0 (process {pid}) did not answer for 10 s; another is started\n"
     assert wait_for(lambda: gateway.reached(0))
 
 

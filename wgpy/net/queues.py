@@ -50,7 +50,7 @@ SO_ATTACH_REUSEPORT_CBPF: Final = 51
 _INSTRUCTION: Final = Struct("=HBBI")
 _PROGRAM: Final = Struct("HP")  # a struct sock_fprog: length, address
 _LOAD, _LOAD_BYTE, _LOAD_STORED, _STORE = 0x20, 0x30, 0x60, 0x02
-_LOAD_X, _TAKE_X, _PUT_X = 0x01, 0x87, 0x07
+_LOAD_CONSTANT, _LOAD_X, _TAKE_X, _PUT_X = 0x00, 0x01, 0x87, 0x07
 _ADD_X, _XOR_X, _MULTIPLY, _MODULO, _AND, _SHIFT_LEFT, _SHIFT_RIGHT = 0x0C, 0xAC, 0x24, 0x94, 0x54, 0x64, 0x74
 _JUMP, _IF_EQUAL, _RETURN, _RETURN_LOADED = 0x05, 0x15, 0x06, 0x16
 _IP_HEADER: Final = (1 << 32) - 0x100000  # SKF_NET_OFF: offsets from here on count from the IP header
@@ -82,6 +82,7 @@ class KnownHosts:
     def __init__(self, sock: socket.socket, *, workers: int = 1) -> None:
         self._socket = sock
         self._workers = workers
+        self._absent = frozenset[int]()
         self._hosts: set[bytes] = set()
         self._full_at = -CROWD
         self._are_all = True
@@ -113,12 +114,17 @@ class KnownHosts:
             self._loop.call_later(max(0.0, self._sorted_at + SORT_EVERY - now), self._sort)
         return is_full
 
+    def set_absent(self, workers: Collection[int]) -> None:
+        """Give what these workers would take of newcomers to the others, from now on."""
+        self._absent = frozenset(workers)
+        self._sort()
+
     def _sort(self) -> None:
         self._is_sort_due = False
         if self._loop is not None:
             self._sorted_at = time.monotonic()
             with suppress(OSError):  # the kernel has no memory for this filter: the last one stays
-                sort(self._socket, self._hosts, are_all=self._are_all, workers=self._workers)
+                sort(self._socket, self._hosts, are_all=self._are_all, workers=self._workers, absent=self._absent)
 
 
 class ReportedHosts:
@@ -173,17 +179,32 @@ class ReportedHosts:
             self._waiting.clear()
 
 
-def sort(sock: socket.socket, hosts: Collection[bytes], *, are_all: bool = True, workers: int = 1) -> None:
+def sort(
+    sock: socket.socket,
+    hosts: Collection[bytes],
+    *,
+    are_all: bool = True,
+    workers: int = 1,
+    absent: Collection[int] = (),
+) -> None:
     """Install the filter for the family of `sock`, with at most MAX_KNOWN_HOSTS `hosts`. Raises OSError.
 
     Unless `are_all` the hosts of peers, data from any host goes to the queue for peers' data. `workers` have QUEUES
-    sockets each, one worker's after another's in the order of binding.
+    sockets each, one worker's after another's in the order of binding. Those that are `absent` take no newcomers.
     """
     family = socket.AddressFamily(sock.family)
-    _attach(sock, SO_ATTACH_REUSEPORT_CBPF, program(family, hosts, are_all=are_all, workers=workers))
+    steps = program(family, hosts, are_all=are_all, workers=workers, absent=absent)
+    _attach(sock, SO_ATTACH_REUSEPORT_CBPF, steps)
 
 
-def program(family: socket.AddressFamily, hosts: Collection[bytes], *, are_all: bool, workers: int) -> list[_Step]:
+def program(
+    family: socket.AddressFamily,
+    hosts: Collection[bytes],
+    *,
+    are_all: bool,
+    workers: int,
+    absent: Collection[int] = (),
+) -> list[_Step]:
     """The filter's instructions."""
     words = _SOURCE_WORDS[family]
 
@@ -198,7 +219,7 @@ def program(family: socket.AddressFamily, hosts: Collection[bytes], *, are_all: 
         ]
 
     size = len(answer(0))
-    steps: list[_Step] = [] if workers == 1 else _choose_worker(family, workers)
+    steps: list[_Step] = [] if workers == 1 else _choose_worker(family, workers, absent)
     steps += [
         (_LOAD, 0, 0, 0),
         (_LOAD_X, 0, 0, _DATA),
@@ -232,11 +253,12 @@ def program(family: socket.AddressFamily, hosts: Collection[bytes], *, are_all: 
     return steps
 
 
-def _choose_worker(family: socket.AddressFamily, workers: int) -> list[_Step]:
+def _choose_worker(family: socket.AddressFamily, workers: int, absent: Collection[int]) -> list[_Step]:
     """Store the number of the first queue of the worker that a datagram is for.
 
     What bears an index of ours goes to the worker that drew it. Anything else is spread by its source address and port,
-    so that an initiation that comes again with a cookie finds the worker that gave it.
+    so that an initiation that comes again with a cookie finds the worker that gave it. The others share what an absent
+    one would get of that.
     """
     first, *rest = _SENDER_WORDS[family]
     mask = Share(0, workers).mask
@@ -244,7 +266,13 @@ def _choose_worker(family: socket.AddressFamily, workers: int) -> list[_Step]:
     for offset in rest:
         spread += [(_PUT_X, 0, 0, 0), (_LOAD, 0, 0, _IP_HEADER + offset), (_XOR_X, 0, 0, 0)]
     spread += [(_PUT_X, 0, 0, 0), (_SHIFT_RIGHT, 0, 0, 16), (_XOR_X, 0, 0, 0)]
-    spread += [(_MULTIPLY, 0, 0, _SPREAD), (_SHIFT_RIGHT, 0, 0, 16), (_JUMP, 0, 0, 5)]
+    spread += [(_MULTIPLY, 0, 0, _SPREAD), (_SHIFT_RIGHT, 0, 0, 16)]
+    present = [worker for worker in range(workers) if worker not in absent]
+    if absent and present:
+        spread.append((_MODULO, 0, 0, workers))
+        for worker in absent:
+            spread += [(_IF_EQUAL, 0, 1, worker), (_LOAD_CONSTANT, 0, 0, present[worker % len(present)])]
+    spread.append((_JUMP, 0, 0, 5))
     return [
         (_LOAD, 0, 0, 0),
         (_IF_EQUAL, len(spread) + 5, 0, _RESPONSE),

@@ -21,6 +21,8 @@ ifreq_int: Final = Struct("=16si20x")
 
 _TUNSETIFF: Final = 0x400454CA
 _TUNGETIFF: Final = 0x800454D2
+_TUNSETQUEUE: Final = 0x400454D9
+_IFF_ATTACH_QUEUE, _IFF_DETACH_QUEUE = 0x0200, 0x0400
 _SIOCSIFTXQLEN: Final = 0x8943
 _ADDR_GEN_NONE: Final = "1"  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 _MAX_TCP_HEADER: Final = 320  # the largest of any kernel configuration; the kernel subtracts it and 1 from gso_max_size
@@ -52,6 +54,15 @@ def attach(name: str, *, offload: bool = True, multi_queue: bool = False) -> int
         with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as control:
             ioctl(control, _SIOCSIFTXQLEN, ifreq_int.pack(name.encode(), _QUEUE_LENGTH))
     return fd
+
+
+def set_in_use(queue: int, *, in_use: bool) -> None:
+    """Have the kernel choose this file descriptor's queue for packets or not; what waits in it is lost when not.
+
+    Raises OSError, also if that is so already.
+    """
+    flags = _IFF_ATTACH_QUEUE if in_use else _IFF_DETACH_QUEUE
+    ioctl(queue, _TUNSETQUEUE, ifreq_flags.pack(b"", flags))
 
 
 def _set_interface(fd: int, name: str, flags: int, *, offload: bool) -> None:

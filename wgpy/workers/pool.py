@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
@@ -30,6 +31,7 @@ from wgpy.fields import expect
 from wgpy.keys import PublicKey
 from wgpy.net.monitor import Monitor
 from wgpy.net.resolve import in_slices, resolved_change
+from wgpy.tun.attach import set_in_use
 from wgpy.tun.linux import LinuxTun
 from wgpy.workers.channel import Kind, Message, encoded
 from wgpy.workers.handover import connect_workers
@@ -52,6 +54,7 @@ log: Final = logging.getLogger("wgpy")
 PEERS_AT_ONCE: Final = 256  # in one message
 UNREPORTED: Final = 10**9  # nanoseconds of timestamps: 59 initiations, where one to each peer awaits its answer
 STATUS_PATIENCE: Final = 2.0  # seconds; a worker that does not answer by then is shown as it was
+CHANGE_PATIENCE: Final = 10.0  # seconds; `wg set` waits for a worker that hangs no longer than this
 
 
 class WorkerPool:
@@ -142,9 +145,17 @@ class WorkerPool:
         self._configured.names.start()
 
     def _open_port(self) -> Port:
-        port = Port(self._device.listen_port, len(self._seats), fwmark=self._device.fwmark)
+        port = self._new_port(self._device.listen_port, self._device.fwmark)
         self._device.listen_port = port.number
         return port
+
+    def _new_port(self, number: int, fwmark: int) -> Port:
+        port = Port(number, len(self._seats), fwmark=fwmark)
+        port.set_absent(self._absent())
+        return port
+
+    def _absent(self) -> list[int]:
+        return [seat.number for seat in self._seats if seat.is_absent]
 
     async def _bring_up(self, seats: Sequence[Seat]) -> None:
         """Start a process in each seat, and have it carry packets once it knows everything. Raises ControlError."""
@@ -179,6 +190,17 @@ class WorkerPool:
             seat.send(Kind.UP, fds=self._port.sockets(seat.number))
         else:
             await seat.ask(Kind.DOWN)
+        self._set_absent(seat, is_absent=False)
+
+    def _set_absent(self, seat: Seat, *, is_absent: bool) -> None:
+        """Keep new flows and initiations from a worker that will not serve them soon, or let it have them again."""
+        if is_absent == seat.is_absent:
+            return
+        seat.is_absent = is_absent
+        with suppress(OSError):  # then its queue keeps its share
+            set_in_use(seat.queue, in_use=not is_absent)
+        if self._port is not None:
+            self._port.set_absent(self._absent())
 
     def _everything(self) -> Iterator[DeviceChange]:
         """The changes that give a new worker the whole configuration."""
@@ -203,6 +225,8 @@ class WorkerPool:
             return
         if time.time_ns() <= self.timestamp_floor:  # the clock is behind what it may have sent, but not reported yet
             self.timestamp_floor += UNREPORTED
+        if delay:
+            self._set_absent(seat, is_absent=True)
         later = f" in {delay:g} seconds" if delay else ""
         log.error("(%s) worker %d (process %d) %s; another is started%s", self.name, seat.number, pid, how, later)
         self._spawn(self._replace(seat, delay))
@@ -395,7 +419,7 @@ class WorkerPool:
         before, opened = self._port, None
         if before is not None and change.listen_port is not None and change.listen_port != before.number:
             fwmark = self._device.fwmark if change.fwmark is None else change.fwmark
-            opened = self._port = Port(change.listen_port, len(self._seats), fwmark=fwmark)
+            opened = self._port = self._new_port(change.listen_port, fwmark)
             change = replace(change, listen_port=opened.number)
         elif before is not None and change.fwmark is not None:
             before.set_fwmark(change.fwmark)
@@ -417,7 +441,7 @@ class WorkerPool:
 
     async def _tell(self, seat: Seat, kind: Kind, body: bytes = b"", port: Port | None = None) -> None:
         try:
-            await seat.ask(kind, body, port.sockets(seat.number) if port else ())
+            await seat.ask(kind, body, port.sockets(seat.number) if port else (), CHANGE_PATIENCE)
         except WorkerEnded:  # the process that replaces it gets everything
             pass
         except ControlError as error:

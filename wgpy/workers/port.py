@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from wgpy.errors import SocketError
@@ -53,6 +53,11 @@ class Port:
             if known is not None:
                 has_forgotten |= known.add(host, now)
         return has_forgotten
+
+    def set_absent(self, workers: Collection[int]) -> None:
+        """As `KnownHosts.set_absent`."""
+        for known in self._known_hosts.values():
+            known.set_absent(workers)
 
     def close(self) -> None:
         """Close control's copies: the port is free when the workers have closed theirs."""

@@ -75,14 +75,17 @@ class WorkerProcess:
         """Send a message that has no answer."""
         self._channel.send(kind, body, fds)
 
-    async def ask(self, kind: Kind, body: Body = b"", fds: Sequence[int] = ()) -> bytes:
-        """The body of the answer. Raises WorkerEnded, or ControlError with what the worker could not do."""
+    async def ask(self, kind: Kind, body: Body = b"", fds: Sequence[int] = (), patience: float = PATIENCE) -> bytes:
+        """The body of the answer. A process that has not answered within `patience` seconds hangs, and is killed.
+
+        Raises WorkerEnded, or ControlError with what the worker could not do.
+        """
         if self._gone.done():
             raise WorkerEnded(f"{self._name} has ended")
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._answers.append(answer)
         self._channel.send(kind, body, fds)
-        late = self._loop.call_later(PATIENCE, self.kill, f"did not answer for {PATIENCE:g} s")
+        late = self._loop.call_later(patience, self.kill, f"did not answer for {patience:g} s")
         try:
             return await answer
         finally:

@@ -13,7 +13,7 @@ from wgpy.config.uapi import UapiError, parse_status
 from wgpy.device.status import DeviceStatus
 from wgpy.errors import ControlError
 from wgpy.workers.channel import Body, Kind
-from wgpy.workers.process import WorkerEnded, WorkerProcess
+from wgpy.workers.process import PATIENCE, WorkerEnded, WorkerProcess
 
 LIFE: Final = 60.0  # seconds after which a process that ends has not failed at once
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before another process is started in the place of one that did
@@ -26,6 +26,8 @@ class Seat:
     """The process, if there is one now."""
     is_ready: bool
     """Whether the process has the whole configuration, and gets changes of it."""
+    is_absent: bool
+    """Whether the others take what is new: flows from the TUN, and initiations. It may be long until it is back."""
     replaced: int
     """How many processes have ended before."""
 
@@ -35,7 +37,7 @@ class Seat:
         self.queue = queue
         self.links = links
         self.process = None
-        self.is_ready = False
+        self.is_ready = self.is_absent = False
         self.replaced = 0
         self._started = 0.0
         self._delay = 0.0
@@ -65,11 +67,11 @@ class Seat:
         if self.process is not None:
             self.process.send(kind, body, fds)
 
-    async def ask(self, kind: Kind, body: Body = b"", fds: Sequence[int] = ()) -> bytes:
+    async def ask(self, kind: Kind, body: Body = b"", fds: Sequence[int] = (), patience: float = PATIENCE) -> bytes:
         """As `WorkerProcess.ask`."""
         if self.process is None:
             raise WorkerEnded(f"worker {self.number} has ended")
-        return await self.process.ask(kind, body, fds)
+        return await self.process.ask(kind, body, fds, patience)
 
     def check(self) -> None:
         """Kill a process that has not answered since the last call, or else ask it for an answer."""
