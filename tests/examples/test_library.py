@@ -86,7 +86,7 @@ def test_a_database_query(server: Server, web: Web, conf: Path) -> None:
             numeric = ("psql", "-h", host, "-p", str(port), *psql[3:])
             assert run(*numeric, PGPASSWORD=PASSWORD).stdout == "42\n"
 
-    with postgres(server.side.namespace, server.address, conf.with_name("postgres")):
+    with postgres(server.side.namespace, server.address):
         as_client(server, body)
 
 

@@ -1,24 +1,61 @@
-"""A gateway's database in a temporary directory."""
+"""A gateway's database, in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import Postgres, postgres
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.store import endpoint, groups, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PrivateKey
 
+Places = Callable[[str], Path | str]
+"""Gives the place of a new database by its name."""
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgres]:
+    """A server of PostgreSQL for all tests of a process."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+    """Where databases can be made: files in the temporary directory, or databases of the server, of either kind."""
+    if request.param == "sqlite":
+        yield lambda name: tmp_path / f"{name}.db"
+        return
+    server: Postgres = request.getfixturevalue("postgresql")
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        if name not in made:
+            server.sql(f'CREATE DATABASE "{name}"')
+            made.append(name)
+        return server.url(name)
+
+    yield make
+    for name in made:
+        server.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def place(places: Places) -> Path | str:
+    """Where `database` is."""
+    return places("gateway")
+
+
+@pytest.fixture
+def database(place: Path | str, tmp_path: Path) -> Iterator[Database]:
     """A new database with an endpoint, two groups, and Alice, who is in one of them."""
-    made = Database.create(tmp_path / "gateway.db", tmp_path / "gateway.key", clock=lambda: 1000.0)
+    made = Database.create(place, tmp_path / "gateway.key", clock=lambda: 1000.0)
     settings = Endpoint(
         host="vpn.example.org", pools=(ip_network("10.99.0.0/29"), ip_network("fd00:99::/64")), session_max=8 * 3600
     )

@@ -1,8 +1,12 @@
-"""Debian's PostgreSQL in a namespace, for as long as a test."""
+"""Debian's PostgreSQL for tests, in a directory of its own: on a Unix socket there, or on an address in a namespace."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,30 +16,82 @@ from tests.support.netns import Namespace
 from wgpy.labs.traffic import wait_for
 
 PASSWORD: Final = "a secret of the database"
-PROGRAMS: Final = Path("/usr/lib/postgresql")
+_PROGRAMS: Final = Path("/usr/lib/postgresql")
 _AS_POSTGRES: Final = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
 
 
-@contextmanager
-def postgres(namespace: Namespace, address: str, directory: Path) -> Iterator[None]:
-    """A server on port 5432 of an address, in a new directory: its user is postgres, with PASSWORD."""
-    programs = max(PROGRAMS.glob("*/bin"), key=lambda path: int(path.parent.name))
-    directory.mkdir()
-    (directory / "password").write_text(PASSWORD)
-    subprocess.run(["chown", "-R", "postgres:", str(directory)], check=True)
-    data = str(directory / "data")
-    options = ("--auth=scram-sha-256", f"--pwfile={directory}/password", "--no-sync", "--no-locale", "--encoding=UTF8")
-    namespace.run(*_AS_POSTGRES, str(programs / "initdb"), "-U", "postgres", *options, data, cwd="/")
-    with (directory / "data" / "pg_hba.conf").open("a") as file:
-        file.write("host all all all scram-sha-256\n")
-    settings = [f"listen_addresses={address}", f"unix_socket_directories={directory}", "fsync=off"]
-    command = [*_AS_POSTGRES, str(programs / "postgres"), "-D", data, *(f"--{setting}" for setting in settings)]
-    server = namespace.popen(*command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ready = (str(programs / "pg_isready"), "-q", "-h", str(directory))
+class Postgres:
+    """A server, whose user is postgres: with PASSWORD over TCP, and without one on the Unix socket.
+
+    If `address` is given, it listens on port 5432 there, in the namespace. PostgreSQL refuses to run as root.
+    """
+
+    def __init__(self, namespace: Namespace | None = None, address: str = "") -> None:
+        versions = _PROGRAMS.glob("*/bin")
+        self._programs = max(versions, key=lambda path: int(path.parent.name))
+        self._namespace, self._address = namespace, address
+        self._user = _AS_POSTGRES if os.getuid() == 0 else ()
+        self.directory: Path = Path(tempfile.mkdtemp(prefix="wgpy-postgres-", dir="/tmp"))  # a socket's path is short
+        self._server: subprocess.Popen[str] | None = None
+        (self.directory / "password").write_text(PASSWORD)
+        if self._user:
+            for path in (self.directory, self.directory / "password"):
+                shutil.chown(path, "postgres", "postgres")
+        options = ("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={self.directory}/password")
+        data = str(self.directory / "data")
+        self._run("initdb", "-U", "postgres", *options, "--no-sync", "--no-locale", "--encoding=UTF8", data)
+        with (self.directory / "data" / "pg_hba.conf").open("a") as file:
+            file.write("host all all all scram-sha-256\n")
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        settings = {
+            "listen_addresses": self._address, "unix_socket_directories": self.directory, "fsync": "off",
+            "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "16MB",
+        }  # fmt: skip
+        command = [
+            *self._user, str(self._programs / "postgres"), "-D", str(self.directory / "data"),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ]  # fmt: skip
+        with (self.directory / "log").open("a") as log:
+            if self._namespace:
+                self._server = self._namespace.popen(*command, cwd="/", stdout=log, stderr=log)
+            else:
+                self._server = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, text=True)
+        ready = (str(self._programs / "pg_isready"), "-q", "-h", str(self.directory))
         assert wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, 30), "PostgreSQL did not start"
-        yield
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: by SIGINT it ends its clients, and by SIGQUIT as if it had crashed."""
+        assert self._server
+        self._server.send_signal(how)
+        self._server.wait(20)
+
+    def url(self, database: str = "postgres") -> str:
+        """The database's URL, on the Unix socket."""
+        return f"postgresql://postgres@/{database}?host={self.directory}"
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """What psql prints."""
+        command = ("psql", "-h", str(self.directory), "-U", "postgres", "-XAtqc", statement, database)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def delete(self) -> None:
+        if self._server and self._server.poll() is None:
+            self.stop()
+        shutil.rmtree(self.directory)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._user, str(self._programs / program), *arguments]
+        subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def postgres(namespace: Namespace | None = None, address: str = "") -> Iterator[Postgres]:
+    """A server that runs."""
+    server = Postgres(namespace, address)
+    try:
+        server.start()
+        yield server
     finally:
-        server.terminate()  # which waits for its clients
-        server.send_signal(2)  # which does not
-        server.wait(20)
+        server.delete()

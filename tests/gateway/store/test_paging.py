@@ -27,7 +27,8 @@ def full(database: Database) -> Database:
             users.add(change, User(name=f"user-{n:03}", groups=frozenset({"ops"} if n % 10 == 0 else ())))
         rows = [
             {
-                "id": f"{n:016x}", "device": f"device-{n:03}", "user": f"user-{n:03}", "started_at": float(n),
+                "id": f"{n:016x}", "device": f"device-{n:03}", "user": f"user-{n:03}", "number": n,
+                "started_at": float(n),
                 "ended_at": None if n < 3 else 1000.0 + n, "reason": None if n < 3 else ("idle", "terminated")[n % 2],
                 "entry": {"common-name": f"device-{n:03}", "client-ip": f"10.99.1.{n}", "client-ipv6": "NA",
                           "device-ip": "203.0.113.5"},
@@ -131,6 +132,7 @@ def test_the_number_of_queries_does_not_grow_with_the_table(name: str, full: Dat
         assert len([each for each in statements if each != "BEGIN"]) in (2, 3)
 
 
+@pytest.mark.parametrize("places", ["sqlite"], indirect=True)  # whose plans are stable
 def test_a_page_of_the_log_reads_no_more_than_its_rows(full: Database) -> None:
     with full.change("root") as change:
         rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,18 @@ def add(objects: Any) -> None:
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    common.database(arguments).backup(arguments.file)
+    with closing(common.database(arguments)) as database:
+        database.backup(arguments.file)
     return common.done(arguments, f"{arguments.file} written", {"file": str(arguments.file)})
 
 
 def _restore(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store.database import Database
 
-    path, key = common.location(arguments)
-    if key.exists() and not path.exists():  # a new host, with the old one's key
-        Database.create(path, key).close()
-    database = common.database(arguments)
-    database.restore(arguments.file, common.who())
-    common.put_in_force(database)
+    place, key = common.location(arguments)
+    if key.exists() and not Database.exists(place):  # a new host, with the old one's key
+        Database.create(place, key).close()
+    with closing(common.database(arguments)) as database:
+        database.restore(arguments.file, common.who())
+        common.put_in_force(database)
     return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})

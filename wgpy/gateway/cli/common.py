@@ -8,7 +8,7 @@ import os
 import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from getpass import getpass
 from importlib.util import find_spec
@@ -38,7 +38,7 @@ def command(
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument(
         "--directory", metavar="DIR", type=Path, default=Path(os.environ.get("WGPY_GATEWAY", DIRECTORY)),
-        help=f"where the gateway's database is (default: $WGPY_GATEWAY or {DIRECTORY})",
+        help=f"where the gateway's database is, or its URL (default: $WGPY_GATEWAY or {DIRECTORY})",
     )  # fmt: skip
     made.add_argument(
         "--key", metavar="FILE", type=Path, default=Path(os.environ.get("WGPY_GATEWAY_KEY", KEY)),
@@ -66,9 +66,16 @@ def kind(objects: Any, name: str, summary: str) -> Any:
     return made.add_subparsers(metavar="ACTION", required=True)
 
 
-def location(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The files of the database and its key."""
-    return arguments.directory / "gateway.db", arguments.key
+def url_file(arguments: argparse.Namespace) -> Path:
+    """The file that has the URL of a database in PostgreSQL, if the gateway has one."""
+    path: Path = arguments.directory / "database.url"
+    return path
+
+
+def location(arguments: argparse.Namespace) -> tuple[Path | str, Path]:
+    """Where the database is, a file or a URL, and the file of its key. Raises ConfigError."""
+    path = url_file(arguments)
+    return (read_text(path).strip() if path.exists() else arguments.directory / "gateway.db"), arguments.key
 
 
 def database(arguments: argparse.Namespace) -> Database:
@@ -88,17 +95,17 @@ def require_libraries() -> None:
 @contextmanager
 def reading(arguments: argparse.Namespace) -> Iterator[Connection]:
     """A connection to read from."""
-    with database(arguments).read() as connection:
+    with closing(database(arguments)) as opened, opened.read() as connection:
         yield connection
 
 
 @contextmanager
 def changing(arguments: argparse.Namespace) -> Iterator[Change]:
     """A transaction in the name of whoever runs the command. It is in force at once, even if no gateway runs."""
-    opened = database(arguments)
-    with opened.change(who()) as change:
-        yield change
-    put_in_force(opened)
+    with closing(database(arguments)) as opened:
+        with opened.change(who()) as change:
+            yield change
+        put_in_force(opened)
 
 
 def put_in_force(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from typing import Any
 
 from wgpy.errors import ConfigError
@@ -34,9 +35,9 @@ def _init(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store.database import Database
 
     check_host(made)
-    path, key_file = common.location(arguments)
-    database = Database(path, key_file) if path.exists() else Database.create(path, key_file)
-    with database.change(common.who()) as change:
+    place, key_file = common.location(arguments)
+    opened = Database(place, key_file) if Database.exists(place) else Database.create(place, key_file)
+    with closing(opened) as database, database.change(common.who()) as change:
         endpoint.add(change, made, PrivateKey.generate())
-    text = f"{path} and {key_file} are made: keep a copy of the key where no copy of the database is"
-    return common.done(arguments, text, {"database": str(path), "key": str(key_file), **made.json()})
+    text = f"{database.name} and {key_file} are made: keep a copy of the key where no copy of the database is"
+    return common.done(arguments, text, {"database": database.name, "key": str(key_file), **made.json()})

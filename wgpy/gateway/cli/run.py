@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,15 +47,14 @@ def _run(arguments: argparse.Namespace) -> int:
     import logging
 
     from wgpy.daemon.events import open_log, standard_error
-
-    database = common.database(arguments)
     from wgpy.gateway.service.run import run
     from wgpy.gateway.web.run import beside
 
-    web = beside(database, _https(arguments))
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics, web))
+    with closing(common.database(arguments)) as database:
+        web = beside(database, arguments.directory, _https(arguments))
+        asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics, web))
     return 0
 
 
@@ -83,8 +83,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.enforcement.nft import Firewall
     from wgpy.gateway.store import endpoint
 
-    database = common.database(arguments)
-    with database.running(), database.read() as connection:
+    with closing(common.database(arguments)) as database, database.running(), database.read() as connection:
         settings = endpoint.find(connection)
         DataPlane().down(settings.interface)
         Firewall(settings.interface, settings.port).remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from typing import Any
 
 from wgpy.gateway.cli import common
@@ -22,7 +23,8 @@ def add(objects: Any) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.service.status import status
 
-    values = status(common.database(arguments))
+    with closing(common.database(arguments)) as database:
+        values = status(database)
     if arguments.json:
         print(json.dumps(values, indent=2))
         return int(not values["healthy"])

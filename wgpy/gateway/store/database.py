@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from sqlalchemy import URL, Connection, create_engine, delete, event, insert, text, update
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, delete, insert, inspect, text, update
 
-from wgpy.daemon.files import new_file
 from wgpy.errors import ConfigError, ControlError
-from wgpy.gateway.store import schema
+from wgpy.gateway.store import dump, schema
+from wgpy.gateway.store.backend import Backend, Watch
+from wgpy.gateway.store.files import make_directory, new
+from wgpy.gateway.store.sqlite import SQLite
 from wgpy.gateway.store.vault import Vault
 
 HEAD: Final = "0006"  # the newest migration
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_PROBING: Final = 0.5  # seconds for which others may hold the lock to see whether the gateway runs
-_PATIENCE: Final = 5.0  # seconds to wait for another process that writes
-_IMMEDIATE: Final = "immediate"
 
 
 class Change:
@@ -44,253 +37,205 @@ class Change:
 
 
 class Database:
-    """A gateway's database, in the file `path`, and the key of its secrets, in the file `key`.
+    """A gateway's database, and the key of its secrets, in the file `key`.
+
+    The database is a file of SQLite's if `place` is a path, and in PostgreSQL if it is a URL. `clock` gives seconds
+    since 1970; without it, the time is that of all who use the database.
 
     Raises ConfigError if there is none, and ControlError where the system or another process is in the way.
     """
 
-    def __init__(self, path: Path, key: Path, clock: Callable[[], float] = time.time) -> None:
-        if not path.exists():
-            raise ConfigError(f"{path}: there is no gateway yet; `wgpy gateway init` makes one")
-        self.path: Path = path
-        self.vault: Vault = Vault.read(key)
-        self._clock = clock
-        self._lock = path.with_suffix(".lock")
-        self._watches: list[Watch] = []
-        # A connection is closed as soon as it is not used: opening a file costs little.
-        url, patience = URL.create("sqlite", database=str(path)), {"timeout": _PATIENCE}
-        self._engine = create_engine(url, connect_args=patience, poolclass=NullPool)
-        event.listen(self._engine, "connect", _connected)
-        event.listen(self._engine, "begin", _begun)
-        self._migrate()
+    def __init__(self, place: Path | str, key: Path, clock: Callable[[], float] | None = None) -> None:
+        self._backend = backend = _backend(place)
+        self.name: str = backend.name
+        self.clock: Callable[[], float] = clock or backend.clock
+        try:
+            with self._explained():
+                if not backend.exists():
+                    raise ConfigError(f"{self.name}: there is no gateway yet; `wgpy gateway init` makes one")
+            self.vault: Vault = Vault.read(key)
+            self._migrate()
+        except BaseException:
+            backend.close()
+            raise
 
     @classmethod
-    def create(cls, path: Path, key: Path, clock: Callable[[], float] = time.time) -> Database:
-        """Make a new database and its key, each with mode 0600. Raises ConfigError if there is a database already.
+    def create(cls, place: Path | str, key: Path, clock: Callable[[], float] | None = None) -> Database:
+        """Make a new database and its key; files have mode 0600. Raises ConfigError if there is a database already.
 
         A key that is there is kept: it is a backup's, or `wgpy gateway init` was killed.
         """
-        if path.exists():
-            raise ConfigError(f"{path}: exists already; a gateway is made only once")
-        for made in (path, key):
-            try:
-                made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"{made.parent}: {error.strerror}") from error
-        if key.exists():
-            Vault.read(key)
-        else:
-            Vault.create(key)
-        with _new(path):
-            pass  # it stays, whatever comes next: then `wgpy gateway init` goes on here
-        return cls(path, key, clock)
+        with closing(_backend(place)) as backend, _explained(backend):
+            if backend.exists():
+                raise ConfigError(f"{backend.name}: exists already; a gateway is made only once")
+            make_directory(key.parent)
+            if key.exists():
+                Vault.read(key)
+            else:
+                Vault.create(key)
+            backend.create()
+        return cls(place, key, clock)
+
+    @staticmethod
+    def exists(place: Path | str) -> bool:
+        """Whether there is a database. Raises ConfigError and ControlError."""
+        with closing(_backend(place)) as backend, _explained(backend):
+            return backend.exists()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether gateways on several hosts may use it."""
+        return self._backend.is_shared
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one state of the database for as long as the block runs."""
-        with self._explained(), self._engine.connect() as connection:
+        with self._explained(), self._backend.reading() as connection:
             yield connection
 
     @contextmanager
     def change(self, who: str) -> Iterator[Change]:
         """A transaction: all of it, with its records, or nothing. `who` is recorded."""
-        with self._explained(), self._engine.connect() as connection:
-            writing = connection.execution_options(**{_IMMEDIATE: True})
-            with writing.begin():
-                yield Change(writing, self.vault, who, self._clock())
+        with self._explained(), self._backend.writing() as connection:
+            yield Change(connection, self.vault, who, self.clock())
 
     def watch(self) -> Watch:
         """Notice when another process changes the database, until this is closed or the database is."""
-        watch = Watch(sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False))
-        self._watches.append(watch)
-        return watch
+        return self._backend.watch()
 
     def backup(self, target: Path) -> None:
         """Copy the database to a new file with mode 0600, while others use it. Raises ConfigError if it exists."""
-        with _new(target), self._explained(), closing(self._plain()) as here, closing(sqlite3.connect(target)) as there:
-            here.backup(there)
+        with new(target), self._explained():
+            self._backend.backup(target)
 
     def restore(self, source: Path, who: str) -> None:
         """Replace everything by what a backup has, and record that. Raises ConfigError if it is no backup of ours."""
+        name = str(source)
         if not source.is_file():
             raise ConfigError(f"{source}: there is no such file")
-        with self._explained(), closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as there:
-            self._check_backup(source, there)
-            with closing(self._plain()) as here:
-                there.backup(here)
-        self._migrate()
-        with self.change(who) as change:
-            self._end_sessions(change)
-            change.record("backup", source.name, None, {"restored": str(source)})
+        with source.open(encoding="utf-8", errors="replace") as file:
+            is_dump = file.read(len(dump.MARK)) == dump.MARK
+            file.seek(0)
+            if not is_dump:
+                if not isinstance(self._backend, SQLite):
+                    raise ConfigError(f"{source}: not a backup of a gateway in PostgreSQL, or a damaged one")
+                with self._explained():
+                    self._backend.restore(source, lambda *found: self._check(name, *found))
+                self._migrate()
+            with self.change(who) as change:
+                if is_dump:
+                    self._load(change.connection, file, name)
+                _end_sessions(change)
+                change.record("backup", source.name, None, {"restored": name})
 
-    @contextmanager
-    def running(self) -> Iterator[Callable[[str], None]]:
-        """Hold the lock of the process that runs the gateway. Raises ControlError if another process holds it.
+    def copy_to(self, target: Database, who: str) -> int:
+        """Replace everything in another database by what this one has. Returns how many rows that is."""
+        with self.read() as here, target.change(who) as change:
+            count = target._load(change.connection, dump.lines(here), self.name)
+            change.record("backup", self.name, None, {"migrated": target.name})
+        return count
+
+    def running(self, node: str = "") -> AbstractContextManager[Callable[[str], None]]:
+        """Be the process that runs the gateway, or this node of it. Raises ControlError if another process is.
 
         What is yielded takes what is wrong with the gateway, or an empty text, for `ailment` in other processes.
         """
-        with open(self._lock, "a", opener=_private) as file:  # or others could hold the lock
-            if not _taken(file, fcntl.LOCK_EX, _PROBING):
-                raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it")
+        return self._backend.running(node)
 
-            def tell(ailment: str) -> None:
-                with suppress(OSError):  # a full disk
-                    file.truncate(0)
-                    file.write(ailment)
-                    file.flush()
-
-            yield tell
-
-    def ailment(self) -> str:
+    def ailment(self, node: str = "") -> str:
         """What the process that runs the gateway says is wrong; empty if all is well."""
-        try:
-            return self._lock.read_text()
-        except OSError as error:
-            return f"{self._lock}: {error.strerror}"
+        with self._explained():
+            return self._backend.ailment(node)
 
-    def is_running(self) -> bool:
-        """Whether a process runs the gateway. Several may ask at once."""
-        with open(self._lock, "a", opener=_private) as file:
-            return not _taken(file, fcntl.LOCK_SH)
+    def is_running(self, node: str = "") -> bool:
+        """Whether a process runs the gateway, or this node of it."""
+        with self._explained():
+            return self._backend.is_running(node)
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
-        for watch in self._watches:
-            watch.close()
+        self._backend.close()
 
-    def _end_sessions(self, change: Change) -> None:
-        """End a backup's sessions, which have ended since or go on under other ids; people sign in again."""
-        present = schema.sessions.c.ended_at.is_(None)
-        change.connection.execute(update(schema.sessions).where(present).values(ended_at=change.now, reason="restored"))
-        change.connection.execute(update(schema.devices).values(signed_in_at=None))
-        for table in (schema.logins, schema.links):
-            change.connection.execute(delete(table))
+    def _load(self, connection: Connection, lines: Iterable[str], name: str) -> int:
+        """Take in a copy, within a transaction. Returns its number of rows."""
 
-    def _check_backup(self, source: Path, there: sqlite3.Connection) -> None:
-        try:
-            sound = there.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            row = there.execute("SELECT interface, private_key FROM endpoint").fetchone()
-            found = there.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.DatabaseError:
-            sound, row, found = False, None, None
-        if not sound or not row or not found:
-            raise ConfigError(f"{source}: not a backup of a gateway, or a damaged one")
-        self._check_revision(source, found[0])
-        self.vault.open(f"private key of {row[0]}", row[1])
+        def upgrade(revision: str) -> None:
+            _check_revision(name, revision)
+            _upgrade(connection, revision)
+
+        count = dump.load(connection, lines, name, upgrade)
+        row = connection.execute(text("SELECT interface, private_key FROM endpoint")).first()
+        if row is None:
+            raise ConfigError(f"{name}: not a backup of a gateway, or a damaged one")
+        self._check(name, row.interface, row.private_key, HEAD)
+        _upgrade(connection, HEAD)
+        return count
+
+    def _check(self, name: str, interface: str, private_key: bytes, revision: str) -> None:
+        _check_revision(name, revision)
+        self.vault.open(f"private key of {interface}", private_key)
 
     def _migrate(self) -> None:
         with self.read() as connection:
-            found = self._revision(connection)
+            found = _revision(connection)
         if found == HEAD:
             return
         if found is not None:
-            self._check_revision(self.path, found)
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+            _check_revision(self.name, found)
         with self.change("wgpy") as change:
-            config.attributes["connection"] = change.connection
-            command.upgrade(config, "head")
+            _upgrade(change.connection, HEAD)
 
-    def _check_revision(self, path: Path, found: str) -> None:
-        if not list(_MIGRATIONS.glob(f"versions/{found}_*.py")):
-            raise ConfigError(f"{path}: made by a newer wgpy (migration {found}); install that, or restore a backup")
-
-    def _revision(self, connection: Connection) -> str | None:
-        if connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first() is None:
-            return None
-        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        return found
-
-    def _plain(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=_PATIENCE)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of the database into a line that names the file and the remedy."""
-        try:
-            yield
-        except (DBAPIError, sqlite3.Error) as error:
-            reason = str(getattr(error, "orig", error))
-            remedy = next((remedy for part, remedy in _REMEDIES.items() if part in reason), "")
-            if not remedy and not isinstance(error, OperationalError | sqlite3.Error):
-                raise
-            raise ControlError(f"{self.path}: {reason}{remedy and f'; {remedy}'}; nothing was changed") from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return _explained(self._backend)
 
 
-class Watch:
-    """Says whether others have changed the database, which costs a few microseconds to ask."""
+def _backend(place: Path | str) -> Backend:
+    if isinstance(place, Path):
+        return SQLite(place)
+    from wgpy.gateway.store.postgresql import PostgreSQL
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._seen = self._version()
-
-    def changed(self) -> bool:
-        """Whether there was a change since this was last asked. Raises ControlError."""
-        before, self._seen = self._seen, self._version()
-        return self._seen != before
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _version(self) -> int:
-        try:
-            number: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        except sqlite3.Error as error:
-            raise ControlError(f"the gateway's database: {error}") from error
-        return number
-
-
-_REMEDIES: Final = {
-    "locked": "another process holds it: `fuser -v` on the file shows which",
-    "full": "make room on the disk",
-    "disk I/O": "make room on the disk; if it has room, see dmesg",  # SQLite says so where the -shm file does not fit
-    "readonly": "run this as the gateway's user, or as root",
-    "unable to open": "run this as the gateway's user, or as root",
-    "malformed": "restore a backup: `wgpy gateway restore FILE`",
-    "not a database": "restore a backup: `wgpy gateway restore FILE`",
-}
+    return PostgreSQL(place)
 
 
 @contextmanager
-def _new(path: Path) -> Iterator[None]:
-    """Make an empty file with mode 0600; it is removed again if the block raises. Raises ConfigError."""
-    with ExitStack() as made:
-        try:
-            made.enter_context(new_file(path, b""))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from error
+def _explained(backend: Backend) -> Iterator[None]:
+    """Turn errors of the database into a line that names it and the remedy."""
+    try:
         yield
+    except Exception as error:
+        reason = backend.explain(error)
+        if reason is None:
+            raise
+        raise ControlError(f"{backend.name}: {reason}; nothing was changed") from error
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _end_sessions(change: Change) -> None:
+    """End a backup's sessions, which have ended since or go on under other ids; people sign in again."""
+    present = schema.sessions.c.ended_at.is_(None)
+    change.connection.execute(update(schema.sessions).where(present).values(ended_at=change.now, reason="restored"))
+    change.connection.execute(update(schema.devices).values(signed_in_at=None))
+    for table in (schema.logins, schema.links):
+        change.connection.execute(delete(table))
 
 
-def _taken(file: IO[str], kind: int, patience: float = 0.0) -> bool:
-    """Take a lock of flock(2) within so many seconds. Returns whether that worked."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
 
 
-def _connected(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # transactions begin as `_begun` says, not as the module thinks best
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")  # what was confirmed survives a power failure
+def _check_revision(name: str, found: str) -> None:
+    if not list(_MIGRATIONS.glob(f"versions/{found}_*.py")):
+        raise ConfigError(f"{name}: made by a newer wgpy (migration {found}); install that, or restore a backup")
 
 
-def _begun(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get(_IMMEDIATE)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+def _upgrade(connection: Connection, revision: str) -> None:
+    """Run the migrations up to this one."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)

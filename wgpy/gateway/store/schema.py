@@ -179,6 +179,20 @@ sessions: Final = Table(
     Column("ended_at", Float, index=True),
     Column("reason", Text),
     Column("entry", JSON, nullable=False),  # of the connection log, with AWS's keys
+    Column("number", Integer, nullable=False, index=True, server_default="0"),  # grows with each new session
+    Column("node", Text, nullable=False, server_default=""),  # where it is now
+    Column("carried", JSON(none_as_null=True)),  # what passed at the nodes where it was before, as a list of `Traffic`
+    Column("moved", Integer, index=True),  # grows with each session that moves, so that its former node learns of it
+)
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("interface", Text, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("ailment", Text, nullable=False),  # what is wrong with it, or empty
 )
 tokens: Final = Table(
     "tokens",

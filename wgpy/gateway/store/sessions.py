@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, delete, func, literal_column, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.sessions import Reason
@@ -16,24 +16,34 @@ from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, sessions
 
 KEPT: Final = 100_000  # entries of the connection log, some 100 MB
-_rowid: Final = literal_column("sessions.rowid", Integer)  # grows with each new session
 
 
-def write(change: Change, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add sessions, or replace those of the same id. The service does: this is no change of the policy.
+def write(change: Change, rows: Iterable[Mapping[str, Any]], node: str = "") -> None:
+    """Add a node's sessions, or replace those of the same id. The service does: this is no change of the policy.
 
-    What `terminate` wrote meanwhile stays. Of the sessions that are over, the oldest are forgotten, so that clients
-    that try again and again do not fill the disk.
+    What `terminate` wrote meanwhile stays, and so does a session that is at another node now. Of the sessions that are
+    over, the oldest are forgotten, so that clients that try again and again do not fill the disk.
     """
-    every = [dict(row) for row in rows]
+    every = [{**row, "node": node} for row in rows]
     if not every:
         return
-    added = insert(sessions)
-    values: dict[str, Any] = {column.name: column for column in added.excluded if column.name != "id"}
+    known = set(change.connection.execute(select(sessions.c.id).where(sessions.c.ended_at.is_(None))).scalars())
+    number = newest = _last_number(change.connection)
+    for row in every:
+        if row["id"] not in known:
+            number += 1
+        row["number"] = number
+    dialect: Any = sqlite if change.connection.dialect.name == "sqlite" else postgresql
+    added = dialect.insert(sessions)
+    values: dict[str, Any] = {name: added.excluded[name] for name in every[0] if name not in ("id", "number")}
     values["reason"] = func.coalesce(added.excluded.reason, sessions.c.reason)
-    change.connection.execute(added.on_conflict_do_update(index_elements=["id"], set_=values), every)
-    newest = change.connection.execute(select(func.max(_rowid)).select_from(sessions)).scalar_one()
-    change.connection.execute(delete(sessions).where(_rowid <= newest - KEPT, sessions.c.ended_at.is_not(None)))
+    written = added.on_conflict_do_update(
+        index_elements=["id"], set_=values, where=sessions.c.node == added.excluded.node
+    )
+    change.connection.execute(written, every)
+    if number > newest:
+        over = sessions.c.number <= number - KEPT, sessions.c.ended_at.is_not(None)
+        change.connection.execute(delete(sessions).where(*over))
 
 
 def under_way(connection: Connection) -> list[dict[str, Any]]:
@@ -44,7 +54,7 @@ def under_way(connection: Connection) -> list[dict[str, Any]]:
 
 def last(connection: Connection, count: int) -> list[dict[str, Any]]:
     """The last entries of the connection log, in the order in which they began, whatever the date was."""
-    rows = connection.execute(select(sessions.c.entry).order_by(_rowid.desc()).limit(count)).scalars()
+    rows = connection.execute(select(sessions.c.entry).order_by(sessions.c.number.desc()).limit(count)).scalars()
     return list(rows)[::-1]
 
 
@@ -52,7 +62,7 @@ def page(connection: Connection, number: int, text: str = "", reason: str = "") 
     """A page of the connection log, the newest first: with `text` in device, user or address, and with that reason."""
     addresses = (sessions.c.entry[key].as_string() for key in ("client-ip", "client-ipv6", "device-ip"))
     matching = paging.contains(text, sessions.c.device, sessions.c.user, *addresses)
-    query = select(sessions.c.entry).where(matching).order_by(_rowid.desc())
+    query = select(sessions.c.entry).where(matching).order_by(sessions.c.number.desc())
     if reason:
         query = query.where(sessions.c.reason == reason)
     found = paging.find(connection, query, number)
@@ -116,3 +126,7 @@ def terminated(connection: Connection, ids: Collection[str]) -> set[str]:
     """Which of these sessions are to be ended."""
     query = select(sessions.c.id).where(sessions.c.reason == Reason.TERMINATED.value, sessions.c.ended_at.is_(None))
     return set(connection.execute(query).scalars()) & set(ids)
+
+
+def _last_number(connection: Connection) -> int:
+    return connection.execute(select(func.max(sessions.c.number))).scalar() or 0

@@ -34,8 +34,11 @@ class Https:
     """The proxy that has a certificate, and alone may connect here, without TLS."""
 
 
-def beside(database: Database, https: Https | None = None) -> Beside:
-    """What serves the API at the gateway's unix socket and, if asked, everything over HTTPS."""
+def beside(database: Database, directory: Path, https: Https | None = None) -> Beside:
+    """What serves the API at the gateway's unix socket and, if asked, everything over HTTPS.
+
+    A certificate of our own is kept in the directory.
+    """
 
     @asynccontextmanager
     async def served(gateway: Gateway) -> AsyncIterator[None]:
@@ -43,7 +46,7 @@ def beside(database: Database, https: Https | None = None) -> Beside:
         try:
             server.listen_unix(socket_path(gateway.interface))
             if https:
-                server.listen_tcp(https.address, _certificate(database, gateway, https), https.proxy)
+                server.listen_tcp(https.address, _certificate(directory, gateway, https), https.proxy)
             yield
         finally:
             await server.close()
@@ -51,12 +54,12 @@ def beside(database: Database, https: Https | None = None) -> Beside:
     return served
 
 
-def _certificate(database: Database, gateway: Gateway, https: Https) -> Certificate | None:
+def _certificate(directory: Path, gateway: Gateway, https: Https) -> Certificate | None:
     url = require_url(gateway.endpoint)
     if https.proxy:
         return None
     if https.certificate:
         return Certificate(*https.certificate)
-    own = own_certificate(database.path.with_name("https.pem"), url, datetime.now(UTC))
+    own = own_certificate(directory / "https.pem", url, datetime.now(UTC))
     log.info("%s: a certificate of our own, with the SHA-256 fingerprint %s", url, own.fingerprint())
     return own
