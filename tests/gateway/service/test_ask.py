@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import select
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import wgpy
-from wgpy.gateway.policy.handler import Answer, question, read_answer
+from wgpy.gateway.policy.handler import TIMEOUT, Answer, question, read_answer
 from wgpy.gateway.policy.sessions import Reason
-from wgpy.gateway.service.ask import ask
+from wgpy.gateway.service.ask import MEMORY, ask
 from wgpy.gateway.service.gateway import Question
 
 TEXT = question("c1", interface="wg0", device="phone", user="alice", groups={"b", "a"}, public_ip="198.51.100.7")
@@ -77,6 +79,58 @@ def test_a_python_function_may_be_the_handler(tmp_path: Path, monkeypatch: pytes
 def test_no_answer_is_a_refusal(source: str, reason: Reason, tmp_path: Path) -> None:
     handler = program(tmp_path / "handler", source)
     assert answer(handler, 0.5 if reason is Reason.HANDLER_TIMEOUT else 30) is reason
+
+
+def test_the_handler_gets_a_small_environment_and_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    source = f"""
+import resource
+seen = [sorted(os.environ), os.getcwd(), *(resource.getrlimit(getattr(resource, name))[0] for name in
+        ("RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_CORE"))]
+print(json.dumps({GOOD!r} | {{"posture-compliance-statuses": [json.dumps(each) for each in seen]}}))
+"""
+    asked = answer(program(tmp_path / "handler", source))
+    assert isinstance(asked, Answer)
+    names, directory, *limits = map(json.loads, asked.posture)
+    assert set(names) - {"LC_CTYPE", "PYTHONPATH", "TZ"} == {"HOME", "LANG", "PATH", "USER"}
+    assert directory == "/"
+    assert limits == [MEMORY, TIMEOUT, 0]
+
+
+def test_a_handler_that_takes_too_much_memory_fails(tmp_path: Path) -> None:
+    source = f"kept = bytes({MEMORY}); print({json.dumps(GOOD)!r})"
+    assert answer(program(tmp_path / "handler", source)) is Reason.HANDLER_ERROR
+
+
+@pytest.mark.root
+def test_the_handler_runs_as_the_user_who_is_set() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    statuses = '"posture-compliance-statuses": ["\'$(id -un)\'", "\'$(id -Gn)\'", "\'$HOME\'"]'
+    text = json.dumps(GOOD).replace('"posture-compliance-statuses": ["compliant"]', statuses)
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
+        handler = Path(directory) / "handler"
+        handler.write_text(f"#!/bin/sh\necho '{text}'\n")
+        handler.chmod(0o755)
+        asked = asyncio.run(ask(Question("c1", str(handler), TEXT, "nobody")))
+        assert asked == Answer(True, "", ("nobody", "nogroup", pwd.getpwnam("nobody").pw_dir))
+        assert asyncio.run(ask(Question("c1", str(handler), TEXT, "no-such-user"))) is Reason.HANDLER_ERROR
+
+
+@pytest.mark.root
+def test_a_gateway_that_may_not_change_its_user_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    source = (
+        "import asyncio, logging; logging.basicConfig(); from wgpy.gateway.service.ask import MEMORY, ask; "
+        "from wgpy.gateway.service.gateway import Question; "
+        "print(asyncio.run(ask(Question('c1', '/bin/true', '{}', 'nobody'))))"
+    )
+    command = ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid", sys.executable, "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Reason.HANDLER_ERROR
+    assert "cannot become user nobody: Operation not permitted" in done.stderr
 
 
 def test_a_missing_handler_is_a_refusal() -> None:

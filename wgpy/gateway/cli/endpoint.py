@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="local users need a code of an app, or a passkey, beside their password (default: yes)",
     )
+    parser.add_argument(
+        "--handler-user", metavar="USER", help="run the handler as this user of the host, and not as root"
+    )
+    parser.add_argument(
+        "--flow-log",
+        action=argparse.BooleanOptionalAction,
+        help="log connections and denied packets to the file of `wgpy gateway run --flow-log`",
+    )
     parser.add_argument("--data-plane", choices=DATA_PLANES, help="whose WireGuard carries the packets (default: auto)")
 
 
@@ -60,11 +69,16 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {
         key: value
         for key in (
-            "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "data_plane", "url", "admin_group",
-            "second_factor",
+            "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "handler_user", "flow_log",
+            "data_plane", "url", "admin_group", "second_factor",
         )
         if (value := getattr(arguments, key)) is not None
     }  # fmt: skip
+    if arguments.handler_user:
+        try:
+            pwd.getpwnam(arguments.handler_user)
+        except KeyError:
+            raise ConfigError(f"handler user {arguments.handler_user!a}: this host has no such user") from None
     if arguments.pool is not None:
         given["pools"] = tuple(texts.network("pool", text) for text in arguments.pool)
     if arguments.dns is not None:

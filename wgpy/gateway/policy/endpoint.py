@@ -18,6 +18,7 @@ LONGEST_BANNER: Final = 1400  # characters, as in AWS
 _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' names as well
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _HANDLER: Final = re.compile(r"/.+|\w+(\.\w+)*:\w+")
+_USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _URL: Final = re.compile(
     r"https://(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[1-9]\d{0,4}))?"
@@ -54,6 +55,10 @@ class Endpoint:
     """Whether a device's person must sign in before each session, or the device's key is enough."""
     handler: str = ""
     """What is asked before each session: a program's absolute path, or MODULE:FUNCTION of Python; empty for nothing."""
+    handler_user: str = ""
+    """The user of this host that the handler runs as; empty for the gateway's own."""
+    flow_log: bool = False
+    """Whether the connections that pass, and the packets that are denied, are logged."""
     data_plane: str = "auto"
     """Whose WireGuard the interface is: "kernel", "wgpy", or "auto" for the kernel's where it has one."""
     url: str = ""
@@ -95,6 +100,8 @@ class Endpoint:
                 "as https://vpn.example.org"
             )
         checked("admin_group", self.admin_group)
+        if self.handler_user and not _USER.fullmatch(self.handler_user):
+            raise ConfigError(f"handler user {self.handler_user!a}: expected the name of a user of this host")
         if not 0 <= self.idle_max <= LONGEST_SESSION:
             raise ConfigError(
                 f"idle_max {self.idle_max}: expected a number of seconds up to {LONGEST_SESSION}, or 0 for no limit"
@@ -116,6 +123,8 @@ class Endpoint:
             "idle_max": self.idle_max,
             "sign_in": self.sign_in,
             "handler": self.handler,
+            "handler_user": self.handler_user,
+            "flow_log": self.flow_log,
             "data_plane": self.data_plane,
             "url": self.url,
             "admin_group": self.admin_group,

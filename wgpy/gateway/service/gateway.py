@@ -50,6 +50,7 @@ class Question(NamedTuple):
     session: str
     handler: str
     text: str
+    user: str = ""  # to run it as
 
 
 class _Live(NamedTuple):
@@ -378,7 +379,8 @@ class Gateway:
             groups=self._policy.users[device.user].groups,
             public_ip=live.client[0],
         )
-        return Question(live.session.id, self._policy.endpoint.handler, text)
+        settings = self._policy.endpoint
+        return Question(live.session.id, settings.handler, text, settings.handler_user)
 
     def _entry(self, name: str, live: _Live) -> dict[str, Any]:
         device = self._policy.devices.get(name)

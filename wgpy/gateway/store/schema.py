@@ -43,6 +43,8 @@ endpoint: Final = Table(
     Column("idle_max", Integer, nullable=False),
     Column("sign_in", Boolean, nullable=False),
     Column("handler", Text, nullable=False),
+    Column("handler_user", Text, nullable=False, server_default=""),
+    Column("flow_log", Boolean, nullable=False, server_default=false()),
     Column("data_plane", Text, nullable=False),
     Column("private_key", LargeBinary, nullable=False),  # sealed
     Column("url", Text, nullable=False, server_default=""),
