@@ -43,7 +43,8 @@ class World:
         self.host.run("sysctl", "-qw", *unlimited, "net.ipv6.icmp.ratelimit=0")
         self._lay_cables()
         pools = "--pool 10.99.0.0/24 --pool fd00:99::/64"
-        self.gateway(f"init --interface {fresh_name()} --host 192.0.2.1 {pools} --data-plane wgpy")
+        self.gateway(f"init --interface {fresh_name()} --host 192.0.2.1 {pools} --data-plane wgpy --flow-log")
+        self.flows = directory / "flows.jsonl"
         self.database = Database(directory / "gateway" / "gateway.db", directory / "gateway.key")
         stack.callback(self.database.close)
         for network in BEHIND:
@@ -54,7 +55,8 @@ class World:
             self.gateway(f"user add {group} --group {group}")
             self._connect(group, directory, stack)
         log = stack.enter_context((directory / "log").open("w"))
-        self.host.popen(*WGPY, "gateway", "run", *self.places, stdout=log, stderr=log)
+        command = ("gateway", "run", "--flow-log", str(self.flows), *self.places)
+        self.host.popen(*WGPY, *command, stdout=log, stderr=log)
 
     def gateway(self, words: str) -> None:
         assert main(["gateway", *words.split(), *self.places]) == 0
@@ -156,3 +158,27 @@ def test_a_client_reaches_another_by_a_rule_for_the_pool_in_one_direction(world:
     assert connected("manager", "engineering") == both
     assert connected("development", "manager") == [""] * 6
     assert connected("engineering", "development") == [""] * 6
+
+
+def test_the_flow_log_has_what_passed_and_what_was_denied(world: World) -> None:
+    world.host.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=1")
+    place = PLACES["development"][0]
+    world.allow([Rule(name="all", destination=Destination.parse("10.0.0.0/8:443/udp"), groups=frozenset({"manager"}))])
+    assert wait_for(lambda: bool(world.answers("manager", [(place, "udp", 443)])[0]), 10)
+    wait_for(lambda: not world.answers("engineering", [(place, "udp", 443)])[0], 10)
+    seen: set[tuple[str, ...]] = set()
+
+    def has_both() -> bool:
+        world.host.run("cat", "/proc/net/nf_conntrack")  # which makes the kernel forget what is over
+        records = [json.loads(line) for line in world.flows.read_text().splitlines()]
+        seen.update(
+            (each["action"], each["user"], each["flow-direction"]) for each in records if each["protocol"] == 17
+        )
+        return seen >= {
+            ("ACCEPT", "manager", "ingress"),
+            ("ACCEPT", "manager", "egress"),
+            ("REJECT", "engineering", "ingress"),
+        }
+
+    assert wait_for(has_both, 20), seen
+    assert world.flows.stat().st_mode & 0o777 == 0o600

@@ -60,7 +60,13 @@ class World:
         return True
 
     def replace(
-        self, pools: Iterable[Network], compiled: Compiled, routes: Iterable[Route], services: Iterable[Service]
+        self,
+        pools: Iterable[Network],
+        compiled: Compiled,
+        routes: Iterable[Route],
+        services: Iterable[Service],
+        *,
+        log_denied: bool = False,
     ) -> None:
         self._obey()
         self.compiled, self.services = compiled, [*services]

@@ -25,6 +25,11 @@ def add(objects: Any) -> None:
         "is up, and none begins. `wgpy gateway stop` removes them.",
     )
     made.add_argument("--log", metavar="FILE", help="append the connection log as lines of JSON; - for standard output")
+    made.add_argument(
+        "--flow-log",
+        metavar="FILE",
+        help="append connections and denied packets as lines of JSON, after `wgpy gateway endpoint set --flow-log`",
+    )
     made.add_argument("--metrics", metavar="HOST:PORT", default="", help="serve metrics to Prometheus over HTTP")
     made.add_argument(
         "--https",
@@ -52,9 +57,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    log, flows = (open_log(name) if name else None for name in (arguments.log, arguments.flow_log))
     with closing(common.database(arguments)) as database:
         web = beside(database, arguments.directory, _https(arguments))
-        asyncio.run(run(database, open_log(arguments.log) if arguments.log else None, arguments.metrics, web))
+        asyncio.run(run(database, log, arguments.metrics, web, flows))
     return 0
 
 

@@ -78,18 +78,20 @@ class Firewall:
         compiled: Compiled,
         routes: Iterable[Route],
         services: Iterable[Service] = (),
+        *,
+        log_denied: bool = False,
     ) -> None:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
 
-        The devices that `compiled` knows reach `services` without a session. If the table was gone, or somebody else
-        has changed it, it is made anew, without sessions.
+        The devices that `compiled` knows reach `services` without a session. With `log_denied`, what the rules deny
+        goes to NFLOG, too. If the table was gone, or somebody else has changed it, it is made anew, without sessions.
         """
         is_ours = bool(self._made) and self.exists()
         anew = (bool(self._made) or self._is_touched) and not is_ours
         present = self._made if self._made and is_ours else ruleset.Present() if anew else self._present()
         self._made, self._is_touched = None, False
         script = ruleset.replacement(
-            self._interface, self._group, pools, compiled, routes, services, present, anew=anew
+            self._interface, self._group, pools, compiled, routes, services, present, log_denied=log_denied, anew=anew
         )
         try:
             self._apply(script)
@@ -116,10 +118,13 @@ class Firewall:
 
     def dropped(self) -> dict[str, int]:
         """How many packets were dropped since the table was made, by reason."""
-        return {
-            each["name"]: each["packets"]
-            for each in self._listed("counter", "list", "counters", "table", *self._words())
-        }
+        counted = self._counted()
+        del counted[ruleset.UNLOGGED]
+        return counted
+
+    def unlogged(self) -> int:
+        """How many denied packets were not logged, because there were too many in a second."""
+        return self._counted()[ruleset.UNLOGGED]
 
     def remove(self) -> None:
         """Remove the table: then nothing is kept back any more."""
@@ -128,6 +133,12 @@ class Firewall:
 
     def _apply(self, script: str) -> None:
         run(["nft", "-f", "-"], script, self._ours.append)
+
+    def _counted(self) -> dict[str, int]:
+        return {
+            each["name"]: each["packets"]
+            for each in self._listed("counter", "list", "counters", "table", *self._words())
+        }
 
     def _is_there(self) -> bool:
         tables = self._listed("table", "list", "tables")

@@ -27,7 +27,10 @@ from wgpy.gateway.policy.routes import MASQUERADE, NONE, Route
 PREFIX: Final = "p-"
 COUNTERS: Final = ("no_session", "denied", "spoofed", "invalid")
 REMEMBERED: Final = 5  # seconds that a client without a session is not noticed again
-LENGTH: Final = 40  # bytes of such a packet that are wanted: the IP header
+LENGTH: Final = 64  # bytes of a logged packet that are wanted: the IP header, and ports
+UNLOGGED: Final = "unlogged"
+"""The counter of denied packets that are not logged, because LOGGED are."""
+LOGGED: Final = "100/second burst 200 packets"
 JUDGED: Final = 0x0800_0000
 """A bit of the firewall mark. A client's packets have it from the first hook until they are judged, so that a policy
 rule can refuse those that no table judges: see `wgpy.gateway.enforcement.dataplane`."""
@@ -58,10 +61,12 @@ def replacement(
     services: Iterable[Service],
     present: Present,
     *,
+    log_denied: bool = False,
     anew: bool = False,
 ) -> str:
     """Commands that put a policy in the place of the one that is `present`, in one transaction.
 
+    `log_denied` is for the flow log: denied packets go to the same group, with a prefix, LOGGED at the most.
     With `anew`, nothing remains of a table that is there: neither its sessions nor what somebody else has put into it.
     `group` is that of NFLOG to which packets of clients without a session go: one of a client in REMEMBERED seconds.
     `services` need no session.
@@ -72,7 +77,7 @@ def replacement(
     lines += [f"flush chain {name} {chain}" for chain in present.chains]
     lines += [f"delete map {name} {each}" for each in present.maps if each.startswith(PREFIX)]
     lines += [f"delete chain {name} {chain}" for chain in present.chains if chain.startswith(PREFIX)]
-    lines += [f"add counter {name} {counter}" for counter in COUNTERS]
+    lines += [f"add counter {name} {counter}" for counter in (*COUNTERS, UNLOGGED)]
     for version, kind in _TYPES.items():
         lines += [
             f"add set {name} from{version} {{ type {kind}; flags timeout; counter; }}",
@@ -87,7 +92,7 @@ def replacement(
             *_elements(name, f"known{version}", _known(compiled, version) if services else ()),
         ]
     lines += [f"table {name} {{", *_reaches(compiled), *_nat(routes), _open(services)]
-    lines += [*_chains(interface, group), "}"]
+    lines += [*_chains(interface, group, log_denied=log_denied), "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -222,7 +227,7 @@ def _open(services: Iterable[Service]) -> str:
     return f"chain open {{ {'; '.join(rules)}; }}"
 
 
-def _chains(interface: str, group: int) -> list[str]:
+def _chains(interface: str, group: int, *, log_denied: bool) -> list[str]:
     """What does not depend on the policy."""
     client, other = f'iifname "{interface}"', f'iifname != {{ "{interface}", "lo" }}'
     unmarked = f"{client} meta mark set meta mark & {~JUDGED & 0xFFFFFFFF:#x}"
@@ -245,8 +250,13 @@ def _chains(interface: str, group: int) -> list[str]:
         "ct direction reply jump open",
         "counter name no_session drop",
         "}",
+        "chain log_denied {",
+        f"limit rate over {LOGGED} counter name {UNLOGGED} return",
+        f'log prefix "denied" group {group} snaplen {LENGTH}',
+        "}",
         "chain denied {",
         "counter name denied",
+        *(["jump log_denied"] if log_denied else []),
         f"{client} meta l4proto tcp reject with tcp reset",  # a program fails at once, instead of waiting
         f"{client} reject with icmpx type admin-prohibited",
         "drop",

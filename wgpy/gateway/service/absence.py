@@ -38,4 +38,5 @@ def put_in_force(database: Database, firewall: Firewall, wall: float) -> None:
                 if address in present and left + GRACE < present[address].seconds_left - SLACK
             }
     firewall.admit(shortened, closed)
-    firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes)
+    settings = policy.endpoint
+    firewall.replace(settings.pools, policy.compile(), policy.routes, log_denied=settings.flow_log)

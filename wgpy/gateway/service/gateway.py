@@ -125,6 +125,10 @@ class Gateway:
         """The endpoint's settings that are in force."""
         return self._policy.endpoint
 
+    def owner(self, address: Address) -> Device | None:
+        """The device that has an address; from any thread."""
+        return self._by_address.get(address)
+
     @property
     def active(self) -> int:
         """How many sessions are active."""
@@ -197,9 +201,9 @@ class Gateway:
         self._is_suspect = False
 
     def _enforce(self) -> None:
-        policy = self._policy
-        always = services(policy.endpoint, self._portal)
-        self._firewall.replace(policy.endpoint.pools, policy.compile(), policy.routes, always)
+        policy, settings = self._policy, self._policy.endpoint
+        always = services(settings, self._portal)
+        self._firewall.replace(settings.pools, policy.compile(), policy.routes, always, log_denied=settings.flow_log)
 
     def _keep_interface(self) -> None:
         """Make the interface again if it is gone: somebody has deleted it, or its daemon has died."""

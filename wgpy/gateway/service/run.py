@@ -8,15 +8,18 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import AbstractAsyncContextManager, closing, nullcontext, suppress
+from functools import partial
 from typing import Any, Final
 
 from wgpy.daemon.events import Log
 from wgpy.daemon.notify import Notifier
+from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.service.ask import MOST, ask
+from wgpy.gateway.service.flow_log import FlowLog
 from wgpy.gateway.service.gateway import Gateway, Question
 from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import endpoint
@@ -32,18 +35,19 @@ def boottime() -> float:
 
 
 async def run(
-    database: Database, connection_log: Log | None = None, metrics_at: str = "", beside: Beside | None = None
+    database: Database,
+    connection_log: Log | None = None,
+    metrics_at: str = "",
+    beside: Beside | None = None,
+    flows: Log | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError.
 
-    What is `beside` it, the web server, runs in the same loop for as long as the gateway does.
+    What is `beside` it, the web server, runs in the same loop for as long as the gateway does. `flows` is where the
+    flow log goes.
     """
     with database.read() as connection:
         settings = endpoint.find(connection)
-
-    def write(entry: dict[str, Any]) -> None:
-        if connection_log is not None:
-            connection_log.write(json.dumps(entry) + "\n")
 
     firewall = Firewall(settings.interface, settings.port)
     with (
@@ -52,17 +56,24 @@ async def run(
         closing(Changes(firewall.name)) as changes,
         ThreadPoolExecutor(1) as thread,
     ):
+        write = partial(_write, connection_log)
         gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
+        flow_log = FlowLog(gateway, time.time, partial(_write, flows)) if flows else None
         tell(gateway.ailment)
         metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None
         if metrics:
             await metrics.start()
         try:
             async with beside(gateway) if beside else nullcontext():
-                await Service(gateway, notices, changes, thread, tell).run()
+                await Service(gateway, firewall, notices, changes, thread, tell, flow_log).run()
         finally:
             if metrics:
                 metrics.close()
+
+
+def _write(file: Log | None, entry: dict[str, Any]) -> None:
+    if file is not None:
+        file.write(json.dumps(entry) + "\n")
 
 
 class Service:
@@ -71,12 +82,15 @@ class Service:
     def __init__(
         self,
         gateway: Gateway,
+        firewall: Firewall,
         notices: Notices,
         changes: Changes,
         thread: ThreadPoolExecutor,
         tell: Callable[[str], None],
+        flow_log: FlowLog | None,
     ) -> None:
         self._gateway, self._notices, self._changes, self._thread = gateway, notices, changes, thread
+        self._firewall, self._flow_log = firewall, flow_log
         self._tell = tell
         self._told = gateway.ailment
         self._due = asyncio.Event()
@@ -100,11 +114,14 @@ class Service:
                 await loop.run_in_executor(self._thread, self._gateway.tick)
                 self._tell_ailment()
                 self._ask()
+                await self._log_flows()
                 await self._pause()
         finally:
             notifier.say("STOPPING=1")
             for source in (self._notices, self._changes):
                 loop.remove_reader(source)
+            if self._flow_log:
+                self._flow_log.close()
             for task in (alive, *self._asking):
                 task.cancel()
             await asyncio.gather(alive, *self._asking, return_exceptions=True)
@@ -113,6 +130,16 @@ class Service:
         if self._told != self._gateway.ailment:
             self._told = self._gateway.ailment
             self._tell(self._told)
+
+    async def _log_flows(self) -> None:
+        if not self._flow_log:
+            return
+        self._flow_log.follow()
+        if self._flow_log.is_due:
+            loop = asyncio.get_running_loop()
+            with suppress(NetworkError):  # which the next tick tells
+                unlogged = await loop.run_in_executor(self._thread, self._firewall.unlogged)
+                self._flow_log.tell_lost(unlogged + self._notices.lost)
 
     async def _pause(self) -> None:
         try:
@@ -126,8 +153,12 @@ class Service:
         self._due.set()
 
     def _noticed(self) -> None:
-        self._gateway.notice(self._notices.read())
-        self._due.set()
+        noticed = self._notices.read()
+        if self._flow_log:
+            self._flow_log.deny(noticed.denied)
+        if noticed.clients:
+            self._gateway.notice(noticed.clients)
+            self._due.set()
 
     def _changed(self) -> None:
         self._gateway.suspect(self._changes.read())
