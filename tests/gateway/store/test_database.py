@@ -194,5 +194,5 @@ def test_a_database_of_an_older_wgpy_is_migrated(
     migrated.close()
 
 
-def test_head_is_the_newest_migration() -> None:
-    assert VERSIONS[-1].name.startswith(f"{HEAD}_")
+def test_head_is_the_newest_migration_and_each_number_is_given_once() -> None:
+    assert [path.name[:4] for path in VERSIONS] == [f"{number:04}" for number in range(1, int(HEAD) + 1)]
