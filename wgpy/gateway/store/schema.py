@@ -178,13 +178,14 @@ sessions: Final = Table(
     Column("device", Text, nullable=False, index=True),  # which may be removed while its sessions are remembered
     Column("user", Text, nullable=False),
     Column("started_at", Float, nullable=False),
-    Column("ended_at", Float, index=True),
+    Column("ended_at", Float),
     Column("reason", Text),
     Column("entry", JSON, nullable=False),  # of the connection log, with AWS's keys
     Column("number", Integer, nullable=False, index=True, server_default="0"),  # grows with each new session
     Column("node", Text, nullable=False, server_default=""),  # where it is now
     Column("carried", JSON(none_as_null=True)),  # what passed at the nodes where it was before, as a list of `Traffic`
     Column("moved", Integer, index=True),  # grows with each session that moves, so that its former node learns of it
+    Index("ix_sessions_ended", "ended_at", "reason"),
 )
 nodes: Final = Table(
     "nodes",
@@ -216,4 +217,5 @@ audit: Final = Table(
     Column("name", Text, nullable=False),
     Column("before", JSON(none_as_null=True)),
     Column("after", JSON(none_as_null=True)),
+    Index("ix_audit_object", "kind", "name"),
 )
