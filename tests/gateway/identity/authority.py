@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
+CA = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\nsubjectKeyIdentifier = hash\n"
+"""The extensions of an authority."""
+CLIENT = "extendedKeyUsage = clientAuth\n"
 _serials = count(1000)
 
 
@@ -19,6 +22,10 @@ class Signed:
     key: Path
     serial: int
 
+    def pem(self, *others: Signed) -> str:
+        """The certificate in PEM, with others behind it."""
+        return "".join(each.certificate.read_text() for each in (self, *others))
+
 
 @dataclass(slots=True)
 class Authority:
@@ -28,19 +35,23 @@ class Authority:
     directory: Path
     revoked: list[int] = field(default_factory=list)
 
+    def pem(self) -> str:
+        """Its certificate in PEM."""
+        return self.signed.pem()
+
     @classmethod
     def root(cls, directory: Path, name: str = "Root", extensions: str = "") -> Authority:
         """An authority that signs itself."""
         directory.mkdir(parents=True, exist_ok=True)
-        return cls(_made(directory, f"/CN={name}", _CA + extensions, None), directory)
+        return cls(made(directory, f"/CN={name}", CA + extensions, None), directory)
 
     def authority(self, name: str, extensions: str = "") -> Authority:
         """An authority below this one."""
-        return Authority(_made(self.directory, f"/CN={name}", _CA + extensions, self.signed), self.directory)
+        return Authority(made(self.directory, f"/CN={name}", CA + extensions, self.signed), self.directory)
 
-    def sign(self, subject: str, extensions: str, days: int = 30, key: str = "ec") -> Signed:
+    def sign(self, subject: str, extensions: str = "", days: int = 30, key: str = "ec") -> Signed:
         """Sign a certificate for a subject such as /CN=alice."""
-        return _made(self.directory, subject, extensions, self.signed, days, key)
+        return made(self.directory, subject, extensions, self.signed, days, key)
 
     def crl(self, path: Path, days: int = 1) -> Path:
         """Write the list of what is revoked."""
@@ -66,7 +77,6 @@ class Authority:
         return path
 
 
-_CA = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\nsubjectKeyIdentifier = hash\n"
 _KEYS = {
     "ec": ("EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
     "rsa": ("RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
@@ -75,9 +85,10 @@ _KEYS = {
 }
 
 
-def _made(
+def made(
     directory: Path, subject: str, extensions: str, issuer: Signed | None, days: int = 30, kind: str = "ec"
 ) -> Signed:
+    """Make a key, and a certificate for it; without an issuer it signs itself."""
     serial = next(_serials)
     key, request, certificate = (directory / f"{serial}.{end}" for end in ("key", "csr", "pem"))
     _openssl("genpkey", "-algorithm", *_KEYS[kind], "-out", key)

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import Any, Final
 
 OBJECTS: Final = (
-    "init", "endpoint", "user", "group", "directory", "device", "route", "rule", "test", "session", "log", "status",
+    "init", "endpoint", "user", "group", "directory", "certificate", "device", "route", "rule", "test", "session",
+    "log", "status",
     "backup",
     "transfer",
-    "run",
+    "run", "enrol",
 )  # fmt: skip
 
 

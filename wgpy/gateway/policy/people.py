@@ -101,6 +101,8 @@ class Device:
     enabled: bool = True
     signed_in_at: float | None = None
     """When its user last proved who they are, in seconds since 1970; None for never."""
+    certificate: str | None = None
+    """Why the certificate that the device is bound to is not accepted; empty if it is, and None if it has none."""
 
     def __post_init__(self) -> None:
         checked("device", self.name)
@@ -114,4 +116,5 @@ class Device:
             "addresses": list(map(str, self.addresses)),
             "enabled": self.enabled,
             "signed_in_at": self.signed_in_at,
+            "certificate": self.certificate,
         }

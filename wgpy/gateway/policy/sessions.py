@@ -40,6 +40,7 @@ class Reason(StrEnum):
     DEVICE_DISABLED = "device-disabled"
     DEVICE_REMOVED = "device-removed"
     ADDRESS_CHANGED = "address-changed"
+    CERTIFICATE = "certificate-not-accepted"
     NOT_SIGNED_IN = "not-signed-in"
     GATEWAY_STOPPED = "gateway-stopped"
     FIREWALL_FAILED = "firewall-failed"

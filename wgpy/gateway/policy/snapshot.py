@@ -71,6 +71,8 @@ class Policy:
             return Reason.USER_EXPIRED
         if not device.enabled:
             return Reason.DEVICE_DISABLED
+        if device.certificate:
+            return Reason.CERTIFICATE
         if self.endpoint.sign_in and device.signed_in_at is None:
             return Reason.NOT_SIGNED_IN
         return None

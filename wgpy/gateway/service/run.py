@@ -6,9 +6,9 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, closing, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.service.ask import MOST, ask
+from wgpy.gateway.service.certificates import keep_judging
 from wgpy.gateway.service.flow_log import FlowLog
 from wgpy.gateway.service.gateway import Gateway, Question
 from wgpy.gateway.service.metrics import GatewayMetrics
@@ -64,7 +65,7 @@ async def run(
         if metrics:
             await metrics.start()
         try:
-            async with beside(gateway) if beside else nullcontext():
+            async with beside(gateway) if beside else nullcontext(), _beside(keep_judging(database)):
                 await Service(gateway, firewall, notices, changes, thread, tell, flow_log).run()
         finally:
             if metrics:
@@ -74,6 +75,17 @@ async def run(
 def _write(file: Log | None, entry: dict[str, Any]) -> None:
     if file is not None:
         file.write(json.dumps(entry) + "\n")
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do some work for as long as the block runs."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Service:

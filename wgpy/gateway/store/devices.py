@@ -16,7 +16,7 @@ from wgpy.gateway.policy.people import Device
 from wgpy.gateway.policy.pools import Released, assign
 from wgpy.gateway.store import endpoint, lookup, paging
 from wgpy.gateway.store.database import Change
-from wgpy.gateway.store.schema import devices, leases, users
+from wgpy.gateway.store.schema import certificates, devices, leases, users
 from wgpy.gateway.store.vault import Vault
 from wgpy.keys import PresharedKey, PublicKey
 
@@ -57,6 +57,19 @@ def at(connection: Connection, address: Address) -> Device | None:
     return None if name is None else find(connection, name)
 
 
+def name_of(connection: Connection, public_key: PublicKey) -> str | None:
+    """The name of the device with this key; None if there is none."""
+    query = select(devices.c.name).where(devices.c.public_key == public_key.base64())
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
+def preshared_key(connection: Connection, vault: Vault, name: str) -> PresharedKey:
+    """A device's preshared key. Raises ConfigError if the vault has another key."""
+    sealed = connection.execute(select(devices.c.preshared_key).where(devices.c.name == name)).scalar_one()
+    return PresharedKey(vault.open(_secret(name), sealed))
+
+
 def preshared_keys(connection: Connection, vault: Vault) -> dict[PublicKey, PresharedKey]:
     """The preshared key of every device, by its public key. Raises ConfigError if the vault has another key."""
     return {
@@ -82,8 +95,7 @@ def add(
     checked("device", name)
     lookup.check_new(change.connection, "device", devices.c.name, name)
     lookup.check_exists(change.connection, "user", users.c.name, user)
-    query = select(devices.c.name).where(devices.c.public_key == public_key.base64())
-    if owner := change.connection.execute(query).scalar():
+    if owner := name_of(change.connection, public_key):
         raise ConfigError(f"device {name}: device {owner} has this public key; make another key")
     row = {
         "name": name,
@@ -92,6 +104,7 @@ def add(
         "preshared_key": change.vault.seal(_secret(name), bytes(preshared_key)),
         "enabled": True,
         "signed_in_at": None,
+        "certificate": None,
     }
     change.connection.execute(insert(devices).values(row))
     _lease(change, public_key, static)
@@ -110,6 +123,11 @@ def sign_in(change: Change, name: str) -> None:
     _update(change, name, signed_in_at=change.now)
 
 
+def judge_certificate(change: Change, name: str, refusal: str | None) -> None:
+    """Record why the device's certificate is not accepted; empty if it is, and None if it has none any more."""
+    _update(change, name, certificate=refusal)
+
+
 def sign_out(change: Change, user: str) -> None:
     """Have a user sign in again before each device's next session."""
     query = select(devices.c.name).where(devices.c.user == user, devices.c.signed_in_at.is_not(None))
@@ -123,6 +141,7 @@ def remove(change: Change, name: str) -> None:
     key = before.public_key.base64()
     released = update(leases).where(leases.c.public_key == key).values(released_at=change.now)
     change.connection.execute(released)
+    change.connection.execute(delete(certificates).where(certificates.c.device == name))
     change.connection.execute(delete(devices).where(devices.c.name == name))
     change.record("device", name, before.json(), None)
 
@@ -139,6 +158,7 @@ def _devices(rows: Iterable[Any], held: Iterable[Any]) -> list[Device]:
             addresses=_sorted(addresses.get(row.public_key, ())),
             enabled=row.enabled,
             signed_in_at=row.signed_in_at,
+            certificate=row.certificate,
         )
         for row in rows
     ]

@@ -31,8 +31,13 @@ def enrol(
     if public_key is None:
         key = PrivateKey.generate()
         public_key = key.public_key
-    psk = PresharedKey.generate()
-    device = devices.add(change, name, user, public_key, psk, static)
+    device = devices.add(change, name, user, public_key, PresharedKey.generate(), static)
+    return Enrolled(device, file_of(change, device, key))
+
+
+def file_of(change: Change, device: Device, key: PrivateKey | None = None) -> str:
+    """A device's file as it would be made now; without its private key, its owner adds that."""
     own = endpoint.private_key(change.connection, change.vault).public_key
+    psk = devices.preshared_key(change.connection, change.vault, device.name)
     settings, every = endpoint.find(change.connection), routes.find_all(change.connection)
-    return Enrolled(device, client_file(settings, own, device, psk, every, key))
+    return client_file(settings, own, device, psk, every, key)

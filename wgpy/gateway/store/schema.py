@@ -104,6 +104,25 @@ devices: Final = Table(
     Column("preshared_key", LargeBinary, nullable=False),  # sealed
     Column("enabled", Boolean, nullable=False),
     Column("signed_in_at", Float),
+    Column("certificate", Text),
+)
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("device", Text, ForeignKey("devices.name"), primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("serial", Text, nullable=False),  # in hexadecimal, as `openssl x509 -serial` prints it
+    Column("expires", Float, nullable=False),
+    Column("chain", Text, nullable=False),  # in PEM, the device's own first
+    Column("proved_at", Float, nullable=False),
+)
+authority: Final = Table(
+    "authority",
+    metadata,
+    Column("id", Integer, primary_key=True),  # there is one row at most
+    Column("ca", Text, nullable=False),
+    Column("crl", Text, nullable=False),
+    Column("name_from", Text, nullable=False),
 )
 leases: Final = Table(
     "leases",

@@ -25,7 +25,7 @@ from wgpy.gateway.web.problems import problem
 from wgpy.gateway.web.security import Guard
 from wgpy.gateway.web.site import Site
 
-PARTS: Final[tuple[str, ...]] = ("wgpy.gateway.web.sign_in",)
+PARTS: Final[tuple[str, ...]] = ("wgpy.gateway.web.enrolment", "wgpy.gateway.web.sign_in")
 
 
 def application(site: Site, parts: Iterable[str] = PARTS) -> ASGIApp:

@@ -1,0 +1,76 @@
+"""`POST /api/v1/enrol`: a device is enrolled, or signed in again, by a client certificate.
+
+Nobody has to be signed in, and TLS may end at a proxy: the certificate's key has signed the device's key.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.identity.certificates import NotAccepted
+from wgpy.gateway.identity.enrolment import Verifiers, enrol
+from wgpy.gateway.policy.certificates import LONGEST_CHAIN, Proof
+from wgpy.gateway.policy.names import checked
+from wgpy.gateway.web.problems import problem
+from wgpy.gateway.web.site import site_of
+from wgpy.keys import PublicKey
+
+PATH: Final = "/api/v1/enrol"
+_LONGEST: Final = LONGEST_CHAIN + 8192  # bytes
+_VERIFIERS: Final = Verifiers()
+
+
+def routes() -> list[BaseRoute]:
+    """The routes of this part of the site."""
+    return [Route(PATH, _enrol, methods=["POST"])]
+
+
+async def _enrol(request: Request) -> Response:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LONGEST:
+            raise HTTPException(413, f"a proof has at most {_LONGEST} bytes")
+    return await run_in_threadpool(_answer, request, bytes(body))
+
+
+def _answer(request: Request, body: bytes) -> Response:
+    site = site_of(request)
+    chain, proof, signature = _read(body, site.url)
+    try:
+        with site.database.change("certificate") as change:
+            device, file = enrol(change, _VERIFIERS, chain, proof, signature)
+    except NotAccepted as error:
+        return problem(403, str(error))
+    return JSONResponse({"device": device.json(), "file": file})
+
+
+def _read(body: bytes, url: str) -> tuple[str, Proof, bytes]:
+    """The certificate with its intermediates, the proof and its signature. Raises ConfigError."""
+    try:
+        found: dict[str, Any] = json.loads(body)
+        chain, name, key, at, signature = (
+            found[field] for field in ("certificate", "name", "public_key", "at", "signature")
+        )
+        if not (isinstance(chain, str) and isinstance(name, str) and type(at) is int):
+            raise TypeError
+        proof = Proof(url=url, device=checked("device", name), public_key=PublicKey.from_base64(key), at=at)
+        return chain, proof, b64decode(signature, validate=True)
+    except (KeyError, TypeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError):
+        pass
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+    raise ConfigError(
+        "expected a JSON object with certificate (PEM), name, public_key (base64), at (seconds since 1970) and "
+        "signature (base64)"
+    )
