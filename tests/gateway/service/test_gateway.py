@@ -14,7 +14,7 @@ from wgpy.gateway.policy.handler import Answer
 from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.service.gateway import GRACE, RETRY, SLACK, Gateway
-from wgpy.gateway.store import audit, devices, rules, sessions, users
+from wgpy.gateway.store import audit, devices, logins, rules, sessions, users
 from wgpy.gateway.store.database import Database
 
 
@@ -163,6 +163,33 @@ def test_with_sign_in_a_session_starts_there_and_its_end_requires_another(
     world.pass_time(RETRY)
     send(gateway)
     assert world.open == {}
+
+
+def test_a_sign_in_costs_neither_a_new_table_nor_what_other_devices_cost(
+    gateway: Gateway, phone: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of people may sign in each minute, and there may be ten thousand devices."""
+    set_endpoint(phone, sign_in=True)
+    gateway.tick()
+    before = (world.replaced, len(world.followed))
+    monkeypatch.setattr(devices, "find_all", None)  # nobody reads all of them
+    for _ in range(3):
+        with phone.change("root") as change:
+            change.now = world.date
+            logins.add(change, "alice", "passkey", "192.0.2.1")
+            devices.sign_in(change, "phone")
+        gateway.tick()
+        world.pass_time(RETRY)
+        send(gateway)
+        assert {*world.open} == {*PHONE}
+        with phone.change("root") as change:
+            devices.sign_out(change, "alice")
+        gateway.tick()
+        assert world.open == {}
+        world.pass_time(RETRY)
+        send(gateway)
+        assert world.open == {}
+    assert (world.replaced, len(world.followed)) == before
 
 
 def test_nothing_is_open_while_the_handler_decides(gateway: Gateway, phone: Database, world: World) -> None:

@@ -34,6 +34,7 @@ class World:
         self.compiled = Compiled((), {})
         self.services: list[Service] = []
         self.followed: list[Policy] = []
+        self.replaced = 0  # how often the table was
         self.entries: list[dict[str, Any]] = []
         self.refuses = ""
         self.is_strange = False
@@ -69,6 +70,7 @@ class World:
         log_denied: bool = False,
     ) -> None:
         self._obey()
+        self.replaced += 1
         self.compiled, self.services = compiled, [*services]
         self.has_table = True
 

@@ -132,7 +132,7 @@ def test_every_change_is_recorded_with_who_made_it(database: Database) -> None:
         ("root", "rule", "web", False, True),
         ("root", "device", "phone", False, True),
         ("carol", "user", "alice", True, True),
-        ("carol", "device", "phone", True, True),
+        ("carol", "sign-in", "phone", True, True),
         ("carol", "device", "phone", True, False),
         ("carol", "user", "alice", True, False),
         ("carol", "rule", "web", True, False),

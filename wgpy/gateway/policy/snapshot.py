@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
@@ -39,6 +39,15 @@ class Policy:
             for address in device.addresses
         }
         return compiled(self.rules, members)
+
+    def with_sign_ins(self, signed_in: Mapping[str, float | None]) -> Policy:
+        """This policy, but for when the users of some devices last proved who they are."""
+        changed = {name: replace(self.devices[name], signed_in_at=at) for name, at in signed_in.items()}
+        return replace(self, devices={**self.devices, **changed}) if changed else self
+
+    def has_same_devices(self, other: Policy) -> bool:
+        """Whether the devices are those of another policy, but perhaps for sign-ins, which change no key or address."""
+        return self.preshared_keys is other.preshared_keys
 
     def newly_expired(self, wall: float) -> bool:
         """Whether somebody's access has run out, and the store does not know it yet."""

@@ -222,11 +222,12 @@ class Gateway:
             policy, self._change = state.read(self._database, (before, self._change))
             self._policy = policy if policy.endpoint is before.endpoint else self._not_renamed(policy)
             if self._policy is not before:
-                self._is_in_force = False
                 self._refused.clear()
-            if self._policy.devices is not before.devices:
+            if not self._policy.has_same_devices(before):
                 self._by_address = self._policy.by_address()
-                self._is_followed = False
+                self._is_followed = self._is_in_force = False
+            if self._policy.rules is not before.rules:
+                self._is_in_force = False
             with self._database.read() as connection:
                 ids = {live.session.id: device for device, live in self._live.items()}
                 for session_id in sessions.terminated(connection, ids):

@@ -191,10 +191,17 @@ def _lease(change: Change, public_key: PublicKey, static: Sequence[Address]) -> 
             held.add(address)
 
 
+def signed_in(connection: Connection, names: Iterable[str]) -> dict[str, float | None]:
+    """When the user of each of these devices last proved who they are."""
+    query = select(devices.c.name, devices.c.signed_in_at).where(devices.c.name.in_(names))
+    return {row.name: row.signed_in_at for row in connection.execute(query)}
+
+
 def _update(change: Change, name: str, **values: object) -> None:
     before = find(change.connection, name)
     change.connection.execute(update(devices).where(devices.c.name == name).values(values))
-    change.record("device", name, before.json(), changed(before, **values).json())  # type: ignore[arg-type]
+    kind = "sign-in" if {*values} == {"signed_in_at"} else "device"
+    change.record(kind, name, before.json(), changed(before, **values).json())  # type: ignore[arg-type]
 
 
 def _secret(name: str) -> str:

@@ -16,6 +16,7 @@ Mark = tuple[int, float]
 """The number and time of a change: no two changes have the same, even if a backup was restored between them."""
 
 _OF_RULES: Final = {"rule", "route", "group"}  # kinds of objects whose changes leave endpoint, users and devices alone
+_SIGN_IN: Final = "sign-in"  # of a device
 _OF_PEOPLE: Final = {
     "login",
     "credentials",
@@ -23,7 +24,7 @@ _OF_PEOPLE: Final = {
     "link",
     "directory",
     "token",
-}  # those that the policy knows nothing of
+}  # the policy knows nothing of them
 
 
 def read(database: Database, former: tuple[Policy, Mark] | None = None) -> tuple[Policy, Mark]:
@@ -33,9 +34,11 @@ def read(database: Database, former: tuple[Policy, Mark] | None = None) -> tuple
         kinds = _kinds_since(connection, former[1]) - _OF_PEOPLE if former else set()
         if former and not kinds:
             return former[0], mark
-        if former and kinds <= _OF_RULES:
+        if former and kinds <= {*_OF_RULES, _SIGN_IN}:
             policy = former[0]
-            return replace(policy, routes=routes.find_all(connection), rules=rules.find_all(connection)), mark
+            if kinds & _OF_RULES:
+                policy = replace(policy, routes=routes.find_all(connection), rules=rules.find_all(connection))
+            return policy.with_sign_ins(devices.signed_in(connection, _signed_in_since(connection, former[1]))), mark
         policy = Policy(
             endpoint=endpoint.find(connection),
             private_key=endpoint.private_key(connection, database.vault),
@@ -65,3 +68,9 @@ def _kinds_since(connection: Connection, mark: Mark) -> set[str]:
     if connection.execute(select(audit.c.at).where(audit.c.id == number)).scalar() != at:
         return {"backup"}
     return {*connection.execute(select(audit.c.kind).where(audit.c.id > number).distinct()).scalars()}
+
+
+def _signed_in_since(connection: Connection, mark: Mark) -> list[str]:
+    """The devices whose sign-in has changed since."""
+    query = select(audit.c.name).where(audit.c.id > mark[0], audit.c.kind == _SIGN_IN).distinct()
+    return list(connection.execute(query).scalars())
