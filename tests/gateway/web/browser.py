@@ -9,7 +9,7 @@ import base64
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,12 +63,17 @@ class Browser:
             field.send_keys(value)
 
     def press(self, text: str) -> None:
-        """Press the first button, link or label that is shown and has this text, and wait for what it loads."""
-        quoted = f"normalize-space()='{text}'"
-        every = self.driver.find_elements(
-            "xpath", f"//*[self::button or self::a or self::summary or self::label][{quoted}]"
-        )
+        """Press the first button, link or label that is shown and has this text."""
+        shown = f"normalize-space()='{text}'"
+        names = " or ".join(f"self::{name}" for name in ("button", "a", "summary", "label"))
+        every = self.driver.find_elements("xpath", f"//*[{names}][{shown}]")
         next(each for each in every if each.is_displayed()).click()
+
+    def go(self, text: str) -> None:
+        """Press what leads to another page, or to the same one again, and wait for that."""
+        self.script("window.isLeft = true")
+        self.press(text)
+        self.wait("!window.isLeft && document.readyState === 'complete'")
 
     def wait(self, condition: str, seconds: float = 10.0) -> None:
         """Wait until an expression of JavaScript is true. Raises TimeoutException."""
@@ -77,6 +82,14 @@ class Browser:
         WebDriverWait(self.driver, seconds, 0.05).until(
             lambda _: self.script(f"return Boolean({condition})"), condition
         )
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until something is so; a page that has just been left does not count. Raises TimeoutException."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        waiting = WebDriverWait(self.driver, seconds, 0.05, [StaleElementReferenceException])
+        waiting.until(lambda _: condition())
 
     def look(self, *, dark: bool = False, size: tuple[int, int] = DESKTOP) -> None:
         """Prefer light or dark colours, and have a screen of this size; one as wide as a phone is a phone's."""
@@ -88,6 +101,7 @@ class Browser:
 
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the whole page, which is as long as it is."""
+        self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
         options = {"format": "png", "captureBeyondViewport": True}
         path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"]))
 

@@ -11,15 +11,15 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from tests.gateway.web.client import Browser
 from wgpy.gateway.web import pages
 
 WEB = Path(pages.__file__).parent
 ODD = "<script>alert('x')</script>\"&"
 
 
-def client(**values: Any) -> Browser:
+def client(**values: Any) -> TestClient:
     """A browser of an application with one page, of the template that all others extend."""
 
     async def page(request: Request) -> Response:
@@ -30,7 +30,7 @@ def client(**values: Any) -> Browser:
         return pages.redirect("/", f"{ODD} é")
 
     routes = [Route("/", page), Route("/said", said), Route("/static/{name}", pages.static_file)]
-    return Browser(Starlette(routes=routes))
+    return TestClient(Starlette(routes=routes), base_url="https://vpn.example.org")
 
 
 def test_everything_is_escaped_and_the_page_is_not_stored() -> None:

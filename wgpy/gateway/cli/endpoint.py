@@ -61,6 +61,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="log connections and denied packets to the file of `wgpy gateway run --flow-log`",
     )
+    parser.add_argument(
+        "--devices-max", metavar="NUMBER", type=int,
+        help="how many devices people may have who add them in the portal (default: 10)",
+    )  # fmt: skip
     parser.add_argument("--data-plane", choices=DATA_PLANES, help="whose WireGuard carries the packets (default: auto)")
 
 
@@ -70,7 +74,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
         key: value
         for key in (
             "host", "port", "interface", "full_tunnel", "mtu", "sign_in", "handler", "handler_user", "flow_log",
-            "data_plane", "url", "admin_group", "second_factor",
+            "data_plane", "url", "admin_group", "second_factor", "devices_max",
         )
         if (value := getattr(arguments, key)) is not None
     }  # fmt: skip

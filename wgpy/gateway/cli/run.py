@@ -53,14 +53,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from wgpy.daemon.events import open_log, standard_error
     from wgpy.gateway.service.run import run
+    from wgpy.gateway.store import endpoint
     from wgpy.gateway.web.run import beside
 
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     log, flows = (open_log(name) if name else None for name in (arguments.log, arguments.flow_log))
+    https = _https(arguments)
     with closing(common.database(arguments)) as database:
-        web = beside(database, arguments.directory, _https(arguments))
-        asyncio.run(run(database, log, arguments.metrics, web, flows))
+        with database.read() as connection:
+            portal = https.portal(endpoint.find(connection)) if https else None
+        web = beside(database, arguments.directory, https)
+        asyncio.run(run(database, log, arguments.metrics, web, flows, portal))
     return 0
 
 

@@ -14,6 +14,7 @@ from wgpy.gateway.policy.names import checked
 
 DATA_PLANES: Final = ("auto", "kernel", "wgpy")
 LONGEST_SESSION: Final = 366 * 24 * 3600  # seconds; nft refuses more than 8 digits
+MOST_DEVICES: Final = 1000  # of one person
 LONGEST_BANNER: Final = 1400  # characters, as in AWS
 _INTERFACE: Final = re.compile(r"[a-zA-Z0-9_.-]{1,15}")  # those of nftables' names as well
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -67,6 +68,8 @@ class Endpoint:
     """The group whose members may use the console."""
     second_factor: bool = True
     """Whether a local user's password is not enough to sign in: a code of an app, or a passkey, must come with it."""
+    devices_max: int = 10
+    """How many devices a person may have who adds one in the portal; an administrator may add more."""
 
     def __post_init__(self) -> None:
         if not _INTERFACE.fullmatch(self.interface) or not self.interface.strip("."):
@@ -102,6 +105,8 @@ class Endpoint:
         checked("admin_group", self.admin_group)
         if self.handler_user and not _USER.fullmatch(self.handler_user):
             raise ConfigError(f"handler user {self.handler_user!a}: expected the name of a user of this host")
+        if not 0 <= self.devices_max <= MOST_DEVICES:
+            raise ConfigError(f"devices_max {self.devices_max}: expected a number from 0, for none, to {MOST_DEVICES}")
         if not 0 <= self.idle_max <= LONGEST_SESSION:
             raise ConfigError(
                 f"idle_max {self.idle_max}: expected a number of seconds up to {LONGEST_SESSION}, or 0 for no limit"
@@ -129,6 +134,7 @@ class Endpoint:
             "url": self.url,
             "admin_group": self.admin_group,
             "second_factor": self.second_factor,
+            "devices_max": self.devices_max,
         }
 
     def address_networks(self) -> tuple[Network, ...]:

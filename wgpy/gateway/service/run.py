@@ -18,6 +18,7 @@ from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.enforcement.notices import Changes, Notices
+from wgpy.gateway.policy.portal import Service as PortalService
 from wgpy.gateway.service.ask import MOST, ask
 from wgpy.gateway.service.certificates import keep_judging
 from wgpy.gateway.service.flow_log import FlowLog
@@ -41,11 +42,12 @@ async def run(
     metrics_at: str = "",
     beside: Beside | None = None,
     flows: Log | None = None,
+    portal: PortalService | None = None,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError.
 
-    What is `beside` it, the web server, runs in the same loop for as long as the gateway does. `flows` is where the
-    flow log goes.
+    What is `beside` it, the web server, runs in the same loop for as long as the gateway does, and clients find it at
+    `portal`. `flows` is where the flow log goes.
     """
     with database.read() as connection:
         settings = endpoint.find(connection)
@@ -58,7 +60,7 @@ async def run(
         ThreadPoolExecutor(1) as thread,
     ):
         write = partial(_write, connection_log)
-        gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write)
+        gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write, portal=portal)
         flow_log = FlowLog(gateway, time.time, partial(_write, flows)) if flows else None
         tell(gateway.ailment)
         metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None

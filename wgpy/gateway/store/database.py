@@ -16,7 +16,7 @@ from wgpy.gateway.store.files import make_directory, new
 from wgpy.gateway.store.sqlite import SQLite
 from wgpy.gateway.store.vault import Vault
 
-HEAD: Final = "0009"  # the newest migration
+HEAD: Final = "0011"  # the newest migration
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 

@@ -57,6 +57,12 @@ def at(connection: Connection, address: Address) -> Device | None:
     return None if name is None else find(connection, name)
 
 
+def of_user(connection: Connection, user: str) -> list[Device]:
+    """A user's devices, by name."""
+    query = select(devices.c.name).where(devices.c.user == user).order_by(devices.c.name)
+    return [find(connection, name) for name in list(connection.execute(query).scalars())]
+
+
 def name_of(connection: Connection, public_key: PublicKey) -> str | None:
     """The name of the device with this key; None if there is none."""
     query = select(devices.c.name).where(devices.c.public_key == public_key.base64())
@@ -118,9 +124,12 @@ def enable(change: Change, name: str, *, enabled: bool) -> None:
     _update(change, name, enabled=enabled)
 
 
-def sign_in(change: Change, name: str) -> None:
-    """Record that the device's user has proved who they are: a session may begin. Raises ConfigError."""
-    _update(change, name, signed_in_at=change.now)
+def sign_in(change: Change, name: str, at: float | None = None) -> None:
+    """Record that the device's user has proved who they are, now or `at` that time: a session may begin.
+
+    Raises ConfigError if there is no device of that name.
+    """
+    _update(change, name, signed_in_at=change.now if at is None else at)
 
 
 def judge_certificate(change: Change, name: str, refusal: str | None) -> None:

@@ -39,6 +39,12 @@ def find(connection: Connection, purpose: str, secret: str, wall: float) -> str 
     return user
 
 
+def purposes(connection: Connection, user: str, wall: float) -> list[str]:
+    """The purposes of a user's links that are good now."""
+    query = select(links.c.purpose).where(links.c.user == user, links.c.expires_at > wall).order_by(links.c.purpose)
+    return list(connection.execute(query).scalars())
+
+
 def take(change: Change, purpose: str, secret: str) -> str | None:
     """Use a link up. Returns whose it was; None if there is no such link (any more)."""
     user = find(change.connection, purpose, secret, change.now)

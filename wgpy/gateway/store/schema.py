@@ -50,6 +50,7 @@ endpoint: Final = Table(
     Column("url", Text, nullable=False, server_default=""),
     Column("admin_group", Text, nullable=False, server_default="admins"),
     Column("second_factor", Boolean, nullable=False, server_default=true()),
+    Column("devices_max", Integer, nullable=False, server_default="10"),
 )
 groups: Final = Table(
     "groups",

@@ -52,6 +52,13 @@ def under_way(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in rows.mappings()]
 
 
+def started(connection: Connection, user: str) -> dict[str, float]:
+    """When each of a user's sessions that has not ended began, by device, in seconds since 1970."""
+    query = select(sessions.c.device, sessions.c.started_at)
+    rows = connection.execute(query.where(sessions.c.user == user, sessions.c.ended_at.is_(None)))
+    return {row.device: row.started_at for row in rows}
+
+
 def last(connection: Connection, count: int) -> list[dict[str, Any]]:
     """The last entries of the connection log, in the order in which they began, whatever the date was."""
     rows = connection.execute(select(sessions.c.entry).order_by(sessions.c.number.desc()).limit(count)).scalars()

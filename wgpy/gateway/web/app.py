@@ -8,7 +8,8 @@ learn from `wgpy.gateway.web.logins`. They raise WgpyError or Starlette's HTTPEx
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from importlib import import_module
 from typing import Final
 
@@ -19,13 +20,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from wgpy.config.redact import redacted
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.web import pages
+from wgpy.gateway.web.pages import render
 from wgpy.gateway.web.problems import problem
 from wgpy.gateway.web.security import Guard
 from wgpy.gateway.web.site import Site
 
-PARTS: Final[tuple[str, ...]] = ("wgpy.gateway.web.enrolment", "wgpy.gateway.web.sign_in")
+PARTS: Final[tuple[str, ...]] = (
+    "wgpy.gateway.web.enrolment",
+    "wgpy.gateway.web.sign_in",
+    "wgpy.gateway.web.portal",
+)
 
 
 def application(site: Site, parts: Iterable[str] = PARTS) -> ASGIApp:
@@ -39,8 +46,18 @@ def application(site: Site, parts: Iterable[str] = PARTS) -> ASGIApp:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, error.detail, error.headers)
+    return _answer(request, error.status_code, error.detail, error.headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return problem(400 if isinstance(error, ConfigError) else 503, str(error))
+    return _answer(request, 400 if isinstance(error, ConfigError) else 503, str(error))
+
+
+def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A page for a browser, which asks for one, and problem details for programs."""
+    if status < 400 or "text/html" not in request.headers.get("accept", ""):
+        return problem(status, detail, headers)
+    title, text = HTTPStatus(status).phrase, redacted(detail)
+    answer = render(request, "error.html", status=status, title=title, detail=text)
+    answer.headers.update(headers or {})
+    return answer

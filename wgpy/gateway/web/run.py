@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.service.gateway import Gateway
 from wgpy.gateway.service.run import Beside
 from wgpy.gateway.store.database import Database
@@ -33,6 +37,15 @@ class Https:
     proxy: Address | None = None
     """The proxy that has a certificate, and alone may connect here, without TLS."""
 
+    def portal(self, endpoint: Endpoint) -> Service:
+        """Where a client's browser finds the pages; behind a proxy, that is at the proxy, by the port of the `url`."""
+        host, _, port = self.address.rpartition(":")
+        if self.proxy:
+            address, number = None if self.proxy.is_loopback else self.proxy, urlsplit(endpoint.url).port or 443
+        else:
+            address, number = _listening(host.strip("[]")), int(port) if port.isdecimal() else 0
+        return Service("tcp", number, address)
+
 
 def beside(database: Database, directory: Path, https: Https | None = None) -> Beside:
     """What serves the API at the gateway's unix socket and, if asked, everything over HTTPS.
@@ -52,6 +65,15 @@ def beside(database: Database, directory: Path, https: Https | None = None) -> B
             await server.close()
 
     return served
+
+
+def _listening(host: str) -> Address | None:
+    """The address to listen at; None for all of this host, and for a name, which may be any of them."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return None if address.is_unspecified else address
 
 
 def _certificate(directory: Path, gateway: Gateway, https: Https) -> Certificate | None:

@@ -46,6 +46,7 @@ PIECE: Final = 64 << 10  # bytes of an answer that are sent at once
 _TOO_LONG: Final = f"the body has more than {LONGEST_BODY} bytes"
 MOST_FIELDS: Final = 1000
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_NUL: Final = "there is a NUL byte in this, which no name and no database may have"
 _FORWARDED: Final = (b"x-forwarded-", b"forwarded", b"x-real-ip")
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -129,6 +130,8 @@ class Guard:
             raise _Refused(431, f"the request line and headers have more than {LONGEST_HEAD} bytes")
         if int(headers.get("content-length", 0)) > LONGEST_BODY:  # which is a number, as h11 has seen to
             raise _Refused(413, _TOO_LONG)
+        if "\0" in scope["path"]:
+            raise _Refused(400, _NUL)
         if peer_of(scope) is not None:
             return
         if self._site.proxy is not None:
@@ -183,6 +186,8 @@ async def fields(request: Request) -> list[tuple[str, str]]:
         found = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:
         raise HTTPException(400, "this is not a form in UTF-8") from None
+    if any("\0" in text for pair in found for text in pair):
+        raise HTTPException(400, _NUL)
     check_csrf(request, dict(found).get("csrf_token", ""))
     return found
 

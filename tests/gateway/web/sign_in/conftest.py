@@ -35,7 +35,7 @@ def clock() -> Clock:
 def site(database: Database, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Site:
     """At https://vpn.example.org; Alice has a password, and nothing beside it."""
     monkeypatch.setattr(passwords, "MEMORY", 64)
-    monkeypatch.setattr(database, "_clock", clock)
+    monkeypatch.setattr(database, "clock", clock)
     with database.change("root") as change:
         endpoint.replace(change, replace(endpoint.find(change.connection), url=URL))
         settings = endpoint.find(change.connection)

@@ -1,0 +1,86 @@
+"""The pictures of pages in the documentation: python -m tests.gateway.web.pictures"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.gateway.web.browser import DESKTOP, PHONE, Browser
+from tests.gateway.web.conftest import URL, Running
+from tests.gateway.web.portal.people import furnished
+from tests.gateway.web.shown import shown, sign_in
+from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.store import endpoint, groups, users
+from wgpy.gateway.store.database import Database
+from wgpy.gateway.web.site import Site
+from wgpy.keys import PrivateKey
+
+PICTURES: Final = Path(__file__).parents[3] / "docs" / "how-to" / "pictures"
+
+
+def _open(path: str) -> Callable[[Browser], None]:
+    return lambda chrome: chrome.open(URL + path)
+
+
+def _add(choice: str) -> Callable[[Browser], None]:
+    def add(chrome: Browser) -> None:
+        chrome.open(f"{URL}/devices/add")
+        chrome.fill(name="phone-2")
+        chrome.press(choice)
+        chrome.go("Add")
+
+    return add
+
+
+PAGES: Final[dict[str, Callable[[Browser], None]]] = {
+    "devices": _open("/"),
+    "add": _open("/devices/add"),
+    "reach": _open("/reach"),
+    "link": _add("Another device, which gets a link"),
+    "qr": _add("The gateway"),
+}
+
+
+def main(directory: Path, *, every: bool) -> None:
+    """Take the pictures; `every` page in light and dark, on a desktop and on a phone."""
+    directory.mkdir(exist_ok=True)
+    looks = {
+        "": {"size": (900, 560)},
+        "-dark": {"dark": True, "size": DESKTOP},
+        "-phone": {"size": PHONE},
+        "-phone-dark": {"dark": True, "size": PHONE},
+    }
+    with TemporaryDirectory() as place:
+        site = furnished(_site(Path(place)))
+        with shown(site, Path(place)) as chrome:
+            sign_in(chrome, site, "alice")
+            for name, page in PAGES.items():
+                page(chrome)
+                for suffix, look in looks.items():
+                    if every or f"portal-{name}{suffix}" in SHOWN:
+                        chrome.look(**look)  # type: ignore[arg-type]
+                        chrome.screenshot(directory / f"portal-{name}{suffix}.png")
+
+
+SHOWN: Final = ("portal-devices", "portal-qr-phone-dark", "portal-add-phone")
+
+
+def _site(place: Path) -> Site:
+    database = Database.create(place / "gateway.db", place / "gateway.key")
+    settings = Endpoint(host="vpn.example.org", pools=(ip_network("10.99.0.0/22"), ip_network("fd00:99::/64")), url=URL)
+    with database.change("root") as change:
+        endpoint.add(change, settings, PrivateKey.generate())
+        for name in ("staff", "ops"):
+            groups.add(change, Group(name=name))
+        users.add(change, User(name="alice", groups=frozenset({"staff"})))
+    return Site(database=database, service=Running(replace(settings)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else PICTURES, every=bool(sys.argv[1:]))
