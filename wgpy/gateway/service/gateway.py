@@ -222,6 +222,7 @@ class Gateway:
             policy, self._change = state.read(self._database, (before, self._change))
             self._policy = policy if policy.endpoint is before.endpoint else self._not_renamed(policy)
             if self._policy is not before:
+                self._notice_again(before)
                 self._refused.clear()
             if not self._policy.has_same_devices(before):
                 self._by_address = self._policy.by_address()
@@ -249,6 +250,14 @@ class Gateway:
         name = policy.endpoint.interface
         self._new_name = name if name != self.interface else ""
         return replace(policy, endpoint=replace(policy.endpoint, interface=self.interface))
+
+    def _notice_again(self, before: Policy) -> None:
+        """Who was refused just now and has signed in since is back at once; the kernel tells of them only later."""
+        now = self._clock()
+        for name in [name for name, until in self._refused.items() if until > now]:
+            device, former = self._policy.devices.get(name), before.devices.get(name)
+            if device and former and device.signed_in_at not in (None, former.signed_in_at):
+                self.notice({*device.addresses})
 
     def _take_answers(self) -> None:
         by_id = {live.session.id: device for device, live in self._live.items()}

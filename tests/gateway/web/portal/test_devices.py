@@ -146,6 +146,9 @@ def test_a_device_is_signed_in_from_when_its_person_proved_who_they_are(site: Si
     set_endpoint(site, sign_in=True, session_max=600)
     alice = Person(site, "alice", "10.99.0.2")  # at 1000
     alice.add("phone")
+    assert "10 min left" in alice.get("/").text, "who adds a device has just signed in"
+    with site.database.change("root") as change:
+        devices.sign_out(change, "alice")
     assert "session of this device has ended" in alice.get("/").text
     site.database.clock = lambda: 1100.0
     assert alice.post("/devices/alice-phone/sign-in").status_code == 303

@@ -24,7 +24,7 @@ from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.enrolment import enrol
 from wgpy.gateway.web.logins import require_login
 from wgpy.gateway.web.pages import render, time_left
-from wgpy.gateway.web.portal.devices import label
+from wgpy.gateway.web.portal.devices import admit, label
 from wgpy.gateway.web.site import address_of, site_of
 from wgpy.keys import PublicKey
 
@@ -73,6 +73,7 @@ class Adding:
                     secret = links.add(change, PURPOSE + name, login.user, LIFETIME)
                     return _link(request, label(name, login.user), f"{site.url}/link/{name}/{secret}", change.now)
                 made = _add(change, login.user, name, form)
+                admit(change, devices.find(change.connection, name), login)
         except ConfigError as error:
             return _refusal(request, form, error)
         return _answer(request, made)

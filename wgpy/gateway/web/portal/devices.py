@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wgpy.gateway.policy.destinations import Address
+from wgpy.gateway.policy.logins import Login
 from wgpy.gateway.policy.overview import Standing, standing
 from wgpy.gateway.policy.people import Device
 from wgpy.gateway.store import devices, endpoint, sessions
+from wgpy.gateway.store.database import Change
 from wgpy.gateway.web.logins import require_login
 from wgpy.gateway.web.pages import redirect, render
 from wgpy.gateway.web.site import address_of, site_of
@@ -61,15 +63,27 @@ def overview(request: Request) -> Response:
 
 
 def sign_in(request: Request, form: dict[str, str]) -> Response:
-    """Let a device have a session that lasts from when the person last proved who they are, not from now."""
+    """Sign a device in, by what the person proved in this browser."""
     login, site = require_login(request), site_of(request)
     with site.database.change(f"user {login.user}") as change:
         device = own(change.connection, request.path_params["name"], login.user)
-        if login.made_at + endpoint.find(change.connection).session_max <= change.now:
-            return redirect("/", "You signed in too long ago for that: sign out, and in again.")
-        if device.signed_in_at is None or device.signed_in_at < login.made_at:
-            devices.sign_in(change, device.name, login.made_at)
+        is_admitted = admit(change, device, login)
+    if not is_admitted:
+        return redirect("/", "You signed in too long ago for that: sign out, and in again.")
     return redirect("/", f"{label(device.name, login.user)} is signed in.")
+
+
+def admit(change: Change, device: Device, login: Login) -> bool:
+    """Let a device have sessions that last from when its person last proved who they are, not from now.
+
+    Returns whether that is recent enough. Without sign-in there is nothing to do.
+    """
+    settings = endpoint.find(change.connection)
+    if login.made_at + settings.session_max <= change.now:
+        return False
+    if settings.sign_in and (device.signed_in_at is None or device.signed_in_at < login.made_at):
+        devices.sign_in(change, device.name, login.made_at)
+    return True
 
 
 def remove(request: Request, form: dict[str, str]) -> Response:
