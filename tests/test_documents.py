@@ -62,7 +62,7 @@ COMMANDS = [
     pytest.param(line, id=f"{block.place} {line}")
     for block in BLOCKS
     if block.kind in ("", "sh")
-    for line in re.split(r"\n| ; ", block.text)
+    for line in re.split(r"\n| ; ", re.sub(r"\\\n *", "", block.text))  # where it goes on in the next line
     if re.match(r"(sudo |ip netns exec \w+ )?wgpy \S", line)
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.identity.ldap.conftest import DISABLED, MANY
+from tests.gateway.identity.corp import DISABLED, MANY
 from tests.gateway.identity.slapd import BASE, Slapd
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap.people import DEEPEST, Denied, People

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from wgpy.gateway.identity.directory import Confirmed, Unavailable
+from wgpy.gateway.identity.directory import Confirmed
 from wgpy.gateway.identity.ldap.people import Denied, People
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.ldap import Settings
 
 T = TypeVar("T")
 
-WAITING: Final = 32  # questions to one directory at once; more would not be answered in time
-_THREADS: Final = ThreadPoolExecutor(8, "ldap")
+_THREADS: Final = ThreadPoolExecutor(4, "ldap")
 
 
 class LdapClient:
@@ -25,14 +24,8 @@ class LdapClient:
     def __init__(self, directory: Directory, secret: bytes, wall: Callable[[], float] = time.time) -> None:
         self._people = People(directory.name, Settings(**directory.settings), secret.decode())
         self._wall = wall
-        self._waiting = 0
         self._subjects: set[str] = set()
         self._next: asyncio.Task[dict[str, Confirmed | None]] | None = None
-
-    async def sign_in(self, name: str, password: str) -> Confirmed | Denied:
-        """Whether this is the password of the person of this name. Raises Unavailable."""
-        found = await self._run(lambda: self._people.sign_in(name, password, self._wall()))
-        return found if isinstance(found, Denied) else Confirmed(found)
 
     async def check(self, subject: str, token: bytes) -> Confirmed | None:
         """Ask about somebody who has signed in before; None if they are disabled or gone. Raises Unavailable.
@@ -58,10 +51,4 @@ class LdapClient:
         return {subject: None if isinstance(answer, Denied) else Confirmed(answer) for subject, answer in found.items()}
 
     async def _run(self, question: Callable[[], T]) -> T:
-        if self._waiting >= WAITING:
-            raise Unavailable(f"directory {self._people.name}: too many ask it at once; try again in a moment")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, question)
-        finally:
-            self._waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, question)

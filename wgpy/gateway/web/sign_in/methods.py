@@ -18,6 +18,7 @@ from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import LOCAL, Person
 from wgpy.gateway.store import directories, users
+from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.site import Site
 
 
@@ -31,7 +32,7 @@ class Button(NamedTuple):
 Check = Callable[[Site, Directory, str, str], Person | None]
 """Who in a directory has this name and password; None if nobody. Raises ControlError if the directory cannot say."""
 
-PASSWORDS: Final[dict[str, Check]] = {}
+PASSWORDS: Final[dict[str, Check]] = {"ldap": ldap.check}
 """By kind of directory: what checks a password. It runs in a thread."""
 BUTTONS: Final[dict[str, Callable[[Directory], Button]]] = {}
 """By kind of directory: its button."""
