@@ -125,7 +125,7 @@ def breaches(module: str, source: str) -> list[str]:
     height = layer(module)
     found = []
     for imported in imports(source):
-        if imported == "wgpy.__version__" or (imported == "wgpy" and module.startswith("wgpy.cli")):
+        if imported == "wgpy.__version__" or (imported == "wgpy" and module.startswith(("wgpy.cli", "wgpy.gateway"))):
             continue  # the version
         if imported.split(".")[0] == "wgpy":
             if module.startswith(PURE_ABOVE) and not is_pure(imported):

@@ -18,7 +18,7 @@ import wgpy
 from wgpy.gateway.policy.handler import TIMEOUT, Answer, question, read_answer
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.service.ask import MEMORY, ask
-from wgpy.gateway.service.gateway import Question
+from wgpy.gateway.service.live import Question
 
 TEXT = question("c1", interface="wg0", device="phone", user="alice", groups={"b", "a"}, public_ip="198.51.100.7")
 GOOD = {
@@ -124,7 +124,7 @@ def test_a_gateway_that_may_not_change_its_user_refuses(caplog: pytest.LogCaptur
         pytest.skip("needs root")
     source = (
         "import asyncio, logging; logging.basicConfig(); from wgpy.gateway.service.ask import MEMORY, ask; "
-        "from wgpy.gateway.service.gateway import Question; "
+        "from wgpy.gateway.service.live import Question; "
         "print(asyncio.run(ask(Question('c1', '/bin/true', '{}', 'nobody'))))"
     )
     command = ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid", sys.executable, "-c", source]

@@ -13,7 +13,8 @@ from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.rules import Rule
-from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, SKEW, Gateway
+from wgpy.gateway.service.clocks import SKEW
+from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, Gateway
 from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import devices, rules, sessions
 from wgpy.gateway.store.database import Database

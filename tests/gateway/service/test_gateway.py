@@ -13,7 +13,8 @@ from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.handler import Answer
 from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Reason
-from wgpy.gateway.service.gateway import GRACE, RETRY, SLACK, Gateway
+from wgpy.gateway.service.clocks import SLACK
+from wgpy.gateway.service.gateway import GRACE, RETRY, Gateway
 from wgpy.gateway.store import audit, devices, logins, rules, sessions, users
 from wgpy.gateway.store.database import Database
 

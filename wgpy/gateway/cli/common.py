@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pwd
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -78,11 +79,25 @@ def location(arguments: argparse.Namespace) -> tuple[Path | str, Path]:
     return (read_text(path).strip() if path.exists() else arguments.directory / "gateway.db"), arguments.key
 
 
+def node_option(command: argparse.ArgumentParser) -> None:
+    """Add the option that names this gateway."""
+    command.add_argument(
+        "--node", metavar="NAME",
+        help="this gateway among those that share a database (default: $WGPY_GATEWAY_NODE or the host's name)",
+    )  # fmt: skip
+
+
+def node(arguments: argparse.Namespace) -> str:
+    """What this gateway is called among those that share a database."""
+    given: str | None = getattr(arguments, "node", None)
+    return given or os.environ.get("WGPY_GATEWAY_NODE") or socket.gethostname()
+
+
 def database(arguments: argparse.Namespace) -> Database:
     """Open the store. Raises ConfigError and ControlError."""
     from wgpy.gateway.store.database import Database
 
-    return Database(*location(arguments))
+    return Database(*location(arguments), node=node(arguments))
 
 
 def require_libraries() -> None:
@@ -110,18 +125,17 @@ def changing(arguments: argparse.Namespace) -> Iterator[Change]:
 
 def put_in_force(database: Database) -> None:
     """If no gateway runs, hold the sessions that the last one left to the database, as far as we may."""
-    import time
-
     from wgpy.gateway.enforcement.nft import Firewall
     from wgpy.gateway.service import absence
-    from wgpy.gateway.store import endpoint, sessions
+    from wgpy.gateway.store import endpoint, nodes, sessions
 
     if database.is_running():
         return
     with database.read() as connection:
-        settings, is_used = endpoint.find(connection), bool(sessions.under_way(connection))
+        interface, port = nodes.interface(connection, database.node), endpoint.find(connection).port
+        is_used = bool(sessions.under_way(connection, database.node))
     try:
-        absence.put_in_force(database, Firewall(settings.interface, settings.port), time.time())
+        absence.put_in_force(database, Firewall(interface, port), database.clock())
     except WgpyError as error:
         if is_used:  # else there is nothing to hold to anything
             print(f"wgpy: {error}; sessions of before go on until the gateway runs", file=sys.stderr)

@@ -44,7 +44,10 @@ def add(objects: Any) -> None:
         metavar="ADDRESS",
         help="a reverse proxy that has the certificate: --https takes connections without TLS, and from there only",
     )
-    common.command(objects, "stop", "remove the interface and the table of a gateway that does not run", _stop)
+    made.add_argument("--interface", metavar="NAME", default="", help="the interface, if on this host it is another")
+    common.node_option(made)
+    made = common.command(objects, "stop", "remove the interface and the table of a gateway that does not run", _stop)
+    common.node_option(made)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
         with database.read() as connection:
             portal = https.portal(endpoint.find(connection)) if https else None
         web = beside(database, arguments.directory, https)
-        asyncio.run(run(database, log, arguments.metrics, web, flows, portal))
+        asyncio.run(run(database, log, arguments.metrics, web, flows, portal, arguments.interface))
     return 0
 
 
@@ -91,10 +94,10 @@ def _https(arguments: argparse.Namespace) -> Https | None:
 def _stop(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.enforcement.dataplane import DataPlane
     from wgpy.gateway.enforcement.nft import Firewall
-    from wgpy.gateway.store import endpoint
+    from wgpy.gateway.store import endpoint, nodes
 
     with closing(common.database(arguments)) as database, database.running(), database.read() as connection:
-        settings = endpoint.find(connection)
-        DataPlane().down(settings.interface)
-        Firewall(settings.interface, settings.port).remove()
-    return common.done(arguments, f"{settings.interface} removed", {"interface": settings.interface})
+        interface = nodes.interface(connection, database.node)
+        DataPlane().down(interface)
+        Firewall(interface, endpoint.find(connection).port).remove()
+    return common.done(arguments, f"{interface} removed", {"interface": interface})

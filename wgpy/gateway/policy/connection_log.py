@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from wgpy.gateway.policy.sessions import Session, State
+from wgpy.gateway.policy.sessions import Session, State, Traffic
 
 _UNKNOWN: Final = "NA"
+_TRAFFIC: Final = ("ingress-bytes", "ingress-packets", "egress-bytes", "egress-packets")
 
 
 def entry(
@@ -30,7 +31,6 @@ def entry(
     refused = session.state is State.ENDED and not session.opened
     ended = session.ended_at is not None and session.opened
     addresses = {address.version: str(address) for address in session.addresses}
-    ingress, egress = session.traffic[:2], session.traffic[2:]
     return {
         "connection-log-type": "connection-reset" if ended else "connection-attempt",
         "connection-attempt-status": "failed"
@@ -52,10 +52,7 @@ def entry(
         "groups": sorted(groups),
         "device-ip": device_ip or _UNKNOWN,
         "port": port or _UNKNOWN,
-        "ingress-bytes": str(ingress[0]),
-        "ingress-packets": str(ingress[1]),
-        "egress-bytes": str(egress[0]),
-        "egress-packets": str(egress[1]),
+        **{key: str(value) for key, value in zip(_TRAFFIC, session.traffic, strict=True)},
         "connection-end-time": _time(wall) if ended else _UNKNOWN,
         "connection-duration-seconds": str(max(0, round(wall - began))) if ended else _UNKNOWN,
         "connection-end-reason": session.reason.value if ended and session.reason else _UNKNOWN,
@@ -70,6 +67,28 @@ def outcome(entry: Mapping[str, Any]) -> str:
         if entry[key] != _UNKNOWN:
             return str(entry[key])
     return "active" if entry["connection-attempt-status"] == "successful" else "pending"
+
+
+def traffic(entry: Mapping[str, Any]) -> Traffic:
+    """What had passed when the entry was made."""
+    return Traffic(*(int(entry[key]) for key in _TRAFFIC))
+
+
+def with_traffic(entry: Mapping[str, Any], passed: Traffic) -> dict[str, Any]:
+    """The entry with other counters."""
+    return {**entry, **{key: str(value) for key, value in zip(_TRAFFIC, passed, strict=True)}}
+
+
+def ended(entry: Mapping[str, Any], reason: str, *, began: float, wall: float) -> dict[str, Any]:
+    """The entry of a session that nobody was there to end, `began` and `wall` (now) in seconds since 1970."""
+    return {
+        **entry,
+        "connection-log-type": "connection-reset",
+        "connection-last-update-time": _time(wall),
+        "connection-end-time": _time(wall),
+        "connection-duration-seconds": str(max(0, round(wall - began))),
+        "connection-end-reason": reason,
+    }
 
 
 def _time(seconds: float) -> str:

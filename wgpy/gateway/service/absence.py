@@ -6,7 +6,8 @@ from math import inf
 
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.policy.destinations import Address
-from wgpy.gateway.service.gateway import GRACE, SLACK
+from wgpy.gateway.service.clocks import SLACK
+from wgpy.gateway.service.gateway import GRACE
 from wgpy.gateway.store import sessions, state
 from wgpy.gateway.store.database import Database
 
@@ -21,7 +22,7 @@ def put_in_force(database: Database, firewall: Firewall, wall: float) -> None:
     present = firewall.sent()  # before the sessions are read: what is open is in the database
     policy, _ = state.read(database)
     with database.read() as connection:
-        rows = sessions.under_way(connection)
+        rows = sessions.under_way(connection, database.node)
     closed, shortened = set(present), dict[Address, float]()
     for row in rows:
         device = policy.devices.get(row["device"])

@@ -18,7 +18,7 @@ from typing import Final
 from wgpy.gateway.enforcement.dataplane import PYTHON
 from wgpy.gateway.policy.handler import TIMEOUT, Answer, read_answer
 from wgpy.gateway.policy.sessions import Reason
-from wgpy.gateway.service.gateway import Question
+from wgpy.gateway.service.live import Question
 
 log: Final = logging.getLogger("wgpy.gateway")
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from wgpy.errors import ControlError, WgpyError
-from wgpy.gateway.enforcement.nft import Passed
-from wgpy.gateway.policy import connection_log, handler, pools
+from wgpy.gateway.policy import handler, pools
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Device
@@ -27,8 +25,10 @@ from wgpy.gateway.policy.portal import Service, services
 from wgpy.gateway.policy.sessions import NOTHING, Ask, Close, Log, Open, Reason, Session, State, Step, Terms, Traffic
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.policy.traffic import History, Rate
+from wgpy.gateway.service.clocks import Clocks
+from wgpy.gateway.service.live import Live, Question, passed, restored
 from wgpy.gateway.service.system import Enforcement, Plane
-from wgpy.gateway.store import sessions, state, users
+from wgpy.gateway.store import moves, nodes, sessions, state, users
 from wgpy.gateway.store.database import Database
 
 T = TypeVar("T")
@@ -39,33 +39,15 @@ RETRY: Final = 10.0  # seconds until a client that was refused is judged again: 
 MEASURED: Final = 10.0  # seconds between readings of the counters
 AT_ONCE: Final = 0.2  # seconds for which a reading serves several sessions that end
 GRACE: Final = 2.0  # seconds after which the kernel ends a session that we have not ended: then its counters are gone
-SKEW: Final = 60.0  # seconds that a sign-in may be ahead of the date
-SLACK: Final = 1.0  # seconds by which the two clocks may drift before a session's end is moved
+BEAT: Final = 10.0  # seconds between signs of life in a database that others share
 _WHO: Final = "gateway"
-
-
-class Question(NamedTuple):
-    """What to ask the handler about a session; `Gateway.answer` takes the answer."""
-
-    session: str
-    handler: str
-    text: str
-    user: str = ""  # to run it as
-
-
-class _Live(NamedTuple):
-    """A session with what the log says about it."""
-
-    session: Session
-    began: float  # in seconds since 1970
-    client: tuple[str, str]  # address and port
-    before: Traffic = NOTHING  # what passed before the session was opened anew, which sets the counters to zero
 
 
 class Gateway:
     """Sessions by device. `clock` is CLOCK_BOOTTIME, `wall` the time since 1970, both in seconds.
 
-    `portal` is where people sign in, if there are web pages.
+    `portal` is where people sign in, if there are web pages. `interface` is the name of the interface on this host, if
+    it is not the endpoint's.
     """
 
     def __init__(
@@ -78,16 +60,16 @@ class Gateway:
         wall: Callable[[], float],
         write: Callable[[dict[str, Any]], None],
         portal: Service | None = None,
+        interface: str = "",
     ) -> None:
         self.questions: list[Question] = []  # to be taken and asked
         self.counts: Counter[tuple[str, str]] = Counter()  # of log entries: started, refused or ended, and the reason
         self.total: Traffic = NOTHING  # of all sessions since this process began
         self._database, self._firewall, self._plane = database, firewall, plane
         self._clock, self._wall, self._write, self._portal = clock, wall, write, portal
-        self._live: dict[str, _Live] = {}  # by device
+        self._live: dict[str, Live] = {}  # by device
         self._refused: dict[str, float] = {}  # by device: when it is judged again
-        self._signed_in: dict[tuple[str, float], float] = {}  # by device and wall-clock time, in `clock`
-        self._access: dict[tuple[str, float], float] = {}  # by user and wall-clock time, in `clock`
+        self._clocks = Clocks(clock, wall)
         self._noticed: SimpleQueue[set[Address]] = SimpleQueue()
         self._answers: SimpleQueue[tuple[str, handler.Answer | Reason]] = SimpleQueue()
         self._opened: dict[Address, float] = {}  # to be opened, until when
@@ -100,9 +82,13 @@ class Gateway:
         self.ailment: str = "it is starting"  # what is wrong, or empty
         self._ticked_at = clock()  # when the last tick ended
         self._watch = database.watch()
-        self._policy, self._change = state.read(database)
-        self.interface: Final = self._policy.endpoint.interface
+        policy, self._change = state.read(database)
+        self.interface: Final = interface or policy.endpoint.interface
+        self._own_name = interface  # of the interface, on this host
         self._new_name = ""  # another that the database has for it by now
+        self._policy = self._not_renamed(policy)
+        self._moves = 0  # the number of the last move of a session that we know
+        self._beat_at = 0.0  # when we last gave a sign of life
         self._by_address = self._policy.by_address()
         self._is_in_force = False  # in the firewall
         self._is_followed = False  # by the interface
@@ -160,6 +146,7 @@ class Gateway:
         try:
             self._keep_table()
             self._keep_interface()
+            self._beat()
             self._follow_store()
             self._take_answers()
             self._begin()
@@ -177,11 +164,27 @@ class Gateway:
                 self.ailment = str(error)
                 log.error("%s; trying again", error)
             self._is_suspect = True
+            self._hold()
         else:
             if self.ailment:
                 log.warning("all is well again")
             self.ailment = ""
         self._ticked_at = self._clock()
+
+    def _hold(self) -> None:
+        """Hold sessions to what we know, though something has failed: none becomes longer than it was."""
+        with suppress(WgpyError, OSError):
+            self._measure()
+            self._judge()
+            self._close()
+
+    def _beat(self) -> None:
+        """Tell the other nodes that we live, and end in the books what nodes that do not live have left."""
+        if self._database.is_shared and self._clock() >= self._beat_at + BEAT:
+            with self._database.change(_WHO) as change:
+                nodes.beat(change, self._own_name)
+                moves.end_lost(change, self._policy.endpoint.session_max + GRACE)
+            self._beat_at = self._clock()
 
     def _keep_table(self) -> None:
         """Make the table again if somebody has removed or changed it, with the sessions that are under way only."""
@@ -217,6 +220,8 @@ class Gateway:
 
     def _follow_store(self) -> None:
         self._is_stale |= self._watch.changed()
+        if self._is_stale:
+            self._follow_moves()
         if self._is_stale and state.last_change(self._database) != self._change:
             before = self._policy
             policy, self._change = state.read(self._database, (before, self._change))
@@ -245,10 +250,34 @@ class Gateway:
             self._plane.follow(self._policy)
             self._is_followed = True
 
+    def _follow_moves(self) -> None:
+        """Close the sessions that are at other nodes by now, and count what those add that have come from there."""
+        with self._database.read() as connection:
+            found, number = moves.since(connection, self._moves), moves.last(connection)
+        here = [move for move in found if (live := self._live.get(move.device)) and live.session.id == move.id]
+        left = [move for move in here if move.node != self._database.node]
+        for move in here:
+            live = self._live[move.device]
+            if move.node == self._database.node:
+                before = live.before.plus(move.carried.less(live.carried))
+                self._live[move.device] = live._replace(before=before, carried=move.carried)
+        if left:
+            self._measure(interval=0.0)
+            self._closed.update(address for move in left for address in self._live[move.device].session.addresses)
+            self._close()
+            with self._database.change(_WHO) as change:
+                for move in left:
+                    live = self._live[move.device]
+                    moves.leave(change, move.id, live.session.traffic.less(live.written))
+            for move in left:
+                del self._live[move.device]
+                self._unwritten.pop(move.id, None)
+        self._moves = number
+
     def _not_renamed(self, policy: Policy) -> Policy:
         """The policy for the interface that we have, which keeps its name while we run."""
         name = policy.endpoint.interface
-        self._new_name = name if name != self.interface else ""
+        self._new_name = name if name != self.interface and not self._own_name else ""
         return replace(policy, endpoint=replace(policy.endpoint, interface=self.interface))
 
     def _notice_again(self, before: Policy) -> None:
@@ -277,22 +306,48 @@ class Gateway:
 
     def _begin(self) -> None:
         now = self._clock()
+        noticed = {address for addresses in _all(self._noticed) for address in addresses}
         fresh = {
             device.name: device
-            for addresses in _all(self._noticed)
-            for address in addresses
+            for address in noticed
             if (device := self._by_address.get(address))
             and device.name not in self._live
             and self._refused.get(device.name, 0.0) <= now
         }
         if not fresh:
             return
-        clients = self._plane.clients(self.interface)
-        for name, device in fresh.items():
-            session_id, wall = secrets.token_hex(8), self._wall()
-            step = Session.begin(session_id, name, self._terms(name), now)
-            self._live[name] = _Live(step.session, wall, clients.get(device.public_key, ("", "")))
+        try:
+            clients = self._plane.clients(self.interface)
+            begun: dict[str, tuple[Live, Step]] = {}
+            for name, device in fresh.items():
+                step = Session.begin(secrets.token_hex(8), name, self._terms(name), now)
+                begun[name] = Live(step.session, self._wall(), clients.get(device.public_key, ("", ""))), step
+            if self._database.is_shared:
+                rows = [live.row(self._policy, self._wall()) for live, _ in begun.values()]
+                with self._database.change(_WHO) as change:
+                    sessions.write(change, self._unwritten.values())  # or one that has ended would go on
+                    claimed = moves.claim(change, rows)
+                for name, row in claimed.items():
+                    begun[name] = self._continued(row, begun[name][0].client)
+        except (WgpyError, OSError):
+            self._noticed.put(noticed)
+            raise
+        for name, (live, step) in begun.items():
+            self._live[name] = live
             self._apply(name, step)
+
+    def _continued(self, row: dict[str, Any], client: tuple[str, str]) -> tuple[Live, Step]:
+        """The session of a device that comes from another node: it began there, and ends when it would have ended."""
+        now, terms, carried = self._clock(), self._terms(row["device"]), moves.carried(row)
+        if row["entry"]["connection-attempt-status"] == "successful":
+            started = now - max(0.0, self._wall() - row["started_at"])
+            session = restored(row, terms, started_at=started, now=now, until=0.0)
+            session = replace(session, traffic=carried)
+            step = session.ended(Reason(row["reason"]), now) if row["reason"] else session.judge(terms, now)
+        else:  # nobody has decided yet
+            step = Session.begin(row["id"], row["device"], terms, now)
+            session = step.session
+        return Live(session, row["started_at"], client, carried, carried, carried), step
 
     def _measure(self, *, interval: float = MEASURED) -> None:
         """Read the counters, unless that was done less than `interval` seconds ago."""
@@ -307,11 +362,12 @@ class Gateway:
     def _read_counters(self, now: float) -> None:
         sent, received = self._firewall.sent(), self._firewall.received()
         for name, live in self._live.items():
-            traffic = _traffic(live.session.addresses, sent, received).plus(live.before)
-            if live.session.state is State.ACTIVE and traffic != live.session.traffic:
+            traffic = passed(live.session.addresses, sent, received).plus(live.before)
+            is_open = not sent.keys().isdisjoint(live.session.addresses)  # else its counters are gone
+            if live.session.state is State.ACTIVE and is_open and traffic != live.session.traffic:
                 self.total = self.total.plus(traffic.less(live.session.traffic))
                 self._live[name] = live._replace(session=live.session.measured(traffic, now))
-                self._unwritten[live.session.id] = self._row(name, self._live[name])
+                self._unwritten[live.session.id] = self._live[name].row(self._policy, self._wall())
 
     def _judge(self) -> None:
         now = self._clock()
@@ -327,6 +383,9 @@ class Gateway:
         if self._unwritten:
             with self._database.change(_WHO) as change:
                 sessions.write(change, self._unwritten.values())
+            for name, live in self._live.items():
+                if live.session.id in self._unwritten:
+                    self._live[name] = live._replace(written=live.session.traffic)
             self._unwritten.clear()
         if self._opened:
             now = self._clock()
@@ -368,106 +427,40 @@ class Gateway:
                 for address in effect.addresses:
                     self._opened.pop(address, None)
             elif isinstance(effect, Ask):
-                self.questions.append(self._question(name, live))
+                self.questions.append(live.question(self._policy))
             elif isinstance(effect, Log):
                 self._note(name, live)
-        self._unwritten[session.id] = self._row(name, live)
+        self._unwritten[session.id] = live.row(self._policy, self._wall())
         if session.state is State.ENDED:
             del self._live[name]
             if not session.opened:
                 self._refused[name] = self._clock() + RETRY
 
-    def _note(self, name: str, live: _Live) -> None:
+    def _note(self, name: str, live: Live) -> None:
         session = live.session
         kind = "started" if session.state is State.ACTIVE else "ended" if session.opened else "refused"
         self.counts[kind, session.reason.value if session.reason else ""] += 1
-        self._entries.append(self._entry(name, live))
-
-    def _question(self, name: str, live: _Live) -> Question:
-        device = self._policy.devices[name]
-        text = handler.question(
-            live.session.id,
-            interface=self.interface,
-            device=name,
-            user=device.user,
-            groups=self._policy.users[device.user].groups,
-            public_ip=live.client[0],
-        )
-        settings = self._policy.endpoint
-        return Question(live.session.id, settings.handler, text, settings.handler_user)
-
-    def _entry(self, name: str, live: _Live) -> dict[str, Any]:
-        device = self._policy.devices.get(name)
-        user = self._policy.users.get(device.user) if device else None
-        return connection_log.entry(
-            live.session,
-            interface=self.interface,
-            user=user.name if user else "",
-            groups=user.groups if user else (),
-            device_ip=live.client[0],
-            port=live.client[1],
-            began=live.began,
-            wall=self._wall(),
-        )
-
-    def _row(self, name: str, live: _Live) -> dict[str, Any]:
-        session, entry = live.session, self._entry(name, live)
-        ended = session.state is State.ENDED
-        return {
-            "id": session.id,
-            "device": name,
-            "user": entry["username"],
-            "started_at": live.began,
-            "ended_at": self._wall() if ended else None,
-            "reason": session.reason.value if session.reason else None,
-            "entry": entry,
-        }
+        self._entries.append(live.entry(self._policy, self._wall()))
 
     def _terms(self, name: str) -> Terms:
-        device = self._policy.devices.get(name)
-        signed_in = None
-        if device and device.signed_in_at is not None:  # converted once, so that no change of the date moves it
-            key = (name, device.signed_in_at)
-            if key not in self._signed_in:
-                age = self._wall() - device.signed_in_at
-                # After the date was set back, nobody knows how long ago that was: then they have to sign in again.
-                self._signed_in[key] = self._clock() - max(0.0, age) if age > -SKEW else -inf
-            signed_in = self._signed_in[key]
-        return self._policy.terms(name, signed_in, self._access_until(device), self._wall())
-
-    def _access_until(self, device: Device | None) -> float:
-        """When a device's user loses access, in `clock`. No change of the date makes that later."""
-        expires = self._policy.users[device.user].expires if device else None
-        if device is None or expires is None:
-            return inf
-        key, until = (device.user, expires), self._clock() + expires - self._wall()
-        if until < self._access.get(key, inf) - SLACK:
-            self._access[key] = until
-        return self._access[key]
+        return self._clocks.terms(self._policy, name)
 
     def _take_up(self) -> None:
         """Go on with the sessions that both the kernel and the database know. All others end."""
         now, wall, sent = self._clock(), self._wall(), self._firewall.sent()
         with self._database.read() as connection:
-            rows = sessions.under_way(connection)
+            rows = sessions.under_way(connection, self._database.node)
+            self._moves = moves.last(connection)
         kept: set[Address] = set()
         for row in rows:
             name, entry = row["device"], row["entry"]
             terms = self._terms(name)
             left = min((sent[address].seconds_left for address in terms.addresses if address in sent), default=0.0)
-            session = Session(
-                id=row["id"],
-                device=name,
-                addresses=terms.addresses,
-                state=State.ACTIVE,
-                # No change of the date while nothing ran makes it longer: the kernel counted, too.
-                started_at=min(now - max(0.0, wall - row["started_at"]), now + left - GRACE - terms.session_max),
-                active_at=now,
-                until=now + left - GRACE,
-                opened=entry["connection-attempt-status"] == "successful",
-                posture=tuple(entry["posture-compliance-statuses"]),
-            )
-            self._live[name] = _Live(session, row["started_at"], (entry["device-ip"], entry["port"]))
+            # No change of the date while nothing ran makes it longer: the kernel counted, too.
+            started = min(now - max(0.0, wall - row["started_at"]), now + left - GRACE - terms.session_max)
+            session = restored(row, terms, started_at=started, now=now, until=now + left - GRACE)
+            client, carried = (entry["device-ip"], entry["port"]), moves.carried(row)
+            self._live[name] = Live(session, row["started_at"], client, carried, carried, carried)
             if left > 0 and row["reason"] is None:
                 kept.update(terms.addresses)
             else:
@@ -483,14 +476,3 @@ def _all(queue: SimpleQueue[T]) -> Iterator[T]:
     with suppress(Empty):
         while True:
             yield queue.get_nowait()
-
-
-def _traffic(addresses: Iterable[Address], sent: dict[Address, Passed], received: dict[Address, Passed]) -> Traffic:
-    ingress = [sent[address] for address in addresses if address in sent]
-    egress = [received[address] for address in addresses if address in received]
-    return Traffic(
-        sum(each.bytes for each in ingress),
-        sum(each.packets for each in ingress),
-        sum(each.bytes for each in egress),
-        sum(each.packets for each in egress),
-    )

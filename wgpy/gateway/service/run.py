@@ -22,9 +22,10 @@ from wgpy.gateway.policy.portal import Service as PortalService
 from wgpy.gateway.service.ask import MOST, ask
 from wgpy.gateway.service.certificates import keep_judging
 from wgpy.gateway.service.flow_log import FlowLog
-from wgpy.gateway.service.gateway import Gateway, Question
+from wgpy.gateway.service.gateway import Gateway
+from wgpy.gateway.service.live import Question
 from wgpy.gateway.service.metrics import GatewayMetrics
-from wgpy.gateway.store import endpoint
+from wgpy.gateway.store import endpoint, nodes
 from wgpy.gateway.store.database import Database
 
 INTERVAL: Final = 0.5  # seconds: a change of the store is noticed at the latest after these
@@ -43,16 +44,17 @@ async def run(
     beside: Beside | None = None,
     flows: Log | None = None,
     portal: PortalService | None = None,
+    interface: str = "",
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT. The interface, the table and sessions stay. Raises WgpyError.
 
     What is `beside` it, the web server, runs in the same loop for as long as the gateway does, and clients find it at
-    `portal`. `flows` is where the flow log goes.
+    `portal`. `flows` is where the flow log goes. `interface` is what the interface is called on this host, if that
+    is not what the endpoint says.
     """
     with database.read() as connection:
         settings = endpoint.find(connection)
-
-    firewall = Firewall(settings.interface, settings.port)
+    firewall = Firewall(interface or settings.interface, settings.port)
     with (
         database.running() as tell,
         closing(Notices(settings.port)) as notices,
@@ -60,14 +62,25 @@ async def run(
         ThreadPoolExecutor(1) as thread,
     ):
         write = partial(_write, connection_log)
-        gateway = Gateway(database, firewall, DataPlane(), clock=boottime, wall=time.time, write=write, portal=portal)
-        flow_log = FlowLog(gateway, time.time, partial(_write, flows)) if flows else None
+        with database.change("gateway") as change:
+            nodes.arrive(change, interface)
+        gateway = Gateway(
+            database,
+            firewall,
+            DataPlane(),
+            clock=boottime,
+            wall=database.clock,
+            write=write,
+            portal=portal,
+            interface=interface,
+        )
+        flow_log = FlowLog(gateway, database.clock, partial(_write, flows)) if flows else None
         tell(gateway.ailment)
         metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None
         if metrics:
             await metrics.start()
         try:
-            async with beside(gateway) if beside else nullcontext(), _beside(keep_judging(database)):
+            async with beside(gateway) if beside else nullcontext(), _beside(keep_judging(database, database.clock)):
                 await Service(gateway, firewall, notices, changes, thread, tell, flow_log).run()
         finally:
             if metrics:

@@ -23,7 +23,8 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 class Change:
     """A transaction in which the database is changed. Every object that changes is recorded in the audit log."""
 
-    def __init__(self, connection: Connection, vault: Vault, who: str, now: float) -> None:
+    def __init__(self, connection: Connection, vault: Vault, who: str, now: float, node: str) -> None:
+        self.node: str = node  # the gateway whose sessions are written
         self.connection: Connection = connection
         self.vault: Vault = vault
         self.now: float = now  # seconds since 1970
@@ -40,14 +41,16 @@ class Database:
     """A gateway's database, and the key of its secrets, in the file `key`.
 
     The database is a file of SQLite's if `place` is a path, and in PostgreSQL if it is a URL. `clock` gives seconds
-    since 1970; without it, the time is that of all who use the database.
+    since 1970; without it, the time is that of all who use the database. `node` names the gateway on this host among
+    those that share the database.
 
     Raises ConfigError if there is none, and ControlError where the system or another process is in the way.
     """
 
-    def __init__(self, place: Path | str, key: Path, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, place: Path | str, key: Path, clock: Callable[[], float] | None = None, node: str = "") -> None:
         self._backend = backend = _backend(place)
         self.name: str = backend.name
+        self.node: str = node if backend.is_shared else ""
         self.clock: Callable[[], float] = clock or backend.clock
         try:
             with self._explained():
@@ -60,7 +63,7 @@ class Database:
             raise
 
     @classmethod
-    def create(cls, place: Path | str, key: Path, clock: Callable[[], float] | None = None) -> Database:
+    def create(cls, place: Path | str, key: Path, clock: Callable[[], float] | None = None, node: str = "") -> Database:
         """Make a new database and its key; files have mode 0600. Raises ConfigError if there is a database already.
 
         A key that is there is kept: it is a backup's, or `wgpy gateway init` was killed.
@@ -74,7 +77,7 @@ class Database:
             else:
                 Vault.create(key)
             backend.create()
-        return cls(place, key, clock)
+        return cls(place, key, clock, node)
 
     @staticmethod
     def exists(place: Path | str) -> bool:
@@ -97,7 +100,7 @@ class Database:
     def change(self, who: str) -> Iterator[Change]:
         """A transaction: all of it, with its records, or nothing. `who` is recorded."""
         with self._explained(), self._backend.writing() as connection:
-            yield Change(connection, self.vault, who, self.clock())
+            yield Change(connection, self.vault, who, self.clock(), self.node)
 
     def watch(self) -> Watch:
         """Notice when another process changes the database, until this is closed or the database is."""
@@ -135,22 +138,22 @@ class Database:
             change.record("backup", self.name, None, {"migrated": target.name})
         return count
 
-    def running(self, node: str = "") -> AbstractContextManager[Callable[[str], None]]:
-        """Be the process that runs the gateway, or this node of it. Raises ControlError if another process is.
+    def running(self) -> AbstractContextManager[Callable[[str], None]]:
+        """Be the process that runs this gateway. Raises ControlError if another process is.
 
         What is yielded takes what is wrong with the gateway, or an empty text, for `ailment` in other processes.
         """
-        return self._backend.running(node)
+        return self._backend.running(self.node)
 
-    def ailment(self, node: str = "") -> str:
-        """What the process that runs the gateway says is wrong; empty if all is well."""
+    def ailment(self) -> str:
+        """What the process that runs this gateway says is wrong; empty if all is well."""
         with self._explained():
-            return self._backend.ailment(node)
+            return self._backend.ailment(self.node)
 
-    def is_running(self, node: str = "") -> bool:
-        """Whether a process runs the gateway, or this node of it."""
+    def is_running(self) -> bool:
+        """Whether a process runs this gateway."""
         with self._explained():
-            return self._backend.is_running(node)
+            return self._backend.is_running(self.node)
 
     def close(self) -> None:
         """Close all connections."""

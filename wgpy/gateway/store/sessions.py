@@ -18,13 +18,13 @@ from wgpy.gateway.store.schema import devices, sessions
 KEPT: Final = 100_000  # entries of the connection log, some 100 MB
 
 
-def write(change: Change, rows: Iterable[Mapping[str, Any]], node: str = "") -> None:
-    """Add a node's sessions, or replace those of the same id. The service does: this is no change of the policy.
+def write(change: Change, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add this node's sessions, or replace those of the same id. The service does: this is no change of the policy.
 
     What `terminate` wrote meanwhile stays, and so does a session that is at another node now. Of the sessions that are
     over, the oldest are forgotten, so that clients that try again and again do not fill the disk.
     """
-    every = [{**row, "node": node} for row in rows]
+    every = [{**row, "node": change.node} for row in rows]
     if not every:
         return
     known = set(change.connection.execute(select(sessions.c.id).where(sessions.c.ended_at.is_(None))).scalars())
@@ -46,10 +46,12 @@ def write(change: Change, rows: Iterable[Mapping[str, Any]], node: str = "") -> 
         change.connection.execute(delete(sessions).where(*over))
 
 
-def under_way(connection: Connection) -> list[dict[str, Any]]:
-    """The sessions that have not ended."""
-    rows = connection.execute(select(sessions).where(sessions.c.ended_at.is_(None)).order_by(sessions.c.started_at))
-    return [dict(row) for row in rows.mappings()]
+def under_way(connection: Connection, node: str | None = None) -> list[dict[str, Any]]:
+    """The sessions that have not ended, of all nodes or of one."""
+    query = select(sessions).where(sessions.c.ended_at.is_(None)).order_by(sessions.c.started_at)
+    if node is not None:
+        query = query.where(sessions.c.node == node)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def started(connection: Connection, user: str) -> dict[str, float]:

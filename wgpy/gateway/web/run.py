@@ -55,7 +55,8 @@ def beside(database: Database, directory: Path, https: Https | None = None) -> B
 
     @asynccontextmanager
     async def served(gateway: Gateway) -> AsyncIterator[None]:
-        server = WebServer(application(Site(database=database, service=gateway, proxy=https.proxy if https else None)))
+        proxy = https.proxy if https else None
+        server = WebServer(application(Site(database=database, service=gateway, proxy=proxy, wall=database.clock)))
         try:
             server.listen_unix(socket_path(gateway.interface))
             if https:
