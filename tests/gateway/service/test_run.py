@@ -51,6 +51,8 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
         assert manager.recv(100) == b"READY=1"
         assert control.status(name).listen_port == 51820
         assert json.loads(gateway("status", "--json"))["healthy"] is True
+        curl = ["curl", "-sS", "--unix-socket", f"/run/wgpy/gateway-{name}.sock"]
+        assert json.loads(host.run(*curl, "http://gateway/api/v1/status"))["healthy"] is True
         for page in ("healthz", "readyz"):
             assert host.run("curl", "-s", "-w", "%{http_code}", f"http://127.0.0.1:9586/{page}") == "ok\n200"
         metrics = host.run("curl", "-s", "http://127.0.0.1:9586/metrics")

@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from tests.gateway.conftest import Places
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.sessions import NOTHING, Traffic
 from wgpy.gateway.store import endpoint
@@ -38,6 +39,12 @@ class Running:
     ailment: str = ""
     total: Traffic = NOTHING
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """One kind of database is enough here: tests/gateway/store compares them."""
+    return lambda name: tmp_path / f"{name}.db"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 OBJECTS: Final = (
     "init", "endpoint", "user", "group", "directory", "certificate", "device", "route", "rule", "test", "session",
-    "log", "status",
+    "token", "log", "status",
     "backup",
     "transfer",
     "run", "enrol",

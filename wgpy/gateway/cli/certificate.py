@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wgpy.daemon.files import read_text
-from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
-from wgpy.gateway.policy.certificates import Authority, NameFrom
+from wgpy.gateway.policy.certificates import NameFrom
 
 
 def add(objects: Any) -> None:
@@ -42,8 +40,7 @@ def add(objects: Any) -> None:
 
 
 def _set(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.identity.certificates import Verifier, read_lists
-    from wgpy.gateway.store import certificates
+    from wgpy.gateway.identity.administration import change_authority
 
     given: dict[str, Any] = {}
     if arguments.ca is not None:
@@ -53,12 +50,7 @@ def _set(arguments: argparse.Namespace) -> int:
     if arguments.name_from is not None:
         given["name_from"] = NameFrom(arguments.name_from)
     with common.changing(arguments) as change:
-        before = certificates.find_authority(change.connection)
-        if before is None and "ca" not in given:
-            raise ConfigError("certificate: --ca is missing; `-h` says what it is")
-        authority = replace(before, **given) if before else Authority(**given)
-        Verifier(authority, read_lists(authority))  # so that a file that cannot be used is noticed now
-        certificates.set_authority(change, authority)
+        authority = change_authority(change, given)
     return common.done(arguments, "client certificates of this authority are accepted", authority.json())
 
 
@@ -75,9 +67,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import certificates
 
     with common.reading(arguments) as connection:
-        authority = certificates.find_authority(connection)
-    if authority is None:
-        raise ConfigError("certificate: none are accepted; `wgpy gateway certificate set` changes that")
+        authority = certificates.accepted(connection)
     values = authority.json()
     if not arguments.json:
         values["ca"] = called(authority)

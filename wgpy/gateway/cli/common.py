@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError, WgpyError
+from wgpy.gateway.policy import texts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -54,10 +55,8 @@ def _call(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespa
     require_libraries()
     for name, value in vars(arguments).items():
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and not text.isprintable():
-                raise ConfigError(
-                    f"{name} {text!a}: has control characters, or bytes that are not UTF-8; leave them out"
-                )
+            if isinstance(text, str):
+                texts.printable(name, text)
     return call(arguments)
 
 

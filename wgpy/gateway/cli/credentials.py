@@ -6,10 +6,8 @@ import argparse
 import json
 from typing import Any, Final
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 
-LIFETIME: Final = 24 * 3600  # seconds: a link goes by mail, and is read on the next working day at the latest
 _EPILOG: Final = "The secret is never an argument, because other users of this machine can read those."
 
 
@@ -41,67 +39,47 @@ def _name(parser: argparse.ArgumentParser) -> None:
 
 
 def _password(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.identity.passwords import Hasher, refusal
-    from wgpy.gateway.store import credentials, logins
+    from wgpy.gateway.identity import administration
+    from wgpy.gateway.store import credentials
 
     with common.reading(arguments) as connection:
         credentials.check_local(connection, arguments.name)
     password = common.read_secret(arguments.password_file or "-", f"New password of {arguments.name}: ", twice=True)
-    if why := refusal(arguments.name, password):
-        raise ConfigError(f"user {arguments.name}: {why}")
-    encoded = Hasher().hash(password)
+    encoded = administration.encode(arguments.name, password)
     with common.changing(arguments) as change:
-        credentials.set_password(change, arguments.name, encoded)
-        logins.end_all(change, arguments.name)
+        administration.set_password(change, arguments.name, encoded)
     return common.done(arguments, f"password of {arguments.name} set", {"name": arguments.name})
 
 
 def _invite(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.store import credentials, endpoint, links
+    from wgpy.gateway.identity import administration
 
     with common.changing(arguments) as change:
-        credentials.check_local(change.connection, arguments.name)
-        url = endpoint.find(change.connection).url
-        if not url:
-            raise ConfigError(
-                "endpoint: has no url, where people find the gateway's pages; `wgpy gateway endpoint set --url "
-                "https://vpn.example.org` sets it"
-            )
-        secret = links.add(change, links.SET_UP, arguments.name, LIFETIME)
-        made = {"name": arguments.name, "url": f"{url}/set-up/{secret}", "expires": change.now + LIFETIME}
-    if arguments.json:
-        print(json.dumps(made, indent=2))
-    else:
-        print(made["url"])
+        made = administration.invite(change, arguments.name)
+    print(json.dumps({"name": arguments.name, **made.json()}, indent=2) if arguments.json else made.url)
     return 0
 
 
 def _totp(arguments: argparse.Namespace) -> int:
     from wgpy.daemon.qr import qr_code
-    from wgpy.gateway.identity import totp
-    from wgpy.gateway.store import credentials, endpoint
+    from wgpy.gateway.identity import administration
 
-    seed, codes = totp.new_seed(), totp.new_recovery_codes()
     with common.changing(arguments) as change:
-        credentials.set_totp(change, arguments.name, seed, 0, codes)
-        uri = totp.uri(seed, arguments.name, endpoint.find(change.connection).host)
+        made = administration.set_up_app(change, arguments.name)
     if arguments.json:
-        made = {"name": arguments.name, "uri": uri, "secret": totp.text(seed), "recovery_codes": codes}
-        print(json.dumps(made, indent=2))
+        print(json.dumps({"name": arguments.name, **made.json()}, indent=2))
         return 0
-    qr_code(uri, show=True)
-    print(f"Or type this into the app: {totp.text(seed)}\n\nRecovery codes, each good once, if the app is lost:")
-    print(*codes, sep="\n")
+    qr_code(made.uri, show=True)
+    print(f"Or type this into the app: {made.secret}\n\nRecovery codes, each good once, if the app is lost:")
+    print(*made.recovery_codes, sep="\n")
     return 0
 
 
 def _reset(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.store import credentials, links, logins, users
+    from wgpy.gateway.identity import administration
 
     with common.changing(arguments) as change:
-        user = users.find(change.connection, arguments.name)
-        credentials.remove(change, user.name)
-        links.forget(change, user.name)
-        ended = logins.end_all(change, user.name)
-    what = f"user {user.name} has nothing to sign in with now; `wgpy gateway user invite {user.name}` prints a link"
-    return common.done(arguments, what, {"name": user.name, "signed_out": ended})
+        ended = administration.reset(change, arguments.name)
+    name = arguments.name
+    what = f"user {name} has nothing to sign in with now; `wgpy gateway user invite {name}` prints a link"
+    return common.done(arguments, what, {"name": name, "signed_out": ended})

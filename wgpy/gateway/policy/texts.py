@@ -15,6 +15,13 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
 
 
+def printable(what: str, text: str) -> str:
+    """Return a text that can be stored and shown. Raises ConfigError for one with control characters or surrogates."""
+    if not text.isprintable():
+        raise ConfigError(f"{what} {text!a}: has control characters, or bytes that are not UTF-8; leave them out")
+    return text
+
+
 def moment(seconds: float | None) -> str:
     """A time since 1970 for people, in UTC."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -19,12 +19,14 @@ def find_last(connection: Connection, count: int) -> list[dict[str, Any]]:
     return [dict(row) for row in rows][::-1]
 
 
-def page(connection: Connection, number: int, text: str = "", kind: str = "") -> paging.Page[dict[str, Any]]:
+def page(
+    connection: Connection, number: int, text: str = "", kind: str = "", *, size: int = paging.SIZE
+) -> paging.Page[dict[str, Any]]:
     """A page of the entries with `text` in what was changed or in who did it, and of a kind; the newest first."""
     query = select(audit).where(paging.contains(text, audit.c.name, audit.c.who)).order_by(audit.c.id.desc())
     if kind:
         query = query.where(audit.c.kind == kind)
-    found = paging.find(connection, query, number)
+    found = paging.find(connection, query, number, size)
     return replace(found, rows=[dict(row._mapping) for row in found.rows])
 
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.certificates import Authority
-from wgpy.gateway.store import devices
+from wgpy.gateway.store import devices, lookup
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import authority as table
 from wgpy.gateway.store.schema import certificates
@@ -54,6 +53,14 @@ def find_authority(connection: Connection) -> Authority | None:
     return Authority(ca=row.ca, crl=row.crl, name_from=row.name_from) if row else None
 
 
+def accepted(connection: Connection) -> Authority:
+    """The authority. Raises Missing if certificates are not accepted."""
+    authority = find_authority(connection)
+    if authority is None:
+        raise lookup.Missing("certificate: none are accepted; `wgpy gateway certificate set` changes that", "")
+    return authority
+
+
 def set_authority(change: Change, authority: Authority | None) -> None:
     """Accept certificates of this authority, or of none."""
     before = find_authority(change.connection)
@@ -87,11 +94,11 @@ def bind(change: Change, bound: Bound) -> None:
 
 
 def unbind(change: Change, device: str) -> None:
-    """Let a device do without a certificate. Raises ConfigError if it has none."""
+    """Let a device do without a certificate. Raises Missing if it has none."""
     before = find(change.connection, device)
     if before is None:
-        raise ConfigError(
-            f"device {device}: it has no certificate; `wgpy gateway certificate list` shows those that do"
+        raise lookup.Missing(
+            f"device {device}: it has no certificate; `wgpy gateway certificate list` shows those that do", device
         )
     change.connection.execute(delete(certificates).where(certificates.c.device == device))
     devices.judge_certificate(change, device, None)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.policy.people import Device
@@ -28,14 +27,16 @@ def find_all(connection: Connection) -> list[Device]:
     return _devices(connection.execute(select(devices).order_by(devices.c.name)).all(), connection.execute(_HELD))
 
 
-def page(connection: Connection, number: int, text: str = "", user: str = "") -> paging.Page[Device]:
+def page(
+    connection: Connection, number: int, text: str = "", user: str = "", *, size: int = paging.SIZE
+) -> paging.Page[Device]:
     """A page of the devices with `text` in their name, user or address, and of `user`, if one is given; by name."""
     holders = _HELD.with_only_columns(leases.c.public_key).where(paging.contains(text, leases.c.address))
     matching = or_(paging.contains(text, devices.c.name, devices.c.user), devices.c.public_key.in_(holders))
     query = select(devices).where(matching).order_by(devices.c.name)
     if user:
         query = query.where(devices.c.user == user)
-    found = paging.find(connection, query, number)
+    found = paging.find(connection, query, number, size)
     held = _HELD.where(leases.c.public_key.in_([row.public_key for row in found.rows]))
     return changed(found, rows=_devices(found.rows, connection.execute(held)))
 
@@ -102,7 +103,7 @@ def add(
     lookup.check_new(change.connection, "device", devices.c.name, name)
     lookup.check_exists(change.connection, "user", users.c.name, user)
     if owner := name_of(change.connection, public_key):
-        raise ConfigError(f"device {name}: device {owner} has this public key; make another key")
+        raise lookup.Conflict(f"device {name}: device {owner} has this public key; make another key")
     row = {
         "name": name,
         "user": user,

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.directories import Directory, GroupMapping
 from wgpy.gateway.policy.logins import IDLE_MAX, LIFETIME
 from wgpy.gateway.store import groups, lookup, users
@@ -153,7 +152,7 @@ _IDENTITY: Final = {"issuer", "url", "base"}
 def _check_unused(connection: Connection, name: str, what: str) -> None:
     if found := _users(connection, name):
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise ConfigError(f"directory {name}: user {found[0]}{more} comes from it, so {what}")
+        raise lookup.Conflict(f"directory {name}: user {found[0]}{more} comes from it, so {what}")
 
 
 def _users(connection: Connection, name: str) -> list[str]:

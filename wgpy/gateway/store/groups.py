@@ -7,7 +7,6 @@ from dataclasses import replace as replaced
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.people import Group
 from wgpy.gateway.store import lookup, paging
 from wgpy.gateway.store.database import Change
@@ -19,10 +18,10 @@ def find_all(connection: Connection) -> list[Group]:
     return [Group(**row._mapping) for row in connection.execute(select(groups).order_by(groups.c.name))]
 
 
-def page(connection: Connection, number: int, text: str = "") -> paging.Page[Group]:
+def page(connection: Connection, number: int, text: str = "", *, size: int = paging.SIZE) -> paging.Page[Group]:
     """A page of the groups with `text` in their name or description, by name."""
     matching = paging.contains(text, groups.c.name, groups.c.description)
-    found = paging.find(connection, select(groups).where(matching).order_by(groups.c.name), number)
+    found = paging.find(connection, select(groups).where(matching).order_by(groups.c.name), number, size)
     return replaced(found, rows=[Group(**row._mapping) for row in found.rows])
 
 
@@ -63,9 +62,9 @@ def remove(change: Change, name: str) -> None:
         query = select(column).where(column.table.c.group == name).order_by(column)
         if uses := list(change.connection.execute(query).scalars()):
             more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
-            raise ConfigError(f"group {name}: {kind} {uses[0]}{more} uses it; change that first")
+            raise lookup.Conflict(f"group {name}: {kind} {uses[0]}{more} uses it; change that first")
     for row in change.connection.execute(select(directories.c.name, directories.c.groups).order_by(directories.c.name)):
         if name in row.groups["names"].values():
-            raise ConfigError(f"group {name}: directory {row.name} uses it; change that first")
+            raise lookup.Conflict(f"group {name}: directory {row.name} uses it; change that first")
     change.connection.execute(delete(groups).where(groups.c.name == name))
     change.record("group", name, group.json(), None)

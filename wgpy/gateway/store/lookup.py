@@ -9,6 +9,18 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, func, select
 from wgpy.errors import ConfigError
 
 
+class Missing(ConfigError):
+    """There is nothing of that `name`, which is empty for what there is at most one of."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Conflict(ConfigError):
+    """What is there already is in the way: the same name, or something that uses the object."""
+
+
 def names(connection: Connection, column: Column[str]) -> list[str]:
     """All names in a column, sorted."""
     return sorted(connection.execute(select(column)).scalars())
@@ -20,20 +32,20 @@ def count(connection: Connection, table: Table, *which: ColumnElement[bool]) -> 
     return number
 
 
-def missing(kind: str, name: str, known: list[str]) -> ConfigError:
+def missing(kind: str, name: str, known: list[str]) -> Missing:
     """The error for a name that nothing has."""
     similar = next(iter(get_close_matches(name, known, 1)), "")
     hint = f"did you mean {similar}?" if similar else f"`wgpy gateway {kind} list` shows those that exist"
-    return ConfigError(f"{kind} {name!a}: there is none of that name; {hint}")
+    return Missing(f"{kind} {name!a}: there is none of that name; {hint}", name)
 
 
 def check_new(connection: Connection, kind: str, column: Column[str], name: str) -> None:
-    """Raises ConfigError if the name is taken."""
+    """Raises Conflict if the name is taken."""
     if connection.execute(select(column).where(column == name)).first():
-        raise ConfigError(f"{kind} {name}: exists already; choose another name, or change that one")
+        raise Conflict(f"{kind} {name}: exists already; choose another name, or change that one")
 
 
 def check_exists(connection: Connection, kind: str, column: Column[str], name: str) -> None:
-    """Raises ConfigError if nothing has the name."""
+    """Raises Missing if nothing has the name."""
     if not connection.execute(select(column).where(column == name)).first():
         raise missing(kind, name, names(connection, column))

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, true
 
 T = TypeVar("T")
 
-SIZE: Final = 50  # rows of a page
+SIZE: Final = 50  # rows of a page, unless another number is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +20,26 @@ class Page(Generic[T]):
     rows: Sequence[T]
     number: int
     total: int
+    size: int = SIZE
 
     @property
     def last(self) -> int:
         """The number of the last page, at least 1."""
-        return _last(self.total)
+        return _last(self.total, self.size)
 
     @property
     def first_row(self) -> int:
         """The place of the first row here among all, from 1."""
-        return (self.number - 1) * SIZE + 1
+        return (self.number - 1) * self.size + 1
 
 
-def find(connection: Connection, query: Select[Any], number: int) -> Page[Any]:
+def find(connection: Connection, query: Select[Any], number: int, size: int = SIZE) -> Page[Any]:
     """The page of a sorted query with that number, or the nearest that there is."""
     every = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
     total: int = connection.execute(every).scalar_one()
-    number = min(max(number, 1), _last(total))
-    rows = connection.execute(query.limit(SIZE).offset((number - 1) * SIZE)).all()
-    return Page(rows, number, total)
+    number = min(max(number, 1), _last(total, size))
+    rows = connection.execute(query.limit(size).offset((number - 1) * size)).all()
+    return Page(rows, number, total, size)
 
 
 def contains(text: str, *columns: ColumnElement[str]) -> ColumnElement[bool]:
@@ -46,5 +47,5 @@ def contains(text: str, *columns: ColumnElement[str]) -> ColumnElement[bool]:
     return or_(*(column.icontains(text, autoescape=True) for column in columns)) if text else true()
 
 
-def _last(total: int) -> int:
-    return max(1, -(-total // SIZE))
+def _last(total: int, size: int) -> int:
+    return max(1, -(-total // size))

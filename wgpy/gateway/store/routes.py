@@ -6,10 +6,9 @@ from ipaddress import ip_network
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Network
 from wgpy.gateway.policy.routes import Route, check
-from wgpy.gateway.store import endpoint
+from wgpy.gateway.store import endpoint, lookup
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import routes
 
@@ -25,7 +24,7 @@ def find_all(connection: Connection) -> list[Route]:
 def add(change: Change, route: Route) -> None:
     """Add a route. Raises ConfigError if there is one, or it contains the endpoint or overlaps a pool."""
     if any(each.network == route.network for each in find_all(change.connection)):
-        raise ConfigError(f"route {route.network}: exists already; change that one")
+        raise lookup.Conflict(f"route {route.network}: exists already; change that one")
     check(endpoint.find(change.connection), [route])
     change.connection.execute(insert(routes).values(network=str(route.network), snat=route.snat))
     change.record("route", str(route.network), None, route.json())
@@ -36,7 +35,7 @@ def find(connection: Connection, network: Network) -> Route:
     known = {route.network: route for route in find_all(connection)}
     if network not in known:
         listed = ", ".join(map(str, known)) or "none"
-        raise ConfigError(f"route {network}: there is none; the routes are: {listed}")
+        raise lookup.Missing(f"route {network}: there is none; the routes are: {listed}", str(network))
     return known[network]
 
 

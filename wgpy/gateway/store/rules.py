@@ -20,11 +20,11 @@ def find_all(connection: Connection) -> list[Rule]:
     return _rules(connection.execute(select(rules).order_by(rules.c.name)), connection.execute(select(rule_groups)))
 
 
-def page(connection: Connection, number: int, text: str = "") -> paging.Page[Rule]:
+def page(connection: Connection, number: int, text: str = "", *, size: int = paging.SIZE) -> paging.Page[Rule]:
     """A page of the rules with `text` in their name, destination or groups, by name."""
     of_group = select(rule_groups.c.rule).where(paging.contains(text, rule_groups.c.group))
     matching = or_(paging.contains(text, rules.c.name, rules.c.destination), rules.c.name.in_(of_group))
-    found = paging.find(connection, select(rules).where(matching).order_by(rules.c.name), number)
+    found = paging.find(connection, select(rules).where(matching).order_by(rules.c.name), number, size)
     admitted = select(rule_groups).where(rule_groups.c.rule.in_([row.name for row in found.rows]))
     return replaced(found, rows=_rules(found.rows, connection.execute(admitted)))
 

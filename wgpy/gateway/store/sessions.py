@@ -9,9 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.sessions import Reason
-from wgpy.gateway.store import paging
+from wgpy.gateway.store import lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import devices, sessions
 
@@ -67,19 +66,21 @@ def last(connection: Connection, count: int) -> list[dict[str, Any]]:
     return list(rows)[::-1]
 
 
-def page(connection: Connection, number: int, text: str = "", reason: str = "") -> paging.Page[dict[str, Any]]:
+def page(
+    connection: Connection, number: int, text: str = "", reason: str = "", *, size: int = paging.SIZE
+) -> paging.Page[dict[str, Any]]:
     """A page of the connection log, the newest first: with `text` in device, user or address, and with that reason."""
     addresses = (sessions.c.entry[key].as_string() for key in ("client-ip", "client-ipv6", "device-ip"))
     matching = paging.contains(text, sessions.c.device, sessions.c.user, *addresses)
     query = select(sessions.c.entry).where(matching).order_by(sessions.c.number.desc())
     if reason:
         query = query.where(sessions.c.reason == reason)
-    found = paging.find(connection, query, number)
+    found = paging.find(connection, query, number, size)
     return replace(found, rows=[row.entry for row in found.rows])
 
 
 def page_under_way(
-    connection: Connection, number: int, text: str = "", *, user: str = "", device: str = ""
+    connection: Connection, number: int, text: str = "", *, user: str = "", device: str = "", size: int = paging.SIZE
 ) -> paging.Page[dict[str, Any]]:
     """A page of the sessions that have not ended, the newest first.
 
@@ -88,7 +89,7 @@ def page_under_way(
     matching = [paging.contains(text, sessions.c.device, sessions.c.user), sessions.c.ended_at.is_(None)]
     matching += [column == name for column, name in ((sessions.c.user, user), (sessions.c.device, device)) if name]
     query = select(sessions).where(*matching).order_by(sessions.c.started_at.desc(), sessions.c.id)
-    found = paging.find(connection, query, number)
+    found = paging.find(connection, query, number, size)
     return replace(found, rows=[dict(row._mapping) for row in found.rows])
 
 
@@ -97,7 +98,9 @@ def find_under_way(connection: Connection, session_id: str) -> dict[str, Any]:
     query = select(sessions.c.entry).where(sessions.c.id == session_id, sessions.c.ended_at.is_(None))
     entry: dict[str, Any] | None = connection.execute(query).scalar()
     if entry is None:
-        raise ConfigError(f"session {session_id!a}: no session of that id is under way; the connection log has it")
+        raise lookup.Missing(
+            f"session {session_id!a}: no session of that id is under way; the connection log has it", session_id
+        )
     return entry
 
 
@@ -118,9 +121,10 @@ def terminate(change: Change, name: str) -> list[str]:
     query = select(sessions.c.id, sessions.c.device).where(matching, sessions.c.ended_at.is_(None))
     found = list(change.connection.execute(query))
     if not found:
-        raise ConfigError(
+        raise lookup.Missing(
             f"session {name!a}: no session, device or user of that name is connected; `wgpy gateway session list` "
-            "shows who is"
+            "shows who is",
+            name,
         )
     for session_id, device in found:
         change.record("session", session_id, {"device": device}, {"device": device, "terminated": True})

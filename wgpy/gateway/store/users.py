@@ -24,13 +24,15 @@ def find_all(connection: Connection) -> list[User]:
     )
 
 
-def page(connection: Connection, number: int, text: str = "", group: str = "") -> paging.Page[User]:
+def page(
+    connection: Connection, number: int, text: str = "", group: str = "", *, size: int = paging.SIZE
+) -> paging.Page[User]:
     """A page of the users with `text` in their name or address, and in `group`, if one is given; by name."""
     matching = paging.contains(text, users.c.name, users.c.display_name, users.c.email)
     query = select(users).where(matching).order_by(users.c.name)
     if group:
         query = query.where(users.c.name.in_(select(memberships.c.user).where(memberships.c.group == group)))
-    found = paging.find(connection, query, number)
+    found = paging.find(connection, query, number, size)
     members = select(memberships).where(memberships.c.user.in_([row.name for row in found.rows]))
     return changed(found, rows=_users(found.rows, connection.execute(members)))
 

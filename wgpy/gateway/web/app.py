@@ -30,6 +30,7 @@ from wgpy.gateway.web.site import Site
 
 PARTS: Final[tuple[str, ...]] = (
     "wgpy.gateway.web.enrolment",
+    "wgpy.gateway.web.api.app",
     "wgpy.gateway.web.sign_in",
     "wgpy.gateway.web.portal",
 )

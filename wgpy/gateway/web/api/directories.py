@@ -1,0 +1,172 @@
+"""Directories: where people come from that are not kept here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field, TypeAdapter, ValidationError
+
+from wgpy.errors import ConfigError
+from wgpy.gateway.identity.directory import client
+from wgpy.gateway.policy import directories as policy
+from wgpy.gateway.policy import ldap, oidc
+from wgpy.gateway.store import directories
+from wgpy.gateway.web.api.access import READ, WRITE, changing, reading
+from wgpy.gateway.web.api.models import Input, Output
+from wgpy.gateway.web.site import site_of
+
+router: APIRouter = APIRouter()
+
+_SETTINGS: Final[Mapping[str, Any]] = {"oidc": oidc.Settings, "ldap": ldap.Settings}
+
+
+class GroupMapping(Output):
+    """Which of our groups a directory's groups are."""
+
+    names: dict[str, str] = Field(default={}, description="Our group by the directory's.")
+    prefix: str | None = Field(
+        default=None, description='A group called this and then as one of ours is that one; "" for the same name.'
+    )
+
+
+class Directory(Output):
+    """A provider of OpenID Connect, or a server of LDAP."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any] = Field(description="Those of its kind, without its secret.")
+    groups: GroupMapping
+    grace: int = Field(description="Seconds for which sessions go on while the directory cannot be asked.")
+
+
+class NewGroupMapping(Input):
+    """Which of our groups a directory's groups are."""
+
+    names: dict[str, str] = Field(default={})
+    prefix: str | None = None
+
+
+class NewDirectory(Input):
+    """A directory to add."""
+
+    name: str
+    kind: str = Field(examples=["oidc", "ldap"])
+    settings: dict[str, Any] = Field(
+        examples=[{"issuer": "https://id.example.org", "client_id": "vpn"}],
+        description="Those of its kind, with the names that `wgpy gateway directory show --json` gives them.",
+    )
+    secret: str = Field(default="", description="The client's secret, or the password of the account that searches.")
+    groups: NewGroupMapping = NewGroupMapping()
+    grace: int = policy.GRACE
+
+    @classmethod
+    def lines(cls) -> tuple[str, ...]:
+        return ("settings",)  # certificates have lines
+
+
+class DirectoryChange(Input):
+    """What to change of a directory."""
+
+    settings: dict[str, Any] = Field(
+        default={},
+        description="Settings to change. The secret has to be given with them, because they say who gets it.",
+    )
+    secret: str = ""
+    groups: NewGroupMapping = NewGroupMapping()
+    grace: int = 0
+
+    @classmethod
+    def lines(cls) -> tuple[str, ...]:
+        return ("settings",)
+
+
+class Removed(Output):
+    """What is gone."""
+
+    users: list[str] = Field(description="The users that were removed with the directory.")
+
+
+@router.get("/directories", response_model=list[Directory], dependencies=[READ])
+def find_all(request: Request) -> Any:
+    """All directories, without their secrets."""
+    with reading(request) as connection:
+        return [directory.json() for directory in directories.find_all(connection)]
+
+
+@router.post("/directories", response_model=Directory, status_code=201, dependencies=[WRITE])
+def add(request: Request, body: NewDirectory) -> Any:
+    """Add a directory."""
+    made = policy.Directory(
+        name=body.name,
+        kind=body.kind,
+        settings=_settings(body.kind, body.settings),
+        groups=policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix),
+        grace=body.grace,
+    )
+    with changing(request) as change:
+        directories.add(change, made, body.secret.encode())
+    return made.json()
+
+
+@router.get("/directories/{name}", response_model=Directory, dependencies=[READ])
+def find(request: Request, name: str) -> Any:
+    """One directory, without its secret."""
+    with reading(request) as connection:
+        return directories.find(connection, name).json()
+
+
+@router.patch("/directories/{name}", response_model=Directory, dependencies=[WRITE])
+def change(request: Request, name: str, body: DirectoryChange) -> Any:
+    """Change a directory."""
+    given = body.given()
+    secret = given.pop("secret", None)
+    if "settings" in given and secret is None:
+        raise ConfigError("settings: they say who gets the secret; give the secret with them")
+    if "groups" in given:
+        given["groups"] = policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix)
+    with changing(request) as changed:
+        before = directories.find(changed.connection, name)
+        if "settings" in given:
+            given["settings"] = _settings(before.kind, {**before.settings, **body.settings})
+        after = replace(before, **given)
+        directories.replace(changed, after, None if secret is None else secret.encode())
+    return after.json()
+
+
+@router.post("/directories/{name}/check", response_model=dict[str, Any], dependencies=[WRITE])
+def check(request: Request, name: str) -> Any:
+    """Ask a directory whether it can be used as it is set: what it says of itself."""
+    with reading(request) as connection:
+        directory = directories.find(connection, name)
+        secret = directories.secret(connection, site_of(request).database.vault, name)
+    return asyncio.run(client(directory, secret).probe())
+
+
+@router.delete("/directories/{name}", response_model=Removed, dependencies=[WRITE])
+def remove(
+    request: Request,
+    name: str,
+    with_users: Annotated[bool, Query(description="Also remove the users that come from it.")] = False,
+) -> Any:
+    """Remove a directory."""
+    with changing(request) as change:
+        return {"users": directories.remove(change, name, with_users=with_users)}
+
+
+def _settings(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings of a kind. Raises ConfigError."""
+    if kind not in _SETTINGS:
+        raise ConfigError(f"kind {kind!a}: expected one of {', '.join(_SETTINGS)}")
+    try:
+        made = TypeAdapter(_SETTINGS[kind]).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        where = ".".join(map(str, first["loc"]))
+        raise cause if isinstance(cause, ConfigError) else ConfigError(f"settings.{where}: {first['msg']}") from None
+    json: dict[str, Any] = made.json()
+    return json
