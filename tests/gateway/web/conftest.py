@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from tests.gateway.conftest import Places
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.sessions import NOTHING, Traffic
+from wgpy.gateway.policy.traffic import Rate
 from wgpy.gateway.store import endpoint
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.web.app import application
@@ -39,6 +40,10 @@ class Running:
     ailment: str = ""
     total: Traffic = NOTHING
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    passed: list[Rate] = field(default_factory=list)
+
+    def rates(self) -> list[Rate]:
+        return self.passed
 
 
 @pytest.fixture

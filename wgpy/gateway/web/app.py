@@ -33,6 +33,7 @@ PARTS: Final[tuple[str, ...]] = (
     "wgpy.gateway.web.api.app",
     "wgpy.gateway.web.sign_in",
     "wgpy.gateway.web.portal",
+    "wgpy.gateway.web.console",
 )
 
 

@@ -145,7 +145,7 @@ def _find(request: Request) -> tuple[Login, User] | None:
             return None
         request.state.is_admin = endpoint.find(connection).admin_group in user.groups
     request.state.user = user.name
-    if login.is_seen_late(wall):
+    if login.is_seen_late(wall) and not getattr(request.state, "unattended", False):
         with suppress(ControlError), site.database.change(f"user {user.name}") as change:  # then the next request does
             logins.seen(change, login)
     return login, user

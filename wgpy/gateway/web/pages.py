@@ -53,6 +53,11 @@ def render(request: Request, template: str, *, status: int = 200, error: str = "
     return response
 
 
+def fragment(template: str, **values: Any) -> str:
+    """Render a part of a page, for a script that puts it in the place of the one that was there."""
+    return _environment().get_template(template).render(values)
+
+
 def redirect(path: str, said: str = "") -> Response:
     """Answer a form that was sent: the browser gets a page of ours by GET, and `said` is shown on it, once.
 

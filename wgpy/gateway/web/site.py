@@ -18,6 +18,7 @@ from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.sessions import Traffic
 from wgpy.gateway.policy.throttle import Throttle
+from wgpy.gateway.policy.traffic import Rate
 from wgpy.gateway.store.database import Database
 
 
@@ -28,6 +29,7 @@ class Service(Protocol):
     total: Traffic
     ailment: str
 
+    def rates(self) -> list[Rate]: ...
     @property
     def endpoint(self) -> Endpoint: ...
     @property

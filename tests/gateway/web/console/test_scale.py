@@ -1,0 +1,76 @@
+"""10,000 devices and 100,000 entries of each log: a page costs a few queries and stays small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+from sqlalchemy import Engine, event, insert
+
+from tests.gateway.web.console.conftest import Person, session_row
+from wgpy.gateway.store.schema import audit, devices, leases, sessions, users
+from wgpy.gateway.web.site import Site
+from wgpy.keys import PublicKey
+
+DEVICES, ENTRIES = 10_000, 100_000
+POOL = ip_address("10.99.0.0")
+
+
+@pytest.fixture
+def large(filled: Site) -> Site:
+    entry = session_row("x", "dev-7", "user-7", 0.0, "idle")["entry"]
+    with filled.database.change("root") as change:
+        execute = change.connection.execute
+        execute(insert(users), [{"name": f"user-{n}", "enabled": True, "expired": False} for n in range(DEVICES)])
+        keys = [PublicKey((n + 9).to_bytes(32)).base64() for n in range(DEVICES)]
+        execute(insert(devices), [
+            {"name": f"dev-{n}", "user": f"user-{n}", "public_key": keys[n], "preshared_key": b"", "enabled": True}
+            for n in range(DEVICES)
+        ])  # fmt: skip
+        execute(insert(leases), [{"address": str(POOL + 256 + n), "public_key": keys[n]} for n in range(DEVICES)])
+        execute(insert(sessions), [
+            {"id": f"{n:016x}", "device": f"dev-{n % DEVICES}", "user": f"user-{n % DEVICES}", "started_at": n / 100,
+             "ended_at": n / 100 + 1 if n < ENTRIES - DEVICES else None, "reason": "idle", "entry": entry}
+            for n in range(ENTRIES)
+        ])  # fmt: skip
+        execute(insert(audit), [
+            {"at": n / 100, "who": "root", "kind": "user", "name": f"user-{n % DEVICES}", "before": None, "after": {}}
+            for n in range(ENTRIES)
+        ])  # fmt: skip
+    return filled
+
+
+@pytest.fixture
+def queries() -> Iterator[list[str]]:
+    """The statements that are executed, of all connections."""
+    found: list[str] = []
+
+    def note(*arguments: object) -> None:
+        if arguments[2] != "BEGIN":
+            found.append(str(arguments[2]))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield found
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_each_page_costs_a_few_queries_and_stays_small(admin: Person, large: Site, queries: list[str]) -> None:
+    for path in (
+        "", "/now", "/users", "/users?page=100", "/users/user-77", "/devices?search=dev-99", "/devices?page=200",
+        "/devices/dev-77", "/groups/staff", "/rules", "/sessions?page=100", "/log", "/log?page=2000",
+        "/log?reason=idle&search=dev-77", "/audit?page=2000", "/audit?search=user-77", "/test", "/add/device",
+    ):  # fmt: skip
+        queries.clear()
+        found = admin.get(path)
+        assert found.status_code == 200, path
+        assert len(found.content) < 100_000, path
+        assert len(queries) <= 20, (path, queries)
+
+
+def test_the_last_page_has_the_last_rows(admin: Person, large: Site) -> None:
+    assert f"of {DEVICES + 2}" in admin.get("/devices").text
+    assert "web" not in admin.get("/log?page=2000").text.split("<main")[1]
+    now = json.loads(admin.get("/now").content)
+    assert now["texts"]["sessions"] == str(DEVICES + 1)
