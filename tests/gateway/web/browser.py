@@ -100,9 +100,9 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
     def screenshot(self, path: Path) -> None:
-        """Write a PNG of the whole page, which is as long as it is."""
+        """Write a picture of the whole page, however long it is: a PNG, or what else the file's name says."""
         self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
-        options = {"format": "png", "captureBeyondViewport": True}
+        options = {"format": path.suffix[1:], "captureBeyondViewport": True}
         path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"]))
 
     def problems(self) -> list[str]:

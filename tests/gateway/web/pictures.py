@@ -1,10 +1,12 @@
-"""The pictures of pages in the documentation: python -m tests.gateway.web.pictures"""
+"""The pictures of pages in the documentation: python -m tests.gateway.web.pictures
+
+With a directory, all pages in light and dark, on a desktop and on a phone, for somebody to look at.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,30 +47,28 @@ PAGES: Final[dict[str, Callable[[Browser], None]]] = {
     "link": _add("Another device, which gets a link"),
     "qr": _add("The gateway"),
 }
+LOOKS: Final[dict[str, tuple[tuple[int, int], bool]]] = {  # the screen, and whether it is dark
+    "": ((900, 560), False),
+    "-dark": (DESKTOP, True),
+    "-phone": (PHONE, False),
+    "-phone-dark": (PHONE, True),
+}
+SHOWN: Final = ("devices", "add-phone", "qr-phone-dark")
 
 
-def main(directory: Path, *, every: bool) -> None:
-    """Take the pictures; `every` page in light and dark, on a desktop and on a phone."""
+def main(directory: Path, names: Collection[str]) -> None:
+    """Take the pictures of these names, or of every page in every look if there are none."""
     directory.mkdir(exist_ok=True)
-    looks = {
-        "": {"size": (900, 560)},
-        "-dark": {"dark": True, "size": DESKTOP},
-        "-phone": {"size": PHONE},
-        "-phone-dark": {"dark": True, "size": PHONE},
-    }
     with TemporaryDirectory() as place:
         site = furnished(_site(Path(place)))
         with shown(site, Path(place)) as chrome:
             sign_in(chrome, site, "alice")
             for name, page in PAGES.items():
                 page(chrome)
-                for suffix, look in looks.items():
-                    if every or f"portal-{name}{suffix}" in SHOWN:
-                        chrome.look(**look)  # type: ignore[arg-type]
-                        chrome.screenshot(directory / f"portal-{name}{suffix}.png")
-
-
-SHOWN: Final = ("portal-devices", "portal-qr-phone-dark", "portal-add-phone")
+                for suffix, (size, dark) in LOOKS.items():
+                    if not names or name + suffix in names:
+                        chrome.look(size=size, dark=dark)
+                        chrome.screenshot(directory / f"portal-{name}{suffix}.{'webp' if names else 'png'}")
 
 
 def _site(place: Path) -> Site:
@@ -79,8 +79,11 @@ def _site(place: Path) -> Site:
         for name in ("staff", "ops"):
             groups.add(change, Group(name=name))
         users.add(change, User(name="alice", groups=frozenset({"staff"})))
-    return Site(database=database, service=Running(replace(settings)))
+    return Site(database=database, service=Running(settings))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else PICTURES, every=bool(sys.argv[1:]))
+    if sys.argv[1:]:
+        main(Path(sys.argv[1]), ())
+    else:
+        main(PICTURES, SHOWN)
