@@ -44,7 +44,7 @@ class App(NamedTuple):
 def encode(user: str, password: str) -> str:
     """Hash a new password, which takes a moment. Raises ConfigError if it is too easy to guess."""
     if why := refusal(user, password):
-        raise ConfigError(f"user {user}: {why}")
+        raise ConfigError(f"user {user}: {why[0].lower()}{why[1:]}")
     return Hasher().hash(password)
 
 

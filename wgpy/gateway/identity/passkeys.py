@@ -7,6 +7,7 @@ Which authenticator it is, is not asked for.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.store.passkeys import Passkey
 
 _CHALLENGE: Final = 32  # bytes
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,1364}")  # of at most 1023 bytes (section 4, Credential ID)
 _TIMEOUT: Final = 5 * 60 * 1000  # milliseconds that browsers give people
 
 
@@ -116,12 +118,12 @@ def registered(site: RelyingParty, challenge: bytes, answer: str, *, user: str, 
 
 
 def id_of(answer: str) -> str:
-    """Which passkey an answer claims to be of; empty if it is no such answer. It proves nothing yet."""
+    """Which passkey an answer claims to be of, in base64url; empty if it is no such answer. It proves nothing yet."""
     try:
         found = json.loads(answer)["id"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
 def asserted(site: RelyingParty, challenge: bytes, answer: str, passkey: Passkey, handle: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
+from ipaddress import ip_address
 from urllib.parse import quote
 
 import pytest
@@ -200,7 +201,7 @@ def test_who_exists_cannot_be_seen_from_answers_or_their_cost(site: Site, monkey
         credentials.set_password(change, "gone", site.hasher.hash(PASSWORD))
         users.add(change, User(name="never-set-up"))
     seen = set()
-    for name in ("alice", "gone", "never-set-up", "nobody", "\x00", "' OR 1=1 --", ""):
+    for name in ("alice", "gone", "never-set-up", "nobody", "\x01", "' OR 1=1 --", ""):
         counting.hashed = 0
         page = Person(site).type_password("wrong", name)
         shown = re.sub(r'value="[^"]*"|data-options="[^"]*"', "", page.text)  # the name again, and what is random
@@ -240,6 +241,23 @@ def test_guessing_many_accounts_from_one_address_is_stopped(site: Site) -> None:
     assert statuses == [403] * BY_ADDRESS.burst + [429] * 2
     assert person.type_password(PASSWORD).status_code == 429
     assert "Set up" in Person(site, "198.51.100.1").type_password(PASSWORD).text
+
+
+def test_a_header_that_names_another_address_gives_no_more_attempts(site: Site) -> None:
+    person = Person(site)
+    statuses = []
+    for number in range(BY_ADDRESS.burst + 1):
+        person.client.headers.update({"X-Forwarded-For": f"203.0.113.{number}", "X-Forwarded-Proto": "https"})
+        statuses.append(person.type_password("wrong", f"user{number}").status_code)
+    assert statuses[-2:] == [403, 429]
+    proxied = replace(site, proxy=ip_address("192.0.2.9"))
+    honest = Person(proxied)
+    statuses = []
+    for number in range(BY_ADDRESS.burst + 1):
+        forwarded = f"203.0.113.{number}, 198.51.100.7"  # the client says the first, and the proxy adds the last
+        honest.client.headers.update({"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"})
+        statuses.append(honest.type_password("wrong", f"other{number}").status_code)
+    assert statuses[-2:] == [403, 429]
 
 
 def test_guessing_codes_is_stopped_for_who_knows_the_password(site: Site, alice: Person, app: str) -> None:
@@ -414,7 +432,10 @@ def test_what_strangers_type_leaves_nothing_in_the_database_and_no_password_in_t
     person = Person(site)
     for number in range(20):
         person.type_password("the secret of somebody", f"a\n\x1b[31m{number}")
-        person.send("/sign-in/passkey", answer='{"id": "x"}')
+        for answer in ('{"id": "x"}', '{"id": "\\u0000"}', '{"id": "\\ud800"}', '{"id": 1}', "[]", "{"):
+            if person.send("/sign-in/passkey", answer=answer).status_code == 429:
+                break
+            assert person.page.status_code == 403
     with site.database.read() as connection:
         assert [connection.execute(counts.select_from(table)).scalar() for table in tables] == before
     assert "the secret" not in caplog.text

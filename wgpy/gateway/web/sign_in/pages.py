@@ -86,7 +86,8 @@ def throttled(request: Request, account: str | None) -> tuple[str, int] | None:
     wait = site_of(request).throttle.attempt(account, address_of(request), time.monotonic())
     if not wait:
         return None
-    log.warning("sign-in of %a from %s refused: too many attempts", account, address_of(request))
+    # Not a warning: those before it were, and nobody should be able to fill the log.
+    log.debug("sign-in of %a from %s refused: too many attempts", account, address_of(request))
     return f"There were too many attempts. Try again in {time_left(wait)}.", 429
 
 
