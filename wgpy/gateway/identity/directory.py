@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.policy.directories import Directory
-from wgpy.gateway.policy.people import Person, User
-from wgpy.gateway.store import directories, users
-from wgpy.gateway.store.database import Change, Database
+from wgpy.gateway.policy.people import Person
+from wgpy.gateway.store import directories
+from wgpy.gateway.store.database import Database
 
 
 class Unavailable(ControlError):
@@ -64,18 +64,6 @@ def client(directory: Directory, secret: bytes) -> Client:
 
         return Provider(directory, secret)
     raise ConfigError(f"directory {directory.name}: this wgpy cannot ask directories of the kind {directory.kind}")
-
-
-def admit(change: Change, confirmed: Confirmed) -> User:
-    """The user who somebody is whom a directory has just confirmed: a new one, if they come for the first time.
-
-    Raises Refused if an administrator keeps them out, and ConfigError if their name is somebody else's.
-    """
-    user = users.take_in(change, confirmed.person)
-    if not user.is_allowed or user.is_expired(change.now):
-        raise Refused(f"user {user.name}: an administrator of this gateway has disabled this user, or the time is up")
-    directories.confirm(change, user.name, confirmed.token)
-    return user
 
 
 class Clients:

@@ -21,6 +21,7 @@ from wgpy.gateway.enforcement.notices import Changes, Notices
 from wgpy.gateway.policy.portal import Service as PortalService
 from wgpy.gateway.service.ask import MOST, ask
 from wgpy.gateway.service.certificates import keep_judging
+from wgpy.gateway.service.directories import keep_checking
 from wgpy.gateway.service.flow_log import FlowLog
 from wgpy.gateway.service.gateway import Gateway
 from wgpy.gateway.service.live import Question
@@ -80,16 +81,15 @@ async def run(
         if metrics:
             await metrics.start()
         try:
-            async with beside(gateway) if beside else nullcontext(), _beside(keep_judging(database, database.clock)):
+            async with (
+                beside(gateway) if beside else nullcontext(),
+                _beside(keep_judging(database, database.clock)),
+                _beside(keep_checking(database)),
+            ):
                 await Service(gateway, firewall, notices, changes, thread, tell, flow_log).run()
         finally:
             if metrics:
                 metrics.close()
-
-
-def _write(file: Log | None, entry: dict[str, Any]) -> None:
-    if file is not None:
-        file.write(json.dumps(entry) + "\n")
 
 
 @asynccontextmanager
@@ -101,6 +101,11 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _write(file: Log | None, entry: dict[str, Any]) -> None:
+    if file is not None:
+        file.write(json.dumps(entry) + "\n")
 
 
 class Service:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -86,8 +87,8 @@ class Due:
     subject: str
     token: bytes = field(repr=False)
     """What the directory's client needs to ask, from the last time that it answered."""
-    confirmed_at: float
-    """When the directory last confirmed the user, in seconds since 1970."""
+    sealed: bytes = field(repr=False)
+    """The same as it is in the database."""
 
 
 def confirm(change: Change, user: str, token: bytes | None) -> None:
@@ -126,23 +127,43 @@ def claim_due(change: Change, source: str, most: int) -> list[Due]:
     """
     query = select(checks, users_table.c.subject).join(users_table, users_table.c.name == checks.c.user)
     query = query.where(users_table.c.source == source, _is_due(change.now))
-    rows = change.connection.execute(query.order_by(checks.c.checked_at, func.random()).limit(most)).all()
+    query = query.order_by(checks.c.checked_at, func.random()).limit(most).with_for_update(of=checks, skip_locked=True)
+    rows = change.connection.execute(query).all()
     mine = update(checks).where(checks.c.user.in_([row.user for row in rows]))
     change.connection.execute(mine.values(checked_at=change.now))
-    return [
-        Due(row.user, row.subject, change.vault.open(_token(row.user), row.token), row.confirmed_at) for row in rows
-    ]
+    return [Due(row.user, row.subject, change.vault.open(_token(row.user), row.token), row.token) for row in rows]
+
+
+def is_current(connection: Connection, due: Due) -> bool:
+    """Whether nothing has happened to the user since they were claimed: not removed, and not signed in again."""
+    return connection.execute(select(checks.c.token).where(checks.c.user == due.user)).scalar() == due.sealed
+
+
+def overdue(change: Change, source: str, grace: float, names: Collection[str] | None) -> list[str]:
+    """Which of these users, or of all, a directory that cannot be asked has not confirmed for `grace` seconds."""
+    query = select(users_table.c.name).join(checks, checks.c.user == users_table.c.name)
+    query = query.where(
+        users_table.c.source == source, _is_here(change.now), _is_older(checks.c.confirmed_at, grace, change.now)
+    )
+    if names is not None:
+        query = query.where(users_table.c.name.in_(names))
+    return list(change.connection.execute(query.order_by(users_table.c.name)).scalars())
 
 
 def _is_due(wall: float) -> ColumnElement[bool]:
+    return and_(_is_here(wall), _is_older(checks.c.checked_at, INTERVAL, wall))
+
+
+def _is_here(wall: float) -> ColumnElement[bool]:
+    """Whether a user has a session, or is signed in with a browser, and is not suspended."""
     connected = select(sessions.c.user).where(sessions.c.ended_at.is_(None))
     signed_in = select(logins.c.user).where(logins.c.seen_at > wall - IDLE_MAX, logins.c.made_at > wall - LIFETIME)
-    return and_(
-        users_table.c.suspended.is_(False),
-        # A check that is dated in the future is due as well: somebody has set the date back.
-        or_(checks.c.checked_at <= wall - INTERVAL, checks.c.checked_at > wall),
-        or_(checks.c.user.in_(connected), checks.c.user.in_(signed_in)),
-    )
+    return and_(users_table.c.suspended.is_(False), or_(checks.c.user.in_(connected), checks.c.user.in_(signed_in)))
+
+
+def _is_older(moment: ColumnElement[float], seconds: float, wall: float) -> ColumnElement[bool]:
+    """Whether a moment is so long ago. One in the future is, too: somebody has set the date back."""
+    return or_(moment <= wall - seconds, moment > wall)
 
 
 _IDENTITY: Final = {"issuer", "url", "base"}

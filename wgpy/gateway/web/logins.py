@@ -65,10 +65,11 @@ def require_admin(request: Request) -> User:
     return user
 
 
-def begin(request: Request, person: Person, strength: str, then: str = "/", token: bytes = b"") -> Response:
+def begin(request: Request, person: Person, strength: str, then: str = "/", token: bytes | None = b"") -> Response:
     """Sign in somebody who has just proved who they are, and lead the browser to the path `then`, of this site only.
 
-    `strength` says what was proved, for the audit log; `token` is what the person's directory needs to be asked again.
+    `strength` says what was proved, for the audit log; `token` is what the person's directory needs to be asked again,
+    or None if it cannot be.
     If the request comes from a device of the person, the device is signed in, too. Raises HTTPException for somebody
     who may not come in, and WgpyError.
     """
@@ -78,7 +79,7 @@ def begin(request: Request, person: Person, strength: str, then: str = "/", toke
     return keep(redirect(local_path(then), said), cookie)
 
 
-def take_in(change: Change, person: Person, token: bytes = b"") -> User:
+def take_in(change: Change, person: Person, token: bytes | None = b"") -> User:
     """The user who a person is that has just proved it. Raises HTTPException for somebody who may not come in."""
     user = users.take_in(change, person)
     check_allowed(user, change.now)

@@ -56,7 +56,8 @@ def beside(database: Database, directory: Path, https: Https | None = None) -> B
     @asynccontextmanager
     async def served(gateway: Gateway) -> AsyncIterator[None]:
         proxy = https.proxy if https else None
-        server = WebServer(application(Site(database=database, service=gateway, proxy=proxy, wall=database.clock)))
+        site = Site(database=database, service=gateway, proxy=proxy, wall=database.clock)
+        server = WebServer(application(site))
         try:
             server.listen_unix(socket_path(gateway.interface))
             if https:
@@ -64,6 +65,7 @@ def beside(database: Database, directory: Path, https: Https | None = None) -> B
             yield
         finally:
             await server.close()
+            await site.clients.close()
 
     return served
 

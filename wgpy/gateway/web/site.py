@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from wgpy.errors import ConfigError
+from wgpy.gateway.identity.directory import Clients
 from wgpy.gateway.identity.passwords import Hasher
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
@@ -51,6 +52,11 @@ class Site:
     hasher: Hasher = field(default_factory=Hasher)
     throttle: Throttle = field(default_factory=Throttle)
     """Of attempts to sign in."""
+    clients: Clients = field(init=False)
+    """Of the directories; they belong to the event loop that serves."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clients", Clients(self.database))
 
     @property
     def url(self) -> str:

@@ -41,8 +41,12 @@ class Fake:
         self.form: dict[str, str] = {}
         self.codes: dict[str, dict[str, str]] = {}
         self.refresh_tokens: set[str] = set()
-        self.provider = Provider(
-            Directory(name="corp", kind="oidc", settings=settings.json()),
+        self.provider = self.client(Directory(name="corp", kind="oidc", settings=settings.json()), secret)
+
+    def client(self, directory: Directory, secret: bytes) -> Provider:
+        """A client for the provider, which is called as the directory is."""
+        return Provider(
+            directory,
             secret,
             clock=lambda: self.now,
             wall=lambda: self.now,

@@ -3,6 +3,7 @@
     name and password --right--> has a second factor ---> its code or passkey ----------> signed in
                                  has none, and needs one -> sets one up ----------------^
     passkey alone ---------------------------------------------------------------------^
+    a directory's page -----right----> comes back -------------------------------------^
     a link from an administrator -> chooses a password, and goes on as after a right one
 
 What a browser has proved so far is in a sealed cookie (`half`), so the gateway keeps nothing for strangers.
@@ -13,7 +14,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Route
 
 from wgpy.gateway.web.security import posted
-from wgpy.gateway.web.sign_in import account, enrol, pages, second, set_up
+from wgpy.gateway.web.sign_in import account, enrol, oidc, pages, second, set_up
 
 
 def routes() -> list[BaseRoute]:
@@ -28,6 +29,9 @@ def routes() -> list[BaseRoute]:
         Route("/sign-in/enrol", enrol.show),
         Route("/sign-in/enrol/totp", posted(enrol.totp), methods=["POST"]),
         Route("/sign-in/enrol/passkey", posted(enrol.passkey), methods=["POST"]),
+        Route("/sign-in/directory/{name}", oidc.start),
+        Route("/sign-in/directory/{name}/callback", oidc.finish),
+        Route("/sign-in/directory/{name}/sign-out", oidc.sign_out),
         Route("/sign-out", posted(pages.sign_out), methods=["POST"]),
         Route("/set-up/{secret}", set_up.show),
         Route("/set-up/{secret}", posted(set_up.use), methods=["POST"]),

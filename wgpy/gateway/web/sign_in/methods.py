@@ -4,8 +4,8 @@ A directory that checks passwords itself, such as LDAP, adds its kind to `PASSWO
 somebody has typed on the sign-in page are checked by the source of the user, and those of a name that nobody has yet by
 each such directory in turn. A password never goes to another directory than the user's own, nor a local user's to any.
 
-A directory that proves who somebody is by itself, such as OIDC, adds its kind to `BUTTONS`: a button on the sign-in
-page leads to a path where it begins. In the end it calls `wgpy.gateway.web.logins.begin`.
+A directory that proves who somebody is by itself, such as OIDC, adds its kind to `BUTTONS`: a link on the sign-in page
+leads to a path where it begins. In the end it calls `wgpy.gateway.web.logins.begin`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import LOCAL, Person
 from wgpy.gateway.store import directories, users
-from wgpy.gateway.web.sign_in import ldap
+from wgpy.gateway.web.sign_in import away, ldap
 from wgpy.gateway.web.site import Site
 
 
 class Button(NamedTuple):
-    """A button on the sign-in page: a form that is sent to `path` by POST, with the field `next`."""
+    """A link on the sign-in page that looks like a button: it leads to `path`, with `?next=`."""
 
     path: str
     text: str
@@ -34,7 +34,9 @@ Check = Callable[[Site, Directory, str, str], Person | None]
 
 PASSWORDS: Final[dict[str, Check]] = {"ldap": ldap.check}
 """By kind of directory: what checks a password. It runs in a thread."""
-BUTTONS: Final[dict[str, Callable[[Directory], Button]]] = {}
+BUTTONS: Final[dict[str, Callable[[Directory], Button]]] = {
+    "oidc": lambda directory: Button(away.path(directory.name), f"Sign in with {directory.name}")
+}
 """By kind of directory: its button."""
 
 

@@ -15,7 +15,7 @@ from wgpy.gateway.store import credentials, endpoint, users
 from wgpy.gateway.web import logins
 from wgpy.gateway.web.pages import redirect, render, time_left
 from wgpy.gateway.web.security import COOKIE
-from wgpy.gateway.web.sign_in import factors, half, methods
+from wgpy.gateway.web.sign_in import away, factors, half, methods
 from wgpy.gateway.web.site import address_of, site_of
 
 log: Final = logging.getLogger("wgpy.gateway")
@@ -25,7 +25,7 @@ _LONGEST_NAME: Final = 255
 
 def show(request: Request) -> Response:
     """The sign-in page. `?next=/path` says where to go on to."""
-    return _page(request, request.query_params.get("next", "/"))
+    return page(request, request.query_params.get("next", "/"))
 
 
 def with_password(request: Request, form: dict[str, str]) -> Response:
@@ -34,16 +34,16 @@ def with_password(request: Request, form: dict[str, str]) -> Response:
     name, password = form.get("name", "").strip(), form.get("password", "")
     account = name[:_LONGEST_NAME].casefold()  # directories take names in any case
     if refused := throttled(request, account):
-        return _page(request, then, name, *refused)
+        return page(request, then, name, *refused)
     try:
         person = methods.check_password(site, name, password)
     except ControlError as error:
         site.throttle.succeeded(account, address_of(request), time.monotonic(), wholly=False)  # it was no wrong attempt
         log.warning("sign-in of %a from %s: %s", name, address_of(request), error)
-        return _page(request, then, name, "Signing in does not work at this moment. Try again in a minute.", 503)
+        return page(request, then, name, "Signing in does not work at this moment. Try again in a minute.", 503)
     if person is None:
         log.warning("sign-in of %a from %s refused: wrong name or password", name, address_of(request))
-        return _page(request, then, name, WRONG, 403)
+        return page(request, then, name, WRONG, 403)
     with site.database.change(f"user {person.name}") as change:
         user = logins.take_in(change, person)
         needs_more = credentials.has_second_factor(change.connection, user.name) or (
@@ -60,11 +60,11 @@ def with_passkey(request: Request, form: dict[str, str]) -> Response:
     """Sign somebody in by a passkey alone, which says whose it is."""
     site, then = site_of(request), logins.local_path(form.get("next", "/"))
     if refused := throttled(request, None):
-        return _page(request, then, "", *refused)
+        return page(request, then, "", *refused)
     with site.database.change("sign-in") as change:
         name = factors.asserted_by(change, request, form)
         if name is None:
-            return _page(request, then, "", factors.NO_PASSKEY, 403)
+            return page(request, then, "", factors.NO_PASSKEY, 403)
         cookie, said = logins.admit(change, request, users.find(change.connection, name), "passkey")
     site.throttle.succeeded(None, address_of(request), time.monotonic())
     return logins.keep(redirect(then, said), cookie)
@@ -78,6 +78,8 @@ def sign_out(request: Request, form: dict[str, str]) -> Response:
             logins.end(change, request)
     response = redirect(logins.SIGN_IN, "You are signed out.")
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    if login:
+        away.remember_for_sign_out(request, response, login.user)
     return response
 
 
@@ -91,9 +93,11 @@ def throttled(request: Request, account: str | None) -> tuple[str, int] | None:
     return f"There were too many attempts. Try again in {time_left(wait)}.", 429
 
 
-def _page(request: Request, then: str, name: str = "", error: str = "", status: int = 200) -> Response:
+def page(request: Request, then: str, name: str = "", error: str = "", status: int = 200) -> Response:
+    """The sign-in page, with what went wrong."""
     site = site_of(request)
     return render(
         request, "sign_in/sign_in.html", status=status, error=error, name=name[:_LONGEST_NAME],
         next=logins.local_path(then), passkey=factors.to_assert(site, ()), buttons=methods.buttons(site),
+        still_at=away.signed_out_of(request),
     )  # fmt: skip
