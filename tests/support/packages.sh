@@ -6,7 +6,7 @@ bench="$demo wireguard-go:wireguard-go openvpn:openvpn openssl:openssl"
 labs="$bench nft:nftables sysctl:procps tcpdump:tcpdump curl:curl"
 tests="$labs iptables:iptables tshark:tshark groff:groff zbarimg:zbar-tools zsh:zsh fish:fish pg_ctlcluster:postgresql
     chromium:chromium chromedriver:chromium-driver
-    slapd:slapd ldapmodify:ldap-utils
+    slapd:slapd ldapmodify:ldap-utils samba:samba-ad-dc samba-tool:samba-ad-provision markdown_py:python3-markdown
     qemu-system-x86_64:qemu-system-x86 busybox:busybox-static
     systemd-analyze:systemd systemd-nspawn:systemd-container dbus-daemon:dbus"
 case $1 in
@@ -24,6 +24,13 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"
     export DEBIAN_FRONTEND=noninteractive
+    # The tests start servers of their own; those of the packages are not wanted here.
+    policy=/usr/sbin/policy-rc.d
+    [ -e "$policy" ] || {
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    }
     apt-get update -qq
     # shellcheck disable=SC2086 # several packages
     apt-get install -qq -y --no-install-recommends $missing >/dev/null

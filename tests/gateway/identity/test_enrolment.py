@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateway.identity.authority import CLIENT, Authority, Signed
 from wgpy.errors import ConfigError
-from wgpy.gateway.identity.enrolment import Verifiers, enrol
+from wgpy.gateway.identity.enrolment import Verifiers, enrol, prove
 from wgpy.gateway.policy import certificates as policy
 from wgpy.gateway.policy.certificates import Proof
 from wgpy.gateway.policy.people import Device, User
@@ -51,9 +51,11 @@ class Gate:
 
     def enrol(self, signed: Signed, proof: Proof | None = None, signature: bytes | None = None) -> Device:
         proof = proof or self.proof()
+        signature = self.sign(signed, proof) if signature is None else signature
+        with self.database.read() as connection:
+            accepted = prove(connection, self.verifiers, signed.pem(), proof, signature, self.clock.now)
         with self.database.change("certificate") as change:
-            signature = self.sign(signed, proof) if signature is None else signature
-            return enrol(change, self.verifiers, signed.pem(), proof, signature).device
+            return enrol(change, signed.pem(), proof, accepted).device
 
     def revoke(self, *signed: Signed, days: int = 30) -> None:
         self.root.revoked += [each.serial for each in signed]

@@ -51,7 +51,11 @@ def test_too_much_and_another_sites_request_are_refused(client: TestClient) -> N
     assert client.post(PATH, content=bytes(100_000), headers={"Origin": URL}).status_code == 413
     assert client.post(PATH, json=GOOD, headers={"Origin": "https://evil.org"}).status_code == 403
     assert client.post(PATH, json=GOOD, headers={"Origin": URL}).status_code == 403  # no authority is set
-    assert client.get(PATH).status_code == 405
+
+
+def test_strangers_have_few_attempts(client: TestClient) -> None:
+    codes = [client.post(PATH, json=GOOD, headers={"Origin": URL}).status_code for _ in range(32)]
+    assert codes == [403] * 30 + [429] * 2
 
 
 @pytest.mark.parametrize("key", ["ec", "rsa", "ed25519"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from wgpy.errors import ConfigError
-from wgpy.gateway.identity.certificates import NotAccepted, Verifier, check_proof, read_lists
+from wgpy.gateway.identity.certificates import Accepted, NotAccepted, Verifier, check_proof, read_lists
 from wgpy.gateway.policy.certificates import Authority, Proof
 from wgpy.gateway.store import certificates, devices, endpoint, enrolment, users
 from wgpy.gateway.store.certificates import Bound
@@ -47,19 +49,29 @@ class Verifiers:
         return made[1]
 
 
-def enrol(change: Change, verifiers: Verifiers, chain: str, proof: Proof, signature: bytes) -> Enrolled:
-    """Take in a device: a new one, or one of the same person, which is then signed in again.
+def prove(
+    connection: Connection, verifiers: Verifiers, chain: str, proof: Proof, signature: bytes, wall: float
+) -> Accepted:
+    """Verify a certificate, and that `signature` is by its key, over a proof for this gateway and this moment.
 
-    The certificate says whose it is; `signature` is by its key, over `proof`. Raises ConfigError.
+    `wall` is in seconds since 1970. Raises ConfigError.
     """
-    url = endpoint.find(change.connection).url
+    url = endpoint.find(connection).url
     if not url:
         raise ConfigError("the gateway has no url yet: `wgpy gateway endpoint set --url https://...`")
     if proof.url != url:
         raise NotAccepted(f"the proof is for {proof.url[:100]!a}, and this gateway is {url}")
-    proof.check_fresh(change.now)
-    accepted = verifiers.verifier(certificates.find_authority(change.connection)).accept(chain, change.now)
+    proof.check_fresh(wall)
+    accepted = verifiers.verifier(certificates.find_authority(connection)).accept(chain, wall)
     check_proof(accepted.leaf, proof, signature)
+    return accepted
+
+
+def enrol(change: Change, chain: str, proof: Proof, accepted: Accepted) -> Enrolled:
+    """Take in the device of a proof: a new one, or one of the same person, which is then signed in again.
+
+    Raises ConfigError.
+    """
     user = _user(change, accepted.name)
     if (name := devices.name_of(change.connection, proof.public_key)) is None:
         device = enrolment.enrol(change, proof.device, user, proof.public_key).device

@@ -6,6 +6,8 @@ Nobody has to be signed in, and TLS may end at a proxy: the certificate's key ha
 from __future__ import annotations
 
 import json
+import logging
+import time
 from base64 import b64decode
 from typing import Any, Final
 
@@ -17,12 +19,14 @@ from starlette.routing import BaseRoute, Route
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity.certificates import NotAccepted
-from wgpy.gateway.identity.enrolment import Verifiers, enrol
+from wgpy.gateway.identity.enrolment import Verifiers, enrol, prove
 from wgpy.gateway.policy.certificates import LONGEST_CHAIN, Proof
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.web.problems import problem
-from wgpy.gateway.web.site import site_of
+from wgpy.gateway.web.site import address_of, site_of
 from wgpy.keys import PublicKey
+
+log: Final = logging.getLogger("wgpy.gateway")
 
 PATH: Final = "/api/v1/enrol"
 _LONGEST: Final = LONGEST_CHAIN + 8192  # bytes
@@ -44,13 +48,19 @@ async def _enrol(request: Request) -> Response:
 
 
 def _answer(request: Request, body: bytes) -> Response:
-    site = site_of(request)
+    site, address = site_of(request), address_of(request)
+    if wait := site.throttle.attempt(None, address, time.monotonic()):
+        return problem(429, f"there were too many attempts from {address}; try again in {wait:.0f} seconds")
     chain, proof, signature = _read(body, site.url)
     try:
+        with site.database.read() as connection:  # strangers do not keep others from writing
+            accepted = prove(connection, _VERIFIERS, chain, proof, signature, site.wall())
         with site.database.change("certificate") as change:
-            device, file = enrol(change, _VERIFIERS, chain, proof, signature)
+            device, file = enrol(change, chain, proof, accepted)
     except NotAccepted as error:
+        log.warning("enrolment of %a from %s refused: %s", proof.device, address, error)
         return problem(403, str(error))
+    site.throttle.succeeded(None, address, time.monotonic())
     return JSONResponse({"device": device.json(), "file": file})
 
 
