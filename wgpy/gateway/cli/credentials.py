@@ -40,12 +40,13 @@ def _name(parser: argparse.ArgumentParser) -> None:
 
 def _password(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.identity import administration
+    from wgpy.gateway.identity.passwords import Hasher
     from wgpy.gateway.store import credentials
 
     with common.reading(arguments) as connection:
         credentials.check_local(connection, arguments.name)
     password = common.read_secret(arguments.password_file or "-", f"New password of {arguments.name}: ", twice=True)
-    encoded = administration.encode(arguments.name, password)
+    encoded = administration.encode(Hasher(), arguments.name, password)
     with common.changing(arguments) as change:
         administration.set_password(change, arguments.name, encoded)
     return common.done(arguments, f"password of {arguments.name} set", {"name": arguments.name})

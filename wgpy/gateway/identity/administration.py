@@ -41,11 +41,11 @@ class App(NamedTuple):
         return self._asdict()
 
 
-def encode(user: str, password: str) -> str:
+def encode(hasher: Hasher, user: str, password: str) -> str:
     """Hash a new password, which takes a moment. Raises ConfigError if it is too easy to guess."""
     if why := refusal(user, password):
         raise ConfigError(f"user {user}: {why[0].lower()}{why[1:]}")
-    return Hasher().hash(password)
+    return hasher.hash(password)
 
 
 def set_password(change: Change, user: str, encoded: str) -> None:

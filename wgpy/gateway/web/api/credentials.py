@@ -11,6 +11,7 @@ from wgpy.gateway.identity import administration
 from wgpy.gateway.store import credentials
 from wgpy.gateway.web.api.access import CREDENTIALS, changing, reading
 from wgpy.gateway.web.api.models import Input, Output
+from wgpy.gateway.web.site import site_of
 
 router: APIRouter = APIRouter()
 
@@ -47,7 +48,7 @@ def set_password(request: Request, name: str, body: NewPassword) -> None:
     """Set a local user's password, and sign the user out."""
     with reading(request) as connection:
         credentials.check_local(connection, name)
-    encoded = administration.encode(name, body.password)
+    encoded = administration.encode(site_of(request).hasher, name, body.password)
     with changing(request) as change:
         administration.set_password(change, name, encoded)
 

@@ -8,7 +8,8 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 OBJECTS: Final = (
-    "overview", "users", "groups", "devices", "rules", "network_routes", "sessions", "logs", "settings", "transfer",
+    "overview", "users", "credentials", "groups", "devices", "rules", "network_routes", "sessions", "logs", "settings",
+    "transfer",
 )  # fmt: skip
 
 

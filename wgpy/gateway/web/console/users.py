@@ -11,7 +11,7 @@ from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.policy.people import User
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.texts import date, moment
-from wgpy.gateway.store import audit, devices, groups, sessions, users
+from wgpy.gateway.store import audit, credentials, devices, groups, logins, passkeys, sessions, users
 from wgpy.gateway.web.console.visit import Visit, action, page, path_of
 
 
@@ -45,10 +45,14 @@ def _show(visit: Visit, error: WgpyError | None = None) -> Response:
         own = devices.page(connection, 1, user=user.name)
         live = sessions.page_under_way(connection, 1, user=user.name)
         history = audit.of(connection, "user", user.name)
+        known = credentials.find(connection, user.name)
+        keys = passkeys.find_all(connection, user.name)
+        browsers = [each for each in logins.find_all(connection, user.name) if not each.is_over(visit.wall)]
     values = _typed(visit) if error else {"groups": user.groups, "expires": _written(user.expires)}
     return visit.show(
         "user.html", error, person=user, groups=every, devices=own, live=live, history=history, values=values,
-        expired=user.is_expired(visit.wall), revision=revision(user.json()),
+        expired=user.is_expired(visit.wall), revision=revision(user.json()), known=known, passkeys=keys,
+        browsers=browsers,
     )  # fmt: skip
 
 
