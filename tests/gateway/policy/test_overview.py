@@ -45,6 +45,7 @@ def test_with_sign_in_a_session_lasts_from_then(
 ) -> None:
     device = replace(DEVICE, signed_in_at=signed_in_at)
     assert standing(device, replace(ENDPOINT, sign_in=True), started_at, 1000.0) == expected
+    assert standing(replace(device, certificate="revoked"), ENDPOINT, started_at, 1000.0) == (Standing.REFUSED, None)
     assert standing(replace(device, enabled=False), ENDPOINT, started_at, 1000.0) == (Standing.DISABLED, None)
 
 

@@ -20,6 +20,8 @@ class Standing(StrEnum):
     """A session begins with what the device sends next."""
     SIGNED_OUT = "signed-out"
     """Its person has to sign in before the next session."""
+    REFUSED = "refused"
+    """Its certificate is not accepted."""
     DISABLED = "disabled"
 
 
@@ -32,6 +34,8 @@ def standing(
     """
     if not device.enabled:
         return Standing.DISABLED, None
+    if device.certificate:
+        return Standing.REFUSED, None
     since = device.signed_in_at if endpoint.sign_in else started_at
     left = None if since is None else since + endpoint.session_max - wall
     if started_at is not None and left is not None and left > 0:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Route
 
-from wgpy.gateway.web.pages import static_file
 from wgpy.gateway.web.portal import devices, reach
 from wgpy.gateway.web.portal.adding import Adding
 from wgpy.gateway.web.security import posted
 
 
 def routes() -> list[BaseRoute]:
-    """The pages of the portal, and the static files of all pages."""
+    """The pages of the portal."""
     adding = Adding()
     return [
-        Route("/static/{name}", static_file),
         Route("/", devices.overview),
         Route("/devices/add", adding.show),
         Route("/devices/add", posted(adding.add), methods=["POST"]),
