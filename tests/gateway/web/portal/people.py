@@ -13,11 +13,13 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from tests.gateway.web.conftest import URL
+from wgpy.gateway.policy import connection_log
 from wgpy.gateway.policy.destinations import Destination
-from wgpy.gateway.policy.people import User
+from wgpy.gateway.policy.people import Device, Group, User
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
-from wgpy.gateway.store import devices, endpoint, logins, routes, rules, schema, sessions, users
+from wgpy.gateway.policy.sessions import Session, State, Traffic
+from wgpy.gateway.store import devices, endpoint, groups, logins, routes, rules, schema, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.store.enrolment import enrol
 from wgpy.gateway.web.app import application
@@ -82,8 +84,24 @@ def stored(site: Site) -> str:
     return repr(rows)
 
 
+def _session(device: Device) -> dict[str, Any]:
+    """The row of a session that has lasted for half an hour."""
+    session = Session(
+        id="0123456789abcdef", device=device.name, addresses=device.addresses, state=State.ACTIVE, started_at=0.0,
+        active_at=1700.0, until=28800.0, opened=True, traffic=Traffic(1_200_000, 9000, 34_000_000, 28_000),
+    )  # fmt: skip
+    entry = connection_log.entry(
+        session, interface="wg0", user="alice", groups=["staff"], device_ip="198.51.100.7", port="40000",
+        began=NOW - 1700, wall=NOW,
+    )  # fmt: skip
+    return {
+        "id": session.id, "device": device.name, "user": "alice", "started_at": NOW - 1700, "ended_at": None,
+        "reason": None, "entry": entry,
+    }  # fmt: skip
+
+
 def furnished(site: Site) -> Site:
-    """A site where people sign in. Alice has devices of every kind, and Carol has none; there are rules."""
+    """A site where people sign in. Alice has devices of every kind, Carol has none, and Root is an administrator."""
     site.database.clock = lambda: NOW
     with site.database.change("root") as change:
         settings = endpoint.find(change.connection)
@@ -94,8 +112,7 @@ def furnished(site: Site) -> Site:
             enrol(change, name, "alice")
         devices.sign_in(change, "alice-phone", NOW - 1800)
         devices.enable(change, "alice-tablet", enabled=False)
-        row = {"id": "1", "device": "alice-phone", "user": "alice", "started_at": NOW - 1700, "ended_at": None}
-        sessions.write(change, [{**row, "reason": None, "entry": {}}])
+        sessions.write(change, [_session(devices.find(change.connection, "alice-phone"))])
         for name, text, group in (
             ("intranet", "10.50.0.0/16", "staff"),
             ("payroll", "10.50.2.0/24", "ops"),
@@ -103,4 +120,6 @@ def furnished(site: Site) -> Site:
         ):
             rules.add(change, Rule(name=name, destination=Destination.parse(text), groups=frozenset({group})))
         users.add(change, User(name="carol"))
+        groups.add(change, Group(name="admins"))
+        users.add(change, User(name="root", groups=frozenset({"admins"})))
     return replace(site, wall=lambda: NOW)

@@ -18,7 +18,7 @@ from wgpy.keys import PublicKey
 
 TAB, ENTER = "\ue004", "\ue007"  # https://www.w3.org/TR/webdriver2/#keyboard-actions
 SPY = "window.sent = []; const real = fetch; window.fetch = (...all) => { sent.push(all); return real(...all) }"
-pytestmark = [pytest.mark.root, pytest.mark.parametrize("places", ["sqlite"], indirect=True)]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture
