@@ -20,8 +20,9 @@ missing=
 for program in $programs; do # PROGRAM:PACKAGE
     PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null || missing="$missing ${program#*:}"
 done
-[ -n "$missing" ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if [ -z "$missing" ]; then
+    :
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     # The tests start servers of their own; those of the packages are not wanted here.
@@ -36,4 +37,20 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get install -qq -y --no-install-recommends $missing >/dev/null
 else
     echo "==> these are missing; what needs them is skipped:$missing (as root on Debian they are installed)" >&2
+fi
+
+# A second provider of OpenID Connect, where there is a compiler for it, because Debian has no package of dex. It has no tags
+# that Go would take, so this is the commit of its version 2.41.1.
+build_dex() {
+    cd "$1" && export GOFLAGS=-mod=mod CGO_ENABLED=0 && "$go" mod init dex &&
+        "$go" get github.com/dexidp/dex/cmd/dex@v0.0.0-20240807174518-43956db7fd75 github.com/dexidp/dex/api/v2@v2.2.0 &&
+        "$go" build -o dex github.com/dexidp/dex/cmd/dex && install -m 755 dex /usr/local/bin/dex
+}
+go=$(command -v go || echo /usr/local/go/bin/go)
+if [ "$1" = test ] && [ "$(id -u)" = 0 ] && [ -x "$go" ] && ! command -v dex >/dev/null; then
+    echo "==> building dex, which takes some minutes once"
+    directory=$(mktemp -d)
+    (build_dex "$directory") >"$directory/log" 2>&1 ||
+        { tail -5 "$directory/log" >&2; echo "==> dex was not built, and what needs it is skipped" >&2; }
+    rm -rf "$directory"
 fi
