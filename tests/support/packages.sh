@@ -6,7 +6,7 @@ bench="$demo wireguard-go:wireguard-go openvpn:openvpn openssl:openssl"
 labs="$bench nft:nftables sysctl:procps tcpdump:tcpdump curl:curl"
 tests="$labs iptables:iptables tshark:tshark groff:groff zbarimg:zbar-tools zsh:zsh fish:fish pg_ctlcluster:postgresql
     chromium:chromium chromedriver:chromium-driver
-    slapd:slapd ldapmodify:ldap-utils samba:samba-ad-dc samba-tool:samba-ad-provision markdown_py:python3-markdown
+    slapd:slapd ldapmodify:ldap-utils jq:jq samba:samba-ad-dc samba-tool:samba-ad-provision markdown_py:python3-markdown
     qemu-system-x86_64:qemu-system-x86 busybox:busybox-static
     systemd-analyze:systemd systemd-nspawn:systemd-container dbus-daemon:dbus"
 case $1 in

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
-from dataclasses import replace
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -58,10 +63,18 @@ def test_strangers_have_few_attempts(client: TestClient) -> None:
     assert codes == [403] * 30 + [429] * 2
 
 
-@pytest.mark.parametrize("key", ["ec", "rsa", "ed25519"])
-def test_the_command_enrols_a_device_and_signs_it_in_again(
-    key: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that serves at `url`, and accepts certificates of an authority."""
+
+    url: str
+    trusted: Path
+    root: Authority
+    database: Database
+
+
+@pytest.fixture
+def gateway(database: Database, tmp_path: Path) -> Iterator[Gateway]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"https://localhost:{port}"
@@ -74,39 +87,67 @@ def test_the_command_enrols_a_device_and_signs_it_in_again(
     own = own_certificate(tmp_path / "https.pem", url, datetime.now(UTC))
     trusted = tmp_path / "trusted.pem"
     trusted.write_text((tmp_path / "https.pem").read_text().partition("-----BEGIN PRIVATE KEY")[0])
-    app = application(Site(database=database, service=Running(settings)))
-    signed, file = root.sign("/CN=alice", CLIENT, key=key), tmp_path / "wg0.conf"
+    site = Site(database=database, service=Running(settings), wall=database.clock)
+    with serving(application(site), lambda server: server.listen_tcp(f"127.0.0.1:{port}", own, None)):
+        yield Gateway(url, trusted, root, database)
 
-    def enrol(*more: str) -> int:
+
+@pytest.mark.parametrize("key", ["ec", "rsa", "ed25519"])
+def test_the_command_enrols_a_device_and_signs_it_in_again(
+    key: str, gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed, file, database = gateway.root.sign("/CN=alice", CLIENT, key=key), tmp_path / "wg0.conf", gateway.database
+
+    def enrol(*more: str, url: str = gateway.url) -> int:
         arguments = ["--certificate", str(signed.certificate), "--certificate-key", str(signed.key), *more]
         return main(["gateway", "enrol", url, "--name", "laptop", "--output", str(file), *arguments])
 
-    with serving(app, lambda server: server.listen_tcp(f"127.0.0.1:{port}", own, None)):
-        assert enrol() == 1  # the system does not know the gateway's certificate
-        assert "certificate verify failed" in capsys.readouterr().err
-        assert not file.exists()
-        assert enrol("--ca", str(trusted)) == 0
-        with database.read() as connection:
-            device = devices.find(connection, "laptop")
-            (bound,) = certificates.find_all(connection)
-        config = parse(file.read_text()).config
-        assert config.private_key
-        assert config.private_key.public_key == device.public_key
-        assert [interface.ip for interface in config.addresses] == list(device.addresses)
-        assert len(config.peers) == 1
-        assert file.stat().st_mode & 0o777 == 0o600
-        text = file.read_text()
-        with database.change("root") as change:
-            devices.sign_out(change, "alice")
-            certificates.bind(change, replace(bound, proved_at=bound.proved_at - 5))
-        assert enrol("--ca", str(trusted)) == 0
-        assert file.read_text() == text
-        with database.read() as connection:
-            assert devices.find(connection, "laptop").signed_in_at
-        root.revoked.append(signed.serial)
-        root.crl(tmp_path / "crl")
-        capsys.readouterr()
-        assert enrol("--ca", str(trusted)) == 1
-        assert "the certificate 'CN=alice' is revoked" in capsys.readouterr().err
-    assert enrol("--ca", str(trusted)) == 1
+    assert enrol() == 1  # the system does not know the gateway's certificate
+    assert "certificate verify failed" in capsys.readouterr().err
+    assert enrol("--ca", str(gateway.trusted), url="https://localhost:1") == 1
     assert "Connection refused" in capsys.readouterr().err
+    assert not file.exists()
+    assert enrol("--ca", str(gateway.trusted)) == 0
+    with database.read() as connection:
+        device = devices.find(connection, "laptop")
+        (bound,) = certificates.find_all(connection)
+    config = parse(file.read_text()).config
+    assert config.private_key
+    assert config.private_key.public_key == device.public_key
+    assert [interface.ip for interface in config.addresses] == list(device.addresses)
+    assert len(config.peers) == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    text = file.read_text()
+    with database.change("root") as change:
+        devices.sign_out(change, "alice")
+        certificates.bind(change, replace(bound, proved_at=bound.proved_at - 5))
+    assert enrol("--ca", str(gateway.trusted)) == 0
+    assert file.read_text() == text
+    with database.read() as connection:
+        assert devices.find(connection, "laptop").signed_in_at
+    gateway.root.revoked.append(signed.serial)
+    gateway.root.crl(tmp_path / "crl")
+    capsys.readouterr()
+    assert enrol("--ca", str(gateway.trusted)) == 1
+    assert "the certificate 'CN=alice' is revoked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["ec", "rsa"])
+@pytest.mark.skipif(which("jq") is None or which("curl") is None, reason="needs jq and curl")
+def test_the_pages_commands_of_openssl_and_curl_do_the_same(key: str, gateway: Gateway, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "gateway-sign-in.md").read_text()
+    (commands,) = re.findall(r"```sh\n([^`]*openssl dgst[^`]*)```", page)
+    signed = gateway.root.sign("/CN=alice", CLIENT, key=key)
+    for path, name in ((signed.certificate, "alice.pem"), (signed.key, "alice.key")):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    script = commands.replace("https://vpn.example.org", gateway.url)
+    environment = {**os.environ, "CURL_CA_BUNDLE": str(gateway.trusted)}
+    done = subprocess.run(
+        ["sh", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    config = parse(done.stdout).config
+    with gateway.database.read() as connection:
+        device = devices.find(connection, "alice-laptop")
+    assert [interface.ip for interface in config.addresses] == list(device.addresses)
+    assert device.certificate == ""

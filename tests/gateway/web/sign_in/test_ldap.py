@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from collections.abc import Iterator
 from threading import BoundedSemaphore
@@ -9,11 +10,14 @@ from threading import BoundedSemaphore
 import pytest
 
 from tests.gateway.identity.corp import corp
-from tests.gateway.identity.slapd import Slapd
-from tests.gateway.web.sign_in.conftest import PASSWORD
+from tests.gateway.identity.slapd import BASE, Slapd
+from tests.gateway.web.sign_in.conftest import PASSWORD, Clock
 from tests.gateway.web.sign_in.person import Person
+from wgpy.gateway.identity.directory import Clients
 from wgpy.gateway.identity.ldap.people import Denied, People
 from wgpy.gateway.policy.directories import Directory, GroupMapping
+from wgpy.gateway.policy.people import User
+from wgpy.gateway.service.directories import Checks
 from wgpy.gateway.store import audit, directories, users
 from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.sign_in.pages import WRONG
@@ -120,3 +124,36 @@ def test_people_who_wait_for_a_directory_leave_threads_for_others(
     bob = Person(site)
     bob.type_password("bob's own", "bob")
     assert bob.is_signed_in
+
+
+def test_groups_follow_and_who_is_disabled_is_out_by_the_next_check(site: Site, server: Slapd, clock: Clock) -> None:
+    add(site, server)
+    carol = Person(site)
+    carol.type_password("carol's own", "carol")
+    assert carol.is_signed_in
+
+    def check() -> User:
+        clock.now += directories.INTERVAL + 1
+        asyncio.run(Checks(site.database, Clients(site.database)).check("corp"))
+        with site.database.read() as connection:
+            return users.find(connection, "carol")
+
+    assert check().groups == frozenset()
+    server.modify(
+        f"dn: cn=staff,ou=groups,{BASE}\nchangetype: modify\nadd: member\nmember: uid=carol,ou=people,{BASE}\n"
+    )
+    found = check()
+    assert (found.groups, found.suspended) == (frozenset({"staff", "ops"}), False)
+    assert carol.is_signed_in
+    server.modify(f"dn: uid=carol,ou=people,{BASE}\nchangetype: modify\nadd: nsAccountLock\nnsAccountLock: TRUE\n")
+    assert check().suspended
+    assert not carol.is_signed_in
+    assert Person(site).type_password("carol's own", "carol").status_code == 403
+    server.modify(
+        f"dn: uid=carol,ou=people,{BASE}\nchangetype: modify\ndelete: nsAccountLock\n\n"
+        f"dn: cn=staff,ou=groups,{BASE}\nchangetype: modify\ndelete: member\nmember: uid=carol,ou=people,{BASE}\n"
+    )
+    again = Person(site)
+    again.type_password("carol's own", "carol")
+    assert again.is_signed_in
+    assert (check().groups, check().suspended) == (frozenset(), False)
