@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,8 +21,9 @@ from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
 from wgpy.gateway.enforcement.dataplane import DataPlane
+from wgpy.gateway.identity import administration
 from wgpy.gateway.policy.people import User
-from wgpy.gateway.store import directories, state, users
+from wgpy.gateway.store import directories, links, state, users
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PresharedKey, PrivateKey
 
@@ -106,6 +108,27 @@ def test_groups_rules_and_routes_can_be_changed(gateway: Gateway) -> None:
     assert gateway("route set 10.50.0.0/16 --snat 10.50.0.4") == gateway("route list")[0]
     what = [(entry["kind"], entry["before"] is None) for entry in gateway("log --audit")]
     assert what[-5:] == [("group", False), ("rule", False), ("rule", False), ("rule", False), ("route", False)]
+
+
+def test_init_makes_the_first_administrator_with_a_link_for_one_sign_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DataPlane, "networks_of_host", lambda self, *interfaces: {})
+    places = ["--directory", str(tmp_path / "gateway"), "--key", str(tmp_path / "gateway.key")]
+    command = ["init", *places, "--host", "vpn.example.org", "--pool", "10.99.0.0/24", "--admin", "ann"]
+    assert main(["gateway", *command]) == 1
+    assert "--admin is for the console, which is at --url" in capsys.readouterr().err
+    assert main(["gateway", *command, "--url", "https://vpn.example.org"]) == 0
+    printed = capsys.readouterr()
+    url = printed.out.strip()
+    assert url.startswith("https://vpn.example.org/set-up/")
+    assert "ann chooses a password, within 24 hours" in printed.err
+    database = Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key")
+    with database.read() as connection:
+        assert users.find(connection, "ann").groups == {"admins"}
+        assert administration.has_administrator(connection)
+        assert links.find(connection, links.SET_UP, url.rpartition("/")[2], time.time()) == "ann"
+    database.close()
 
 
 REFUSED = {

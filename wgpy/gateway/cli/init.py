@@ -22,6 +22,11 @@ def add(objects: Any) -> None:
         epilog="Example: wgpy gateway init --host vpn.example.org --pool 10.99.0.0/22 --pool fd00:99::/64",
     )
     options(made)
+    made.add_argument(
+        "--admin",
+        metavar="NAME",
+        help="with --url: make the first administrator, and print a link with which they choose a password, once",
+    )
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -29,7 +34,10 @@ def _init(arguments: argparse.Namespace) -> int:
     for key, option in (("host", "--host"), ("pools", "--pool")):
         if key not in given:
             raise ConfigError(f"init: {option} is missing; `wgpy gateway init -h` says what it is")
+    if arguments.admin and "url" not in given:
+        raise ConfigError("init: --admin is for the console, which is at --url, and that is missing")
     made = Endpoint(**given)  # checked before anything is written
+    from wgpy.gateway.identity import administration
     from wgpy.gateway.service.settings import check_host
     from wgpy.gateway.store import endpoint
     from wgpy.gateway.store.database import Database
@@ -39,5 +47,13 @@ def _init(arguments: argparse.Namespace) -> int:
     opened = Database(place, key_file) if Database.exists(place) else Database.create(place, key_file)
     with closing(opened) as database, database.change(common.who()) as change:
         endpoint.add(change, made, PrivateKey.generate())
+        link = administration.first_administrator(change, arguments.admin) if arguments.admin else None
     text = f"{database.name} and {key_file} are made: keep a copy of the key where no copy of the database is"
-    return common.done(arguments, text, {"database": database.name, "key": str(key_file), **made.json()})
+    values = {"database": database.name, "key": str(key_file), **made.json()}
+    if link:
+        text += f". {arguments.admin} chooses a password, within 24 hours and after `wgpy gateway run --https`, at:"
+        values["link"] = link.json()
+    status = common.done(arguments, text, values)
+    if link and not arguments.json:
+        print(link.url)
+    return status

@@ -55,6 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import logging
 
     from wgpy.daemon.events import open_log, standard_error
+    from wgpy.gateway.identity import administration
     from wgpy.gateway.service.run import run
     from wgpy.gateway.store import endpoint
     from wgpy.gateway.web.run import beside
@@ -65,7 +66,14 @@ def _run(arguments: argparse.Namespace) -> int:
     https = _https(arguments)
     with closing(common.database(arguments)) as database:
         with database.read() as connection:
-            portal = https.portal(endpoint.find(connection)) if https else None
+            settings = endpoint.find(connection)
+            portal = https.portal(settings) if https else None
+            if https and not administration.has_administrator(connection):
+                logging.getLogger("wgpy.gateway").warning(
+                    "nobody may use the console yet: `wgpy gateway group add %s`, `wgpy gateway user add NAME --group "
+                    "%s` and `wgpy gateway user invite NAME` make an administrator, and a link for the first sign-in",
+                    *[settings.admin_group] * 2,
+                )
         web = beside(database, arguments.directory, https)
         asyncio.run(run(database, log, arguments.metrics, web, flows, portal, arguments.interface))
     return 0

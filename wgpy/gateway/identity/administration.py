@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import Connection
+
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity import totp
 from wgpy.gateway.identity.certificates import Verifier, read_lists
 from wgpy.gateway.identity.passwords import Hasher, refusal
 from wgpy.gateway.policy.certificates import Authority
-from wgpy.gateway.store import certificates, credentials, endpoint, links, logins, users
+from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.store import certificates, credentials, endpoint, groups, links, logins, users
 from wgpy.gateway.store.database import Change
 
 LIFETIME: Final = 24 * 3600  # seconds: a link goes by mail, and is read on the next working day at the latest
@@ -66,6 +69,20 @@ def invite(change: Change, user: str) -> Invitation:
         )
     secret = links.add(change, links.SET_UP, user, LIFETIME)
     return Invitation(f"{url}/set-up/{secret}", change.now + LIFETIME)
+
+
+def has_administrator(connection: Connection) -> bool:
+    """Whether there is somebody who may use the console."""
+    return bool(users.page(connection, 1, group=endpoint.find(connection).admin_group, size=1).total)
+
+
+def first_administrator(change: Change, name: str) -> Invitation:
+    """Make the first user who may use the console, with the group of those. Raises ConfigError."""
+    group = endpoint.find(change.connection).admin_group
+    if group not in {each.name for each in groups.find_all(change.connection)}:
+        groups.add(change, Group(name=group, description="may use the console"))
+    users.add(change, User(name=name, groups=frozenset({group})))
+    return invite(change, name)
 
 
 def set_up_app(change: Change, user: str) -> App:

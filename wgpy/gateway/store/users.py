@@ -25,11 +25,13 @@ def find_all(connection: Connection) -> list[User]:
 
 
 def page(
-    connection: Connection, number: int, text: str = "", group: str = "", *, size: int = paging.SIZE
+    connection: Connection, number: int, text: str = "", group: str = "", *, source: str = "", size: int = paging.SIZE
 ) -> paging.Page[User]:
-    """A page of the users with `text` in their name or address, and in `group`, if one is given; by name."""
+    """A page of the users with `text` in their name or address, in `group` and from `source`, if given; by name."""
     matching = paging.contains(text, users.c.name, users.c.display_name, users.c.email)
     query = select(users).where(matching).order_by(users.c.name)
+    if source:
+        query = query.where(users.c.source == source)
     if group:
         query = query.where(users.c.name.in_(select(memberships.c.user).where(memberships.c.group == group)))
     found = paging.find(connection, query, number, size)

@@ -13,10 +13,12 @@ from starlette.testclient import TestClient
 from tests.gateway.conftest import Places
 from tests.gateway.web.conftest import URL
 from wgpy.gateway.policy.destinations import Destination
+from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
-from wgpy.gateway.store import devices, groups, logins, routes, rules, users
+from wgpy.gateway.policy.tokens import Token
+from wgpy.gateway.store import devices, directories, groups, logins, routes, rules, tokens, users
 from wgpy.gateway.store.schema import sessions
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.security import COOKIE
@@ -72,6 +74,9 @@ def filled(site: Site) -> Site:
         devices.add(
             change, "bob-laptop", "bob", PublicKey(bytes([2]) * 32), PresharedKey.generate(), [ip_address("10.99.0.5")]
         )
+        tokens.add(change, Token(name="backup-job", scopes=frozenset({"backup"}), made_at=1000.0))
+        provider = {"issuer": "https://id.example.org", "client_id": "wgpy", "scopes": ["openid", "email"]}
+        directories.add(change, Directory(name="corp", kind="oidc", settings=provider), b"secret")
         routes.add(change, Route(network=ip_network("10.50.0.0/16")))
         rules.add(
             change, Rule(name="web", destination=Destination.parse("10.50.1.0/24:443/tcp"), groups=frozenset({"staff"}))

@@ -10,9 +10,20 @@ from pathlib import Path
 from tests.gateway.web.console.conftest import ADMIN, SESSION, Person
 from wgpy.config.wgquick import parse
 from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.people import User
 from wgpy.gateway.policy.sessions import Reason
 from wgpy.gateway.policy.traffic import Rate
-from wgpy.gateway.store import audit, devices, endpoint, groups, routes, rules, sessions, users
+from wgpy.gateway.store import (
+    audit,
+    devices,
+    endpoint,
+    groups,
+    routes,
+    rules,
+    sessions,
+    tokens,
+    users,
+)
 from wgpy.gateway.web.console.settings import OF_ROOT, SECTIONS
 from wgpy.gateway.web.site import Site
 from wgpy.keys import PrivateKey
@@ -43,6 +54,10 @@ PAGES = {
     "/audit": "root",
     "/audit?kind=rule": "web",
     "/settings": "vpn.example.org",
+    "/tokens": "backup-job",
+    "/add/token": "Make a token",
+    "/directories": "OpenID Connect",
+    "/directories/corp": "https://id.example.org",
     "/transfer": "Download a backup",
 }
 
@@ -79,7 +94,7 @@ def test_groups(admin: Person, filled: Site) -> None:
     assert "Group night removed." in admin.after(admin.send("/groups/night/remove", {})).text
     assert last_change(filled) == (f"user {ADMIN}", "group", "night")
     used = admin.send("/groups/staff/remove", {})
-    assert used.status_code == 400
+    assert used.status_code == 409
     assert "group staff: user alice uses it; change that first" in used.text
 
 
@@ -300,3 +315,40 @@ def test_the_overview_says_what_is_left_to_do(admin: Person) -> None:
         admin.after(admin.send(f"{path}/remove", {}))
     page = admin.get("").text
     assert re.findall(r'<li><a href="/console/add/(\w+)">', page) == ["route", "rule", "device"]
+
+
+def test_a_token_is_shown_once(admin: Person, filled: Site) -> None:
+    made = admin.send("/add/token", {"name": "ci", "scope": ["read", "backup"], "expires": "2027-06-30"})
+    assert made.status_code == 200
+    (text,) = re.findall(r"<code>(wgpy_[\w-]+)</code>", made.text)
+    with filled.database.read() as connection:
+        token = tokens.find_by_text(connection, text, 1000.0)
+    assert token
+    assert (token.name, token.scopes, token.expires) == ("ci", frozenset({"read", "backup"}), 1814400000.0)
+    assert text not in admin.get("/tokens").text
+    refused = admin.send("/add/token", {"name": "none"})
+    assert (refused.status_code, "it is for nothing" in refused.text) == (400, True)
+    assert "of no use" in admin.after(admin.send("/tokens/ci/remove", {})).text
+    with filled.database.read() as connection:
+        assert tokens.find_by_text(connection, text, 1000.0) is None
+
+
+def test_a_user_of_a_directory_keeps_its_groups(admin: Person, filled: Site) -> None:
+    with filled.database.change("root") as change:
+        from_there = User(name="dora", source="corp", subject="1", groups=frozenset({"ops"}))
+        users.add(change, from_there)
+    page = admin.get("/users/dora").text
+    assert "Groups, which the directory decides: ops" in page
+    assert 'name="group"' not in page
+    admin.after(admin.save("/users/dora", {"expires": "2027-06-30"}))
+    with filled.database.read() as connection:
+        found = users.find(connection, "dora")
+    assert (found.groups, found.expires) == (frozenset({"ops"}), 1814400000.0)
+    assert '<a href="/console/users/dora">' in admin.get("/directories/corp").text
+
+
+def test_a_mistyped_key_is_told_at_the_form(admin: Person) -> None:
+    wrong = admin.send("/add/device", {"name": "tablet", "user": "alice", "key": "own", "public_key": "typed"})
+    assert wrong.status_code == 400
+    assert "44 base64 characters" in wrong.text
+    assert 'value="typed"' in wrong.text

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from tests.gateway.web.conftest import URL
 from tests.gateway.web.console.conftest import ADMIN, SESSION, Person
-from wgpy.gateway.policy.logins import IDLE_MAX
+from wgpy.gateway.policy.logins import FRESH, IDLE_MAX
 from wgpy.gateway.policy.people import Group
 from wgpy.gateway.store import audit, groups, users
 from wgpy.gateway.web.app import application
@@ -23,7 +23,7 @@ from wgpy.gateway.web.site import Site
 
 NAMES = {
     "/console/users": "alice", "/console/groups": "staff", "/console/devices": "alice-phone", "/console/rules": "web",
-    "/console/routes": "10.50.0.0_16", "/console/sessions": SESSION, "/console/tokens": "backup",
+    "/console/routes": "10.50.0.0_16", "/console/sessions": SESSION, "/console/tokens": "backup-job",
     "/console/directories": "corp",
 }  # fmt: skip
 
@@ -92,6 +92,19 @@ def test_an_overview_that_is_left_open_keeps_nobody_signed_in(filled: Site) -> N
         wall[0] += IDLE_MAX / 3
         answer = admin.get("/now")
     assert answer.status_code == 303
+
+
+def test_who_signed_in_long_ago_gets_no_secret(filled: Site) -> None:
+    wall = [1000.0]
+    admin = Person(replace(filled, wall=lambda: wall[0]), ADMIN)
+    (token,) = set(re.findall(r'name="csrf_token" value="(\w+)"', admin.get("").text))
+    wall[0] += FRESH
+    before = state(filled)
+    for path in ("/users/bob/invite", "/users/bob/reset", "/add/token", "/transfer/backup"):
+        answer = admin.send(path, {"name": "new", "scope": "read"}, token)
+        assert answer.status_code == 303, path
+        assert answer.headers["location"].startswith("/sign-in"), path
+    assert state(filled) == before
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "of another"])

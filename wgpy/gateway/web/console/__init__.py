@@ -8,8 +8,8 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 OBJECTS: Final = (
-    "overview", "users", "credentials", "groups", "devices", "rules", "network_routes", "sessions", "logs", "settings",
-    "transfer",
+    "overview", "users", "credentials", "groups", "devices", "rules", "network_routes", "sessions", "logs",
+    "settings", "tokens", "directories", "transfer",
 )  # fmt: skip
 
 

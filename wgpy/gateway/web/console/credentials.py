@@ -31,7 +31,7 @@ def _reset(visit: Visit) -> Response:
 
 
 ROUTES: Final = (
-    action("/users/{name}/invite", _invite),
+    action("/users/{name}/invite", _invite, fresh=True),
     action("/users/{name}/sign-out", _sign_out),
-    action("/users/{name}/reset", _reset),
+    action("/users/{name}/reset", _reset, fresh=True),
 )

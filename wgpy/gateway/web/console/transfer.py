@@ -58,7 +58,7 @@ def _file(content: bytes, name: str, kind: str) -> Response:
 
 ROUTES: Final = (
     page("/transfer", _show),
-    action("/transfer/backup", _backup),
+    action("/transfer/backup", _backup, fresh=True),
     page("/transfer/export", _export),
     action("/transfer/import", _import),
 )

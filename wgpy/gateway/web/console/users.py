@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from wgpy.errors import ConfigError, WgpyError
-from wgpy.gateway.policy.people import User
+from wgpy.gateway.policy.people import LOCAL, User
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.texts import date, moment
 from wgpy.gateway.store import audit, credentials, devices, groups, logins, passkeys, sessions, users
@@ -61,7 +61,7 @@ def _change(visit: Visit) -> Response:
         with visit.changing() as change:
             user = users.find(change.connection, visit.name)
             visit.check_unchanged(change.connection, "user", user.name, user.json())
-            changed = replace(user, groups=_groups(visit))
+            changed = replace(user, groups=_groups(visit)) if user.source == LOCAL else user
             if visit.site.service.endpoint.admin_group not in changed.groups:
                 _check_another(visit, "you would no longer be an administrator")
             if visit.form.text("expires") != _written(user.expires):  # a new date is a new decision

@@ -18,14 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from wgpy.errors import ConfigError, WgpyError
+from wgpy.errors import ConfigError, KeyFormatError, WgpyError
 from wgpy.gateway.policy.people import User
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.texts import difference, moment
 from wgpy.gateway.store import audit
 from wgpy.gateway.store.database import Change, Database
+from wgpy.gateway.store.lookup import Conflict
 from wgpy.gateway.web import pages
-from wgpy.gateway.web.logins import require_admin
+from wgpy.gateway.web.logins import require_admin, require_fresh
 from wgpy.gateway.web.security import fields
 from wgpy.gateway.web.site import Site, site_of
 
@@ -46,7 +47,7 @@ _PAGES: Final = {"test": "/rules", "audit": "/log", **dict.fromkeys(("tokens", "
 Handler = Callable[["Visit"], Response]
 
 
-class Conflict(ConfigError):
+class Stale(ConfigError):
     """Somebody else has changed the object since the form was shown."""
 
 
@@ -145,14 +146,14 @@ class Visit:
             yield change
 
     def check_unchanged(self, connection: Connection, kind: str, name: str, present: Mapping[str, Any]) -> None:
-        """Raises Conflict if the object is not as it was when its form was shown, and says who changed what."""
+        """Raises Stale if the object is not as it was when its form was shown, and says who changed what."""
         if self.form.text("revision") == revision(present):
             return
         last = next(iter(audit.of(connection, kind, name)), None)
         what = (
             f": {last['who']} at {moment(last['at'])} UTC: {difference(last['before'], last['after'])}" if last else ""
         )
-        raise Conflict(
+        raise Stale(
             f"{kind} {name}: somebody else has changed it since you opened this page{what}. Nothing was saved. Below "
             "is what you typed; save it again to replace the other change, or reload the page to see that"
         )
@@ -171,7 +172,9 @@ class Visit:
 
 def status_of(error: WgpyError) -> int:
     """The HTTP status of what the store refuses."""
-    return 409 if isinstance(error, Conflict) else 400 if isinstance(error, ConfigError) else 503
+    if isinstance(error, Stale | Conflict):
+        return 409
+    return 400 if isinstance(error, ConfigError | KeyFormatError) else 503
 
 
 def path_of(kind: str, name: str) -> str:
@@ -189,11 +192,16 @@ def page(path: str, handler: Handler, *, unattended: bool = False) -> Route:
     return Route(ROOT + path, endpoint, methods=["GET"])
 
 
-def action(path: str, handler: Handler) -> Route:
-    """The route of a form. What its handler does not show at the form itself, it tells on a page."""
+def action(path: str, handler: Handler, *, fresh: bool = False) -> Route:
+    """The route of a form. What its handler does not show at the form itself, it tells on a page.
+
+    With `fresh`, the administrator must have signed in a few minutes ago: somebody else may have found the browser.
+    """
 
     async def endpoint(request: Request) -> Response:
         admin = await run_in_threadpool(require_admin, request)
+        if fresh:
+            await run_in_threadpool(require_fresh, request)
         visit = Visit(request, admin, Form(await fields(request)))
         return await run_in_threadpool(_answer, visit, handler, missing=400)
 
