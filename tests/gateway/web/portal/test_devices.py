@@ -156,6 +156,7 @@ def test_a_device_is_signed_in_from_when_its_person_proved_who_they_are(site: Si
     with site.database.read() as connection:
         assert devices.find(connection, "alice-phone").signed_in_at == 1000.0
     assert "10 min left" in alice.get("/").text
+    assert "/devices/alice-phone/sign-in" not in alice.get("/").text, "nothing is to be gained"
     site.database.clock = lambda: 1601.0  # the sign-in in the browser is still good, but lets no device in any more
     alice.post("/devices/alice-phone/sign-in")
     assert alice.said().startswith("You signed in too long ago")

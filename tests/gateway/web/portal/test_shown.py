@@ -111,6 +111,26 @@ def test_a_key_that_the_browser_makes_never_leaves_it(chrome: Browser, site: Sit
     )
 
 
+def test_a_phone_that_opens_a_link_makes_its_own_key(chrome: Browser, site: Site) -> None:
+    chrome.open(f"{URL}/devices/add")
+    chrome.fill(name="watch")
+    chrome.press("Another device, which gets a link")
+    chrome.go("Add")
+    link = file_shown(chrome).strip()
+    assert scanned(content(chrome.find("figure img").get_attribute("src"))) == link
+    chrome.driver.delete_all_cookies()
+    chrome.look(size=PHONE)
+    chrome.open(link)
+    chrome.wait("!document.getElementById('here-choice').hidden")
+    chrome.press("This browser")
+    chrome.press("Set up")
+    chrome.wait("!document.getElementById('made-here').hidden")
+    assert chrome.problems() == []
+    assert key_of(site, "alice-watch")
+    chrome.open(link)
+    assert "This link is of no use" in chrome.text
+
+
 def test_what_is_wrong_is_said_when_the_browser_makes_the_key(chrome: Browser) -> None:
     chrome.open(f"{URL}/devices/add")
     chrome.wait("!document.getElementById('here-choice').hidden")

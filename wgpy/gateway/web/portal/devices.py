@@ -30,6 +30,7 @@ class _Line:
     left: float | None
     addresses: tuple[Address, ...]
     is_here: bool  # whether the request comes from it
+    gains: bool  # whether it may have a longer session by this sign-in
 
 
 def overview(request: Request) -> Response:
@@ -49,6 +50,11 @@ def overview(request: Request) -> Response:
                 left=left,
                 addresses=device.addresses,
                 is_here=here in device.addresses,
+                gains=settings.sign_in
+                and device.enabled
+                and not device.certificate
+                and login.made_at + settings.session_max > wall
+                and login.made_at > (device.signed_in_at or 0.0),
             )
         )
     return render(
@@ -69,7 +75,7 @@ def sign_in(request: Request, form: dict[str, str]) -> Response:
         device = own(change.connection, request.path_params["name"], login.user)
         is_admitted = admit(change, device, login)
     if not is_admitted:
-        return redirect("/", "You signed in too long ago for that: sign out, and in again.")
+        return redirect("/", "You signed in too long ago for that: sign in again first.")
     return redirect("/", f"{label(device.name, login.user)} is signed in.")
 
 
