@@ -40,9 +40,9 @@ else
 fi
 
 # A second provider of OpenID Connect, where there is a compiler for it, because Debian has no package of dex. It has no tags
-# that Go would take, so this is the commit of its version 2.41.1.
+# that Go would take, so this is the commit of its version 2.41.1, whose SQLite needs a C compiler, too.
 build_dex() {
-    cd "$1" && export GOFLAGS=-mod=mod CGO_ENABLED=0 && "$go" mod init dex &&
+    cd "$1" && export GOFLAGS=-mod=mod && "$go" mod init dex &&
         "$go" get github.com/dexidp/dex/cmd/dex@v0.0.0-20240807174518-43956db7fd75 github.com/dexidp/dex/api/v2@v2.2.0 &&
         "$go" build -o dex github.com/dexidp/dex/cmd/dex && install -m 755 dex /usr/local/bin/dex
 }

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import wgpy
+from tests.gateway.identity.oidc.fake import ISSUER, Fake
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
@@ -361,6 +362,19 @@ def test_a_directory_is_added_changed_listed_and_removed(gateway: Gateway, tmp_p
         assert directories.secret(connection, database.vault, "corp") == b"a secret"
     database.close()
     assert gateway("directory remove corp") == {"name": "corp", "users": []}
+
+
+def test_a_directory_is_asked_whether_it_can_be_used(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake()
+    monkeypatch.setattr("wgpy.gateway.identity.directory.client", fake.client)
+    gateway(f"directory add oidc corp --issuer {ISSUER} --client-id vpn")
+    assert gateway("directory check corp")["redirect_uri"] == "set the endpoint's --url first"
+    gateway("endpoint set --url https://vpn.example.org")
+    found = gateway("directory check corp")
+    assert (found["issuer"], found["keys"]) == (ISSUER, 1)
+    assert found["redirect_uri"] == "https://vpn.example.org/sign-in/directory/corp/callback"
+    fake.document = {"issuer": "https://evil.example"}
+    assert "calls itself 'https://evil.example'" in gateway("directory check corp", status=1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common, directory_ldap, directory_oidc
 from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.directories import Directory, GroupMapping
+from wgpy.gateway.policy.oidc import callback_path
 
 _KINDS: Final[Mapping[str, ModuleType]] = {"ldap": directory_ldap, "oidc": directory_oidc}
 
@@ -129,14 +130,23 @@ def _show(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from wgpy.gateway.identity.directory import client
-    from wgpy.gateway.store import directories
+    from wgpy.gateway.identity.directory import Clients
+    from wgpy.gateway.store import directories, endpoint
 
     database = common.database(arguments)
     with database.read() as connection:
-        directory = directories.find(connection, arguments.name)
-        secret = directories.secret(connection, database.vault, arguments.name)
-    findings = asyncio.run(client(directory, secret).probe())
+        directory, url = directories.find(connection, arguments.name), endpoint.find(connection).url
+
+    async def probe() -> dict[str, Any]:
+        clients = Clients(database)
+        try:
+            return await (await clients.of(directory.name)).probe()
+        finally:
+            await clients.close()
+
+    findings = asyncio.run(probe())
+    if directory.kind == "oidc":
+        findings["redirect_uri"] = f"{url}{callback_path(directory.name)}" if url else "set the endpoint's --url first"
     return common.show_one(arguments, findings)
 
 

@@ -83,7 +83,13 @@ def _list(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         rows = [user.json() for user in users.find_all(connection)]
     if not arguments.json:
-        rows = [{**row, "expires": f"{texts.moment(row['expires'])}{' (expired)' * row['expired']}"} for row in rows]
-    return common.show(
-        arguments, rows, {"name": "USER", "groups": "GROUPS", "enabled": "ENABLED", "expires": "EXPIRES"}
-    )
+        rows = [
+            {
+                **row,
+                "enabled": f"no, by {row['source']}" if row["enabled"] and row["suspended"] else row["enabled"],
+                "expires": f"{texts.moment(row['expires'])}{' (expired)' * row['expired']}",
+            }
+            for row in rows
+        ]
+    columns = {"name": "USER", "source": "SOURCE", "groups": "GROUPS", "enabled": "ENABLED", "expires": "EXPIRES"}
+    return common.show(arguments, rows, columns)

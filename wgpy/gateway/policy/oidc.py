@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.names import plain
@@ -106,6 +106,16 @@ class Settings:
             display_name=_text(claims, "name"),
             email=email,
         )
+
+
+def sign_in_path(directory: str) -> str:
+    """The path of this site that leads to the provider of a directory."""
+    return f"/sign-in/directory/{quote(directory)}"
+
+
+def callback_path(directory: str) -> str:
+    """The path of this site that the provider sends browsers back to, which is to be registered there."""
+    return f"{sign_in_path(directory)}/callback"
 
 
 def check_url(what: str, url: object) -> str:

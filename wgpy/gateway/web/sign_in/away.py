@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,16 +17,6 @@ R = TypeVar("R", bound=Response)
 COOKIE: Final = "__Host-wgpy-away"
 BACK: Final = "come back from a provider"
 OUT: Final = "sign out at a provider"
-
-
-def path(name: str) -> str:
-    """The path that leads to the provider of this directory."""
-    return f"/sign-in/directory/{quote(name)}"
-
-
-def callback_path(name: str) -> str:
-    """The path that the provider sends browsers back to, which is to be registered there."""
-    return f"{path(name)}/callback"
 
 
 def keep(request: Request, response: Response, purpose: str, **values: Any) -> None:

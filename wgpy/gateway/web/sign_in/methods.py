@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.directories import Directory
+from wgpy.gateway.policy.oidc import sign_in_path
 from wgpy.gateway.policy.people import LOCAL, Person
 from wgpy.gateway.store import directories, users
-from wgpy.gateway.web.sign_in import away, ldap
+from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.site import Site
 
 
@@ -35,7 +36,7 @@ Check = Callable[[Site, Directory, str, str], Person | None]
 PASSWORDS: Final[dict[str, Check]] = {"ldap": ldap.check}
 """By kind of directory: what checks a password. It runs in a thread."""
 BUTTONS: Final[dict[str, Callable[[Directory], Button]]] = {
-    "oidc": lambda directory: Button(away.path(directory.name), f"Sign in with {directory.name}")
+    "oidc": lambda directory: Button(sign_in_path(directory.name), f"Sign in with {directory.name}")
 }
 """By kind of directory: its button."""
 

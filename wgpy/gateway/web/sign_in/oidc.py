@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.identity.oidc import Attempt, Provider
+from wgpy.gateway.policy.oidc import callback_path
 from wgpy.gateway.store import directories
 from wgpy.gateway.web import logins
 from wgpy.gateway.web.pages import redirect
@@ -110,7 +111,7 @@ async def _provider(request: Request) -> Provider:
 
 def _callback(request: Request) -> str:
     """The address that the provider sends browsers back to, which is registered there."""
-    return f"{require_url(site_of(request).service.endpoint)}{away.callback_path(request.path_params['name'])}"
+    return f"{require_url(site_of(request).service.endpoint)}{callback_path(request.path_params['name'])}"
 
 
 async def _sign_in_page(request: Request, then: str, error: str, status: int) -> Response:
