@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +194,35 @@ def test_what_is_no_certificate_is_refused(text: str, root: Authority) -> None:
         verifier(root).accept(text, NOW)
     with pytest.raises(ConfigError):
         Verifier(policy.Authority(ca=text), None)
+
+
+def damaged(der: bytes) -> Iterator[bytes]:
+    """The same with one byte changed, at many places."""
+    for place in range(0, len(der), 3):
+        yield der[:place] + bytes([der[place] ^ (1 << place % 8)]) + der[place + 1 :]
+
+
+def pem(kind: str, der: bytes) -> bytes:
+    return f"-----BEGIN {kind}-----\n{b64encode(der).decode()}\n-----END {kind}-----\n".encode()
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # as of a negative serial
+def test_no_damage_is_more_than_a_refusal(root: Authority, issuing: Authority, tmp_path: Path) -> None:
+    signed = issuing.sign("/CN=alice", f"{CLIENT}subjectAltName = email:alice@example.org\n")
+    lists = root.crl(tmp_path / "1").read_bytes() + issuing.crl(tmp_path / "2").read_bytes()
+    every = verifier(root, lists)
+    assert every.accept(signed.pem(issuing.signed), NOW).name == "alice"
+    for path, before in ((signed.certificate, ""), (issuing.signed.certificate, signed.pem())):
+        for der in damaged(ssl.PEM_cert_to_DER_cert(path.read_text())):
+            chain = before + pem("CERTIFICATE", der).decode() + ("" if before else issuing.pem())
+            with pytest.raises(NotAccepted):
+                every.accept(chain, NOW)
+            with suppress(ConfigError):
+                Verifier(policy.Authority(ca=pem("CERTIFICATE", der).decode()), None).accept(signed.pem(), NOW)
+    good, bad = lists.split(b"-----END X509 CRL-----\n")[:2]
+    for der in damaged(b64decode(b"".join(bad.splitlines()[1:]))):
+        with pytest.raises(NotAccepted):
+            accept(root, signed, issuing, lists=good + b"-----END X509 CRL-----\n" + pem("X509 CRL", der))
 
 
 class TestLists:

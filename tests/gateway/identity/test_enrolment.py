@@ -158,6 +158,13 @@ def disabled_device(gate: Gate, signed: Signed) -> object:
     return gate.enrol(signed)
 
 
+def too_many(gate: Gate, signed: Signed) -> object:
+    with gate.database.change("root") as change:
+        endpoint.replace(change, replace(endpoint.find(change.connection), devices_max=1))
+    gate.enrol(signed, gate.proof("phone", OTHER))
+    return gate.enrol(signed)
+
+
 REFUSED: dict[str, tuple[Callable[[Gate, Signed], object], str]] = {
     "a proof for another key": (with_proof(public_key=OTHER), "signature is not by the certificate's key"),
     "a proof for another name": (with_proof(device="phone"), "signature is not by the certificate's key"),
@@ -181,6 +188,7 @@ REFUSED: dict[str, tuple[Callable[[Gate, Signed], object], str]] = {
     "no authority": (after(unset), "accepts no certificates"),
     "the key of another's device": (after(take_key), "another device has this key"),
     "the name of another's device": (after(take_name), "device laptop: exists already"),
+    "too many devices": (too_many, "user alice has the 1 devices"),
     "a disabled device": (disabled_device, "device laptop is disabled"),
 }  # fmt: skip
 

@@ -26,7 +26,6 @@ from cryptography.x509.verification import (
     Policy,
     PolicyBuilder,
     Store,
-    VerificationError,
 )
 
 from wgpy.errors import ConfigError
@@ -52,6 +51,7 @@ class Accepted:
     until: float
     """When it has to be looked at again at the latest, in seconds since 1970: something of its chain expires then."""
     leaf: x509.Certificate
+    subject: str
 
 
 class Verifier:
@@ -62,7 +62,10 @@ class Verifier:
 
     def __init__(self, authority: Authority, lists: bytes | None) -> None:
         found = _certificates(authority.ca.encode(), "the authority's certificates")
-        roots = [each for each in found if each.issuer == each.subject] or found
+        try:
+            roots = [each for each in found if each.issuer == each.subject] or found
+        except ValueError as error:
+            raise NotAccepted(f"the authority's certificates: {_line(error)}") from error
         self._name_from = authority.name_from
         self._between = [each for each in found if each not in roots]
         self._builder = (
@@ -87,14 +90,14 @@ class Verifier:
         try:
             path = verifier.verify(leaf, [*others, *self._between]).chain
             _check_key(leaf)
-            name = self._name(path)
-        except (VerificationError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
-                ValueError) as error:  # fmt: skip
+            until = min(each.not_valid_after_utc.timestamp() for each in path)
+            if self._lists:
+                until = min(until, self._lists.check(path, wall))
+            return Accepted(self._name(path), until, leaf, leaf.subject.rfc4514_string())
+        except NotAccepted:
+            raise
+        except Exception as error:  # a stranger has written it, and the library has many errors for what is wrong
             raise NotAccepted(f"the certificate is not accepted: {_line(error)}") from error
-        until = min(each.not_valid_after_utc.timestamp() for each in path)
-        if self._lists:
-            until = min(until, self._lists.check(path, wall))
-        return Accepted(name, until, leaf)
 
     def _name(self, path: list[x509.Certificate]) -> str:
         """Who is meant. Raises ValueError unless there is exactly one name."""
@@ -116,7 +119,7 @@ class _Lists:
         try:
             for each in _each_list(data):
                 self._by_issuer.setdefault(each.issuer, []).append(each)
-        except ValueError as error:
+        except Exception as error:  # as in `accept`
             raise NotAccepted(f"the list of revoked certificates cannot be read: {_line(error)}") from error
 
     def check(self, path: list[x509.Certificate], wall: float) -> float:
@@ -234,7 +237,7 @@ def _names(leaf: x509.Certificate, kind: NameFrom) -> list[str]:
 def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise NotAccepted(f"{what}: expected certificates in PEM: {_line(error)}") from error
 
 

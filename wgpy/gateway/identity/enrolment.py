@@ -74,6 +74,9 @@ def enrol(change: Change, chain: str, proof: Proof, accepted: Accepted) -> Enrol
     """
     user = _user(change, accepted.name)
     if (name := devices.name_of(change.connection, proof.public_key)) is None:
+        most = endpoint.find(change.connection).devices_max
+        if len(devices.of_user(change.connection, user)) >= most:
+            raise NotAccepted(f"user {user} has the {most} devices that a person may add: remove one first")
         device = enrolment.enrol(change, proof.device, user, proof.public_key).device
     else:
         device = devices.find(change.connection, name)
@@ -86,7 +89,7 @@ def enrol(change: Change, chain: str, proof: Proof, accepted: Accepted) -> Enrol
         raise NotAccepted("this proof, or a later one, was used already: make another")
     bound = Bound(
         device=device.name,
-        subject=accepted.leaf.subject.rfc4514_string(),
+        subject=accepted.subject,
         serial=f"{accepted.leaf.serial_number:X}",
         expires=accepted.leaf.not_valid_after_utc.timestamp(),
         chain=chain,

@@ -29,6 +29,8 @@ async def keep_judging(database: Database, wall: Callable[[], float] = time.time
             await asyncio.to_thread(certificates_of.check, wall())
         except WgpyError as error:
             log.error("certificates: %s; trying again", error)
+        except Exception:
+            log.exception("certificates: this is a bug")  # but no reason to let all certificates be good for ever
         await asyncio.sleep(INTERVAL)
 
 

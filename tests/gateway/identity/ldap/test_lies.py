@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.gateway.identity.authority import Authority
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap import connection
 from wgpy.gateway.identity.ldap.people import Denied, People
-from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Settings
+from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Server, Settings
 from wgpy.gateway.policy.people import Person
 
 BASE = "dc=corp"
@@ -262,3 +263,41 @@ def test_starttls_that_is_stripped_lets_nothing_through(code: LDAPResultCode) ->
     assert [type(message).__name__ for message in seen if not isinstance(message, sansldap.UnbindRequest)] == [
         "ExtendedRequest"
     ]
+
+
+class Canned:
+    """A socket on which certain bytes arrive, and then the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = [data]
+
+    def recv(self, _: int) -> bytes:
+        return self._data.pop() if self._data else b""
+
+    def sendall(self, data: bytes) -> None: ...
+    def settimeout(self, seconds: float) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_no_damage_to_an_answer_is_more_than_a_failure() -> None:
+    session, client = sansldap.LDAPServer(), sansldap.LDAPClient()
+    wanted = sansldap.FilterPresent("cn")
+    client.search_request(BASE, sansldap.SearchScope.SUBTREE, filter=wanted)
+    (request,) = session.receive(client.data_to_send())
+    entry(session, 1, cn=b"alice", memberOf=ALICE.encode(), objectGUID=bytes(range(16)))
+    session.search_result_reference(request.message_id, ["ldap://elsewhere/dc=x"])
+    page = sansldap.PagedResultControl(critical=False, size=0, cookie=b"")
+    session.search_result_done(request.message_id, controls=[page])
+    good = session.data_to_send()
+    said: list[str] = []
+    for place in range(len(good)):
+        for bit in range(8):
+            bad = good[:place] + bytes([good[place] ^ (1 << bit)]) + good[place + 1 :]
+            peer = connection.Connection(Server.parse("ldap://dc"), Canned(bad), monotonic() + 9)  # type: ignore[arg-type]
+            try:
+                assert len(peer.search(BASE, wanted, ["cn"], most=10)) <= 1
+            except Unavailable as error:
+                said.append(str(error))
+            peer.close()
+    assert len(said) > len(good)
+    assert all(map(str.isprintable, said))

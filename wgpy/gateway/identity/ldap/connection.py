@@ -208,7 +208,7 @@ class Connection:
         return self._error(f"{what}: {_said(result)}{remedy}")
 
     def _error(self, text: str) -> Unavailable:
-        return Unavailable(f"{self._server}: {text}")
+        return Unavailable(f"{self._server}: {''.join(filter(str.isprintable, text))}")
 
 
 def _connected(server: Server, deadline: float) -> socket.socket:
@@ -245,7 +245,7 @@ def _context(ca: str) -> ssl.SSLContext:
 def _said(result: LDAPResult) -> str:
     """What the server says, as one line."""
     code = result.result_code.name.lower().replace("_", " ")
-    more = "".join(letter for letter in result.diagnostics_message if letter.isprintable())[:200]
+    more = "".join(filter(str.isprintable, result.diagnostics_message))[:200]
     return f"{code} ({more})" if more else code
 
 
