@@ -208,8 +208,8 @@ class DataPath:
             for _ in range(self._tun.bursts_at_once):
                 if udp is None or (received := udp.receive(sock)) is None:
                     break
-                datagrams, source, ecn, under_load, is_alone = received
-                effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load)
+                datagrams, source, ecn, under_load, is_alone, senders = received
+                effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load, senders=senders)
                 was_worth_it = was_worth_it or effects.involves_peers
                 self.carry_out(effects)
                 if self.udp is not udp:  # an event's receiver has closed us, or changed the port

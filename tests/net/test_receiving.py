@@ -1,4 +1,4 @@
-"""How many reads find nothing, and how soon a reader notices that datagrams have begun to come together."""
+"""What a reader reads together, how many reads find nothing, and how soon it notices that datagrams come together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from wgpy.net.receiving import Reader
+from wgpy.net.datagrams import Received
+from wgpy.net.receiving import MAX_ORIGINS, Reader
 
 SENDER = ("192.0.2.1", 51820)
+OTHERS = [(f"192.0.2.{number}", 51820) for number in range(2, 9)]
 
 
 class Queue:
@@ -17,6 +19,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []
+        self.senders: list[tuple[str, int]] = []  # of those that wait; then it is SENDER
         self.in_vain = 0
 
     def recvmsg_into(self, buffers: list[memoryview], space: int) -> tuple[int, list[Any], int, Any]:
@@ -25,13 +28,13 @@ class Queue:
             raise BlockingIOError
         datagram = self.waiting.pop(0)
         buffers[0][: len(datagram)] = datagram
-        return len(datagram), [], 0, SENDER
+        return len(datagram), [], 0, self.senders.pop(0) if self.senders else SENDER
 
 
-def reader(queue: Queue) -> Reader:
+def reader(queue: Queue, *, carries_data: bool = True, carries_handshakes: bool = False) -> Reader:
     sock: Any = queue
     assert not isinstance(sock, socket.socket)
-    made = Reader(sock, carries_data=True, carries_handshakes=False)
+    made = Reader(sock, carries_data=carries_data, carries_handshakes=carries_handshakes)
     assert made.receive() is None  # as before anything has come
     return made
 
@@ -73,3 +76,65 @@ def test_datagrams_that_begin_to_come_together_are_noticed(together: int) -> Non
             calls.append(call(made))
     assert sum(map(sum, calls)) == 20 * together
     assert calls[-8:] == [[together]] * 8
+
+
+def origins(received: Received) -> list[tuple[str, bytes]]:
+    """Each datagram with its sender."""
+    found = []
+    senders = {first: source for first, source, _ in received.senders}
+    source = received.source
+    for number, datagram in enumerate(received.datagrams):
+        source = senders.get(number, source)
+        found.append((source.host, bytes(datagram)))
+    return found
+
+
+def busy(queue: Queue, **options: bool) -> Reader:
+    """A reader that has found datagrams together, so that it looks for more."""
+    made = reader(queue, **options)
+    queue.waiting = [bytes(100)] * 3
+    call(made)
+    return made
+
+
+def test_datagrams_of_many_peers_are_read_together_each_with_its_sender() -> None:
+    queue = Queue()
+    made = busy(queue)
+    sent = [(OTHERS[i % 5], bytes([i]) * (100 if i % 3 else 60)) for i in range(40)]
+    sent = [sent[1], *sent]  # the first is as long as any, so that all fit
+    queue.senders, queue.waiting = map(list, zip(*sent, strict=True))
+    received = made.receive()
+    assert received is not None
+    assert origins(received) == [(host, datagram) for (host, _), datagram in sent]
+    assert made.receive() is None
+
+
+def test_a_short_datagram_in_front_keeps_no_longer_ones_from_being_read_with_it() -> None:
+    queue = Queue()
+    made = busy(queue)
+    for _ in range(3):  # an acknowledgement, and then data
+        queue.waiting, queue.senders = [bytes(40), bytes(100), bytes(40), bytes(100)], OTHERS[:4]
+        counts = call(made)
+    assert counts == [4]
+    for _ in range(2):  # acknowledgements alone are soon in slots of their own size
+        queue.waiting = [bytes(40)] * 3
+        sizes = [received.datagrams.segment_size for received in iter(made.receive, None)]
+    assert sizes == [40]
+
+
+@pytest.mark.parametrize("options", [{"carries_data": False}, {"carries_handshakes": True}])
+def test_where_strangers_send_one_senders_datagrams_are_read_at_a_time(options: dict[str, bool]) -> None:
+    """So a flood of initiations from many addresses, each with work to do, is never one burst."""
+    queue = Queue()
+    made = busy(queue, **options)
+    queue.waiting, queue.senders = [bytes(100)] * 6, OTHERS[:6]
+    assert call(made) == [1] * 6
+
+
+def test_the_senders_that_are_remembered_are_bounded() -> None:
+    queue = Queue()
+    made = busy(queue)
+    for port in range(3 * MAX_ORIGINS):
+        queue.waiting, queue.senders = [bytes(100)], [("192.0.2.9", port)]
+        call(made)
+    assert len(made._origins) <= MAX_ORIGINS

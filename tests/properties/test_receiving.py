@@ -52,7 +52,7 @@ class Pair:
 
 
 KEYPAIRS = Pair().keypairs()
-HOME, AWAY = Endpoint("192.0.2.1", 51820), Endpoint("198.51.100.7", 4444)
+HOME, AWAY, FAR = Endpoint("192.0.2.1", 51820), Endpoint("198.51.100.7", 4444), Endpoint("203.0.113.9", 9)
 
 
 def plaintext(size: int, kind: str, source: int, random: Random) -> bytes:
@@ -150,9 +150,18 @@ def test_how_datagrams_are_read_together_makes_no_difference(random: Random) -> 
     now = pair.worlds[0].now
     for _ in range(3):
         each = datagrams(random)
-        source, ecn = random.choice([HOME, AWAY]), random.randrange(4)
         now += random.choice([0, 0, 60])
-        effects = [together.receive(together_in_slots(each), source, now, ecn)]
-        assert told(effects) == told([alone.receive(Datagrams.of(datagram), source, now, ecn) for datagram in each])
+        origins = [(random.choice([HOME, AWAY]), random.randrange(4))] * len(each)
+        for first in sorted(random.sample(range(1, len(each)), min(random.choice([0, 0, 1, 3, 20]), len(each) - 1))):
+            origins[first:] = [(random.choice([HOME, AWAY, FAR]), random.randrange(4))] * (len(each) - first)
+        changes = [i for i in range(1, len(each)) if origins[i] != origins[i - 1]]
+        senders = [(i, *origins[i]) for i in changes]
+        effects = [together.receive(together_in_slots(each), origins[0][0], now, origins[0][1], senders=senders)]
+        assert told(effects) == told(
+            [
+                alone.receive(Datagrams.of(datagram), source, now, ecn)
+                for datagram, (source, ecn) in zip(each, origins, strict=True)
+            ]
+        )
         assert together.status() == alone.status()
         assert timers(together) == timers(alone)

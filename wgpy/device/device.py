@@ -15,7 +15,7 @@ status); receive.py beside receive.c, and peer.py beside send.c, timers.c and pe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Final
 
@@ -266,10 +266,18 @@ class Device:
     # Inbound.
 
     def receive(
-        self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int = 0, *, under_load: bool = False
+        self,
+        datagrams: Datagrams,
+        source: Endpoint,
+        now: float,
+        ecn: int = 0,
+        *,
+        under_load: bool = False,
+        senders: Sequence[tuple[int, Endpoint, int]] = (),
     ) -> Effects:
-        """Take in datagrams from one source; `ecn` is the ECN field (0 to 3) of the outer packets (RFC 6040).
+        """Take in datagrams from `source`; `ecn` is the ECN field (0 to 3) of the outer packets (RFC 6040).
 
+        If those that follow are of others, `senders` has the number of each one's first, its source, and its ECN field.
         `under_load` says that so many datagrams wait behind them that initiations are answered by cookies (paper, 5.3;
         `load.LoadMeter`). Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
         """
@@ -277,7 +285,7 @@ class Device:
         if not self._interface.is_up:
             self._drops[DropReason.INTERFACE_DOWN] += len(datagrams)
             return effects
-        self._receiver.receive(datagrams, source, now, ecn, effects, under_load=under_load)
+        self._receiver.receive(datagrams, source, now, ecn, effects, under_load=under_load, senders=senders)
         return effects
 
     # Time.

@@ -104,14 +104,21 @@ class Keypair:
         _exhaust(map(_header, repeat(view), range(0, len(view), burst.stride), repeat(start), counters))
         _exhaust(map(self.sending.encrypt_into, map(_nonce, counters), plaintexts, repeat(None), sealed))
 
-    def counters(self, datagrams: Datagrams, first: int) -> tuple[int, ...]:
-        """The counters of the run of datagrams under this key that begins at `first`, which is one; MAX_RUN at most."""
+    def counters(self, datagrams: Datagrams, first: int, until: int) -> tuple[int, ...]:
+        """The counters of the run of datagrams under this key that begins at `first`, which is one; MAX_RUN at most.
+
+        It ends before datagram number `until`.
+        """
         view, stride = datagrams.view, datagrams.segment_size
         at = first * stride
         then = at + stride
-        if len(view) < then + TRANSPORT_OVERHEAD or _type_and_index(view, at) != _type_and_index(view, then):
+        if (
+            until == first + 1
+            or len(view) < then + TRANSPORT_OVERHEAD
+            or _type_and_index(view, at) != _type_and_index(view, then)
+        ):
             return _counter(view, at)
-        count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, MAX_RUN)
+        count = min((len(view) - at - TRANSPORT_OVERHEAD) // stride + 1, until - first, MAX_RUN)
         # Where sessions alternate, not all headers are unpacked for each pair of datagrams.
         for some in (FIRST_LOOK, count) if count > FIRST_LOOK else (count,):
             fields = _headers(stride, some).unpack_from(view, at)

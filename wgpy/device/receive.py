@@ -74,19 +74,53 @@ class Receiver:
         self._drops = drops
 
     def receive(
-        self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int, effects: Effects, *, under_load: bool
+        self,
+        datagrams: Datagrams,
+        source: Endpoint,
+        now: float,
+        ecn: int,
+        effects: Effects,
+        *,
+        under_load: bool,
+        senders: Sequence[tuple[int, Endpoint, int]],
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
-        view, stride, short, total = datagrams.view, datagrams.segment_size, datagrams.short, len(datagrams.view)
+        view, stride, count = datagrams.view, datagrams.segment_size, len(datagrams)
+        if count == 1 and len(view) >= TRANSPORT_OVERHEAD:
+            kind, index = _type_and_index(view)
+            if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
+                self._receive_lone(entry.peer, entry.keypair, datagrams, source, now, ecn, effects)
+                return
         lengths: list[int] = []
-        while (start := len(lengths) * stride) < total:
+        for first, next_source, next_ecn in senders:
+            self._receive_from(source, ecn, first, datagrams, now, lengths, effects, under_load)
+            source, ecn = next_source, next_ecn
+        self._receive_from(source, ecn, count, datagrams, now, lengths, effects, under_load)
+        if any(lengths):
+            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
+
+    def _receive_from(
+        self,
+        source: Endpoint,
+        ecn: int,
+        until: int,
+        datagrams: Datagrams,
+        now: float,
+        lengths: list[int],
+        effects: Effects,
+        under_load: bool,
+    ) -> None:
+        """Take in one sender's datagrams, from number `len(lengths)` up to `until`.
+
+        Appends the length of each packet that is to be delivered to `lengths`, 0 for none.
+        """
+        view, stride, short, total = datagrams.view, datagrams.segment_size, datagrams.short, len(datagrams.view)
+        while len(lengths) < until:
+            start = len(lengths) * stride
             end = min(start + (short.get(len(lengths), stride) if short else stride), total)
             kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
             if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
-                if total <= stride and not short:
-                    self._receive_lone(entry.peer, entry.keypair, datagrams, source, now, ecn, effects)
-                    return
-                self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, lengths, effects)
+                self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, until, lengths, effects)
                 continue
             lengths.append(0)
             if kind == MESSAGE_TRANSPORT:
@@ -95,8 +129,6 @@ class Receiver:
                 self._receive_handshake(kind, view[start:end], source, now, effects, under_load)
             else:
                 self._drops[DropReason.MALFORMED] += 1
-        if any(lengths):
-            effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
 
     def _receive_data(
         self,
@@ -106,15 +138,17 @@ class Receiver:
         source: Endpoint,
         now: float,
         ecn: int,
+        until: int,
         lengths: list[int],
         effects: Effects,
     ) -> None:
-        """Open the run of datagrams under `keypair` that begins at datagram number `len(lengths)`.
+        """Open the run of datagrams under `keypair` that begins at datagram number `len(lengths)`, as `_receive_from`.
 
-        Appends the length of each packet that is to be delivered to `lengths`, 0 for none.
+        What another sender sent is no part of it: somebody else's datagram in front of a peer's must not move the
+        peer's endpoint.
         """
         first = len(lengths)
-        counters = keypair.counters(datagrams, first)
+        counters = keypair.counters(datagrams, first, until)
         if not keypair.can_receive(now):
             peer.drops[DropReason.EXPIRED_KEY] += len(counters)
             lengths += [0] * len(counters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgpy.burst import Datagrams
@@ -9,18 +10,20 @@ from wgpy.endpoint import Endpoint
 
 
 class Received(NamedTuple):
-    """Datagrams of one sender that were read together."""
+    """Datagrams that were read together."""
 
     datagrams: Datagrams
     """They lie in a buffer that the next `receive` overwrites."""
     source: Endpoint
-    """Who sent them, and to which of our addresses."""
+    """Who sent the first of them, and to which of our addresses."""
     ecn: int
-    """The ECN field that they share, 0 to 3."""
+    """The ECN field of these, 0 to 3."""
     under_load: bool = False
     """Whether so many handshake messages wait that initiators must show a cookie."""
     is_alone: bool = False
     """Whether most likely nothing waits behind it: if something does, the loop will call."""
+    senders: Sequence[tuple[int, Endpoint, int]] = ()
+    """If others sent those that follow: the number of each sender's first datagram, its source, and its ECN field."""
 
 
 class SendResult(NamedTuple):

@@ -1,8 +1,10 @@
 """Reading one UDP socket, whole bursts at a time; beside wireguard-go's receiveIP (conn/bind_std.go).
 
-One recvmsg with UDP_GRO brings up to 64 datagrams of one sender. Whatever waits behind them and belongs with them is
-read into the same buffer, so that the whole burst is opened and merged at once. A sender of many connections merges
-only what one of them sends together, and the last of that is often short: the next read begins at the next slot.
+One recvmsg with UDP_GRO brings up to 64 datagrams of one sender. Whatever waits behind them and fits into slots of the
+same size is read into the same buffer, so that the whole burst is opened and merged at once. A sender of many
+connections merges only what one of them sends together, and the last of that is often short: the next read begins at
+the next slot. What many peers send comes two or three datagrams at a time: where a queue is for peers' data alone, a
+burst has the datagrams of all of them.
 Control messages carry what no payload does: the local address that a datagram was sent to, so that the answer leaves
 from there (the kernel's sticky source, its socket.c), and the ECN field (RFC 6040).
 """
@@ -27,6 +29,7 @@ GATHER_SIZE: Final = 2 * READ_SIZE  # bytes that are gathered before the last re
 MAX_GATHERED: Final = GATHER_SIZE >> 6  # datagrams before that: the shortest with a packet in them has 64 bytes
 HANDSHAKE_SIZES: Final = frozenset({INITIATION_SIZE, RESPONSE_SIZE})
 MAX_HANDSHAKES: Final = 8  # handed over at once, so that data gets its turn soon
+MAX_ORIGINS: Final = 256  # senders whose endpoints are remembered
 
 _PKTINFO_V4: Final = Struct("=i4s4s")  # interface index, local address, destination in the header
 _PKTINFO_V6: Final = Struct("=16si")  # local address, interface index
@@ -38,7 +41,7 @@ _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # joining two fla
 _log = logging.getLogger(__name__)
 
 _ControlMessage = tuple[int, int, bytes]
-_Key = tuple[Any, list[_ControlMessage]]
+_Key = tuple[Any, tuple[_ControlMessage, ...]]  # the sender, and where it sent to
 
 
 # What one recvmsg brought: its first byte in the buffer, the byte behind it, the size of the datagrams that GRO merged
@@ -61,8 +64,9 @@ class Reader:
         self._buffer = memoryview(mmap(-1, GATHER_SIZE + 2 * READ_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
         self._cache = ViewCache(self._buffer)
         self._read_ahead = ReadAhead()
-        self._last_key: _Key | None = None
-        self._last_origin = Endpoint("", 0), 0
+        self._mixes_senders = carries_data and not carries_handshakes  # else a flood from many hosts would be one burst
+        self._size = 0  # bytes of the longest datagram of the last burst
+        self._origins: dict[_Key, tuple[Endpoint, int]] = {}
 
     def take_count(self) -> int:
         """How many datagrams were handed over since this was last called."""
@@ -80,34 +84,46 @@ class Reader:
         if start:  # a burst begins where the buffer does, of which views are at hand
             self._buffer[: end - start] = self._buffer[start:end]
             end -= start
-        if key != self._last_key:
-            self._last_origin = _origin(*key)
-            self._last_key = key
-        source, ecn = self._last_origin
+        source, ecn = self._origin(key)
         size = merged_size or max(1, end)
         short: dict[int, int] = {}
+        senders: list[tuple[int, Endpoint, int]] = []
         is_alone = False
         if size in HANDSHAKE_SIZES and not self.carries_data:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = (at_once, end, size, key), at_once
         elif self._read_ahead.looks_for_more():
-            before, end = end, self._gather(end, size, key, short)
+            if not merged_size and self._mixes_senders:
+                size = max(size, self._size)
+            before, end = end, self._gather(end, size, key, short, senders)
             if end > before:
                 self._read_ahead.found_more()
         else:
             is_alone = not merged_size and self._read_ahead.is_alone()
         datagrams = Datagrams(self._buffer[:end], size, self._cache, short)
         self._count += len(datagrams)
-        return Received(datagrams, source, ecn, under_load, is_alone)
+        return Received(datagrams, source, ecn, under_load, is_alone, senders)
 
-    def _gather(self, end: int, size: int, key: _Key, short: dict[int, int]) -> int:
+    def _origin(self, key: _Key) -> tuple[Endpoint, int]:
+        origin = self._origins.get(key)
+        if origin is None:
+            if len(self._origins) >= MAX_ORIGINS:
+                self._origins.clear()
+            origin = self._origins[key] = _origin(*key)
+        return origin
+
+    def _gather(
+        self, end: int, size: int, key: _Key, short: dict[int, int], senders: list[tuple[int, Endpoint, int]]
+    ) -> int:
         """Read on while what comes belongs to the burst of `size` bytes a slot; returns the burst's end.
 
-        Datagrams that are shorter than that, as the last of what was merged often is, are noted in `short`. The first
-        read that does not belong to it is held for the next `receive`.
+        Datagrams that are shorter than that, as the last of what was merged often is, are noted in `short`, and those
+        of another sender than the last in `senders`. The first read that does not belong to it is held for the next
+        `receive`.
         """
         full = min(GATHER_SIZE, MAX_GATHERED * size)
+        longest = min(end, size)
         while end < full:
             number, tail = divmod(end, size)
             if tail and tail < TRANSPORT_OVERHEAD:
@@ -116,12 +132,18 @@ class Reader:
             if more is None:
                 break
             start, then, merged_size, its_key = more
-            if its_key != key or not (merged_size == size or (not merged_size and 0 < then - start <= size)):
+            fits = merged_size == size or (not merged_size and 0 < then - start <= size)
+            if not fits or (its_key != key and not self._mixes_senders):
                 self.held = more
                 break
             if tail:
                 short[number] = tail
+            if its_key != key:
+                key = its_key
+                senders.append((start // size, *self._origin(key)))
+            longest = max(longest, merged_size or then - start)
             end = then
+        self._size = longest
         return end
 
     def _read(self, at: int) -> _Read | None:
@@ -143,10 +165,10 @@ class Reader:
             merged_size = 0
             if control and control[0][0] == _SOL_UDP:  # UDP_GRO, which the kernel writes first
                 (merged_size,) = _INT.unpack(control.pop(0)[2])
-            return at, at + size, merged_size, (address, control)
+            return at, at + size, merged_size, (address, tuple(control))
 
 
-def _origin(address: tuple[Any, ...], control: list[_ControlMessage]) -> tuple[Endpoint, int]:
+def _origin(address: tuple[Any, ...], control: tuple[_ControlMessage, ...]) -> tuple[Endpoint, int]:
     """The sender and our address, and the ECN field."""
     source, ifindex, ecn = b"", 0, 0
     for level, kind, data in control:

@@ -21,6 +21,7 @@ from wgpy.errors import TunError
 from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
+from wgpy.tun.gathering import Groups
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
 from wgpy.tun.splitting import SLOTS_SIZE, burst_key, join, shortest, split
@@ -32,6 +33,8 @@ _TUN_F_CSUM: Final = 0x01
 _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
 _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the descriptor has lost its interface
+
+_MAX_AHEAD: Final = 128  # packets that are read before the first of them is handed over
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, rounded up to a multiple of 16
 
@@ -69,6 +72,8 @@ class LinuxTun:
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
+        self._groups = Groups()
+        self._gathered: list[Burst] = []  # read already, the next one last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
         self._mtu = 0
@@ -173,6 +178,8 @@ class LinuxTun:
         The burst is valid until the next read. Raises TunError if the interface went away.
         """
         while True:
+            if self._gathered:
+                return self._gathered.pop()
             read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
             if read is None:
                 self._read_ahead.ran_dry()
@@ -204,21 +211,26 @@ class LinuxTun:
     def _gather(self, header: VnetHeader, first: Burst) -> Burst:
         """Read more packets into the next slots, while they belong to the burst; each then costs a third of a lone one.
 
-        The first one that does not belong is held for the next read.
+        Those that go elsewhere are put together for the next reads. The first one that does not belong is held.
         """
         stride, length, lengths = first.stride, first.lengths[0], list[int]()
-        least, key = shortest(header), burst_key(first.packet(0))
-        for start in range(stride, min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride), stride) if key else ():
-            read = self._read_at(start + TRANSPORT_HEADER_SIZE)
-            if read is None:
+        least, key, at, is_open = shortest(header), burst_key(first.packet(0)), stride, True
+        end = min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride)
+        for _ in range(_MAX_AHEAD) if key else ():
+            if at >= end or (read := self._read_at(at + TRANSPORT_HEADER_SIZE)) is None:
                 break
+            self._read_ahead.found_more()
             following, packet = read
-            if following != header or not least <= len(packet) <= length or burst_key(packet) != key:
+            its_key = burst_key(packet)
+            if its_key != key:
+                is_taken = self._groups.take(following, packet, its_key, self._mtus)
+            elif is_taken := is_open and following == header and least <= len(packet) <= length:
+                lengths.append(len(packet))
+                is_open, at = len(packet) == length, at + stride
+            if not is_taken:
                 self._held = read
                 break
-            lengths.append(len(packet))
-            if len(packet) < length:
-                break
+        self._gathered = self._groups.bursts(self._mtus)
         return join(first, header, self._cache, lengths, self._mtus) if lengths else first
 
     def write(self, burst: Burst) -> None:
@@ -293,13 +305,15 @@ class LinuxTun:
         self.stop_reading()
         self._loop, self._callback = loop, callback
         loop.add_reader(self._fd, self._readable)
-        if self._held:
+        if self._held or self._gathered:
             loop.call_soon(self._readable)
 
     def _readable(self) -> None:
         if self._callback is not None:
             self._callback()
-        if self._held and self._loop is not None:  # the kernel knows nothing of it, so the loop would not call
+        if (
+            self._held or self._gathered
+        ) and self._loop is not None:  # the kernel knows nothing of it, so the loop would not call
             self._loop.call_soon(self._readable)
 
     def stop_reading(self) -> None:

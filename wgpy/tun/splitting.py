@@ -146,7 +146,7 @@ def burst_key(packet: memoryview) -> bytes:
     if length >= 20 and packet[0] >> 4 == 4:
         return bytes(packet[:2]) + packet[16:20]
     if length >= 40 and packet[0] >> 4 == 6:
-        return bytes(packet[:2]) + packet[24:40]
+        return bytes((packet[0], packet[1] & 0xF0)) + packet[24:40]  # without the flow label
     return b""
 
 

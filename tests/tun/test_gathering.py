@@ -1,0 +1,150 @@
+"""Packets that wait in the TUN are read together, a burst for each destination, and it makes no difference."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import reference
+from tests.support.bursts import V4, V6, super_header
+from tests.tun.test_linux import Kernel, kernel, plain
+from wgpy.burst import padded_length
+from wgpy.tun.splitting import burst_key
+from wgpy.tun.virtio import GSO_NONE, NEEDS_CSUM, PLAIN, VNET_HEADER_SIZE, VnetHeader
+
+__all__ = ["kernel"]  # the fixture
+
+
+def unfinished(packet: bytes) -> bytes:
+    """As the kernel hands over a packet of its own, whose checksum is ours to complete; what is not IP is plain."""
+    version = packet[0] >> 4
+    if len(packet) < 28 or version not in (4, 6) or (version == 6 and len(packet) < 60):
+        return plain(packet)
+    start, addresses = (20, packet[12:20]) if version == 4 else (40, packet[8:40])
+    protocol = packet[9] if version == 4 else packet[6]
+    if protocol not in (6, 17):
+        return plain(packet)
+    offset = 16 if protocol == 6 else 6
+    pseudo = addresses + bytes([0, protocol]) + (len(packet) - start).to_bytes(2, "big")
+    partial = bytearray(packet)
+    partial[start + offset : start + offset + 2] = (reference.internet_checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
+    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, start, offset).pack() + partial
+
+
+def cut(packet: bytes) -> bytes:
+    """As a super-packet, of segments of 1,000 bytes of payload, if it is long enough for two."""
+    return super_header(packet, 1000).pack() + packet if len(packet) > 1100 else plain(packet)
+
+
+def whole(frame: bytes) -> list[bytes]:
+    """The packets that a frame brings."""
+    header, packet = VnetHeader.unpack(frame), frame[VNET_HEADER_SIZE:]
+    if header.gso_type != GSO_NONE:
+        return reference.segment_packet(packet, header.gso_size)
+    if header.flags & NEEDS_CSUM:
+        field = header.csum_start + header.csum_offset
+        check = reference.internet_checksum(packet[header.csum_start :]) or 0xFFFF
+        return [packet[:field] + check.to_bytes(2, "big") + packet[field + 2 :]]
+    return [packet]
+
+
+def test_single_packets_that_wait_are_read_together(kernel: Kernel) -> None:
+    packets = [reference.udp_packet(*V4, bytes([number]) * size) for number, size in enumerate([700] * 5 + [3])]
+    for packet in [*packets, packets[0]]:
+        kernel.socket.send(unfinished(packet))
+    burst, after = kernel.tun.read(), kernel.tun.read()
+    assert burst is not None
+    assert after is not None
+    assert list(burst.packets()) == packets
+    assert len(burst.view) == 5 * burst.stride + padded_length(len(packets[-1]), (1420,)) + 32
+    assert list(after.packets()) == packets[:1]
+    assert kernel.tun.read() is None
+
+
+def test_no_more_packets_are_read_together_than_one_send_takes(kernel: Kernel) -> None:
+    for size, sent, most in ((20, 70, 64), (1300, 70, 48), (40000, 3, 1)):
+        packet = reference.udp_packet(*V4, bytes(size))
+        for _ in range(sent):
+            kernel.socket.send(PLAIN + packet)
+        counts = [len(burst) for burst in iter(kernel.tun.read, None)]
+        assert counts[0] == most
+        assert sum(counts) == sent
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.builds(
+            lambda packet, count, form: [form(packet)] * count,
+            st.builds(
+                reference.udp_packet,
+                st.just("10.0.0.1") | st.just("10.0.0.9"),
+                st.sampled_from(["10.0.0.2", "10.0.0.3", "10.0.0.4"]),
+                st.binary(max_size=3) | st.sampled_from([bytes(40), bytes(41), bytes(1400)]),
+                traffic_class=st.sampled_from([0, 0, 2]),
+            )
+            | st.builds(reference.tcp_packet, *map(st.just, V6), st.sampled_from([b"", bytes(60), bytes(3000)]))
+            | st.binary(min_size=1, max_size=60),
+            st.integers(1, 5),
+            st.sampled_from([plain, plain, unfinished, cut]),
+        ),
+        max_size=9,
+    )
+)
+def test_how_packets_are_read_together_makes_no_difference(sent: list[list[bytes]]) -> None:
+    kernel = Kernel()
+    expected = []
+    for frame in itertools.chain.from_iterable(sent):
+        kernel.socket.send(frame)
+        expected += whole(frame)
+    seen = []
+    for burst in iter(kernel.tun.read, None):
+        packets = list(map(bytes, burst.packets()))
+        seen += packets
+        assert len({burst_key(memoryview(packet)) for packet in packets}) == 1
+        assert len(set(burst.lengths[:-1])) <= 1
+        assert burst.lengths[-1] <= burst.lengths[0]
+    assert by_destination(seen) == by_destination(expected)
+    assert kernel.tun.drops["malformed"] == 0
+    kernel.close()
+
+
+def by_destination(packets: list[bytes]) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for packet in packets:
+        found.setdefault(burst_key(memoryview(packet)), []).append(packet)
+    return found
+
+
+def test_packets_for_several_destinations_are_read_as_a_burst_for_each(kernel: Kernel) -> None:
+    """As the acknowledgements of many peers' uploads come: in any order, and few at a time to each."""
+    acks = [reference.tcp_packet("10.0.0.1", f"10.0.0.{2 + i % 8}", b"", sequence=i) for i in range(40)]
+    for ack in acks:
+        kernel.socket.send(unfinished(ack))
+    bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
+    assert bursts == [acks[i::8] for i in range(8)]
+
+
+def test_packets_that_are_read_ahead_are_bounded(kernel: Kernel) -> None:
+    """What waits in the kernel's queue for its turn is the kernel's memory, and its loss is counted there."""
+    for number in range(300):
+        kernel.socket.send(unfinished(reference.udp_packet("10.0.0.1", f"10.0.0.{number % 100}", b"x" * (number % 40))))
+    assert kernel.tun.read() is not None
+    left = 0
+    with contextlib.suppress(BlockingIOError):
+        while os.read(kernel.tun.fileno(), 1 << 17):
+            left += 1
+    assert left >= 300 - 130
+
+
+def test_packets_of_several_ipv6_flows_to_one_destination_are_one_burst(kernel: Kernel) -> None:
+    """Linux gives each flow a label, which is no part of the destination."""
+    packets = [reference.udp_packet(*V6, bytes([number])) for number in range(8)]
+    labelled = [packet[:1] + bytes([number << 1, number, number]) + packet[4:] for number, packet in enumerate(packets)]
+    for packet in labelled:
+        kernel.socket.send(unfinished(packet))
+    assert [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)] == [labelled]
