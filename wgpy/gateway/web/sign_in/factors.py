@@ -37,6 +37,15 @@ class Question(NamedTuple):
     ticket: str
 
 
+class Assertion(NamedTuple):
+    """What a passkey has signed, and is good for once."""
+
+    user: str
+    passkey: str
+    counter: int
+    issued_at: float
+
+
 class NewApp(NamedTuple):
     """What a page shows to set up an authenticator app."""
 
@@ -54,24 +63,32 @@ def to_assert(site: Site, allowed: Iterable[Passkey]) -> Question | None:
     return _question(site, _ASSERT, passkeys.request_options(party, challenge, allowed), challenge)
 
 
-def asserted_by(change: Change, request: Request, form: dict[str, str], user: str = "") -> str | None:
-    """Whose passkey has signed what this form sends; None if nobody's, or not `user`'s where that is given.
+def asserted(request: Request, form: dict[str, str], user: str = "") -> Assertion | None:
+    """What a passkey, of `user` if one is given, has signed that this form sends; None if it proves nothing.
 
-    A challenge is answered once: a passkey takes only one that was issued after the last that it answered.
+    It only reads: strangers send forms, and should not keep those waiting who write.
     """
     site, answer = site_of(request), form.get("answer", "")
     party = RelyingParty.of(site.url)
     ticket = tickets.read(site.database.vault, _ASSERT, form.get("ticket", ""), site.wall(), _LIFETIME)
-    passkey = stored.find(change.connection, passkeys.id_of(answer))
-    if party is None or ticket is None or passkey is None or user not in ("", passkey.user):
+    if party is None or ticket is None:
         return None
-    handle = credentials.handle(change, passkey.user)
+    with site.database.read() as connection:
+        passkey = stored.find(connection, passkeys.id_of(answer))
+        known = credentials.find(connection, passkey.user) if passkey else None
+    if passkey is None or known is None or user not in ("", passkey.user):
+        return None
     try:
-        counter = passkeys.asserted(party, b64decode(ticket.values["challenge"]), answer, passkey, handle)
+        counter = passkeys.asserted(party, b64decode(ticket.values["challenge"]), answer, passkey, known.handle)
     except NotVerified as error:
         log.warning("sign-in of %s from %s refused: %s", passkey.user, address_of(request), error)
         return None
-    return passkey.user if stored.use(change, passkey.id, counter, ticket.issued_at) else None
+    return Assertion(passkey.user, passkey.id, counter, ticket.issued_at)
+
+
+def used(change: Change, assertion: Assertion) -> bool:
+    """Use an assertion up. Returns False if it was, or one of a challenge that was issued later."""
+    return stored.use(change, assertion.passkey, assertion.counter, assertion.issued_at)
 
 
 def to_create(change: Change, site: Site, user: str) -> Question | None:

@@ -61,11 +61,12 @@ def with_passkey(request: Request, form: dict[str, str]) -> Response:
     site, then = site_of(request), logins.local_path(form.get("next", "/"))
     if refused := throttled(request, None):
         return page(request, then, "", *refused)
-    with site.database.change("sign-in") as change:
-        name = factors.asserted_by(change, request, form)
-        if name is None:
+    if (proof := factors.asserted(request, form)) is None:
+        return page(request, then, "", factors.NO_PASSKEY, 403)
+    with site.database.change(f"user {proof.user}") as change:
+        if not factors.used(change, proof):
             return page(request, then, "", factors.NO_PASSKEY, 403)
-        cookie, said = logins.admit(change, request, users.find(change.connection, name), "passkey")
+        cookie, said = logins.admit(change, request, users.find(change.connection, proof.user), "passkey")
     site.throttle.succeeded(None, address_of(request), time.monotonic())
     return logins.keep(redirect(then, said), cookie)
 

@@ -43,11 +43,12 @@ def with_passkey(request: Request, form: dict[str, str]) -> Response:
     found, site = half.require(request), site_of(request)
     if refused := throttled(request, None):
         return _page(request, found, *refused)
-    with site.database.change(f"user {found.user}") as change:
-        is_right = factors.asserted_by(change, request, form, found.user) is not None
-        cookie, said = half.complete(change, request, found, "passkey") if is_right else ("", "")
-    if not is_right:
+    if (proof := factors.asserted(request, form, found.user)) is None:
         return _page(request, found, factors.NO_PASSKEY, 403)
+    with site.database.change(f"user {found.user}") as change:
+        if not factors.used(change, proof):
+            return _page(request, found, factors.NO_PASSKEY, 403)
+        cookie, said = half.complete(change, request, found, "passkey")
     site.throttle.succeeded(None, address_of(request), time.monotonic())
     return half.finish(redirect(found.then, said), cookie)
 
