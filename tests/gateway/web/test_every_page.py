@@ -27,12 +27,16 @@ EXAMPLES = {
     "/console/rules/{name}": "/console/rules/intranet",
     "/console/routes/{name}": "/console/routes/10.50.0.0_16",
     "/console/sessions/{name}": "/console/sessions/0123456789abcdef",
+    "/console/directories/{name}": "/console/directories/corp",
 }
 NO_PAGES = {
     "/console/now": "for the script of the overview",
     "/console/transfer/export": "a file",
     "/sign-in/second": "only between two steps, where the tests of signing in look at it",
     "/sign-in/enrol": "as before",
+    "/sign-in/directory/{name}": "leads to the provider, with which the tests of OpenID Connect have it opened",
+    "/sign-in/directory/{name}/callback": "leads back from there",
+    "/sign-in/directory/{name}/sign-out": "leads there as well",
     "/link/{name}/{secret}": "opened below",
     "/set-up/{secret}": "opened below",
 }

@@ -15,11 +15,12 @@ from starlette.testclient import TestClient
 from tests.gateway.web.conftest import URL
 from wgpy.gateway.policy import connection_log
 from wgpy.gateway.policy.destinations import Destination
+from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Device, Group, User
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.policy.sessions import Session, State, Traffic
-from wgpy.gateway.store import devices, endpoint, groups, logins, routes, rules, schema, sessions, users
+from wgpy.gateway.store import devices, directories, endpoint, groups, logins, routes, rules, schema, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.store.enrolment import enrol
 from wgpy.gateway.web.app import application
@@ -120,6 +121,7 @@ def furnished(site: Site) -> Site:
         ):
             rules.add(change, Rule(name=name, destination=Destination.parse(text), groups=frozenset({group})))
         users.add(change, User(name="carol"))
+        directories.add(change, Directory(name="corp", kind="oidc", settings={"issuer": "https://id.example.org"}), b"")
         groups.add(change, Group(name="admins"))
         users.add(change, User(name="root", groups=frozenset({"admins"})))
     return replace(site, wall=lambda: NOW)
