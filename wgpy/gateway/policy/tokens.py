@@ -15,7 +15,8 @@ SEEN_EVERY: Final = 60.0
 SCOPES: Final = {
     "read": "read everything, which includes public keys and logs, and no secret",
     "write": "read everything, and change all but the handler, tokens and what the scopes below are for",
-    "credentials": "set passwords and authenticator apps, and make links with which users choose their password",
+    "credentials": "set passwords and authenticator apps, make links with which users choose their password, and say "
+    "whose client certificates are accepted",
     "sign-in": "confirm that the user of a device is who they say, and end sessions",
     "backup": "download the database, in which secrets are sealed or hashed",
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.testclient import TestClient
 
+from tests.support import api_reference
 from wgpy.gateway.store import audit
 from wgpy.gateway.web.api.app import application
 from wgpy.gateway.web.site import Site
@@ -69,6 +70,10 @@ def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
 
 def test_the_description_is_valid() -> None:
     OpenAPIV31SpecValidator(json.loads(json.dumps(SCHEMA))).validate()
+
+
+def test_the_reference_is_what_the_description_says() -> None:
+    assert api_reference.PAGE.read_text() == api_reference.written(), "run python -m tests.support.api_reference"
 
 
 def test_everything_is_described() -> None:
