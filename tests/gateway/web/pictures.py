@@ -60,7 +60,7 @@ def main(directory: Path, names: Collection[str]) -> None:
     """Take the pictures of these names, or of every page in every look if there are none."""
     directory.mkdir(exist_ok=True)
     with TemporaryDirectory() as place:
-        site = furnished(_site(Path(place)))
+        site = furnished(site_at(Path(place)))
         with shown(site, Path(place)) as chrome:
             sign_in(chrome, site, "alice")
             for name, page in PAGES.items():
@@ -71,7 +71,8 @@ def main(directory: Path, names: Collection[str]) -> None:
                         chrome.screenshot(directory / f"portal-{name}{suffix}.{'webp' if names else 'png'}")
 
 
-def _site(place: Path) -> Site:
+def site_at(place: Path) -> Site:
+    """A site whose database is new, in this directory, with Alice and two groups."""
     database = Database.create(place / "gateway.db", place / "gateway.key")
     settings = Endpoint(host="vpn.example.org", pools=(ip_network("10.99.0.0/22"), ip_network("fd00:99::/64")), url=URL)
     with database.change("root") as change:
