@@ -8,7 +8,7 @@ from typing import Any, Final
 OBJECTS: Final = (
     "init", "endpoint", "user", "group", "directory", "certificate", "device", "route", "rule", "test", "session",
     "token", "log", "status",
-    "backup",
+    "backup", "migrate",
     "transfer",
     "run", "enrol",
 )  # fmt: skip

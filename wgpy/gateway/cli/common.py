@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wgpy.daemon.files import read_text
+from wgpy.daemon.files import new_file, read_text
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.policy import texts
 
@@ -76,6 +76,48 @@ def location(arguments: argparse.Namespace) -> tuple[Path | str, Path]:
     """Where the database is, a file or a URL, and the file of its key. Raises ConfigError."""
     path = url_file(arguments)
     return (read_text(path).strip() if path.exists() else arguments.directory / "gateway.db"), arguments.key
+
+
+@contextmanager
+def using(arguments: argparse.Namespace, url: str) -> Iterator[None]:
+    """Write down that the database of this host is at a URL, unless the block raises. Raises ConfigError."""
+    from wgpy.gateway.store.files import make_directory
+
+    make_directory(arguments.directory)
+    path, place = url_file(arguments), location(arguments)[0]
+    if place == url:
+        yield
+        return
+    try:
+        with new_file(path, f"{url}\n".encode()):
+            yield
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def check_unused(arguments: argparse.Namespace, url: str) -> None:
+    """Raises ConfigError if this host has a gateway whose database is elsewhere."""
+    from wgpy.gateway.store.database import Database
+
+    place = location(arguments)[0]
+    if place != url and Database.exists(place):
+        raise ConfigError(f"{place}: there is a gateway here already; `wgpy gateway migrate` moves its database")
+
+
+def made(place: Path | str, key: Path) -> Database:
+    """A new database, or one that is empty because a command was killed that made it. Raises ConfigError."""
+    from wgpy.gateway.store import endpoint
+    from wgpy.gateway.store.database import Database
+
+    if not Database.exists(place):
+        return Database.create(place, key)
+    database = Database(place, key)
+    with database.read() as connection:
+        is_used = database.is_shared and endpoint.exists(connection)
+    if is_used:
+        database.close()
+        raise ConfigError(f"{database.name}: has a gateway already; `wgpy gateway join` shares a database with it")
+    return database
 
 
 def node_option(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from wgpy.errors import ConfigError
@@ -27,6 +27,11 @@ def add(objects: Any) -> None:
         metavar="NAME",
         help="with --url: make the first administrator, and print a link with which they choose a password, once",
     )
+    made.add_argument(
+        "--database",
+        metavar="URL",
+        help="keep everything in PostgreSQL, in this empty database, which other gateways can share",
+    )
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -40,12 +45,18 @@ def _init(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.identity import administration
     from wgpy.gateway.service.settings import check_host
     from wgpy.gateway.store import endpoint
-    from wgpy.gateway.store.database import Database
 
     check_host(made)
     place, key_file = common.location(arguments)
-    opened = Database(place, key_file) if Database.exists(place) else Database.create(place, key_file)
-    with closing(opened) as database, database.change(common.who()) as change:
+    using: AbstractContextManager[None] = nullcontext()
+    if url := arguments.database:
+        common.check_unused(arguments, url)
+        using = common.using(arguments, url)
+    with (
+        using,
+        closing(common.made(url or place, key_file)) as database,
+        database.change(common.who()) as change,
+    ):
         endpoint.add(change, made, PrivateKey.generate())
         link = administration.first_administrator(change, arguments.admin) if arguments.admin else None
     text = f"{database.name} and {key_file} are made: keep a copy of the key where no copy of the database is"

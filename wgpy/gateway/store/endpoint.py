@@ -21,6 +21,11 @@ def find(connection: Connection) -> Endpoint:
     return _value(_row(connection))
 
 
+def exists(connection: Connection) -> bool:
+    """Whether there is an endpoint."""
+    return connection.execute(select(table.c.interface)).first() is not None
+
+
 def private_key(connection: Connection, vault: Vault) -> PrivateKey:
     """The endpoint's private key. Raises ConfigError if the vault has another key."""
     row = _row(connection)
@@ -29,7 +34,7 @@ def private_key(connection: Connection, vault: Vault) -> PrivateKey:
 
 def add(change: Change, endpoint: Endpoint, key: PrivateKey) -> None:
     """Add the endpoint. Raises ConfigError if there is one."""
-    if change.connection.execute(select(table.c.interface)).first():
+    if exists(change.connection):
         raise ConfigError("endpoint: there is one already; `wgpy gateway endpoint set` changes it")
     sealed = change.vault.seal(_secret(endpoint.interface), bytes(key))
     change.connection.execute(insert(table).values(**endpoint.json(), private_key=sealed))
