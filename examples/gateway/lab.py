@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 from wgpy.config.wgquick import parse
-from wgpy.labs.lab import WGPY, Lab
+from wgpy.labs.gateway import Gateway
+from wgpy.labs.lab import Lab
 from wgpy.labs.topology import Cable, Node, Topology, Tunnel
 from wgpy.labs.traffic import fetch, ping, serve_web, wait_for
 
@@ -43,19 +42,17 @@ def run(lab: Lab) -> None:
         serve_web(lab[name], lab.address(name), 80, f"{name} greets CLIENT")
 
     lab.step("`wgpy gateway init`, two groups, their rules, three users with a device each, and `wgpy gateway run`")
-    interface = lab.interface("gateway")
-    command(lab, f"init --interface {interface} --host {lab.address('gateway')} --pool 10.99.0.0/24 --sign-in")
+    gateway = Gateway(lab)
+    gateway.init("--pool 10.99.0.0/24 --sign-in")
     for group, prefix in (("staff", "10.50.0.0/16"), ("ops", "10.50.2.0/24")):
-        command(lab, f"group add {group}")
-        command(lab, f"rule add {group} {prefix} --group {group}")
-    command(lab, "route add 10.50.0.0/16")
+        gateway.command(f"group add {group}")
+        gateway.command(f"rule add {group} {prefix} --group {group}")
+    gateway.command("route add 10.50.0.0/16")
     for name, groups in GROUPS.items():
-        command(lab, f"user add {name} {' '.join(f'--group {group}' for group in groups)}")
-        command(lab, f"device add {name} --user {name} --output {lab.directory / f'{lab.interface(name)}.conf'}")
-    log = (lab.directory / "gateway.log").open("w")
-    service = lab["gateway"].popen(*WGPY, "gateway", "run", *places(lab), stdout=log, stderr=log, cwd=lab.directory)
-    up = wait_for(lambda: bool(status(lab)["interface_is_up"]))
-    lab.check("it runs", up, f"{status(lab)['devices']} devices, {status(lab)['rules']} rules")
+        gateway.command(f"user add {name} {' '.join(f'--group {group}' for group in groups)}")
+        gateway.device(name, user=name)
+    service, status = gateway.run(), gateway.status()
+    lab.check("it runs", status["healthy"], f"{status['devices']} devices, {status['rules']} rules")
 
     lab.step("Each connects with a stock client. Nothing passes before the person has signed in")
     lab.up(alice="alice", carol="carol")
@@ -63,7 +60,7 @@ def run(lab: Lab) -> None:
     early = {name: ["the wiki"] * bool(ping(lab[name], lab.address("wiki"), count=2)) for name in GROUPS}
     lab.check("nobody reaches anything yet", not any(early.values()), words(early))
     for name in GROUPS:
-        command(lab, f"device sign-in {name}")
+        gateway.command(f"device sign-in {name}")
     for name, place in (("alice", "wiki"), ("bob", "db"), ("carol", "db")):
         reaches(lab, name, place)
     reached = {
@@ -71,7 +68,7 @@ def run(lab: Lab) -> None:
     }
     expected = {"alice": ["wiki"], "bob": ["db"], "carol": ["wiki", "db"]}
     lab.check("each reaches what their groups may", reached == expected, words(reached))
-    lab.show(command(lab, "test alice 10.50.2.10:80/tcp", check=False))
+    lab.show(gateway.command("test alice 10.50.2.10:80/tcp", check=False))
     page = fetch(lab["carol"], url(lab, "wiki"))
     lab.check("servers see the gateway's address", page == "wiki greets 10.50.1.1", repr(page))
 
@@ -81,7 +78,7 @@ def run(lab: Lab) -> None:
     )
     began = wait_for(lambda: received(lab, "alice") > 1_000_000)
     lab.check("she downloads", began, f"{received(lab, 'alice')} bytes")
-    command(lab, "user disable alice")
+    gateway.command("user disable alice")
     time.sleep(1)
     counts = [received(lab, "alice")]
     time.sleep(1)
@@ -92,11 +89,11 @@ def run(lab: Lab) -> None:
     lab.check("Bob is not affected", bool(bob), repr(bob))
 
     lab.step("`wgpy gateway endpoint set --session-max 5s`: sessions that are older end, and Bob signs in again")
-    command(lab, "endpoint set --session-max 5s")
-    ended = wait_for(lambda: not sessions(lab), 5)
-    lab.check("every session is over", ended, f"{len(sessions(lab))} left")
-    command(lab, "endpoint set --session-max 8h")
-    command(lab, "device sign-in bob")
+    gateway.command("endpoint set --session-max 5s")
+    ended = wait_for(lambda: not gateway.sessions(), 5)
+    lab.check("every session is over", ended, f"{len(gateway.sessions())} left")
+    gateway.command("endpoint set --session-max 8h")
+    gateway.command("device sign-in bob")
     back = reaches(lab, "bob", "db")
     lab.check("Bob is back, with the same tunnel", back, "yes" if back else "no")
 
@@ -105,26 +102,7 @@ def run(lab: Lab) -> None:
     service.wait()
     bob = fetch(lab["bob"], url(lab, "db"))
     lab.check("Bob still reaches the database", bool(bob), repr(bob))
-    lab.show(command(lab, "log"))
-
-
-def command(lab: Lab, text: str, *, check: bool = True) -> str:
-    """Run a command of `wgpy gateway`."""
-    return lab.wgpy("gateway", "gateway", *text.split(), *places(lab), check=check)
-
-
-def places(lab: Lab) -> list[str]:
-    return ["--directory", str(lab.directory), "--key", str(lab.directory / "gateway.key")]
-
-
-def status(lab: Lab) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(command(lab, "status --json", check=False))
-    return found
-
-
-def sessions(lab: Lab) -> list[Any]:
-    found: list[Any] = json.loads(command(lab, "session list --json"))
-    return found
+    lab.show(gateway.command("log"))
 
 
 def stock_client(lab: Lab, name: str) -> None:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 from wgpy.errors import LabError
+from wgpy.labs.gateway import Gateway
 from wgpy.labs.lab import Lab
 from wgpy.labs.topology import Cable, Node, Topology, Tunnel
-from wgpy.labs.traffic import fetch, serve_names, start
+from wgpy.labs.traffic import fetch, serve_names, serve_web, start
 
-PROGRAMS = ("curl", "openssl")
+PROGRAMS = ("nft", "curl", "openssl")
 TOPOLOGY = Topology(
     "An API server on a private address",
     nodes=(
@@ -47,7 +48,15 @@ def run(lab: Lab) -> None:
     serve_names(lab["names"], lab.address("names"), **{HOST: lab.address("api")})
     serve_names(lab["internet"], "203.0.114.254", **{OUTSIDE: lab.address("gateway")})
     lab.ask_at("stranger", "203.0.114.254")
-    lab.up(gateway="gateway")
+    gateway = Gateway(lab)
+    gateway.init(f"--pool 10.99.0.0/24 --dns {lab.address('names')}")
+    gateway.command("group add cluster-admins")
+    for rule, destination in (("api", f"{lab.address('api')}:6443/tcp"), ("names", f"{lab.address('names')}:53")):
+        gateway.command(f"rule add {rule} {destination} --group cluster-admins")
+    gateway.command("route add 10.60.0.0/16")
+    gateway.command("user add admin --group cluster-admins")
+    gateway.device("admin", user="admin")
+    gateway.run()
 
     lab.step("From the Internet")
     code = ("-k", "-o", "/dev/null", "-w", "%{http_code}")  # 000 without an answer
@@ -77,6 +86,12 @@ def run(lab: Lab) -> None:
     by_address = PODS.replace(HOST, lab.address("api"))
     _, status = ask(lab, by_address, *authority, "-H", f"@{token}")
     lab.check("by address instead of by name, TLS fails", status == 60, f"curl exits with {status}")
+
+    lab.step("The rules are for the API's port and for the name server, and for nothing else in the cluster")
+    serve_web(lab["api"], lab.address("api"), 80, "a port that nobody opened")
+    _, status = ask(lab, f"http://{lab.address('api')}/", "-m", "5")
+    lab.check("another port of the same host is refused", status == 7, f"curl exits with {status}")
+    lab.show(gateway.command(f"test admin {lab.address('api')}:80/tcp", check=False))
 
     lab.step("The same from a program, with wgpy.connect")
     program = (str(lab.file("list_pods.py")), str(lab.file("admin.conf")), str(lab.directory / "ca.pem"), str(token))

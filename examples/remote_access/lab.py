@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from ipaddress import ip_network
 
-from wgpy.device.status import PeerStatus
+from wgpy.config.values import InterfaceConfig
+from wgpy.config.wgquick import parse
+from wgpy.labs.gateway import Gateway
 from wgpy.labs.lab import Lab
 from wgpy.labs.topology import Cable, Node, Topology, Tunnel
 from wgpy.labs.traffic import fetch, ping, serve_names, serve_web, wait_for
@@ -38,6 +41,11 @@ TOPOLOGY = Topology(
 )
 NAT = "table ip nat { chain out { type nat hook postrouting priority srcnat; oifname internet masquerade; }; }"
 CURL = ("curl", "-s", "-m", "90")
+RULES = (  # the most specific prefix that contains a destination decides
+    ("offices", "10.50.0.0/16", "staff"),
+    ("databases", "10.50.2.0/24", "database-admins"),
+    ("internet", "0.0.0.0/0", "staff"),
+)
 SIZE = 4_000_000  # bytes of the download during which Alice moves
 
 
@@ -52,25 +60,36 @@ def run(lab: Lab) -> None:
         serve_web(lab[name], lab.address(name), 80, f"{name} greets CLIENT")
     serve_names(lab["wiki"], lab.address("wiki"), **{"wiki.corp.test": lab.address("wiki")})
 
-    lab.step("Start the gateway, and `wgpy client add` Alice, for the private network, and Bob, for all traffic")
-    lab.file("access.nft")
-    lab.up(gateway="gateway")
-    client(lab, "add", "alice", "--route", "10.50.0.0/16", "--dns", lab.address("wiki"))
-    client(lab, "add", "bob", "--full")
-    lab.show(lab.wgpy("gateway", "client", "list", "--config", str(lab.file("gateway.conf"))))
-    found = {peer.name: ", ".join(map(str, peer.allowed_ips)) for peer in lab.status("gateway").peers}
-    text = ", ".join(f"{name} {address}" for name, address in found.items())
-    pooled = found == {"alice": "10.99.0.2/32", "bob": "10.99.0.3/32"}
-    lab.check("each has an address from the pool, and is a peer of the running gateway", pooled, text)
+    lab.step("`wgpy gateway`: two groups, a rule each, and Alice and Bob, who are in none of them yet")
+    gateway = Gateway(lab)
+    gateway.init(f"--pool 10.99.0.0/24 --dns {lab.address('wiki')}")
+    for rule, prefix, group in RULES:
+        gateway.command(f"group add {group}", check=False)
+        gateway.command(f"rule add {rule} {prefix} --group {group}")
+    gateway.command("route add 10.50.0.0/16")
+    gateway.command("user add alice")
+    gateway.device("alice", user="alice")
+    gateway.command("endpoint set --full-tunnel")
+    gateway.command("route add 0.0.0.0/0")
+    gateway.command("user add bob")
+    gateway.device("bob", user="bob")
+    gateway.run()
+    lab.show(gateway.command("device list"))
+    networks = {name: read(lab, name).peers[0].allowed_ips for name in ("alice", "bob")}
+    text = "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in networks.items())
+    good = ip_network("0.0.0.0/0") in networks["bob"] and ip_network("0.0.0.0/0") not in networks["alice"]
+    lab.check("Alice's file has the private network, Bob's has everything", good, text)
     page = by_name(lab, seconds=2)
     lab.check("nobody is authorized yet", not page, repr(page))
-    lab["gateway"].run("nft", "add", "element", "ip", "access", "staff", "{ 10.99.0.2, 10.99.0.3 }")
-    lab["gateway"].run("nft", "add", "element", "ip", "access", "database_admins", "{ 10.99.0.3 }")
+    gateway.command("user set alice --group staff")
+    gateway.command("user set bob --group staff --group database-admins")
+    wait_for(lambda: bool(by_name(lab, seconds=2)))
     page = by_name(lab)
     lab.check("Alice reads the wiki by name, with the DNS of her file", page == "wiki greets 10.50.1.1", repr(page))
 
     lab.step("`wgpy up` on both. The wiki needs no route to the pool, because it sees the gateway's address")
-    without_dns(lab, "alice")
+    for name in ("alice", "bob"):
+        without_dns(lab, name)
     lab.up(alice="laptop", bob="desktop")
     hers, his = fetch(laptop, wiki), fetch(desktop, wiki)
     lab.check("both read the wiki", hers == his == "wiki greets 10.50.1.1", f"Alice {hers!r}, Bob {his!r}")
@@ -82,32 +101,28 @@ def run(lab: Lab) -> None:
     lab.check("Alice's tunnel is split, Bob's full", good, f"Alice {hers!r}, Bob {his!r}")
 
     lab.step("Alice leaves the Wi-Fi in the middle of a download")
-    before = endpoint(lab)
+    before = str(gateway.peer("alice").endpoint)
     command = (*CURL, "--limit-rate", "1M", "-w", "%{size_download}", "-o", "/dev/null", f"{wiki}bytes/{SIZE}")
     download = laptop.popen(*command, stdout=subprocess.PIPE)
-    wait_for(lambda: received(lab) > SIZE // 8, 30)
+    wait_for(lambda: gateway.peer("alice").tx_bytes > SIZE // 8, 30)
     laptop.run("ip", "link", "set", "wifi", "down")
     laptop.run("ip", "route", "replace", "default", "via", "192.168.2.1")
     size = download.communicate(timeout=100)[0]
     lab.check("the download completes", size == str(SIZE), f"{size} of {SIZE} bytes")
-    after = endpoint(lab)
+    after = str(gateway.peer("alice").endpoint)
     moved = before.startswith("203.0.113.1:") and after.startswith("203.0.114.1:")
     lab.check("the gateway sends to her new address", moved, f"from {before} to {after}")
 
-    lab.step("`wgpy client disable alice`, while she is connected")
-    client(lab, "disable", "alice")
+    lab.step("`wgpy gateway device disable alice`, while she is connected")
+    gateway.command("device disable alice")
+    wait_for(lambda: not ping(laptop, lab.address("wiki"), count=1), 5)
     pings = {"Alice": ping(laptop, lab.address("wiki"), count=2), "Bob": ping(desktop, lab.address("wiki"), count=2)}
     text = ", ".join(f"{name} {found}" for name, found in pings.items())
     lab.check("Alice is cut off, and Bob is not affected", not pings["Alice"] and pings["Bob"].received == 2, text)
-    client(lab, "enable", "alice")
-    back = wait_for(lambda: bool(ping(laptop, lab.address("wiki"), count=1)), 60)  # first her session must seem dead
-    lab.check("`wgpy client enable alice`: she is connected again", back, "yes" if back else "no")
-
-
-def client(lab: Lab, action: str, name: str, *options: str) -> None:
-    """Run `wgpy client` at the gateway, and put a new client's file where `lab.up` finds it."""
-    output = ["--output", str(lab.directory / f"{lab.interface(name)}.conf")] if action == "add" else []
-    lab.wgpy("gateway", "client", action, name, "--config", str(lab.file("gateway.conf")), *options, *output)
+    gateway.command("device enable alice")
+    back = wait_for(lambda: bool(ping(laptop, lab.address("wiki"), count=1)), 60)  # first her tunnel must seem dead
+    lab.check("`wgpy gateway device enable alice`: she is connected again", back, "yes" if back else "no")
+    lab.show(gateway.command("log"))
 
 
 def by_name(lab: Lab, seconds: int = 20) -> str:
@@ -122,14 +137,5 @@ def without_dns(lab: Lab, name: str) -> None:
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("DNS")))
 
 
-def alice(lab: Lab) -> PeerStatus:
-    return next(peer for peer in lab.status("gateway").peers if peer.name == "alice")
-
-
-def endpoint(lab: Lab) -> str:
-    return str(alice(lab).endpoint)
-
-
-def received(lab: Lab) -> int:
-    """The number of bytes that were sent to Alice since she connected."""
-    return alice(lab).tx_bytes
+def read(lab: Lab, name: str) -> InterfaceConfig:
+    return parse(lab.file(f"{name}.conf").read_text()).config
