@@ -115,3 +115,37 @@ def test_up_and_down_work_within_the_restrictions_of_wgpy_quick(machine: Machine
     machine.run("systemctl", "stop", "wgpy-quick@wg0")
     assert "wg0" not in machine.run("ip", "link")
     assert "hooked" not in machine.run("ip", "netns") + machine.run("nft", "list", "tables")
+
+
+def test_the_gateway_works_within_its_restrictions_and_is_restarted_when_it_is_killed(machine: Machine) -> None:
+    machine.write("/etc/systemd/system/wgpy-gateway.service.d/quickly.conf", QUICKLY)
+    machine.run("systemctl", "daemon-reload")
+    for words in (
+        "init --interface wg7 --host 192.0.2.1 --port 51999 --pool 10.99.0.0/24 --data-plane wgpy --flow-log",
+        "user add alice",
+        "device add phone --user alice --output /root/phone.conf",
+        "rule add all 0.0.0.0/0 --everyone",
+    ):
+        machine.run("wgpy", "gateway", *words.split())
+    machine.run("systemctl", "start", "wgpy-gateway")
+    try:
+        assert '"healthy": true' in machine.run("wgpy", "gateway", "status", "--json")
+        assert "10.99.0.2/32" in machine.run("wg", "show", "wg7", "allowed-ips")
+        (pid,) = machine.properties("wgpy-gateway", "MainPID")
+        machine.run("kill", "-KILL", pid)
+        assert wait_for(lambda: machine.properties("wgpy-gateway", "NRestarts", "ActiveState") == ["1", "active"])
+        assert "10.99.0.2/32" in machine.run("wg", "show", "wg7", "allowed-ips")
+        assert machine.run("stat", "-c", "%a", "/var/log/wgpy/flows.jsonl") == "600\n"
+        machine.run("wgpy", "gateway", "device", "disable", "phone")
+        assert wait_for(lambda: "10.99.0.2" not in machine.run("wg", "show", "wg7", "allowed-ips"))
+        machine.run("systemctl", "stop", "wgpy-gateway")
+        assert "wgpy-gateway-wg7" in machine.run("nft", "list", "tables")
+        assert "iif wg7" in machine.run("ip", "rule")
+        errors = machine.run("journalctl", "--unit=wgpy-gateway", "--output=cat", "--priority=err")
+        assert "Traceback" not in errors
+    finally:
+        machine.run("systemctl", "stop", "wgpy-gateway")
+        machine.run("wgpy", "gateway", "stop")
+    assert "wgpy-gateway-wg7" not in machine.run("nft", "list", "tables")
+    assert "iif wg7" not in machine.run("ip", "rule")
+    assert "wg7" not in machine.run("ip", "link")

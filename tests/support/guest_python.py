@@ -22,14 +22,16 @@ for module in list(sys.modules.values()):
 """
 
 
-def python_in(there: Namespace, here: Namespace, address: str, directory: Path, module: str) -> tuple[str, ...]:
+def python_in(
+    there: Namespace, here: Namespace, address: str, directory: Path, module: str, *more: Path
+) -> tuple[str, ...]:
     """The command that is `python -m module` in `there`. A guest fetches both from `here`, by way of `address`.
 
-    The module's `rehearse` is a function that loads what it will need.
+    The module's `rehearse` is a function that loads what it will need. A guest gets `more` files, at the same places.
     """
     if not isinstance(there, Guest):
         return (sys.executable, "-m", module)
-    _pack(directory / "python.tar", module)
+    _pack(directory / "python.tar", module, *more)
     serving = here.popen(
         sys.executable, "-m", "http.server", str(PORT), "--bind", address, "--directory", str(directory),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -42,7 +44,7 @@ def python_in(there: Namespace, here: Namespace, address: str, directory: Path, 
     return ("env", f"PYTHONPATH={path}", "PYTHONDONTWRITEBYTECODE=1", os.path.realpath(sys.executable), "-m", module)
 
 
-def _pack(archive: Path, module: str) -> None:
+def _pack(archive: Path, module: str, *more: Path) -> None:
     loaded = [sys.executable, "-c", _LOADED, module]
     done = subprocess.run(loaded, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     files = {Path(line) for line in done.stdout.splitlines() if line}
@@ -54,7 +56,7 @@ def _pack(archive: Path, module: str) -> None:
         said = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, text=True, check=True).stdout
         libraries |= {Path(word) for word in said.split() if word.startswith("/")}
     with tarfile.open(archive, "w", dereference=True) as tar:
-        for file in sorted({program, *files, *libraries}):
+        for file in sorted({program, *files, *libraries, *more}):
             tar.add(file)
 
 

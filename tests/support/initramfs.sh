@@ -10,7 +10,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run/netns"
-for program in busybox ip wg ping iperf3 ss; do
+for program in busybox ip wg ping iperf3 ss nft; do
     path=$(command -v "$program")
     cp "$path" "$root/bin/"
     # glibc opens libgcc_s when a thread is cancelled, as those of iperf3 are since 3.16.
@@ -30,6 +30,17 @@ for module in virtio_pci virtio_console virtio_net wireguard; do
     grep "/$module.ko:" "$modules/modules.dep" | tr -d : | tr ' ' '\n' | sed '1!G;h;$!d'
 done | awk '!seen[$0]++' >"$root/modules"
 while read -r module; do cp "$modules/$module" "$root/bin/"; done <"$root/modules"
+
+# Those of nftables and of conntrack, of which the kernel loads what a table needs.
+place=$root/lib/modules/${modules##*/}
+grep -E '/(nft_|nf_|nfnetlink)[^/]*\.ko:' "$modules/modules.dep" | tr -d : | tr ' ' '\n' | sort -u |
+    while read -r module; do
+        mkdir -p "$place/${module%/*}"
+        cp "$modules/$module" "$place/$module"
+    done
+busybox depmod -b "$root" "${modules##*/}"
+mkdir "$root/sbin"
+ln -s /bin/busybox "$root/sbin/modprobe"
 
 cp "${0%/*}/guest.sh" "$root/init"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$output.$$"

@@ -28,7 +28,7 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 ACCELERATORS: Final = {"kvm": 20.0, "tcg": 300.0}
 CARD: Final = "veth0"  # on both sides, as of the cables between namespaces
 _QEMU: Final = (
-    "qemu-system-x86_64 -cpu max -m 256 -nodefaults -display none -no-reboot "
+    "qemu-system-x86_64 -cpu max -m 512 -nodefaults -display none -no-reboot "
     "-device virtio-serial-pci -device virtconsole,chardev=control "
     f"-netdev tap,id=card,ifname={CARD},script=no,downscript=no -device virtio-net-pci,netdev=card"
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import cast
@@ -18,6 +20,8 @@ from wgpy.gateway.service.gateway import GRACE, MEASURED, RETRY, Gateway
 from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import devices, rules, sessions
 from wgpy.gateway.store.database import Database
+
+in_sqlite = pytest.mark.parametrize("places", ["sqlite"], indirect=True)
 
 
 def test_sessions_outlive_the_process_and_nothing_else_does(gateway: Gateway, phone: Database, world: World) -> None:
@@ -69,7 +73,34 @@ def test_when_nft_fails_nothing_opens_and_what_is_to_be_closed_is_closed_later(
     assert world.open == {}
 
 
-def test_when_the_database_is_locked_nothing_opens_until_it_is_written_down(
+@in_sqlite
+def test_while_another_process_holds_the_database_nothing_opens_and_what_is_to_be_closed_is(
+    phone: Database, place: Path, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgpy.gateway.store.sqlite._PATIENCE", 0.0)
+    impatient = Database(place, tmp_path / "gateway.key", clock=lambda: 1000.0)
+    gateway = start(impatient, world)
+    with closing(sqlite3.connect(place, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        send(gateway)
+        assert world.open == {}
+        assert "database is locked; another process holds it" in gateway.ailment
+        other.execute("ROLLBACK")
+        gateway.tick()
+        assert {*world.open} == {*PHONE}
+        with phone.change("root") as change:
+            sessions.terminate(change, "phone")
+        other.execute("BEGIN IMMEDIATE")
+        gateway.tick()
+        assert world.open == {}, "its end is in force, though it cannot be written down yet"
+        other.execute("ROLLBACK")
+        gateway.tick()
+    assert gateway.ailment == ""
+    assert last(phone)["connection-end-reason"] == "terminated"
+    impatient.close()
+
+
+def test_what_cannot_be_written_down_is_not_opened(
     gateway: Gateway, phone: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:

@@ -1,0 +1,180 @@
+"""The gateway on the kernel's WireGuard: here where the kernel has it, else in the virtual machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.gateway.enforcement.probes import Probe
+from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
+from tests.support.guest_gateway import places
+from tests.support.guest_python import python_in
+from tests.support.kernel_peer import CARD, Guest
+from tests.support.netns import Namespace, veth_pair
+from tests.support.peers import WGPY, fresh_name, wait_for
+from wgpy.cli import main
+from wgpy.config.wgquick import parse
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("kernel")]
+GROUPS = ("engineering", "manager")
+BEHIND = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
+PROBES = (sys.executable, "-m", "tests.gateway.enforcement.probes")
+CONTROL = 7000
+GATEWAY, ROUTER = ("10.77.0.1", "fd77::1"), ("10.77.0.2", "fd77::2")
+
+
+TALK = f"""
+import socket, sys
+connection = socket.create_connection(({GATEWAY[0]!r}, {CONTROL}), 1)
+connection.settimeout(None)
+stream = connection.makefile("rw")
+print("ready", flush=True)
+for line in sys.stdin:
+    stream.write(line)
+    stream.flush()
+    print(stream.readline() or exit(), end="", flush=True)
+"""
+
+
+class World:
+    """A router, to which the gateway, its clients and the servers are connected."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        self.router, self.servers, *spaces = (stack.enter_context(Namespace()) for _ in range(2 + len(GROUPS)))
+        self.clients = dict(zip(GROUPS, spaces, strict=True))
+        self.addresses: dict[str, tuple[str, str]] = {}
+        self.directory = directory
+        self.gateway_dir = directory / "gateway"
+        self.guest = cast(Namespace, stack.enter_context(Guest(self.router)))
+        self._lay_cables()
+        self._make_gateway()
+        self._start(stack)
+
+    def _lay_cables(self) -> None:
+        self.router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        for own, far, name, run in (
+            (GATEWAY, ROUTER, "guest", self.guest.run),
+            (ROUTER, GATEWAY, "router", self.router.run),
+        ):
+            run("ip", "link", "set", CARD, "up")
+            run("ip", "address", "add", f"{own[0]}/24", "dev", CARD)
+            run("ip", "address", "add", f"{own[1]}/64", "dev", CARD, "nodad")
+            if name == "guest":
+                run("ip", "route", "add", "default", "via", far[0])
+                run("ip", "-6", "route", "add", "default", "via", far[1])
+        veth_pair(
+            self.router, self.servers, (["10.78.0.1/24", "fd78::1/64"], ["10.78.0.2/24", "fd78::2/64"]), name="lan"
+        )
+        for address in (address for both in PLACES.values() for address in both):
+            self.servers.run("ip", "address", "add", address, "dev", "lo")
+        for network in BEHIND:
+            self.router.run("ip", "route", "add", network, "via", "fd78::2" if ":" in network else "10.78.0.2")
+        self.servers.run("ip", "route", "add", "default", "via", "10.78.0.1")
+        self.servers.run("ip", "-6", "route", "add", "default", "via", "fd78::1")
+        for number, client in enumerate(self.clients.values()):
+            here, there = f"203.0.113.{4 * number + 1}", f"203.0.113.{4 * number + 2}"
+            veth_pair(self.router, client, ([f"{here}/30"], [f"{there}/30"]), name=f"client{number}")
+            client.run("ip", "route", "add", GATEWAY[0], "via", here)
+        server = self.servers.popen(*PROBES, "serve", "443", stdout=subprocess.PIPE)
+        assert server.stdout
+        assert server.stdout.readline() == "ready\n"
+
+    def _make_gateway(self) -> None:
+        def gateway(words: str) -> None:
+            assert main(["gateway", *words.split(), *places(self.gateway_dir)]) == 0
+
+        gateway(f"init --interface wg0 --host {GATEWAY[0]} --pool 10.99.0.0/24 --pool fd00:99::/64 --data-plane kernel")
+        for network in BEHIND:
+            gateway(f"route add {network}")
+        for group in (*GROUPS, "development", "admin"):
+            gateway(f"group add {group}")
+        for group in GROUPS:
+            gateway(f"user add {group} --group {group}")
+            path = self.directory / f"{fresh_name()}.conf"
+            gateway(f"device add {group} --user {group} --output {path}")
+            inner4, inner6 = (str(address.ip) for address in parse(path.read_text()).config.addresses)
+            self.addresses[group] = (inner4, inner6)
+            self.clients[group].run(*WGPY, "up", str(path))
+
+    def _start(self, stack: ExitStack) -> None:
+        module, there = "tests.support.guest_gateway", self.guest
+        files = (self.gateway_dir / "gateway.db", self.gateway_dir / "key")
+        command = python_in(there, self.router, ROUTER[0], self.directory, module, *files)
+        script = f"{' '.join(command)} {self.gateway_dir} {CONTROL} >/tmp/log 2>&1 </dev/null &"
+        there.run("sh", "-c", script)
+
+        def is_connected() -> bool:
+            self._control = self.router.popen(
+                sys.executable, "-c", TALK, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            assert self._control.stdout
+            return self._control.stdout.readline() == "ready\n"
+
+        assert wait_for(is_connected, 300), there.run("cat", "/tmp/log")
+
+    def gateway(self, *words: str) -> None:
+        """Run a command of the gateway where it is."""
+        assert self._control.stdin
+        assert self._control.stdout
+        self._control.stdin.write(json.dumps(words) + "\n")
+        self._control.stdin.flush()
+        assert self._control.stdout.readline() == "0\n", self.guest.run("cat", "/tmp/log")
+
+    def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
+        asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
+        answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
+        return answers
+
+    def reached(self, group: str) -> set[str]:
+        """The places that answer a client over both IP versions and all protocols; and others with what is odd."""
+        cases = list(product(PLACES, (0, 1), ("tcp", "udp", "icmp")))
+        answers = self.answers(group, ((PLACES[place][version], protocol, 443) for place, version, protocol in cases))
+        found: dict[str, int] = {}
+        for (place, version, _), answer in zip(cases, answers, strict=True):
+            if answer in ("echo", GATEWAY[version]):
+                found[place] = found.get(place, 0) + 1
+        return {place if count == 6 else f"{place} by {count}" for place, count in found.items()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(stack, tmp_path_factory.mktemp("gateway"))
+
+
+def test_each_client_reaches_what_aws_says_and_nothing_else(world: World) -> None:
+    given, expected = SCENARIOS["any destination"]
+    wanted = {group: expected.get(group, set()) for group in GROUPS}
+    for version in (4, 6):
+        for rule in rules_of(given, version):
+            who = [word for group in sorted(rule.groups) for word in ("--group", group)] or ["--everyone"]
+            world.gateway("rule", "add", f"{rule.name}-{version}", str(rule.destination), *who)
+    found: dict[str, set[str]] = {}
+
+    def is_so() -> bool:
+        found.update({group: world.reached(group) for group in GROUPS})
+        return found == wanted
+
+    wait_for(is_so, 90)
+    assert found == wanted, world.guest.run("cat", "/tmp/log")
+    shown = world.guest.run("wg", "show", "wg0", "allowed-ips")
+    assert all(address in shown for both in world.addresses.values() for address in both)
+
+
+def test_who_is_disabled_is_cut_off_and_the_rest_goes_on(world: World) -> None:
+    place = [(PLACES["internet"][0], "udp", 443)]
+    assert wait_for(lambda: world.answers("manager", place) != [""], 60)
+    world.gateway("user", "disable", "manager")
+    assert wait_for(lambda: world.answers("manager", place) == [""], 30)
+    inner = world.addresses["manager"][0]
+    assert wait_for(lambda: inner not in world.guest.run("wg", "show", "wg0", "allowed-ips"), 30)
+    world.gateway("user", "enable", "manager")
+    assert wait_for(lambda: world.answers("manager", place) != [""], 90)
