@@ -162,7 +162,7 @@ def _serve() -> None:
             client_name="wgpy",
             client_uri="https://localhost",
             redirect_uris=settings["redirect_uris"],
-            post_logout_redirect_uris=[uri.partition("/sign-in")[0] + "/" for uri in settings["redirect_uris"]],
+            post_logout_redirect_uris=[uri.partition("/directory")[0] for uri in settings["redirect_uris"]],
             grant_types=["authorization_code", "refresh_token"],
             response_types=["code"],
             scope=["openid", "profile", "email", "groups"],

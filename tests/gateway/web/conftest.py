@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,8 +68,13 @@ def client(site: Site) -> TestClient:
 
 
 @contextmanager
-def serving(app: ASGIApp, listen: Callable[[WebServer], T]) -> Iterator[T]:
-    """Run the web server in another thread. Yields what `listen`, which is called there, returns."""
+def serving(
+    app: ASGIApp, listen: Callable[[WebServer], T], close: Callable[[], Awaitable[None]] | None = None
+) -> Iterator[T]:
+    """Run the web server in another thread. Yields what `listen`, which is called there, returns.
+
+    In the end `close` is called there, for what the application has opened.
+    """
     started: Future[tuple[T, Callable[[], object]]] = Future()
 
     async def main() -> None:
@@ -82,6 +87,8 @@ def serving(app: ASGIApp, listen: Callable[[WebServer], T]) -> Iterator[T]:
             started.set_exception(error)
         finally:
             await server.close()
+            if close:
+                await close()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()

@@ -144,9 +144,9 @@ def test_signing_out_here_signs_the_browser_out_there(canaille: Canaille) -> Non
                 found = await provider.finish(attempt, answer, HERE)
                 url, _ = await provider.begin(HERE)
                 assert person.get(url).headers["location"].startswith(HERE)  # without a password
-                out = await provider.sign_out_url(found.token, "https://vpn.example.org/")
+                out = await provider.sign_out_url(found.token, "https://vpn.example.org/sign-in")
                 answered = person.get(out)
-                assert answered.headers["location"].startswith("https://vpn.example.org/")
+                assert answered.headers["location"].startswith("https://vpn.example.org/sign-in")
                 url, _ = await provider.begin(HERE)
                 assert not person.get(url).headers.get("location", "").startswith(HERE)
 

@@ -16,10 +16,15 @@ from pyotp import TOTP, parse_uri
 from tests.gateway.web.browser import Browser, browser
 from tests.gateway.web.conftest import Running, serving
 from tests.gateway.web.sign_in.conftest import Clock
+from tests.support.canaille import CLIENT, Canaille
+from tests.support.canaille import PASSWORD as PROVIDERS_PASSWORD
+from wgpy.gateway.policy.directories import Directory, GroupMapping
+from wgpy.gateway.policy.oidc import Settings, callback_path
 from wgpy.gateway.policy.people import User
-from wgpy.gateway.store import endpoint, links, users
+from wgpy.gateway.store import directories, endpoint, links, users
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.certificate import own_certificate
+from wgpy.gateway.web.server import WebServer
 from wgpy.gateway.web.site import Site
 
 HOST, PASSWORD = "vpn.example.org", "four plain words here"
@@ -29,7 +34,11 @@ HOST, PASSWORD = "vpn.example.org", "four plain words here"
 def served(site: Site, directory: Path) -> Iterator[str]:
     """Serve a site over TLS, at a port of this machine. Yields its origin, which is the endpoint's url meanwhile."""
     certificate = own_certificate(directory / "https.pem", f"https://{HOST}", datetime.now(UTC))
-    with serving(application(site), lambda server: server.listen_tcp("127.0.0.1:0", certificate)) as port:
+
+    def listen(server: WebServer) -> int:
+        return server.listen_tcp("127.0.0.1:0", certificate)
+
+    with serving(application(site), listen, site.clients.close) as port:
         assert isinstance(site.service, Running)
         site.service.endpoint = replace(site.service.endpoint, url=f"https://{HOST}:{port}")
         with site.database.change("root") as change:
@@ -129,3 +138,41 @@ def test_a_person_sets_up_an_app_and_a_passkey_and_signs_in_with_each(site: Site
         assert chrome.path == "/sign-in", "the browser itself refuses somebody whom it has not verified"
         del held
         assert problems == []
+
+
+@pytest.mark.root  # for Chromium
+def test_a_person_signs_in_by_openid_connect_and_signs_out_there_as_well(site: Site, tmp_path: Path) -> None:
+    certificates = [tmp_path / "https.pem", tmp_path / "localhost.pem"]
+    with served(site, tmp_path) as url:
+        uris = [f"{url}{callback_path('corp')}"]
+        with Canaille(tmp_path, uris) as provider, browser(hosts={HOST: "127.0.0.1"}, trusting=certificates) as chrome:
+            settings = Settings(issuer=provider.issuer, client_id=CLIENT[0], ca=provider.ca.read_text())
+            with site.database.change("root") as change:
+                mapping = GroupMapping(names={"vpn-staff": "staff"})
+                corp = Directory(name="corp", kind="oidc", settings=settings.json(), groups=mapping)
+                directories.add(change, corp, CLIENT[1].encode())
+            chrome.open(f"{url}/sign-in?next=/account")
+            problems = chrome.problems()
+            chrome.press("Sign in with corp")
+            chrome.wait(f"location.port == '{provider.port}' && document.querySelector('[name=login]')")
+            chrome.fill(login="bob")
+            chrome.find("[name=login]").submit()
+            chrome.wait("document.querySelector('[name=password]')")
+            chrome.fill(password=PROVIDERS_PASSWORD)
+            chrome.find("[name=password]").submit()
+            chrome.wait(f"location.host == '{url.removeprefix('https://')}' && location.pathname == '/account'")
+            assert "directory corp" in chrome.text
+            with site.database.read() as connection:
+                bob = users.find(connection, "bob")
+            assert (bob.source, bob.email) == ("corp", "bob@example.org")
+            assert bob.groups == {"staff"}
+            problems += chrome.problems()
+
+            chrome.press("Sign out")
+            chrome.wait("location.pathname == '/sign-in'")
+            problems += chrome.problems()
+            chrome.press("Sign out there as well")
+            chrome.wait("location.pathname == '/sign-in' && !document.body.innerText.includes('still be signed in')")
+            chrome.press("Sign in with corp")
+            chrome.wait(f"location.port == '{provider.port}' && document.querySelector('[name=login]')")  # asked again
+            assert [each for each in problems if provider.issuer not in each] == []  # whose pages are not ours
