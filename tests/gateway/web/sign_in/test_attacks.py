@@ -395,14 +395,19 @@ def test_a_right_password_is_worth_nothing_after_a_while_or_when_it_was_changed(
 def test_who_finds_a_browser_open_cannot_change_how_its_owner_signs_in(
     site: Site, signed_in: Person, clock: Clock
 ) -> None:
-    signed_in.open("/account/factors")
+    forms = {path: signed_in.open(page) for path, page in (
+        ("/account/passkeys", "/account/factors"), ("/account/totp", "/account/factors"),
+        ("/account/password", "/account"), ("/account/totp/remove", "/account"),
+    )}  # fmt: skip
     clock.now += FRESH
     assert signed_in.is_signed_in
-    before = signed_in.page
-    for path in ("/account/passkeys", "/account/totp"):
-        signed_in.page = before
-        page = signed_in.send(path, answer="{}", code="000000")
-        assert page.url.path == "/sign-in"
+    for path, form in forms.items():
+        signed_in.page = form
+        values = {"current": PASSWORD, "password": NEW, "again": NEW, "answer": "{}", "code": "000000"}
+        assert signed_in.send(path, **values).url.path == "/sign-in"
+    with site.database.read() as connection:
+        assert credentials.has_second_factor(connection, "alice")
+    assert passwords.check(site.database, site.hasher, "alice", PASSWORD)
     assert signed_in.open("/account/factors").url.path == "/sign-in"
 
 

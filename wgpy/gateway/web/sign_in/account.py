@@ -28,8 +28,11 @@ def show(request: Request) -> Response:
 
 
 def change_password(request: Request, form: dict[str, str]) -> Response:
-    """Change the password of somebody who knows the old one, and sign every other browser out."""
-    login, site = require_login(request), site_of(request)
+    """Change the password of somebody who knows the old one, and sign every other browser out.
+
+    The new sign-in counts as a fresh one, so the former has to be: else a password alone would lead to the factors.
+    """
+    login, site = require_fresh(request), site_of(request)
     if refused := throttled(request, login.user.casefold()):
         return _page(request, *refused)
     if not passwords.check(site.database, site.hasher, login.user, form.get("current", "")):
