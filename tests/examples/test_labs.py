@@ -85,6 +85,30 @@ def test_an_interrupted_lab_leaves_nothing(name: str, number: signal.Signals, sa
 
 
 @pytest.mark.root
+def test_a_lab_ends_though_a_destructor_swallows_the_interruption(tmp_path: Path) -> None:
+    """As the import system's do: Python prints what is raised in one, and goes on."""
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+from wgpy.labs.lab import Lab
+from wgpy.labs.topology import Topology
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+with Lab(Path(sys.argv[1]), Topology("nothing", (), ())):
+    Swallows()
+    print("it went on", flush=True)
+    time.sleep(30)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == "it went on\n"
+
+
+@pytest.mark.root
 def test_the_next_run_removes_a_lab_that_was_killed() -> None:
     lab = start("site_to_site")
     assert wait_for(lambda: len(leftovers(lab.pid)) > 3)

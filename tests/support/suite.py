@@ -110,6 +110,7 @@ def tests(results: Path, chosen: Iterable[str], processes: int) -> list[str]:
         "-o",
         "junit_family=xunit1",
         "--dist=loadgroup",
+        "--max-worker-restart=0",  # pytest-xdist 3.8 waits forever for tests of a process that died
         f"--tx={processes}*popen//python={shlex.join(worker)}",
     ]
 

@@ -11,6 +11,15 @@ import pytest
 
 from tests.support import suite
 
+ROOT = Path(suite.__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that these tests start, elsewhere, need this package."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
 TESTS = """\
 import pytest
 def test_passes(): pass
@@ -168,3 +177,11 @@ def test_a_group_runs_in_one_process(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "pytest", "-q", "-n3", "--dist=loadgroup", "-p", "no:cacheprovider", str(tests))
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert len(set((tmp_path / "processes").read_text().split())) == 1
+
+
+def test_a_process_that_dies_ends_the_run(tmp_path: Path) -> None:
+    """pytest-xdist 3.8 would start another, and wait forever for what the first had still to do."""
+    tests = tmp_path / "test_dying.py"
+    tests.write_text("import os\nimport pytest\n\n@pytest.mark.parametrize('i', range(20))\ndef test(i): os._exit(3)\n")
+    command = suite.tests(tmp_path / "results", [str(tests), "-p", "no:cacheprovider"], 2)
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120).returncode not in (0, 5)

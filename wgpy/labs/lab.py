@@ -27,6 +27,8 @@ WGPY: Final = (sys.executable, *(["-I"] if sys.flags.isolated else []), "-m", "w
 _PLACE: Final = re.compile(r"<(private|public|preshared) key of ([\w-]+)(?: and ([\w-]+))?>")
 _SOCKETS: Final = Path("/var/run/wireguard")
 _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CAUGHT: Final = (*_ENDINGS, signal.SIGALRM)
+_AGAIN: Final = 1  # seconds
 
 
 class Lab:
@@ -52,11 +54,12 @@ class Lab:
         self._lines: dict[frozenset[str], subprocess.Popen[str]] = {}
         self._interfaces: list[str] = []
         self._old_handlers: dict[signal.Signals, Any] = {}
+        self._ended_by = 0  # the signal that interrupted it
 
     def __enter__(self) -> Self:
         sweep()
-        for number in _ENDINGS:
-            self._old_handlers[number] = signal.signal(number, _interrupted)
+        for number in _CAUGHT:
+            self._old_handlers[number] = signal.signal(number, self._interrupted)
         try:
             self.directory = Path(tempfile.mkdtemp(prefix=f"wgpy-lab-{os.getpid()}-"))
             self._build()
@@ -70,8 +73,9 @@ class Lab:
 
     def close(self) -> None:
         """Remove everything; signals are ignored until that is done."""
-        for number in _ENDINGS:
+        for number in _CAUGHT:
             signal.signal(number, signal.SIG_IGN)
+        signal.alarm(0)
         _remove(os.getpid())
         for node in self._nodes.values():
             node.delete()
@@ -79,6 +83,12 @@ class Lab:
             line.communicate()
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
+
+    def _interrupted(self, number: int, _frame: object) -> None:
+        """End the lab, and try again soon: Python ignores what is raised amid an import or a destructor."""
+        self._ended_by = self._ended_by or number
+        signal.alarm(_AGAIN)
+        raise SystemExit(128 + self._ended_by)
 
     # What a lab prints.
 
@@ -271,7 +281,3 @@ def _remove(pid: int) -> None:
         path.unlink(missing_ok=True)
     for path in Path(tempfile.gettempdir()).glob(f"wgpy-lab-{pid}-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _interrupted(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
