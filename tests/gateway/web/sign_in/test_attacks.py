@@ -260,6 +260,15 @@ def test_a_header_that_names_another_address_gives_no_more_attempts(site: Site) 
     assert statuses[-2:] == [403, 429]
 
 
+def test_whoever_is_turned_away_in_a_crowd_has_lost_no_attempt(site: Site) -> None:
+    crowded = replace(site, hasher=passwords.Hasher(at_once=0, waiting=0))
+    for _ in range(BY_ADDRESS.burst + BY_ACCOUNT.burst):
+        page = Person(crowded).type_password(PASSWORD)
+        assert page.status_code == 503
+        assert "in a few seconds" in page.text
+    assert "Set up" in Person(site).type_password(PASSWORD).text
+
+
 def test_guessing_codes_is_stopped_for_who_knows_the_password(site: Site, alice: Person, app: str) -> None:
     codes = 0
     for _ in range(1000):

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wgpy.errors import ControlError
+from wgpy.gateway.identity.passwords import Busy
 from wgpy.gateway.policy.people import LOCAL
 from wgpy.gateway.store import credentials, endpoint, users
 from wgpy.gateway.web import logins
@@ -20,6 +21,8 @@ from wgpy.gateway.web.site import address_of, site_of
 
 log: Final = logging.getLogger("wgpy.gateway")
 WRONG: Final = "The name or the password is wrong."
+BUSY: Final = "Too many people are signing in at this moment. Try again in a few seconds."
+DOWN: Final = "Signing in does not work at this moment. Try again in a minute."
 _LONGEST_NAME: Final = 255
 
 
@@ -40,7 +43,7 @@ def with_password(request: Request, form: dict[str, str]) -> Response:
     except ControlError as error:
         site.throttle.succeeded(account, address_of(request), time.monotonic(), wholly=False)  # it was no wrong attempt
         log.warning("sign-in of %a from %s: %s", name, address_of(request), error)
-        return page(request, then, name, "Signing in does not work at this moment. Try again in a minute.", 503)
+        return page(request, then, name, BUSY if isinstance(error, Busy) else DOWN, 503)
     if person is None:
         log.warning("sign-in of %a from %s refused: wrong name or password", name, address_of(request))
         return page(request, then, name, WRONG, 403)
