@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 from ipaddress import ip_network
+from math import cos, sin
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
+from unittest.mock import patch
 
 from tests.gateway.web.browser import DESKTOP, PHONE, Browser
 from tests.gateway.web.conftest import URL, Running
@@ -18,6 +20,8 @@ from tests.gateway.web.portal.people import furnished
 from tests.gateway.web.shown import shown, sign_in
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.policy.traffic import Rate
+from wgpy.gateway.service.status import status
 from wgpy.gateway.store import endpoint, groups, users
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.web.site import Site
@@ -40,35 +44,55 @@ def _add(choice: str) -> Callable[[Browser], None]:
     return add
 
 
-PAGES: Final[dict[str, Callable[[Browser], None]]] = {
-    "devices": _open("/"),
-    "add": _open("/devices/add"),
-    "reach": _open("/reach"),
-    "link": _add("Another device, which gets a link"),
-    "qr": _add("The gateway"),
-}
+Pages = dict[str, Callable[[Browser], None]]
+PAGES: Final[dict[str, Pages]] = {  # by who sees them
+    "alice": {
+        "portal-devices": _open("/"),
+        "portal-add": _open("/devices/add"),
+        "portal-reach": _open("/reach"),
+        "portal-link": _add("Another device, which gets a link"),
+        "portal-qr": _add("The gateway"),
+    },
+    "root": {
+        f"console-{name}": _open(f"/console{path}")
+        for name, path in {
+            "overview": "", "users": "/users", "user": "/users/alice", "device": "/devices/alice-phone",
+            "rule": "/rules/intranet", "test": "/test?user=alice&destination=10.50.2.7", "sessions": "/sessions",
+            "log": "/log", "audit": "/audit", "settings": "/settings", "tokens": "/tokens",
+            "directory": "/directories/corp", "transfer": "/transfer", "new": "/add/device",
+        }.items()
+    },
+}  # fmt: skip
 LOOKS: Final[dict[str, tuple[tuple[int, int], bool]]] = {  # the screen, and whether it is dark
     "": ((900, 560), False),
     "-dark": (DESKTOP, True),
     "-phone": (PHONE, False),
     "-phone-dark": (PHONE, True),
 }
-SHOWN: Final = ("devices", "add-phone", "qr-phone-dark")
+SHOWN: Final = (
+    "portal-devices", "portal-add-phone", "portal-qr-phone-dark", "console-overview", "console-test-phone-dark",
+)  # fmt: skip
 
 
 def main(directory: Path, names: Collection[str]) -> None:
     """Take the pictures of these names, or of every page in every look if there are none."""
     directory.mkdir(exist_ok=True)
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory() as place, patch("wgpy.gateway.web.console.overview.status", _well):
         site = furnished(site_at(Path(place)))
         with shown(site, Path(place)) as chrome:
-            sign_in(chrome, site, "alice")
-            for name, page in PAGES.items():
-                page(chrome)
-                for suffix, (size, dark) in LOOKS.items():
-                    if not names or name + suffix in names:
-                        chrome.look(size=size, dark=dark)
-                        chrome.screenshot(directory / f"portal-{name}{suffix}.{'webp' if names else 'png'}")
+            for user, pages in PAGES.items():
+                sign_in(chrome, site, user)
+                for name, page in pages.items():
+                    page(chrome)
+                    for suffix, (size, dark) in LOOKS.items():
+                        if not names or name + suffix in names:
+                            chrome.look(size=size, dark=dark)
+                            chrome.screenshot(directory / f"{name}{suffix}.{'webp' if names else 'png'}")
+
+
+def _well(database: Database) -> dict[str, Any]:
+    """What the overview would say if the gateway ran."""
+    return {**status(database), "healthy": True, "why_not": "", "dropped": {"no session": 1204, "no rule": 87}}
 
 
 def site_at(place: Path) -> Site:
@@ -80,7 +104,8 @@ def site_at(place: Path) -> Site:
         for name in ("staff", "ops"):
             groups.add(change, Group(name=name))
         users.add(change, User(name="alice", groups=frozenset({"staff"})))
-    return Site(database=database, service=Running(settings))
+    ways = [Rate(600.0 - 10 * n, 3e6 + 2e6 * sin(n / 6), 9e6 + 6e6 * cos(n / 4)) for n in range(61)]
+    return Site(database=database, service=Running(settings, passed=ways))
 
 
 if __name__ == "__main__":
