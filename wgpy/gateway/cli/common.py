@@ -141,9 +141,9 @@ def database(arguments: argparse.Namespace) -> Database:
     return Database(*location(arguments), node=node(arguments))
 
 
-def require_libraries() -> None:
-    """Raises ConfigError if what the extra brings is missing."""
-    for name in ("sqlalchemy", "alembic"):
+def require_libraries(*more: str) -> None:
+    """Raises ConfigError if what the extra brings is missing: what all commands need, and `more`."""
+    for name in ("sqlalchemy", "alembic", *more):
         if find_spec(name) is None:
             raise ConfigError(f"wgpy gateway needs {name}: {sys.executable} -m pip install 'wgpy[gateway]'")
 

@@ -54,6 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
+    common.require_libraries("fastapi", "uvicorn", "jinja2")
     from wgpy.daemon.events import open_log, standard_error
     from wgpy.gateway.identity import administration
     from wgpy.gateway.service.run import run

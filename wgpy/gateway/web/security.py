@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import wraps
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qsl
@@ -29,7 +28,7 @@ from urllib.parse import parse_qsl
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -119,7 +118,7 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         """Refuse, or complete the scope."""
         headers = Headers(scope=scope)
-        cookie = _cookie(headers.get("cookie", ""))
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         scope["state"] |= {"site": self._site, "csrf_token": csrf_token(cookie) if cookie else ""}
         head = [
             scope.get("raw_path") or b"",
@@ -196,14 +195,6 @@ def check_csrf(request: Request, token: str) -> None:
     """Refuse a form, or the request of a script, that is not of the person who is signed in. Raises HTTPException."""
     if not hmac.compare_digest(request.state.csrf_token.encode(), token.encode(errors="replace")):
         raise HTTPException(403, "this form is of another sign-in; load the page again")
-
-
-def _cookie(header: str) -> str:
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
 
 
 def _forwarded_for(headers: Headers) -> str:

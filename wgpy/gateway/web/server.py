@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import socket
-import ssl
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -166,32 +165,42 @@ class WebServer:
                     log.error("the web server can accept no connection: %s", error.strerror)
                     await asyncio.sleep(_PAUSE)
                 continue
-            if not admits(client, address):
-                client.close()
-                continue
-            context = certificate.context() if certificate else None
-            task = asyncio.create_task(self._open(client, address, admission, context))
+            task = asyncio.create_task(self._open(client, address, admission, admits, certificate))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
     async def _open(
-        self, client: socket.socket, address: Any, admission: Admission, context: ssl.SSLContext | None
+        self,
+        client: socket.socket,
+        address: Any,
+        admission: Admission,
+        admits: Callable[[socket.socket, Any], bool],
+        certificate: Certificate | None,
     ) -> None:
-        """Do the TLS handshake, if there is one, and hand the connection to its protocol."""
+        """Do the TLS handshake, if there is one, and hand the connection to its protocol.
+
+        An error here ends this task only: other connections are accepted all the same.
+        """
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task
         opening = _Opening(task)
         admitted = admission.admit(client_of(address), 1, opening.close)
         try:
+            if not admits(client, address):
+                raise ConnectionRefusedError
+            context = certificate.context() if certificate else None
             if client.family != socket.AF_UNIX:
                 for option in KEEPALIVE:
                     client.setsockopt(*option)
             limits = {"ssl_handshake_timeout": HEAD_TIME, "ssl_shutdown_timeout": ENDING_TIME} if context else {}
             factory = partial(_Connection, self._config, self._state, admitted, loop)
             opening.transport, _ = await loop.connect_accepted_socket(factory, client, ssl=context, **limits)
-        except (OSError, ssl.SSLError, asyncio.CancelledError):
-            client.close()
-            admitted.release()
+        except (OSError, asyncio.CancelledError):  # ssl.SSLError is an OSError
+            pass
+        finally:
+            if opening.transport is None:
+                client.close()
+                admitted.release()
 
 
 class _Opening:

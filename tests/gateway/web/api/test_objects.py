@@ -89,6 +89,8 @@ WITHOUT = {  # verbs that have no counterpart, and why
     "run": "it is what answers",
     "stop": "it is for a gateway that does not run",
     "demo": "it is no part of a gateway",
+    "join": "it is run on a host that has no gateway yet",
+    "migrate": "it copies the database to another one, whose URL has a password",
     "enrol": "it is run where the device is, and has an address of its own",
     "restore": "it replaces the database, with the tokens in it, under the process that answers",
 }

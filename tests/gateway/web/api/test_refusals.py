@@ -84,6 +84,10 @@ BOTH: list[tuple[str, str, Any, int]] = [
 ]  # fmt: skip
 
 
+DIRECTORY = {"name": "corp", "kind": "oidc", "settings": {"issuer": "https://id.example.org", "client_id": "vpn"}}
+SIGN_IN_SETTINGS = {"url": "https://evil.example", "admin_group": "staff", "second_factor": False}
+
+
 @pytest.fixture
 def command(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any) -> Any:
     """Runs a command that fails, and returns its sentence."""
@@ -171,9 +175,28 @@ def test_what_a_token_could_use_to_become_more_is_for_the_socket(program: API) -
         ("PATCH", "/endpoint", {"handler": "/bin/sh"}),
         ("PATCH", "/endpoint", {"handler_user": "root"}),
         ("PATCH", "/certificates/authority", {"crl": "/etc/shadow"}),
+        *(("PATCH", "/endpoint", {name: value}) for name, value in SIGN_IN_SETTINGS.items()),
+        ("POST", "/users", {"name": "eve", "groups": ["admins"]}),
+        ("PATCH", "/users/alice", {"groups": ["admins", "staff"]}),
+        ("POST", "/import", {"text": "", "groups": ["admins"]}),
+        ("POST", "/directories", {**DIRECTORY, "groups": {"names": {"theirs": "admins"}}}),
+        ("POST", "/directories", {**DIRECTORY, "groups": {"prefix": "vpn-"}}),
     ):
         answer = everything.request(method, path, json=body)
         assert (answer.status_code, "only at the gateway itself" in answer.json()["detail"]) == (403, True)
+
+
+def test_a_token_cannot_take_over_a_directory_that_names_administrators(admin: TestClient, program: API) -> None:
+    admin.post("/groups", json={"name": "admins"})
+    assert admin.post("/directories", json={**DIRECTORY, "groups": {"names": {"root": "admins"}}}).status_code == 201
+    token = program("write")
+    theirs: dict[str, Any] = {"settings": {"issuer": "https://evil.example"}, "secret": "x"}
+    bodies: list[dict[str, Any]] = [theirs, {"groups": {"names": {}}}, {"grace": 9}]
+    for body in bodies:
+        assert token.patch("/directories/corp", json=body).status_code == 403
+    assert admin.patch("/users/alice", json={"groups": ["admins"]}).status_code == 200
+    assert token.patch("/users/alice", json={"groups": []}).status_code == 403
+    assert token.patch("/users/alice", json={"enabled": False}).status_code == 200
 
 
 def test_names_of_odd_characters_in_a_path_are_just_unknown(admin: TestClient) -> None:

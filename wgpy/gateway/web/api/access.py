@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -113,6 +113,13 @@ def require_here(request: Request, what: str) -> None:
     """Refuse what a token could use to become more than it is. Raises HTTPException."""
     if caller_of(request).token is not None:
         raise HTTPException(403, f"{what}: only at the gateway itself, by `wgpy gateway` or the unix socket")
+
+
+def keep_administrators(request: Request, before: Iterable[str], after: Iterable[str]) -> None:
+    """Refuse a token that would say who is an administrator: `before` and `after` are somebody's groups."""
+    admins = site_of(request).service.endpoint.admin_group
+    if admins in frozenset(before) ^ frozenset(after):
+        require_here(request, f"group {admins}")
 
 
 READ: Final[Any] = Security(_allowed, scopes=["read"])

@@ -15,7 +15,7 @@ from wgpy.gateway.identity.directory import client
 from wgpy.gateway.policy import directories as policy
 from wgpy.gateway.policy import ldap, oidc
 from wgpy.gateway.store import directories
-from wgpy.gateway.web.api.access import READ, WRITE, changing, reading
+from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
 
@@ -107,6 +107,7 @@ def add(request: Request, body: NewDirectory) -> Any:
         groups=policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix),
         grace=body.grace,
     )
+    _keep_administrators(request, made)
     with changing(request) as change:
         directories.add(change, made, body.secret.encode())
     return made.json()
@@ -133,6 +134,7 @@ def change(request: Request, name: str, body: DirectoryChange) -> Any:
         if "settings" in given:
             given["settings"] = _settings(before.kind, {**before.settings, **body.settings})
         after = replace(before, **given)
+        _keep_administrators(request, before, after)
         directories.replace(changed, after, None if secret is None else secret.encode())
     return after.json()
 
@@ -155,6 +157,14 @@ def remove(
     """Remove a directory."""
     with changing(request) as change:
         return {"users": directories.remove(change, name, with_users=with_users)}
+
+
+def _keep_administrators(request: Request, *each: policy.Directory) -> None:
+    """Refuse a token that would change a directory which may say who is an administrator."""
+    known = {site_of(request).service.endpoint.admin_group}
+    for directory in each:
+        theirs = {*directory.groups.names, *((directory.groups.prefix or "") + group for group in known)}
+        keep_administrators(request, (), directory.groups.ours(theirs, known))
 
 
 def _settings(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -14,6 +14,9 @@ from wgpy.gateway.web.api.access import READ, WRITE, changing, reading, require_
 from wgpy.gateway.web.api.models import Input, Output
 
 router: APIRouter = APIRouter()
+
+# What runs on the gateway's host, who is an administrator, and how people prove who they are.
+_HERE: Final = {"handler", "handler_user", "url", "admin_group", "second_factor"}
 
 
 class Endpoint(Output):
@@ -56,13 +59,13 @@ class EndpointChange(Input):
     session_max: int = 0
     idle_max: int = 0
     sign_in: bool = False
-    handler: str = Field(default="", description="Only at the unix socket: the program runs on the gateway.")
+    handler: str = Field(default="", description="Only at the unix socket.")
     handler_user: str = Field(default="", description="Only at the unix socket.")
     flow_log: bool = False
     data_plane: str = ""
-    url: str = ""
-    admin_group: str = ""
-    second_factor: bool = True
+    url: str = Field(default="", description="Only at the unix socket.")
+    admin_group: str = Field(default="", description="Only at the unix socket.")
+    second_factor: bool = Field(default=True, description="Only at the unix socket.")
     devices_max: int = 0
 
     @classmethod
@@ -81,9 +84,8 @@ def show(request: Request) -> Any:
 def change(request: Request, body: EndpointChange) -> Any:
     """Change settings; sessions are held to them at once."""
     given = body.given()
-    for name in ("handler", "handler_user"):
-        if name in given:
-            require_here(request, name)
+    for name in sorted(_HERE & {*given}):
+        require_here(request, name)
     for key, read in (("pools", texts.network), ("dns", texts.address)):
         if key in given:
             given[key] = tuple(read(key.removesuffix("s") if key == "pools" else key, text) for text in given[key])

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from wgpy.gateway.store import transfer
-from wgpy.gateway.web.api.access import BACKUP, READ, WRITE, changing, reading
+from wgpy.gateway.web.api.access import BACKUP, READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
 
@@ -56,6 +56,7 @@ def take_over(request: Request, body: ForeignFile) -> Any:
 
     Larger files than this takes are for `wgpy gateway import`.
     """
+    keep_administrators(request, (), body.groups)
     with changing(request) as change:
         names = transfer.take_over(change, "text", body.text, body.groups)
     return {"users": names, "devices": names}

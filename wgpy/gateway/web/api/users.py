@@ -10,7 +10,7 @@ from pydantic import Field
 
 from wgpy.gateway.policy import people
 from wgpy.gateway.store import paging, users
-from wgpy.gateway.web.api.access import READ, WRITE, changing, reading
+from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Moment, Number, Output, Page, Size, Text, expiry, page
 
 router: APIRouter = APIRouter()
@@ -60,6 +60,7 @@ def find_all(
 def add(request: Request, body: NewUser) -> Any:
     """Add a user."""
     user = people.User(name=body.name, groups=frozenset(body.groups), expires=expiry(body.expires))
+    keep_administrators(request, (), user.groups)
     with changing(request) as change:
         users.add(change, user)
     return user.json()
@@ -81,7 +82,9 @@ def change(request: Request, name: str, body: UserChange) -> Any:
     if "expires" in given:  # a new date is a new decision; a date that is over expires the user again
         given |= {"expires": expiry(body.expires), "expired": False}
     with changing(request) as changed:
-        user = replace(users.find(changed.connection, name), **given)
+        before = users.find(changed.connection, name)
+        user = replace(before, **given)
+        keep_administrators(request, before.groups, user.groups)
         users.replace(changed, user)
     return user.json()
 
