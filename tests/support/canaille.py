@@ -42,6 +42,7 @@ class Canaille:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                cwd=Path(__file__).parents[2],
             )
         self.port = int(self._answer())
         self.issuer = f"https://localhost:{self.port}"

@@ -124,6 +124,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
     with common.reading(arguments) as connection:
         values = directories.find(connection, arguments.name).json()
+    if not arguments.json:
+        settings = values.pop("settings")
+        if settings.get("ca"):
+            number = settings["ca"].count("BEGIN CERTIFICATE")
+            settings["ca"] = f"{number} certificate{'s' * (number > 1)}"
+        values |= {**settings, "groups": values["groups"]["names"], "group_prefix": values["groups"]["prefix"]}
     return common.show_one(arguments, values)
 
 

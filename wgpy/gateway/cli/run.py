@@ -62,7 +62,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.web.run import beside
 
     logging.basicConfig(stream=standard_error(), level=logging.INFO, format="%(levelname)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     log, flows = (open_log(name) if name else None for name in (arguments.log, arguments.flow_log))
     https = _https(arguments)
     with closing(common.database(arguments)) as database:
