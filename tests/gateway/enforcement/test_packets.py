@@ -443,3 +443,9 @@ def test_a_policy_that_nft_refuses_changes_nothing_and_is_reported() -> None:
     firewall.remove()
     firewall.remove()
     assert subprocess.check_output(["nft", "list", "ruleset"]) == b""
+
+
+def test_a_missing_nft_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(NetworkError, match="nft is not installed: on Debian, apt-get install nftables"):
+        Firewall("wg0", GROUP)

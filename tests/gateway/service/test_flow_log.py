@@ -13,15 +13,20 @@ import pytest
 
 from tests.gateway.enforcement.probes import Probe
 from tests.gateway.enforcement.test_packets import BOTH, CLIENTS, NEITHER, POOLS, SERVER, STAFF, World, in_world, shell
+from tests.gateway.policy.test_flow_log import DESTROYED
 from wgpy.gateway.enforcement.ruleset import LOGGED
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
+from wgpy.gateway.policy.netfilter import messages
 from wgpy.gateway.policy.people import Device
-from wgpy.gateway.service.flow_log import CHECKED, FlowLog
+from wgpy.gateway.service.flow_log import CHECKED, MOST, FlowLog
 from wgpy.gateway.service.gateway import Gateway
 from wgpy.keys import PublicKey
 
 pytestmark = pytest.mark.root
+
+
+LOOPBACK = ip_address("127.0.0.1").packed
 
 
 class Owners:
@@ -131,6 +136,23 @@ async def test_a_flood_of_denied_packets_is_logged_in_part_and_the_rest_is_count
     assert records[-1]["lost"] + len(records) - 1 == dropped
     written.log.tell_lost(world.firewall.unlogged())
     assert records[-1]["log-status"] != "SKIPDATA" or len(records) - 1 + records[-1]["lost"] == dropped, "told once"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_connections_without_number_are_logged_in_part_and_the_rest_is_counted(begun: bool) -> None:
+    records: list[dict[str, Any]] = []
+    now = 1000.0
+    log = FlowLog(cast(Gateway, Owners()), lambda: now, records.append)
+    log.tell_lost(0)
+    (message,) = messages(DESTROYED.replace(LOOPBACK, ip_address(CLIENTS[2][0]).packed, 1))
+    log.take([message.attributes] * 2500)
+    assert len(records) == MOST
+    now += 1
+    if begun:
+        log.take([message.attributes])
+    log.tell_lost(0)
+    assert records[-1]["lost"] == 1500
+    assert len(records) == MOST + 1 + begun
 
 
 @logged

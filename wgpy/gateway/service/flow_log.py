@@ -18,6 +18,7 @@ from wgpy.gateway.service.gateway import Gateway
 log: Final = logging.getLogger("wgpy.gateway")
 
 CHECKED: Final = 60.0  # seconds between records of what was lost
+MOST: Final = 1000  # connections and denied packets in a second that are written: nobody fills the disk at will
 
 
 class FlowLog:
@@ -27,6 +28,7 @@ class FlowLog:
         self._gateway, self._wall, self._write = gateway, wall, write
         self._connections: Connections | None = None
         self._is_refused = False  # the kernel cannot
+        self._second, self._taken, self._refused = 0, 0, 0  # how many in that second, and too many since the beginning
         self._lost: int | None = None  # at the last check; None before the first
         self._checked_at = wall()
 
@@ -60,7 +62,8 @@ class FlowLog:
 
     def tell_lost(self, elsewhere: int) -> None:
         """Write how much was lost since the last time: by us, and `elsewhere` since the gateway's table was made."""
-        now, lost = self._wall(), elsewhere + (self._connections.lost if self._connections else 0)
+        now = self._wall()
+        lost = elsewhere + self._refused + (self._connections.lost if self._connections else 0)
         more = 0 if self._lost is None else lost - self._lost if lost >= self._lost else lost
         if more:
             self._write(flow_log.skipped(self._gateway.interface, self._checked_at, now, more))
@@ -71,17 +74,27 @@ class FlowLog:
         if self._connections is None:
             return
         for packet in packets:
-            if (read := flow_log.read_packet(packet)) and (whose := self._whose(read[0])):
+            if (read := flow_log.read_packet(packet)) and (whose := self._whose(read[0])) and self._has_room():
                 self._write(flow_log.denied(*read, self._wall(), *whose[:3], is_clients=whose[3]))
 
-    def _read(self) -> None:
-        if self._connections is None:
-            return
-        for body in self._connections.read():
+    def take(self, bodies: Iterable[bytes]) -> None:
+        """Write records of connections that are over, of which the kernel's messages are given."""
+        for body in bodies:
             flow = flow_log.read_flow(body, self._wall())
-            if flow and (whose := self._whose(flow.path)):
+            if flow and (whose := self._whose(flow.path)) and self._has_room():
                 for record in flow_log.accepted(flow, *whose[:3], is_clients=whose[3]):
                     self._write(record)
+
+    def _read(self) -> None:
+        if self._connections is not None:
+            self.take(self._connections.read())
+
+    def _has_room(self) -> bool:
+        if self._second != (second := int(self._wall())):
+            self._second, self._taken = second, 0
+        self._taken += 1
+        self._refused += self._taken > MOST
+        return self._taken <= MOST
 
     def _whose(self, path: flow_log.Path) -> tuple[str, str, str, bool] | None:
         """The interface, the device and its user, and whether it sent the first packet; None for others' paths."""
