@@ -42,6 +42,18 @@ def test_a_session_begins_with_a_packet_and_ends_after_its_time(
     assert gateway.total.ingress_packets == 3
 
 
+def test_the_rates_of_the_last_minutes_are_remembered(gateway: Gateway, world: World) -> None:
+    gateway.tick()
+    send(gateway)
+    for _ in range(2):
+        world.traffic(PHONE[0], 50)
+        world.pass_time(10)
+        gateway.tick()
+    world.pass_time(10)
+    gateway.tick()
+    assert [(each.ago, each.ingress) for each in gateway.rates()][-3:] == [(20.0, 500.0), (10.0, 500.0), (0.0, 0.0)]
+
+
 def test_the_kernel_ends_a_session_soon_after_its_time(gateway: Gateway, world: World) -> None:
     send(gateway)
     world.pass_time(8 * HOUR + GRACE)

@@ -73,4 +73,5 @@ def test_the_last_page_has_the_last_rows(admin: Person, large: Site) -> None:
     assert f"of {DEVICES + 2}" in admin.get("/devices").text
     assert "web" not in admin.get("/log?page=2000").text.split("<main")[1]
     now = json.loads(admin.get("/now").content)
+    assert now["rows"].count("<tr") == 10
     assert now["texts"]["sessions"] == str(DEVICES + 1)

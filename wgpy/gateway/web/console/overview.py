@@ -14,6 +14,7 @@ from wgpy.gateway.web import pages
 from wgpy.gateway.web.console.visit import Visit, page
 
 _DAY: Final = 24 * 3600.0  # seconds
+_NEWEST: Final = 10  # sessions that are shown
 _WIDTH, _HEIGHT = 600, 80  # units of the drawing
 
 
@@ -22,7 +23,7 @@ def _show(visit: Visit) -> Response:
     with visit.reading() as connection:
         left = _left_to_do(connection)
         reasons = sessions.reasons(connection, visit.wall - _DAY)
-        newest = sessions.page_under_way(connection, 1)
+        newest = sessions.page_under_way(connection, 1, size=_NEWEST)
     return visit.show(
         "overview.html", known=known, left=left, reasons=reasons, live=newest, texts=_texts(visit, newest.total),
         width=_WIDTH, height=_HEIGHT,
@@ -32,7 +33,7 @@ def _show(visit: Visit) -> Response:
 def _now(visit: Visit) -> Response:
     """What `console.js` asks for every few seconds. It reads no more than the newest sessions."""
     with visit.reading() as connection:
-        newest = sessions.page_under_way(connection, 1)
+        newest = sessions.page_under_way(connection, 1, size=_NEWEST)
     rows = pages.fragment("console/session_rows.html", live=newest)
     return JSONResponse({"texts": _texts(visit, newest.total), "rows": rows})
 
