@@ -100,6 +100,9 @@ def test_a_device_without_a_session_reaches_the_portal_and_name_servers_and_noth
         assert reached(world, 3) == set(), "a device that may have no session"
         put(world, [Service("tcp", 443, ip_address(OWN[0])), Service("tcp", 443, ip_address(OWN[1]))], 2)
         assert reached(world, 2) == {("gateway", "tcp", 443)}
+        put(world, [Service("tcp", 443, ip_address("0.0.0.0"))], 2)
+        assert world.clients.reaches(2, to=OWN) == world.clients.reaches(2, to=LAN) == [True, False]
+        assert world.clients.reaches(2) == NEITHER
         put(world, [], 2)
         assert reached(world, 2) == set()
 

@@ -215,8 +215,9 @@ def _open(services: Iterable[Service]) -> str:
     """A chain that accepts packets of enabled devices to the services, and the answers to them."""
     rules = [f"ct original {family} saddr != @known{version} return" for version, family in _FAMILIES.items()]
     for protocol, port, address in services:
-        if address is None:
-            places = ["ct direction original fib daddr type local", "ct direction reply fib saddr type local"]
+        if address is None or address.is_unspecified:
+            family = f"meta nfproto ipv{address.version} " if address else ""
+            places = [f"{family}ct direction {each} type local" for each in ("original fib daddr", "reply fib saddr")]
         else:
             places = [f"ct original {_FAMILIES[address.version]} daddr {address}"]
         for place in places:

@@ -16,7 +16,7 @@ class Service(NamedTuple):
     protocol: str
     port: int
     address: Address | None = None
-    """Where it is; None for the gateway itself, at whichever of its addresses."""
+    """Where it is; None for the gateway itself, at whichever of its addresses, and 0.0.0.0 for those of IPv4."""
 
 
 def services(endpoint: Endpoint, portal: Service | None) -> tuple[Service, ...]:

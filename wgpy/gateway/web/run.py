@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -71,12 +71,15 @@ def beside(database: Database, directory: Path, https: Https | None = None) -> B
 
 
 def _listening(host: str) -> Address | None:
-    """The address to listen at; None for all of this host, and for a name, which may be any of them."""
+    """The address to listen at; None for all of this host, and for a name, which may be any of them.
+
+    A server at :: listens at addresses of IPv4, too.
+    """
     try:
         address = ip_address(host)
     except ValueError:
         return None
-    return None if address.is_unspecified else address
+    return None if address == IPv6Address("::") else address
 
 
 def _certificate(directory: Path, gateway: Gateway, https: Https) -> Certificate | None:
