@@ -364,13 +364,15 @@ def test_a_change_of_nftables_is_noticed_whoever_makes_it() -> None:
         ("delete", "element", *name, "pools4", "{ 10.99.0.0/24 }"),
         ("insert", "rule", *name, "judge", "accept"),
         ("add", "element", *name, "from4", "{ 10.99.0.7 }"),
+        ("add", "table", *name, "{ flags dormant; }"),
+        ("add", "chain", *name, "forward", "{ policy drop; }"),
     ):
         assert firewall.exists()
         shell("nft", *command)
         assert select.select([changes], [], [], 5)[0]
         assert firewall.changed_by(changes.read())
         assert not firewall.exists(), command
-        firewall.replace(POOLS, compiled([], {}), [])
+        assert firewall.replace(POOLS, compiled([], {}), []), "it was made anew"
         assert not firewall.sent()
         assert not firewall.changed_by(changes.read()), "what we do ourselves"
     changes.close()
@@ -382,8 +384,16 @@ def test_more_notices_than_fit_into_the_socket_are_no_reason_to_make_the_table_a
     firewall.replace(POOLS, compiled([], {}), [])
     assert firewall.changed_by({UNKNOWN})
     assert firewall.exists()
-    shell("nft", "flush", "chain", "inet", "wgpy-gateway-wg0", "judge")
-    assert not firewall.exists()
+    name = ("inet", "wgpy-gateway-wg0")
+    for command in (
+        ("flush", "chain", *name, "judge"),
+        ("add", "table", *name, "{ flags dormant; }"),
+        ("add", "chain", *name, "forward", "{ policy drop; }"),
+    ):
+        shell("nft", *command)
+        assert not firewall.exists()
+        firewall.replace(POOLS, compiled([], {}), [])
+        assert firewall.exists()
     changes.close()
 
 

@@ -129,6 +129,19 @@ def test_a_table_that_somebody_removes_is_made_again_with_the_sessions(gateway: 
     assert world.open[PHONE[0]][0] == until
 
 
+def test_a_table_that_is_gone_when_a_rule_is_to_be_put_in_force_gets_its_sessions_again(
+    gateway: Gateway, phone: Database, world: World
+) -> None:
+    send(gateway)
+    world.has_table, world.open = False, {}  # and the notice comes late
+    with phone.change("root") as change:
+        rules.add(change, Rule(name="all", destination=Destination.parse("10.0.0.0/8"), everyone=True))
+    gateway.tick()
+    gateway.tick()
+    assert world.has_table
+    assert {*world.open} == {*PHONE}
+
+
 def test_it_does_not_run_where_the_host_has_a_network_in_a_pool(phone: Database, world: World) -> None:
     world.host = {"this host's route through eth0 to": [ip_network("10.99.0.0/16")]}
     with pytest.raises(ConfigError, match=r"pool 10\.99\.0\.0/29: overlaps this host's route through eth0 to 10\.99"):

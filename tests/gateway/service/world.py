@@ -68,11 +68,15 @@ class World:
         services: Iterable[Service],
         *,
         log_denied: bool = False,
-    ) -> None:
+    ) -> bool:
         self._obey()
         self.replaced += 1
+        anew = not self.has_table
+        if anew:
+            self.open = {}
         self.compiled, self.services = compiled, [*services]
         self.has_table = True
+        return anew
 
     def admit(self, opened: dict[Address, float], closed: Iterable[Address] = ()) -> None:
         self._obey()

@@ -21,6 +21,7 @@ from wgpy.gateway.policy.destinations import Address, Network
 from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.policy.routes import Route
 
+_LASTING: Final = ("handle", "policy", "flags")
 _REMEMBERED: Final = 64  # processes of nft: the kernel tells of their changes while they run, or soon after
 
 
@@ -44,7 +45,7 @@ class Firewall:
         self._interface = interface
         self._group = group
         self._made: ruleset.Present | None = None
-        self._outline: list[dict[str, Any]] = []  # of the table that was made
+        self._outline: list[list[Any]] = []  # of the table that was made
         self._ours: deque[int] = deque(maxlen=_REMEMBERED)  # the last processes of nft that changed it for us
         self._is_touched = False  # somebody else has changed it
         self._table = ruleset.table(interface)
@@ -61,7 +62,10 @@ class Firewall:
         """
         if self._is_touched or not self._is_there():
             return False
-        return not self._made or self._outline == self._listed_outline()
+        try:
+            return not self._made or self._outline == self._listed_outline()
+        except NetworkError:  # Debian 12's nft crashes where somebody has made the table dormant
+            return False
 
     def changed_by(self, ports: set[int]) -> bool:
         """Take note of who has changed the table, as `wgpy.gateway.enforcement.notices.Changes` says.
@@ -80,11 +84,12 @@ class Firewall:
         services: Iterable[Service] = (),
         *,
         log_denied: bool = False,
-    ) -> None:
+    ) -> bool:
         """Put a policy in force in one transaction, in the place of the one before. Sessions go on.
 
         The devices that `compiled` knows reach `services` without a session. With `log_denied`, what the rules deny
-        goes to NFLOG, too. If the table was gone, or somebody else has changed it, it is made anew, without sessions.
+        goes to NFLOG, too. If the table was gone, or somebody else has changed it, it is made anew, without sessions;
+        returns whether it was.
         """
         is_ours = bool(self._made) and self.exists()
         anew = (bool(self._made) or self._is_touched) and not is_ours
@@ -99,6 +104,7 @@ class Firewall:
             self._is_touched = anew
             raise
         self._made, self._outline = ruleset.made(script), self._listed_outline()
+        return anew
 
     def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
         """Begin and end sessions of addresses, in one transaction.
@@ -141,13 +147,15 @@ class Firewall:
         }
 
     def _is_there(self) -> bool:
-        tables = self._listed("table", "list", "tables")
-        return any(f"{each['family']} {each['name']}" == self._table for each in tables)
+        return f"table {self._table}" in run(["nft", "list", "tables"]).splitlines()
 
-    def _listed_outline(self) -> list[dict[str, Any]]:
-        """The table without the elements of its sets. Each part has a handle, which no other part ever has."""
-        entries = _json("-t", "list", "table", *self._words())
-        return [entry for entry in entries if "counter" not in entry]
+    def _listed_outline(self) -> list[list[Any]]:
+        """Of each part of the table what it cannot keep if it changes, but for elements of sets and counts.
+
+        A handle is a number that no other part of the table ever has.
+        """
+        parts = (part for entry in _json("-t", "list", "table", *self._words()) for part in entry.values())
+        return [[part.get(key) for key in _LASTING] for part in parts]
 
     def _present(self) -> ruleset.Present:
         if not self._is_there():

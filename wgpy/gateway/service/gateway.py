@@ -206,7 +206,9 @@ class Gateway:
     def _enforce(self) -> None:
         policy, settings = self._policy, self._policy.endpoint
         always = services(settings, self._portal)
-        self._firewall.replace(settings.pools, policy.compile(), policy.routes, always, log_denied=settings.flow_log)
+        compiled, log_denied = policy.compile(), settings.flow_log
+        if self._firewall.replace(settings.pools, compiled, policy.routes, always, log_denied=log_denied):
+            self._is_suspect = True  # it has no sessions any more
 
     def _keep_interface(self) -> None:
         """Make the interface again if it is gone: somebody has deleted it, or its daemon has died."""
