@@ -102,7 +102,9 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page, however long it is: a PNG, or what else the file's name says."""
         self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
-        options = {"format": path.suffix[1:], "captureBeyondViewport": True}
+        width, height = self.script("return [innerWidth, Math.max(innerHeight, document.body.scrollHeight)]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        options = {"format": path.suffix[1:], "captureBeyondViewport": True, "clip": clip}
         path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"]))
 
     def problems(self) -> list[str]:

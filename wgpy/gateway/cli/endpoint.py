@@ -39,7 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sign-in",
         action=argparse.BooleanOptionalAction,
-        help="a device needs `wgpy gateway device sign-in` before each session, because its key is not enough",
+        help="people sign in with a browser before each session, because a device's key is not enough",
     )
     parser.add_argument(
         "--handler", metavar="PROGRAM", help="what is asked before each session: an absolute path, or MODULE:FUNCTION"
