@@ -397,6 +397,21 @@ def test_more_notices_than_fit_into_the_socket_are_no_reason_to_make_the_table_a
     changes.close()
 
 
+@in_fresh_namespace
+def test_a_table_that_the_last_process_left_is_taken_over_and_is_in_force_though_somebody_made_it_dormant() -> None:
+    address = ip_address(CLIENTS[2][0])
+    last = Firewall("wg0", GROUP)
+    last.replace(POOLS, compiled([], {}), [])
+    last.admit({address: 99})
+    following = Firewall("wg0", GROUP)
+    following.replace(POOLS, compiled([], {}), [])
+    assert {*following.sent()} == {address}
+    shell("nft", "add", "table", "inet", "wgpy-gateway-wg0", "{ flags dormant; }")
+    assert "dormant" in subprocess.check_output(["nft", "list", "ruleset"], text=True)
+    Firewall("wg0", GROUP).replace(POOLS, compiled([], {}), [])
+    assert "dormant" not in subprocess.check_output(["nft", "list", "ruleset"], text=True)
+
+
 @in_world
 def test_no_client_is_let_into_a_network_while_the_table_is_missing_or_its_chains_are_empty(world: World) -> None:
     plane = DataPlane()

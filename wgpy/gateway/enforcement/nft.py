@@ -93,7 +93,14 @@ class Firewall:
         """
         is_ours = bool(self._made) and self.exists()
         anew = (bool(self._made) or self._is_touched) and not is_ours
-        present = self._made if self._made and is_ours else ruleset.Present() if anew else self._present()
+        present = ruleset.Present()
+        if self._made and is_ours:
+            present = self._made
+        elif not anew:
+            try:
+                present = self._present()
+            except NetworkError:  # as in `exists`; if nft does not work at all, it says so below
+                anew = True
         self._made, self._is_touched = None, False
         script = ruleset.replacement(
             self._interface, self._group, pools, compiled, routes, services, present, log_denied=log_denied, anew=anew
@@ -125,12 +132,12 @@ class Firewall:
     def dropped(self) -> dict[str, int]:
         """How many packets were dropped since the table was made, by reason."""
         counted = self._counted()
-        del counted[ruleset.UNLOGGED]
+        counted.pop(ruleset.UNLOGGED, None)  # which a table of an older version does not have
         return counted
 
     def unlogged(self) -> int:
         """How many denied packets were not logged, because there were too many in a second."""
-        return self._counted()[ruleset.UNLOGGED]
+        return self._counted().get(ruleset.UNLOGGED, 0)
 
     def remove(self) -> None:
         """Remove the table: then nothing is kept back any more."""
