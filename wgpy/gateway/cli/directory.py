@@ -136,21 +136,14 @@ def _show(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from wgpy.gateway.identity.directory import Clients
+    from wgpy.gateway.identity.directory import probe
     from wgpy.gateway.store import directories, endpoint
 
     database = common.database(arguments)
     with database.read() as connection:
         directory, url = directories.find(connection, arguments.name), endpoint.find(connection).url
-
-    async def probe() -> dict[str, Any]:
-        clients = Clients(database)
-        try:
-            return await (await clients.of(directory.name)).probe()
-        finally:
-            await clients.close()
-
-    findings = asyncio.run(probe())
+        secret = directories.secret(connection, database.vault, arguments.name)
+    findings = asyncio.run(probe(directory, secret))
     if directory.kind == "oidc":
         findings["redirect_uri"] = f"{url}{callback_path(directory.name)}" if url else "set the endpoint's --url first"
     return common.show_one(arguments, findings)

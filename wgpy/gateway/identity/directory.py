@@ -66,6 +66,15 @@ def client(directory: Directory, secret: bytes) -> Client:
     raise ConfigError(f"directory {directory.name}: this wgpy cannot ask directories of the kind {directory.kind}")
 
 
+async def probe(directory: Directory, secret: bytes) -> dict[str, Any]:
+    """Ask a directory once whether it can be used as it is set. Raises ConfigError and Unavailable."""
+    made = client(directory, secret)
+    try:
+        return await made.probe()
+    finally:
+        await made.close()
+
+
 class Clients:
     """The clients of a gateway's directories in one event loop, each as its directory is set now."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx2
 import pytest
 
 from tests.support.canaille import CLIENT, USERS, Canaille, browser, sign_in
@@ -19,7 +18,8 @@ from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.oidc import Settings
 
 HERE = "https://vpn.example.org/sign-in/directory/corp/callback"
-Scenario = Callable[[Provider, httpx2.Client], Awaitable[None]]
+
+pytestmark = pytest.mark.xdist_group("canaille")
 
 
 @pytest.fixture(scope="module")

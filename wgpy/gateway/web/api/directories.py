@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wgpy.errors import ConfigError
-from wgpy.gateway.identity.directory import client
+from wgpy.gateway.identity.directory import probe
 from wgpy.gateway.policy import directories as policy
 from wgpy.gateway.policy import ldap, oidc
 from wgpy.gateway.store import directories
@@ -145,7 +145,7 @@ def check(request: Request, name: str) -> Any:
     with reading(request) as connection:
         directory = directories.find(connection, name)
         secret = directories.secret(connection, site_of(request).database.vault, name)
-    return asyncio.run(client(directory, secret).probe())
+    return asyncio.run(probe(directory, secret))
 
 
 @router.delete("/directories/{name}", response_model=Removed, dependencies=[WRITE])
