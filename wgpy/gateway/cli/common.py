@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wgpy.daemon.files import new_file, read_text
+from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.policy import texts
 
@@ -81,18 +81,15 @@ def location(arguments: argparse.Namespace) -> tuple[Path | str, Path]:
 @contextmanager
 def using(arguments: argparse.Namespace, url: str) -> Iterator[None]:
     """Write down that the database of this host is at a URL, unless the block raises. Raises ConfigError."""
-    from wgpy.gateway.store.files import make_directory
+    from wgpy.gateway.store.files import make_directory, new
 
     make_directory(arguments.directory)
     path, place = url_file(arguments), location(arguments)[0]
     if place == url:
         yield
         return
-    try:
-        with new_file(path, f"{url}\n".encode()):
-            yield
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+    with new(path, f"{url}\n".encode()):
+        yield
 
 
 def check_unused(arguments: argparse.Namespace, url: str) -> None:

@@ -11,11 +11,11 @@ from wgpy.errors import ConfigError
 
 
 @contextmanager
-def new(path: Path) -> Iterator[None]:
-    """Make an empty file with mode 0600; it is removed again if the block raises. Raises ConfigError."""
+def new(path: Path, content: bytes = b"") -> Iterator[None]:
+    """Make a file with mode 0600; it is removed again if the block raises. Raises ConfigError."""
     with ExitStack() as made:
         try:
-            made.enter_context(new_file(path, b""))
+            made.enter_context(new_file(path, content))
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from error
         yield

@@ -219,6 +219,6 @@ def _checked(place: str) -> URL:
 
 def _security(url: URL) -> dict[str, str]:
     host = str(url.host or url.query.get("host", "/"))
-    if host.startswith("/") or host in ("localhost", "127.0.0.1", "::1"):
+    if "sslmode" in url.query or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1"):
         return {}
     return {"sslmode": "verify-full", **({} if "sslrootcert" in url.query else {"sslrootcert": "system"})}
