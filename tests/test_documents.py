@@ -70,7 +70,7 @@ COMMANDS = [
 def test_there_is_something_to_check() -> None:
     assert len(COMMANDS) > 30
     assert len(PYTHON) > 5
-    assert {block.kind for block in BLOCKS} <= {"", "sh", "ini", "python", "text", "yaml", "json"}
+    assert {block.kind for block in BLOCKS} <= {"", "sh", "ini", "python", "text", "yaml", "json", "sql"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)

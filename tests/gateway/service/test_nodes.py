@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.service.world import HOUR, PHONE, World, last, send, set_endpoint
+from tests.gateway.service.world import HOUR, KEY, PHONE, World, last, send, set_endpoint
 from wgpy.errors import ControlError
 from wgpy.gateway.service.gateway import BEAT, GRACE, MEASURED, Gateway
 from wgpy.gateway.store import devices, moves, nodes, sessions
@@ -93,6 +93,7 @@ def test_a_session_goes_with_its_device_and_is_counted_once(pair: Pair, phone: D
     pair.gateways["a"].tick()
     assert pair.open_at("a") == set()
     assert pair.gateways["a"].active == 0
+    assert pair.worlds["a"].forgotten == {KEY}
     pair.worlds["b"].traffic(PHONE[0], 5)
     pair.pass_time(MEASURED)
     pair.tick()
@@ -128,6 +129,7 @@ def test_the_session_of_a_killed_gateway_goes_on_at_another_with_what_was_writte
     assert (row["node"], row["entry"]["ingress-packets"]) == ("b", "8")  # type: ignore[index]
     pair.gateways["a"] = pair.start("a")  # which still has the session in its kernel
     assert pair.open_at("a") == set()
+    assert pair.worlds["a"].forgotten == {KEY}
     assert pair.open_at("b") == {*PHONE}
 
 

@@ -41,6 +41,7 @@ class World:
         self.has_table = True
         self.has_interface = False
         self.guarded = 0
+        self.forgotten: set[PublicKey] = set()
         self.host: dict[str, list[Network]] = {}
 
     def pass_time(self, seconds: float) -> None:
@@ -106,6 +107,9 @@ class World:
 
     def follow(self, policy: Policy) -> None:
         self.followed.append(policy)
+
+    def forget(self, interface: str, keys: Iterable[PublicKey]) -> None:
+        self.forgotten.update(keys)
 
     def guard(self, interface: str) -> None:
         self.guarded += 1

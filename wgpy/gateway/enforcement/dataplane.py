@@ -11,12 +11,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Final
 
 from wgpy import control
+from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.errors import ControlError, NetworkError
 from wgpy.gateway.enforcement.ruleset import JUDGED
 from wgpy.gateway.policy.destinations import Network
@@ -93,6 +95,12 @@ class DataPlane:
         with Netlink() as netlink:
             for family in _FAMILIES:
                 netlink.prohibit_unmarked(family, interface, JUDGED, _PRIORITY)
+
+    def forget(self, interface: str, keys: Iterable[PublicKey]) -> None:
+        """Remove peers, which `follow` adds again: until they come back, nothing is sent to where they were."""
+        changes = tuple(PeerChange(public_key=key, remove=True) for key in keys)
+        if changes and control.is_up(interface):
+            control.configure(interface, DeviceChange(peers=changes))
 
     def clients(self, interface: str) -> dict[PublicKey, tuple[str, str]]:
         """The address and port that each client sends from."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -274,7 +274,14 @@ class Gateway:
             for move in left:
                 del self._live[move.device]
                 self._unwritten.pop(move.id, None)
+            self._forget(move.device for move in left)
         self._moves = number
+
+    def _forget(self, names: Iterable[str]) -> None:
+        """Send nothing to devices that are elsewhere: they would follow a handshake of ours back to here."""
+        keys = {self._policy.devices[name].public_key for name in names if name in self._policy.devices}
+        self._plane.forget(self.interface, keys)
+        self._is_followed = False
 
     def _not_renamed(self, policy: Policy) -> Policy:
         """The policy for the interface that we have, which keeps its name while we run."""
@@ -469,6 +476,9 @@ class Gateway:
                 reason = Reason(row["reason"]) if row["reason"] else terms.refusal or Reason.GATEWAY_STOPPED
                 self._apply(name, session.ended(reason, now))
         self._closed |= set(sent) - kept
+        if self._database.is_shared:
+            strangers = (self._by_address.get(address) for address in self._closed)
+            self._forget(device.name for device in strangers if device)
         self._judge()
         self._carry_out()
 
