@@ -226,8 +226,8 @@ def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
     gateway("restore before.db")
     assert [rule["destination"] for rule in gateway("rule list")] == ["10.50.1.0/24:443/tcp"]
     assert gateway("user list", as_json=False).splitlines() == [
-        "USER   GROUPS  ENABLED  EXPIRES",
-        "alice  staff   yes      2031-01-01 00:00:00",
+        "USER   SOURCE  GROUPS  ENABLED  EXPIRES",
+        "alice  local   staff   yes      2031-01-01 00:00:00",
     ]
 
 
