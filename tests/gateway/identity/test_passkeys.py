@@ -55,6 +55,16 @@ def test_a_person_must_be_verified_and_existing_passkeys_are_named() -> None:
     assert [each["id"] for each in asked["allowCredentials"]] == [passkey.id]
 
 
+def test_what_an_answer_says_is_no_line_of_its_own_in_the_log() -> None:
+    authenticator = Authenticator(SITE.origin)
+    passkey = register(authenticator)
+    authenticator.origin = "https://evil.example\nWARNING: root has signed in\x1b[2J" + "x" * 10_000
+    with pytest.raises(NotVerified) as refused:
+        sign_in(authenticator, passkey)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("fault", "why"),
     [

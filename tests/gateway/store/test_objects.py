@@ -13,9 +13,9 @@ from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.rules import Rule
-from wgpy.gateway.store import audit, devices, endpoint, groups, routes, rules, users
+from wgpy.gateway.store import audit, devices, endpoint, groups, routes, rules, transfer, users
 from wgpy.gateway.store.database import Change, Database
-from wgpy.keys import PresharedKey, PublicKey
+from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 
 KEYS = [PublicKey(bytes([n]) * 32) for n in range(9)]
 PSK = PresharedKey(bytes(range(32)))
@@ -140,6 +140,13 @@ def test_every_change_is_recorded_with_who_made_it(database: Database) -> None:
     assert entries[3]["before"]["enabled"] is True
     assert entries[3]["after"]["enabled"] is False
     assert entries[4]["after"]["signed_in_at"] == 1000.0
+
+
+def test_a_hostile_file_is_refused_as_fast_as_another(database: Database) -> None:
+    """A comment that backtracks would hold Python's lock, and with it the whole gateway, for an hour."""
+    text = f"[Interface]\nPrivateKey = {PrivateKey.generate().base64()}\n# Client: {' (' * 2_000_000}\n"
+    with database.change("root") as change:
+        assert transfer.take_over(change, "file", text, []) == []
 
 
 def test_a_pool_can_grow_and_an_unused_group_be_removed(database: Database) -> None:

@@ -41,10 +41,11 @@ GOOD: dict[str, Any] = {
         b"", b"x", b"[]", b"null", b"\xff", b"[" * 60_000, b'{"certificate": 1}',
         *(json.dumps({**GOOD, **odd}).encode() for odd in (
             {"certificate": None}, {"name": 5}, {"name": "../x"}, {"name": "a\nb"}, {"public_key": 7},
-            {"public_key": "short"}, {"at": "1000"}, {"at": True}, {"at": 1.5}, {"signature": 5}, {"signature": "*"},
+            {"public_key": "short"}, {"at": "1000"}, {"at": True}, {"at": 1.5}, {"at": -1},
+            {"at": 10**400}, {"signature": 5}, {"signature": "*"},
         )),
     ],
-    ids=range(18),
+    ids=range(20),
 )  # fmt: skip
 def test_what_is_no_proof_is_one_sentence(body: bytes, client: TestClient) -> None:
     answer = client.post(PATH, content=body, headers={"Origin": URL})

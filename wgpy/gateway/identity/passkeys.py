@@ -105,7 +105,7 @@ def registered(site: RelyingParty, challenge: bytes, answer: str, *, user: str, 
             require_user_verification=True,
         )
     except Exception as error:  # a stranger has written the answer, and the library has many errors for what is wrong
-        raise NotVerified(f"passkey: {error}") from error
+        raise NotVerified(f"passkey: {_line(error)}") from error
     return Passkey(
         id=bytes_to_base64url(made.credential_id),
         user=user,
@@ -148,8 +148,13 @@ def asserted(site: RelyingParty, challenge: bytes, answer: str, passkey: Passkey
             require_user_verification=True,
         )
     except Exception as error:  # as above
-        raise NotVerified(f"passkey: {error}") from error
+        raise NotVerified(f"passkey: {_line(error)}") from error
     return verified.new_sign_count
+
+
+def _line(error: Exception) -> str:
+    """An error that may quote what a stranger has sent, as one line for the log."""
+    return "".join(filter(str.isprintable, str(error)))[:300]
 
 
 def _descriptors(passkeys: Iterable[Passkey]) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import URL, Connection, create_engine, inspect, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.store import dump, schema
@@ -138,6 +139,8 @@ class PostgreSQL:
             dump.write(connection, target)
 
     def explain(self, error: Exception) -> str | None:
+        if isinstance(error, NoneFree):  # in the pool, which is no error of the server's
+            return "all connections are in use, and none became free; try again in a moment"
         if not isinstance(error, OperationalError | InterfaceError | psycopg.Error):
             return None
         lines = str(getattr(error, "orig", error)).strip().splitlines() or ["no answer"]

@@ -19,8 +19,10 @@ from wgpy.gateway.store import devices, endpoint, groups, routes, rules, users
 from wgpy.gateway.store.database import Change
 from wgpy.keys import PresharedKey
 
-# A comment above [Peer], with the key that follows.
-_WG_EASY: Final = re.compile(r"^# Client: (.+) \(.*\)\n\[Peer\]\n(?:(?!\[).*\n)*?PublicKey *= *(\S+)", re.MULTILINE)
+# A comment above [Peer], with the key that follows. No part of it is tried twice, however the text goes on.
+_WG_EASY: Final = re.compile(
+    r"^# Client: (.+) \([^(\n]*\)\n\[Peer\]\n(?:(?!\[).*\n)*?PublicKey *= *(\S+)", re.MULTILINE
+)
 
 
 def everything(connection: Connection) -> dict[str, Any]:

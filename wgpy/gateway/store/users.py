@@ -48,6 +48,15 @@ def find(connection: Connection, name: str) -> User:
     return found
 
 
+def origin(connection: Connection, name: str) -> tuple[str, str | None] | None:
+    """The source and the subject of the user of that name; None if there is none.
+
+    For a name that a stranger has sent: unlike `find`, it costs the same whether there is such a user or not.
+    """
+    row = connection.execute(select(users.c.source, users.c.subject).where(users.c.name == name)).first()
+    return None if row is None else (row.source, row.subject)
+
+
 def add(change: Change, user: User) -> None:
     """Add a user. Raises ConfigError if the name is taken, or a group does not exist."""
     lookup.check_new(change.connection, "user", users.c.name, user.name)

@@ -30,6 +30,7 @@ log: Final = logging.getLogger("wgpy.gateway")
 
 PATH: Final = "/api/v1/enrol"
 _LONGEST: Final = LONGEST_CHAIN + 8192  # bytes
+_LAST: Final = 253402300800  # seconds since 1970: the end of the year 9999
 _VERIFIERS: Final = Verifiers()
 
 
@@ -71,7 +72,7 @@ def _read(body: bytes, url: str) -> tuple[str, Proof, bytes]:
         chain, name, key, at, signature = (
             found[field] for field in ("certificate", "name", "public_key", "at", "signature")
         )
-        if not (isinstance(chain, str) and isinstance(name, str) and type(at) is int):
+        if not (isinstance(chain, str) and isinstance(name, str) and type(at) is int and 0 <= at < _LAST):
             raise TypeError
         proof = Proof(url=url, device=checked("device", name), public_key=PublicKey.from_base64(key), at=at)
         return chain, proof, b64decode(signature, validate=True)

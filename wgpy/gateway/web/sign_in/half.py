@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wgpy.gateway.identity import tickets
-from wgpy.gateway.policy.people import User
+from wgpy.gateway.policy.people import LOCAL, User
 from wgpy.gateway.store import credentials, users
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.web import logins
@@ -35,7 +35,7 @@ def go_on(request: Request, user: User, strength: str, then: str) -> Response:
     site = site_of(request)
     with site.database.read() as connection:
         path = "/sign-in/second" if credentials.has_second_factor(connection, user.name) else "/sign-in/enrol"
-    values = {"user": user.name, "strength": strength, "then": then}
+    values = {"user": user.name, "strength": strength, "then": then, "origin": [user.source, user.subject]}
     response = redirect(path)
     response.set_cookie(
         COOKIE, tickets.issue(site.database.vault, _PURPOSE, site.wall(), **values), max_age=LIFETIME,
@@ -47,16 +47,18 @@ def go_on(request: Request, user: User, strength: str, then: str) -> Response:
 def require(request: Request) -> Half:
     """What this browser has proved. Raises HTTPException, which leads to the sign-in page, if it is nothing (any more).
 
-    A password that was changed meanwhile proves nothing.
+    A password that was changed or forgotten meanwhile proves nothing, nor does that of a former user of the same name.
     """
     site = site_of(request)
     text = request.cookies.get(COOKIE, "")
     ticket = tickets.read(site.database.vault, _PURPOSE, text, site.wall(), LIFETIME)
     if ticket:
+        source, subject = ticket.values.pop("origin")
         half = Half(**ticket.values)
         with site.database.read() as connection:
+            is_same = users.origin(connection, half.user) == (source, subject)
             found = credentials.find(connection, half.user)
-        if found is None or found.changed_at <= ticket.issued_at:
+        if is_same and (source != LOCAL or (found and found.password and found.changed_at <= ticket.issued_at)):
             return half
     raise HTTPException(303, "sign in first", {"Location": logins.SIGN_IN})
 

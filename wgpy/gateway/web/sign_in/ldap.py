@@ -12,11 +12,12 @@ from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.ldap import Settings
 from wgpy.gateway.policy.people import Person
 from wgpy.gateway.store import directories
+from wgpy.gateway.web.server import THREADS
 from wgpy.gateway.web.site import Site
 
 log: Final = logging.getLogger("wgpy.gateway")
 
-AT_ONCE: Final = 16  # of the threads that handle requests: those that wait for directories must leave some for others
+AT_ONCE: Final = THREADS // 2  # those that wait for directories must leave some for other requests
 _TURNS: Final = BoundedSemaphore(AT_ONCE)
 
 

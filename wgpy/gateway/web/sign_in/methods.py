@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from wgpy.errors import ConfigError, ControlError
+from wgpy.errors import ControlError
 from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.oidc import sign_in_path
@@ -54,10 +54,7 @@ def check_password(site: Site, name: str, password: str) -> Person | None:
     A name that nobody has costs as much as one with a wrong password: without such directories, hashing it once.
     """
     with site.database.read() as connection:
-        try:
-            source = users.find(connection, name).source
-        except ConfigError:
-            source = ""
+        source, _ = users.origin(connection, name) or ("", None)
         every = [each for each in directories.find_all(connection) if each.kind in PASSWORDS]
     asked = [each for each in every if source in ("", each.name)]
     if source != LOCAL and (person := _ask(site, asked, name, password)):

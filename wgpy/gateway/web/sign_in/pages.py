@@ -23,6 +23,7 @@ log: Final = logging.getLogger("wgpy.gateway")
 WRONG: Final = "The name or the password is wrong."
 BUSY: Final = "Too many people are signing in at this moment. Try again in a few seconds."
 DOWN: Final = "Signing in does not work at this moment. Try again in a minute."
+ELSEWHERE: Final = "You are known by the directory {}: sign in by that, because a passkey alone is not enough."
 _LONGEST_NAME: Final = 255
 
 
@@ -60,7 +61,10 @@ def with_password(request: Request, form: dict[str, str]) -> Response:
 
 
 def with_passkey(request: Request, form: dict[str, str]) -> Response:
-    """Sign somebody in by a passkey alone, which says whose it is."""
+    """Sign a local user in by a passkey alone, which says whose it is.
+
+    For people of a directory it is only a second factor: the directory may have disabled them, and is asked first.
+    """
     site, then = site_of(request), logins.local_path(form.get("next", "/"))
     if refused := throttled(request, None):
         return page(request, then, "", *refused)
@@ -69,7 +73,10 @@ def with_passkey(request: Request, form: dict[str, str]) -> Response:
     with site.database.change(f"user {proof.user}") as change:
         if not factors.used(change, proof):
             return page(request, then, "", factors.NO_PASSKEY, 403)
-        cookie, said = logins.admit(change, request, users.find(change.connection, proof.user), "passkey")
+        user = users.find(change.connection, proof.user)
+        if user.source != LOCAL:
+            return page(request, then, "", ELSEWHERE.format(user.source), 403)
+        cookie, said = logins.admit(change, request, user, "passkey")
     site.throttle.succeeded(None, address_of(request), time.monotonic())
     return logins.keep(redirect(then, said), cookie)
 
