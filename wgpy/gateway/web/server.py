@@ -71,7 +71,7 @@ class WebServer:
         self._config.load()
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # anybody may send what it would warn of
         self._state = ServerState()
-        self._accepting: list[asyncio.Task[None]] = []
+        self._listening: dict[socket.socket, asyncio.TimerHandle | None] = {}  # until when a listener pauses
         self._opening: set[asyncio.Task[None]] = set()
         self._closing = ExitStack()
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -124,7 +124,12 @@ class WebServer:
 
     async def close(self) -> None:
         """End all connections; what a request has begun in a thread goes on to its end."""
-        for task in (*self._accepting, *self._opening):
+        for listener, pause in self._listening.items():
+            asyncio.get_running_loop().remove_reader(listener)
+            if pause:
+                pause.cancel()
+        await asyncio.sleep(0)  # what was accepted last has begun then, so it closes its socket when it is cancelled
+        for task in self._opening:
             task.cancel()
         for connection in list(self._state.connections):
             connection.shutdown()
@@ -134,7 +139,7 @@ class WebServer:
             connection.transport.abort()
         for request in list(self._state.tasks):
             request.cancel()
-        await asyncio.gather(*self._accepting, *self._opening, *self._state.tasks, return_exceptions=True)
+        await asyncio.gather(*self._opening, *self._state.tasks, return_exceptions=True)
         self._closing.close()
 
     def _listen(
@@ -147,27 +152,28 @@ class WebServer:
         listener.setblocking(False)
         listener.listen(BACKLOG)
         admission = Admission(min(most, descriptors() // 2), f"{listener.getsockname()} has {most} connections")
-        self._accepting.append(asyncio.create_task(self._accept(listener, admission, admits, certificate)))
+        self._resume(listener, admission, admits, certificate)
 
-    async def _accept(
-        self,
-        listener: socket.socket,
-        admission: Admission,
-        admits: Callable[[socket.socket, Any], bool],
-        certificate: Certificate | None,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, address = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno != errno.ECONNABORTED:
-                    log.error("the web server can accept no connection: %s", error.strerror)
-                    await asyncio.sleep(_PAUSE)
-                continue
-            task = asyncio.create_task(self._open(client, address, admission, admits, certificate))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+    def _resume(self, listener: socket.socket, *how: Any) -> None:
+        self._listening[listener] = None
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener, *how)
+
+    def _accept(self, listener: socket.socket, *how: Any) -> None:
+        """Take a connection. If the system has no descriptor for it, others are taken after a pause."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("the web server can accept no connection: %s", error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._listening[listener] = loop.call_later(_PAUSE, self._resume, listener, *how)
+            return
+        client.setblocking(False)
+        task = asyncio.create_task(self._open(client, address, *how))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open(
         self,
