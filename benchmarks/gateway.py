@@ -1,4 +1,4 @@
-"""A gateway with 10,000 devices and 200 rules: python -m benchmarks.gateway, as root.
+"""A gateway with 10,000 devices and 200 rules: python -m benchmarks.gateway [--postgresql], as root.
 
 Prints how long it takes to start, to put a changed rule in force, and to say which rule decides; and its memory. The
 interface is wgpy's, in this network namespace: run it in one of its own, such as by `unshare -n`.
@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Table, insert
 
+from tests.support.postgres import postgres
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.policy.destinations import Destination
@@ -40,9 +42,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--rules", type=int, default=200)
+    parser.add_argument("--postgresql", action="store_true", help="in Debian's PostgreSQL instead of SQLite")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        database = timed("make the database", lambda: fill(Path(directory), arguments.devices, arguments.rules))
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        place: Path | str = Path(directory) / "gateway.db"
+        if arguments.postgresql:
+            place = stack.enter_context(postgres()).url()
+        key = Path(directory) / "gateway.key"
+        database = timed("make the database", lambda: fill(place, key, arguments.devices, arguments.rules))
+        stack.callback(database.close)
         measure(database)
 
 
@@ -54,9 +62,9 @@ def timed(what: str, call: Callable[[], T]) -> T:
     return result
 
 
-def fill(directory: Path, count: int, rule_count: int) -> Database:
+def fill(place: Path | str, key: Path, count: int, rule_count: int) -> Database:
     """A database with so many users of one device each, in 20 groups, and so many rules."""
-    database = Database.create(directory / "gateway.db", directory / "gateway.key")
+    database = Database.create(place, key)
     pools = (IPv4Network("100.64.0.0/16"), ip_network("fd00:99::/64"))
     with database.change("benchmark") as change:
         endpoint.add(

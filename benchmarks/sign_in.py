@@ -53,7 +53,7 @@ def main() -> None:
         asyncio.run(serve(arguments.serve))
         return
     with tempfile.TemporaryDirectory() as directory:
-        database = fill(Path(directory), arguments.devices, 200)
+        database = fill(Path(directory) / "gateway.db", Path(directory) / "gateway.key", arguments.devices, 200)
         give_credentials(database, arguments.people)
         database.close()
         measure(Path(directory), arguments.people, arguments.at_once)
