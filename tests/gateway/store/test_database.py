@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from alembic import command
@@ -12,13 +13,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from tests.gateway.conftest import Places
-from wgpy.errors import ConfigError
+from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.store import audit, devices, dump, endpoint, groups, schema, users
 from wgpy.gateway.store.database import HEAD, Database
+from wgpy.gateway.store.postgresql import PostgreSQL
 from wgpy.gateway.store.vault import Vault
 from wgpy.keys import PresharedKey, PublicKey
 from wgpy.labs.traffic import wait_for
@@ -45,6 +48,28 @@ def test_a_database_has_no_secret_that_its_key_file_does_not_open(database: Data
         assert secret not in everything
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_error_of_a_statement_does_not_tell_its_values(database: Database) -> None:
+    statement = text("INSERT INTO links (id, purpose, user) VALUES (:secret, :secret, :secret)")
+    with pytest.raises(DBAPIError) as failed, database.change("root") as change:
+        change.connection.execute(statement, {"secret": "s3cr3t"})
+    assert "s3cr3t" not in str(failed.value)
+
+
+@pytest.mark.parametrize("places", ["postgresql"], indirect=True)
+def test_a_crowd_that_takes_all_connections_keeps_others_waiting_and_ends_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = cast(PostgreSQL, database._backend)
+    monkeypatch.setattr(backend._engine.pool, "_timeout", 0.0)
+    with ExitStack() as crowd:
+        for _ in range(7):
+            crowd.enter_context(database.read())
+        with pytest.raises(ControlError, match="all connections are in use"):
+            crowd.enter_context(database.read())
+    with database.read() as connection:
+        assert users.find_all(connection)
 
 
 def test_another_key_opens_nothing_and_a_secret_in_another_place_neither(database: Database, tmp_path: Path) -> None:

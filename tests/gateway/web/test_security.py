@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from wgpy.gateway.store import links
 from wgpy.gateway.web import security
 from wgpy.gateway.web.security import COOKIE, Guard, csrf_token, posted
 from wgpy.gateway.web.site import Site, address_of
@@ -179,6 +180,16 @@ def test_a_bug_is_logged_and_told_without_what_went_wrong(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "KeyError" in caplog.text
+
+
+def test_the_secret_of_a_link_is_not_in_the_log_of_a_bug(
+    site: Site, client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "find", lambda *_: 1 / 0)
+    for path in ("/set-up/s3cr3t", "/link/phone/s3cr3t"):
+        assert client.get(path).status_code == 500
+    assert "ZeroDivisionError" in caplog.text
+    assert "s3cr3t" not in caplog.text
 
 
 def test_nobody_but_the_named_proxy_is_believed_about_the_client(site: Site, browser: TestClient) -> None:

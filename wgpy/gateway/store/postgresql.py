@@ -73,7 +73,12 @@ class PostgreSQL:
             "options": " ".join(f"-c {name}={value}" for name, value in _SERVER.items()),
         }  # fmt: skip
         self._engine = create_engine(
-            "postgresql+psycopg://", creator=self.connect, pool_size=5, max_overflow=2, pool_pre_ping=True
+            "postgresql+psycopg://",
+            creator=self.connect,
+            pool_size=5,
+            max_overflow=2,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
         self._offset = 0.0  # seconds by which the server's clock is ahead of ours
         self._links: list[_Link] = []

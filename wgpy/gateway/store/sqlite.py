@@ -45,7 +45,7 @@ class SQLite:
         self._watches: list[_Watch] = []
         # A connection is closed as soon as it is not used: opening a file costs little.
         url, patience = URL.create("sqlite", database=str(path)), {"timeout": _PATIENCE}
-        self._engine = create_engine(url, connect_args=patience, poolclass=NullPool)
+        self._engine = create_engine(url, connect_args=patience, poolclass=NullPool, hide_parameters=True)
         event.listen(self._engine, "connect", _connected)
         event.listen(self._engine, "begin", _begun)
 

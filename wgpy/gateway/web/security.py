@@ -32,6 +32,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wgpy.config.redact import HIDDEN
 from wgpy.gateway.web.problems import problem
 from wgpy.gateway.web.site import Site, peer_of
 
@@ -108,7 +109,7 @@ class Guard:
         except _Refused as refused:
             answer = problem(refused.status, refused.detail, {"Connection": "close"})
         except Exception:
-            log.exception("a request to %s %a failed: this is a bug", scope["method"], scope["path"])
+            log.exception("a request to %s %a failed: this is a bug", scope["method"], _path(scope))
             answer = problem(500, "this is a bug of wgpy's; the gateway's log has the details", {"Connection": "close"})
         else:
             return
@@ -150,6 +151,12 @@ class Guard:
             is_ours = headers.get("sec-fetch-site") == "same-origin" or "authorization" in headers
         if not is_ours:
             raise _Refused(403, f"this request comes from another site; start at {self._site.url}")
+
+
+def _path(scope: Scope) -> str:
+    """The path of a request for the log, without the secret of a link."""
+    secret, path = scope.get("path_params", {}).get("secret"), str(scope["path"])
+    return path.replace(secret, HIDDEN) if secret else path
 
 
 def csrf_token(cookie: str) -> str:

@@ -21,7 +21,7 @@ from wgpy.gateway.policy.connection_log import entry
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.sessions import Session, State
-from wgpy.gateway.store import credentials, sessions, state
+from wgpy.gateway.store import audit, credentials, sessions, state
 from wgpy.gateway.store.certificates import Bound
 from wgpy.gateway.web.api import certificates, devices, directories, endpoint, groups, logs, routes, users
 from wgpy.gateway.web.api import rules as api_rules
@@ -302,6 +302,9 @@ def test_a_backup_is_a_database_that_can_be_restored(admin: TestClient, site: Si
     with sqlite3.connect(tmp_path / "copy.db") as copy:
         assert copy.execute("SELECT name FROM users").fetchall() == [("alice",)]
     copy.close()
+    with site.database.read() as connection:
+        (entry,) = audit.find_last(connection, 1)  # who has taken it away
+    assert (entry["kind"], entry["after"]) == ("backup", {"downloaded": True})
     admin.delete("/users/alice")
     site.database.restore(tmp_path / "copy.db", "root")
     assert admin.get("/users/alice").status_code == 200

@@ -107,6 +107,31 @@ def test_who_signed_in_long_ago_gets_no_secret(filled: Site) -> None:
     assert state(filled) == before
 
 
+def test_who_signed_in_long_ago_makes_no_administrator(filled: Site) -> None:
+    """Who finds an administrator's browser could otherwise become one of them, by their own sign-in."""
+    wall = [1000.0]
+    admin = Person(replace(filled, wall=lambda: wall[0]), ADMIN)
+    alice: dict[str, str | list[str]] = {"group": ["staff", "admins"]}
+    without_factor: dict[str, str | list[str]] = {
+        **dict(re.findall(r'<input id="\w+" name="(\w+)" type="text" value="([^"]*)"', admin.get("/settings").text)),
+        "pools": "10.99.0.0/29\nfd00:99::/64", "second_factor": "no",
+    }  # fmt: skip
+    wall[0] += FRESH
+    before = state(filled)
+    for answer in (
+        admin.save("/users/alice", alice),
+        admin.send("/add/user", {"name": "mallory", "group": "admins"}),
+        admin.send("/transfer/import", {"text": "[Interface]", "group": "admins"}),
+        admin.save("/settings", without_factor),
+    ):
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/sign-in")
+    assert state(filled) == before
+    assert admin.save("/users/alice", {"group": "ops"}).status_code == 303  # all else goes on
+    with filled.database.read() as connection:
+        assert users.find(connection, "alice").groups == {"ops"}
+
+
 @pytest.mark.parametrize("token", ["", "0" * 64, "of another"])
 def test_every_form_needs_the_token_of_its_person(token: str, admin: Person, filled: Site) -> None:
     if token == "of another":

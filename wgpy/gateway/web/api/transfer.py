@@ -21,6 +21,7 @@ from wgpy.gateway.web.site import site_of
 router: APIRouter = APIRouter()
 
 LONGEST_FILE: Final = 256 << 10  # characters; some thousand peers, which are taken over in a few seconds
+_NAME: Final = "gateway-backup.db"
 _PIECE: Final = 256 << 10  # bytes
 _one: Final = Lock()  # a backup at a time
 
@@ -76,11 +77,13 @@ def backup(request: Request) -> Response:
         with tempfile.TemporaryDirectory(prefix="wgpy-backup-") as directory:
             path = Path(directory) / "gateway.db"
             site_of(request).database.backup(path)
+            with changing(request) as change:
+                change.record("backup", _NAME, None, {"downloaded": True})
             file = path.open("rb")  # which nobody else can open any more
             size = path.stat().st_size
     finally:
         _one.release()
-    headers = {"Content-Length": str(size), "Content-Disposition": 'attachment; filename="gateway-backup.db"'}
+    headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{_NAME}"'}
     return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
 
 

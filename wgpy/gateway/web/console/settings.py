@@ -14,6 +14,7 @@ from wgpy.gateway.policy.texts import address, duration, network, span
 from wgpy.gateway.service import settings
 from wgpy.gateway.store import audit, endpoint
 from wgpy.gateway.web.console.visit import Form, Visit, action, page
+from wgpy.gateway.web.logins import require_fresh
 
 
 class Setting(NamedTuple):
@@ -110,6 +111,8 @@ def _change(visit: Visit) -> Response:
             visit.check_unchanged(change.connection, "endpoint", present.interface, present.json())
             if given["admin_group"] not in visit.admin.groups:
                 raise ConfigError(f"admin_group {given['admin_group']}: you are not in it, and would shut yourself out")
+            if given["admin_group"] != present.admin_group or present.second_factor > given["second_factor"]:
+                require_fresh(visit.request)
             settings.change(change, given)
     except WgpyError as error:
         return _show(visit, error)

@@ -41,6 +41,7 @@ def _export(visit: Visit) -> Response:
 
 def _import(visit: Visit) -> Response:
     try:
+        visit.check_groups((), visit.form.chosen("group"))
         with visit.changing() as change:
             names = transfer.take_over(change, "the file", visit.form.text("text") + "\n", visit.form.chosen("group"))
     except WgpyError as error:

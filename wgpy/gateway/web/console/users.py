@@ -31,6 +31,7 @@ def _new(visit: Visit, error: WgpyError | None = None) -> Response:
 def _add(visit: Visit) -> Response:
     try:
         user = User(name=visit.form.text("name"), groups=_groups(visit), expires=_expires(visit))
+        visit.check_groups((), user.groups)
         with visit.changing() as change:
             users.add(change, user)
     except WgpyError as error:
@@ -62,6 +63,7 @@ def _change(visit: Visit) -> Response:
             user = users.find(change.connection, visit.name)
             visit.check_unchanged(change.connection, "user", user.name, user.json())
             changed = replace(user, groups=_groups(visit)) if user.source == LOCAL else user
+            visit.check_groups(user.groups, changed.groups)
             if visit.site.service.endpoint.admin_group not in changed.groups:
                 _check_another(visit, "you would no longer be an administrator")
             if visit.form.text("expires") != _written(user.expires):  # a new date is a new decision

@@ -6,7 +6,7 @@ the sentence that the command line prints: at the form, with what was typed, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
@@ -144,6 +144,11 @@ class Visit:
         self.form.check()
         with self.database.change(f"user {self.admin.name}") as change:
             yield change
+
+    def check_groups(self, before: Collection[str], after: Collection[str]) -> None:
+        """Who makes an administrator must have signed in a few minutes ago. Raises HTTPException."""
+        if self.site.service.endpoint.admin_group in {*after} - {*before}:
+            require_fresh(self.request)
 
     def check_unchanged(self, connection: Connection, kind: str, name: str, present: Mapping[str, Any]) -> None:
         """Raises Stale if the object is not as it was when its form was shown, and says who changed what."""
