@@ -179,14 +179,40 @@ def test_no_module_is_longer_than_500_lines() -> None:
     assert {name: lines for name, path in MODULES.items() if (lines := len(path.read_text().splitlines())) > 500} == {}
 
 
+# What the extra `gateway` brings: only `wgpy gateway` may load it, and only where it is used.
+OF_THE_GATEWAY = {
+    "alembic", "argon2", "fastapi", "httpx2", "jinja2", "joserfc", "prometheus_client", "psycopg", "pydantic", "pyotp",
+    "sansldap", "segno", "sqlalchemy", "starlette", "uvicorn", "webauthn",
+}  # fmt: skip
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that are loaded in a new process when a program has run there."""
+    program += "\nimport sys\nprint('loaded:', *sys.modules)"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    return {*output.rpartition("loaded:")[2].split()}
+
+
 def test_importing_wgpy_loads_nothing_heavy() -> None:
-    program = "import sys, wgpy; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"numpy", "pyroute2", "nacl", "uvloop", "cryptography", "asyncio", "wgpy.device"}
-    assert heavy.isdisjoint(loaded)
+    assert not (heavy | OF_THE_GATEWAY) & loaded_by("import wgpy")
 
 
 def test_a_running_tunnel_loads_neither_netlink_nor_the_cookie_cipher() -> None:
-    program = "import sys, wgpy; wgpy.Tunnel; wgpy.Device; wgpy.LinuxTun; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert {"pyroute2", "nacl", "uvloop"}.isdisjoint(loaded)
+    loaded = loaded_by("import wgpy\nwgpy.Tunnel\nwgpy.Device\nwgpy.LinuxTun")
+    assert not {"pyroute2", "nacl", "uvloop"} & loaded
+
+
+def test_the_daemon_loads_nothing_of_the_gateway() -> None:
+    loaded = loaded_by(
+        "from wgpy.daemon import apply, process, quick, save, uapi_server\nfrom wgpy.workers import worker"
+    )
+    assert "wgpy.tunnel" in loaded
+    assert not OF_THE_GATEWAY & loaded
+    assert not {name for name in loaded if name.startswith("wgpy.gateway")}
+
+
+def test_the_help_of_the_gateway_loads_none_of_its_libraries() -> None:
+    loaded = loaded_by("from wgpy.cli import main\ntry: main(['gateway', '-h'])\nexcept SystemExit: pass")
+    assert "wgpy.gateway.cli.run" in loaded
+    assert not ({"asyncio", "cryptography", "numpy", "pyroute2"} | OF_THE_GATEWAY) & loaded

@@ -22,11 +22,11 @@ from tests.gateway.web.conftest import URL, Running, serving
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
 from wgpy.gateway.policy import certificates as policy
+from wgpy.gateway.policy.certificates import ENROL_PATH
 from wgpy.gateway.store import certificates, devices, endpoint
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.certificate import own_certificate
-from wgpy.gateway.web.enrolment import PATH
 from wgpy.gateway.web.site import Site
 
 GOOD: dict[str, Any] = {
@@ -48,19 +48,19 @@ GOOD: dict[str, Any] = {
     ids=range(20),
 )  # fmt: skip
 def test_what_is_no_proof_is_one_sentence(body: bytes, client: TestClient) -> None:
-    answer = client.post(PATH, content=body, headers={"Origin": URL})
+    answer = client.post(ENROL_PATH, content=body, headers={"Origin": URL})
     assert answer.status_code == 400
     assert "expected" in answer.json()["detail"]
 
 
 def test_too_much_and_another_sites_request_are_refused(client: TestClient) -> None:
-    assert client.post(PATH, content=bytes(100_000), headers={"Origin": URL}).status_code == 413
-    assert client.post(PATH, json=GOOD, headers={"Origin": "https://evil.org"}).status_code == 403
-    assert client.post(PATH, json=GOOD, headers={"Origin": URL}).status_code == 403  # no authority is set
+    assert client.post(ENROL_PATH, content=bytes(100_000), headers={"Origin": URL}).status_code == 413
+    assert client.post(ENROL_PATH, json=GOOD, headers={"Origin": "https://evil.org"}).status_code == 403
+    assert client.post(ENROL_PATH, json=GOOD, headers={"Origin": URL}).status_code == 403  # no authority is set
 
 
 def test_strangers_have_few_attempts(client: TestClient) -> None:
-    codes = [client.post(PATH, json=GOOD, headers={"Origin": URL}).status_code for _ in range(32)]
+    codes = [client.post(ENROL_PATH, json=GOOD, headers={"Origin": URL}).status_code for _ in range(32)]
     assert codes == [403] * 30 + [429] * 2
 
 

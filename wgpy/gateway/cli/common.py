@@ -188,6 +188,28 @@ def who() -> str:
         return str(os.getuid())
 
 
+def ca_option(command: argparse.ArgumentParser) -> None:
+    """Add the option whose certificates a directory's servers are checked against; `trusted` reads them."""
+    command.add_argument(
+        "--ca", metavar="FILE", type=Path,
+        help="trust these certificates (PEM) instead of the system's; `none` undoes it",
+    )  # fmt: skip
+
+
+def trusted(path: Path) -> str:
+    """Read certificates in PEM; `none` is none. Raises ConfigError."""
+    from wgpy.gateway.identity import trust
+
+    if path == Path("none"):
+        return ""
+    text = read_text(path)
+    try:
+        trust.context(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return text
+
+
 def read_secret(source: str, prompt: str, *, twice: bool = False) -> str:
     """Read one line with a secret: of a file, or with `-` of standard input, where people are asked for it.
 

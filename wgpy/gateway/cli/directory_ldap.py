@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from wgpy.errors import ConfigError
-from wgpy.gateway.cli.directory_oidc import certificates
+from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Membership, Settings
 
@@ -49,12 +48,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", action=argparse.BooleanOptionalAction, help="ldap:// without StartTLS: passwords can be read"
     )
-    parser.add_argument(
-        "--ca",
-        metavar="FILE",
-        type=Path,
-        help="trust these certificates (PEM) instead of the system's; `none` undoes it",
-    )
+    common.ca_option(parser)
 
 
 def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> Settings:
@@ -71,7 +65,7 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
     if arguments.timeout is not None:
         values["timeout"] = texts.duration(arguments.timeout)
     if arguments.ca is not None:
-        values["ca"] = certificates(arguments.ca)
+        values["ca"] = common.trusted(arguments.ca)
     for key, option in (("servers", "server"), ("base", "base")):
         if key not in values:
             raise ConfigError(f"directory: --{option} is missing; `-h` says what it is")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from wgpy.daemon.files import read_text
 from wgpy.errors import ConfigError
+from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
 from wgpy.gateway.policy.oidc import Settings
 
@@ -42,12 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--parameter", metavar="NAME=VALUE", action="append",
         help="what to add to requests for authentication, such as access_type=offline for Google",
     )  # fmt: skip
-    parser.add_argument(
-        "--ca",
-        metavar="FILE",
-        type=Path,
-        help="trust these certificates (PEM) instead of the system's; `none` undoes it",
-    )
+    common.ca_option(parser)
 
 
 def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> Settings:
@@ -62,25 +56,11 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
         if option is not None:
             values[key] = texts.pairs(key, option)
     if arguments.ca is not None:
-        values["ca"] = certificates(arguments.ca)
+        values["ca"] = common.trusted(arguments.ca)
     for key in ("issuer", "client_id"):
         if key not in values:
             raise ConfigError(f"directory: --{key.replace('_', '-')} is missing; `-h` says what it is")
     return Settings(**values)
-
-
-def certificates(path: Path) -> str:
-    """Read certificates in PEM; `none` is none. Raises ConfigError."""
-    import ssl
-
-    if path == Path("none"):
-        return ""
-    text = read_text(path)
-    try:
-        ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"{path}: expected certificates in PEM: {error}") from error
-    return text
 
 
 def where(values: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import ssl
 import sys
 import time
 import urllib.error
@@ -21,11 +20,11 @@ from wgpy.config.edit import rewritten
 from wgpy.config.wgquick import parse
 from wgpy.daemon.files import new_file, read_text, replace_text
 from wgpy.errors import ConfigError, ControlError
-from wgpy.gateway.policy.certificates import Proof
+from wgpy.gateway.identity import trust
+from wgpy.gateway.policy.certificates import ENROL_PATH, Proof
 from wgpy.gateway.policy.names import checked
 from wgpy.keys import PrivateKey
 
-_PATH: Final = "/api/v1/enrol"
 _PATIENCE: Final = 30.0  # seconds
 _LONGEST: Final = 1 << 20  # bytes of an answer
 
@@ -124,12 +123,12 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def _asked(url: str, ca: Path | None, body: dict[str, Any]) -> dict[str, Any]:
     """Send a proof. Returns the gateway's answer. Raises ControlError with what it says."""
     try:
-        context = ssl.create_default_context(cadata=read_text(ca) if ca else None)
-    except ssl.SSLError as error:
-        raise ConfigError(f"{ca}: expected certificates in PEM: {error}") from error
+        context = trust.context(read_text(ca) if ca else None)
+    except ConfigError as error:
+        raise ConfigError(f"{ca}: {error}") from error
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirects)
     headers = {"Content-Type": "application/json", "Origin": url}
-    request = urllib.request.Request(url + _PATH, json.dumps(body).encode(), headers)
+    request = urllib.request.Request(url + ENROL_PATH, json.dumps(body).encode(), headers)
     try:
         with opener.open(request, timeout=_PATIENCE) as response:
             answer = json.loads(response.read(_LONGEST))

@@ -119,7 +119,7 @@ class _Lists:
         try:
             for each in _each_list(data):
                 self._by_issuer.setdefault(each.issuer, []).append(each)
-        except Exception as error:  # as in `accept`
+        except Exception as error:  # as above: a list may be of an authority that others run
             raise NotAccepted(f"the list of revoked certificates cannot be read: {_line(error)}") from error
 
     def check(self, path: list[x509.Certificate], wall: float) -> float:
@@ -255,7 +255,7 @@ def _is_signed(each: x509.CertificateRevocationList, issuer: x509.Certificate) -
         if not usage.crl_sign:
             return False
     try:
-        return each.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+        return each.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # TypeError for a key that signs no lists
     except (TypeError, ValueError, UnsupportedAlgorithm):
         return False
 

@@ -147,7 +147,7 @@ def asserted(site: RelyingParty, challenge: bytes, answer: str, passkey: Passkey
             credential_current_sign_count=passkey.counter,
             require_user_verification=True,
         )
-    except Exception as error:  # as above
+    except Exception as error:  # a stranger's answer, as in `registered`
         raise NotVerified(f"passkey: {_line(error)}") from error
     return verified.new_sign_count
 

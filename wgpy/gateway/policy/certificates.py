@@ -9,6 +9,7 @@ from typing import Any, Final
 from wgpy.errors import ConfigError
 from wgpy.keys import PublicKey
 
+ENROL_PATH: Final = "/api/v1/enrol"  # of a proof
 FRESH: Final = 300.0  # seconds that a proof may be old, or ahead of our clock
 LONGEST_CHAIN: Final = 64 << 10  # characters of a certificate with its intermediates, in PEM
 

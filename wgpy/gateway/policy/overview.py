@@ -89,7 +89,7 @@ def _around(network: Network, others: Iterable[Network]) -> Network | None:
     containing = [
         other
         for other in others
-        if other != network and other.version == network.version and network.subnet_of(other)  # type: ignore[arg-type]
+        if other != network and other.version == network.version and network.subnet_of(other)  # type: ignore[arg-type]  # of one version
     ]
     return max(containing, key=lambda other: other.prefixlen, default=None)
 

@@ -207,16 +207,16 @@ def signed_in(connection: Connection, names: Iterable[str]) -> dict[str, float |
     return {row.name: row.signed_in_at for row in connection.execute(query)}
 
 
-def _update(change: Change, name: str, **values: object) -> None:
+def _update(change: Change, name: str, **values: Any) -> None:
     before = find(change.connection, name)
     change.connection.execute(update(devices).where(devices.c.name == name).values(values))
     kind = "sign-in" if {*values} == {"signed_in_at"} else "device"
-    change.record(kind, name, before.json(), changed(before, **values).json())  # type: ignore[arg-type]
+    change.record(kind, name, before.json(), changed(before, **values).json())
 
 
 def _secret(name: str) -> str:
     return f"preshared key of {name}"
 
 
-def _sorted(addresses: object) -> tuple[Address, ...]:
-    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))  # type: ignore[call-overload]
+def _sorted(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))

@@ -93,7 +93,7 @@ def take_in(change: Change, person: Person) -> User:
     known = lookup.names(change.connection, groups_table.c.name)
     is_same = (users.c.source == person.source) & (users.c.subject == person.subject)
     name = change.connection.execute(select(users.c.name).where(is_same)).scalar()
-    values = {
+    values: dict[str, Any] = {
         "groups": GroupMapping(**row.groups).ours(person.groups, known),
         "display_name": person.display_name,
         "email": person.email,
@@ -101,7 +101,7 @@ def take_in(change: Change, person: Person) -> User:
     }
     if name is not None:
         before = find(change.connection, name)
-        return _write(change, before, changed(before, **values))  # type: ignore[arg-type]
+        return _write(change, before, changed(before, **values))
     if taken := change.connection.execute(select(users.c.source).where(users.c.name == person.name)).scalar():
         whose = "a local user" if taken == LOCAL else f"a user of directory {taken}"
         if taken == person.source:
@@ -110,7 +110,7 @@ def take_in(change: Change, person: Person) -> User:
             f"user {person.name}: {whose} has this name already; an administrator has to remove that user, or choose "
             f"another claim or attribute for names of directory {person.source}"
         )
-    user = User(name=person.name, source=person.source, subject=person.subject, **values)  # type: ignore[arg-type]
+    user = User(name=person.name, source=person.source, subject=person.subject, **values)
     add(change, user)
     return user
 

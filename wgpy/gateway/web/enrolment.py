@@ -12,7 +12,6 @@ from base64 import b64decode
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -20,15 +19,15 @@ from starlette.routing import BaseRoute, Route
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity.certificates import NotAccepted
 from wgpy.gateway.identity.enrolment import Verifiers, enrol, prove
-from wgpy.gateway.policy.certificates import LONGEST_CHAIN, Proof
+from wgpy.gateway.policy.certificates import ENROL_PATH, LONGEST_CHAIN, Proof
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.web.problems import problem
+from wgpy.gateway.web.security import body_of
 from wgpy.gateway.web.site import address_of, site_of
 from wgpy.keys import PublicKey
 
 log: Final = logging.getLogger("wgpy.gateway")
 
-PATH: Final = "/api/v1/enrol"
 _LONGEST: Final = LONGEST_CHAIN + 8192  # bytes
 _LAST: Final = 253402300800  # seconds since 1970: the end of the year 9999
 _VERIFIERS: Final = Verifiers()
@@ -36,16 +35,11 @@ _VERIFIERS: Final = Verifiers()
 
 def routes() -> list[BaseRoute]:
     """The routes of this part of the site."""
-    return [Route(PATH, _enrol, methods=["POST"])]
+    return [Route(ENROL_PATH, _enrol, methods=["POST"])]
 
 
 async def _enrol(request: Request) -> Response:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LONGEST:
-            raise HTTPException(413, f"a proof has at most {_LONGEST} bytes")
-    return await run_in_threadpool(_answer, request, bytes(body))
+    return await run_in_threadpool(_answer, request, await body_of(request, "a proof", _LONGEST))
 
 
 def _answer(request: Request, body: bytes) -> Response:

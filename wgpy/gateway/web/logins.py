@@ -34,13 +34,6 @@ def current_login(request: Request) -> Login | None:
     return found
 
 
-def current_user(request: Request) -> User | None:
-    """Who has sent this request; None if nobody is signed in."""
-    current_login(request)
-    found: User | None = request.state.person
-    return found
-
-
 def require_login(request: Request) -> Login:
     """The sign-in of the browser that has sent this request. Raises HTTPException, which leads to the sign-in page."""
     if (login := current_login(request)) is None:

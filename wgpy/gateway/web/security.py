@@ -183,11 +183,7 @@ async def fields(request: Request) -> list[tuple[str, str]]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "expected a form (application/x-www-form-urlencoded)")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LONGEST_FORM:
-            raise HTTPException(413, f"a form has at most {LONGEST_FORM} bytes")
+    body = await body_of(request, "a form", LONGEST_FORM)
     try:
         found = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:
@@ -196,6 +192,16 @@ async def fields(request: Request) -> list[tuple[str, str]]:
         raise HTTPException(400, _NUL)
     check_csrf(request, dict(found).get("csrf_token", ""))
     return found
+
+
+async def body_of(request: Request, what: str, most: int) -> bytes:
+    """The body of a request, which may have so many bytes. Raises HTTPException, as soon as it has more."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise HTTPException(413, f"{what} has at most {most} bytes")
+    return bytes(body)
 
 
 def check_csrf(request: Request, token: str) -> None:

@@ -10,11 +10,14 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Final, TypeVar
 
 import sansldap
 from sansldap import LDAPFilter, LDAPResult, LDAPResultCode, PagedResultControl, SearchScope
 
+from wgpy.errors import ConfigError
+from wgpy.gateway.identity import trust
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap.entries import Entry
 from wgpy.gateway.policy.ldap import Server, Settings
@@ -101,7 +104,8 @@ class Connection:
         while True:
             page = PagedResultControl(critical=False, size=PAGE, cookie=cookie)
             number = self._sent(
-                lambda page=page: self._client.search_request(  # type: ignore[misc]
+                partial(
+                    self._client.search_request,
                     base,
                     scope,
                     size_limit=0 if paged else most + (not some),
@@ -235,10 +239,9 @@ def _connected(server: Server, deadline: float) -> socket.socket:
 
 
 def _context(ca: str) -> ssl.SSLContext:
-    """TLS that verifies the server's certificate and name."""
     try:
-        return ssl.create_default_context(cadata=ca or None)
-    except (ssl.SSLError, ValueError) as error:
+        return trust.context(ca or None)
+    except ConfigError as error:
         raise Unavailable(f"the certificates to check servers with: {error}") from error
 
 

@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sansldap import FilterAnd, FilterEquality, FilterExtensibleMatch, FilterOr, FilterPresent, LDAPFilter, SearchScope
@@ -66,7 +67,7 @@ class People:
         parents: dict[str, list[Entry]] = {}
         answers: dict[str, Person | Denied] = {}
         for some in _batches(list(subjects)):
-            answers |= self._ask(lambda connection, some=some: self._check(connection, some, wall, parents))  # type: ignore[misc]
+            answers |= self._ask(partial(self._check, subjects=some, wall=wall, parents=parents))
         return answers
 
     def probe(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx2
 
+from wgpy.gateway.identity import trust
 from wgpy.gateway.identity.directory import Unavailable
 
 TIMEOUT: Final = 10.0  # seconds for one answer, all of it
@@ -29,12 +30,15 @@ class Answer(NamedTuple):
 
 
 class Http:
-    """Requests to the provider of the directory `name`, whose certificate is checked against `ca`, or the system's."""
+    """Requests to the provider of the directory `name`, whose certificate is checked against `ca`, or the system's.
+
+    Raises ConfigError if `ca` is not certificates in PEM.
+    """
 
     def __init__(self, name: str, ca: str = "", transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._name = name
         self._client = httpx2.AsyncClient(
-            verify=ssl.create_default_context(cadata=ca or None),
+            verify=trust.context(ca or None),
             transport=transport,
             headers=_HEADERS,
             timeout=TIMEOUT,

@@ -60,5 +60,5 @@ def application() -> FastAPI:
             errors.describe(described())
         return app.openapi_schema or {}
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return app
