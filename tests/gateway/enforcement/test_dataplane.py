@@ -73,7 +73,7 @@ def test_an_interface_that_is_not_wireguards_is_neither_taken_nor_removed() -> N
         if name != "lo":
             subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
         with pytest.raises(ControlError, match=rf"{name}: this interface exists and is not WireGuard's"):
-            DataPlane().check(policy_for(name))
+            DataPlane().check(name, PrivateKey.generate())
         DataPlane().down(name)
         subprocess.run(["ip", "link", "show", name], stdout=subprocess.DEVNULL, check=True)
 
@@ -82,11 +82,11 @@ def test_an_interface_that_is_not_wireguards_is_neither_taken_nor_removed() -> N
 def test_only_the_gateways_own_wireguard_interface_is_taken_up_again() -> None:
     plane, policy = DataPlane(), policy_for(fresh_name())
     name = policy.endpoint.interface
-    plane.check(policy)
+    plane.check(name, policy.private_key)
     plane.up(policy)
     try:
-        plane.check(policy)
+        plane.check(name, policy.private_key)
         with pytest.raises(ControlError, match=f"{name}: this interface exists and has another private key"):
-            plane.check(policy_for(name))
+            plane.check(name, PrivateKey.generate())
     finally:
         plane.down(name)

@@ -63,6 +63,9 @@ class Left:
     def run(self, words: str) -> None:
         assert main(["gateway", *words.split(), *self._places]) == 0
 
+    def stop(self) -> int:
+        return main(["gateway", "stop", *self._places])
+
     def open(self) -> set[str]:
         sent = self.firewall.sent()
         assert sent.keys() <= {*self.addresses.values()}
@@ -145,3 +148,15 @@ def test_without_a_table_a_command_makes_none(left: Left) -> None:
     left.run("user disable bob")
     assert not left.firewall.exists()
     assert state.read(left.database)[0].users["bob"].enabled is False
+
+
+@in_its_absence
+def test_the_table_of_an_interface_that_is_another_gateways_is_left_alone(left: Left) -> None:
+    subprocess.run(["ip", "link", "add", "wg0", "type", "bridge"], check=True)
+    left.run("user disable bob")
+    assert left.open() == {"phone", "laptop", "desk"}
+    assert left.stop() == 1
+    assert left.open() == {"phone", "laptop", "desk"}
+    subprocess.run(["ip", "link", "delete", "wg0"], check=True)
+    assert left.stop() == 0
+    assert not left.firewall.exists()

@@ -17,7 +17,7 @@ from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.service.gateway import Gateway
 from wgpy.gateway.store import endpoint, sessions
 from wgpy.gateway.store.database import Database
-from wgpy.keys import PublicKey
+from wgpy.keys import PrivateKey, PublicKey
 
 KEY = PublicKey(bytes([1]) * 32)
 PHONE = (ip_address("10.99.0.2"), ip_address("fd00:99::2"))
@@ -97,7 +97,7 @@ class World:
     def networks_of_host(self, *interfaces: str) -> dict[str, list[Network]]:
         return self.host
 
-    def check(self, policy: Policy) -> None:
+    def check(self, name: str, key: PrivateKey) -> None:
         if self.is_strange:
             raise ControlError("wg0: this interface exists")
 

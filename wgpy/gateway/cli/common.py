@@ -163,6 +163,7 @@ def changing(arguments: argparse.Namespace) -> Iterator[Change]:
 
 def put_in_force(database: Database) -> None:
     """If no gateway runs, hold the sessions that the last one left to the database, as far as we may."""
+    from wgpy.gateway.enforcement.dataplane import DataPlane
     from wgpy.gateway.enforcement.nft import Firewall
     from wgpy.gateway.service import absence
     from wgpy.gateway.store import endpoint, nodes, sessions
@@ -171,8 +172,10 @@ def put_in_force(database: Database) -> None:
         return
     with database.read() as connection:
         interface, port = nodes.interface(connection, database.node), endpoint.find(connection).port
+        key = endpoint.private_key(connection, database.vault)
         is_used = bool(sessions.under_way(connection, database.node))
     try:
+        DataPlane().check(interface, key)  # the table may be that of another gateway on this host
         absence.put_in_force(database, Firewall(interface, port), database.clock())
     except WgpyError as error:
         if is_used:  # else there is nothing to hold to anything

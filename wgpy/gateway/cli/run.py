@@ -107,7 +107,8 @@ def _stop(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.store import endpoint, nodes
 
     with closing(common.database(arguments)) as database, database.running(), database.read() as connection:
-        interface = nodes.interface(connection, database.node)
-        DataPlane().down(interface)
+        interface, plane = nodes.interface(connection, database.node), DataPlane()
+        plane.check(interface, endpoint.private_key(connection, database.vault))
+        plane.down(interface)
         Firewall(interface, endpoint.find(connection).port).remove()
     return common.done(arguments, f"{interface} removed", {"interface": interface})

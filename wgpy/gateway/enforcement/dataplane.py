@@ -25,7 +25,7 @@ from wgpy.gateway.policy.destinations import Network
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.pools import own_address
 from wgpy.gateway.policy.snapshot import Policy
-from wgpy.keys import PublicKey
+from wgpy.keys import PrivateKey, PublicKey
 from wgpy.net.netlink import Netlink
 
 _SYSCTLS: Final = Path("/proc/sys/net")
@@ -48,20 +48,20 @@ class DataPlane:
         """Whether the interface exists."""
         return control.is_up(interface)
 
-    def check(self, policy: Policy) -> None:
-        """Raises ControlError if there is an interface of the endpoint's name that is not this gateway's."""
-        name = policy.endpoint.interface
+    def check(self, name: str, key: PrivateKey) -> None:
+        """Raises ControlError if the interface of this name is not the gateway's, because it has another key."""
         if name in control.interfaces():
-            if control.status(name).private_key in (None, policy.private_key):
+            if control.status(name).private_key in (None, key):
                 return
-            found = "has another private key"
+            found, remedy = "has another private key", f"`ip link delete {name}` removes it, or "
         else:
             with Netlink() as netlink:
                 if not netlink.link_exists(name):
                     return
-            found = "is not WireGuard's"
+            found, remedy = "is not WireGuard's", ""
         raise ControlError(
-            f"{name}: this interface exists and {found}; `wgpy gateway endpoint set --interface` chooses another name"
+            f"{name}: this interface exists and {found}; {remedy}`wgpy gateway endpoint set --interface` chooses "
+            "another name"
         )
 
     def up(self, policy: Policy) -> None:
@@ -123,7 +123,7 @@ class DataPlane:
         return found
 
     def down(self, interface: str) -> None:
-        """Remove the WireGuard interface, whoever serves it."""
+        """Remove the WireGuard interface, whether the kernel or a process serves it."""
         with Netlink() as netlink:
             if interface in control.interfaces() and netlink.link_exists(interface):
                 netlink.delete_link(interface)

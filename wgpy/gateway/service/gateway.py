@@ -98,7 +98,7 @@ class Gateway:
     def start(self) -> None:
         """Put the policy in force, and take up the sessions that a former process left. Raises WgpyError."""
         policy = self._policy
-        self._plane.check(policy)  # before the table cuts off whatever has this name
+        self._plane.check(self.interface, policy.private_key)  # before the table cuts off whatever has this name
         pools.check(policy.endpoint.pools, self._plane.networks_of_host(self.interface))
         self._enforce()
         self._take_up()
