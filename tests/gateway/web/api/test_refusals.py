@@ -156,6 +156,20 @@ def test_a_body_that_is_not_as_described_is_refused(content: bytes, detail: str,
     assert detail.lower() in answer.json()["detail"].lower()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "field"),
+    [("PATCH", "/endpoint", "banner"), ("PATCH", "/certificates/authority", "ca")],
+)
+def test_a_text_of_several_lines_has_nothing_that_cannot_be_stored(
+    method: str, path: str, field: str, admin: TestClient
+) -> None:
+    for line in ("\\ud800", "\\u001b[2J"):
+        content = f'{{"{field}": "one\\n{line}"}}'
+        answer = admin.request(method, path, content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert "control characters" in answer.json()["detail"]
+
+
 def test_what_is_in_the_way_of_the_database_is_told(
     admin: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

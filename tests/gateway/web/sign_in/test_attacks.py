@@ -463,3 +463,9 @@ def test_what_is_stored_signs_nobody_in(site: Site, signed_in: Person) -> None:
     other = Person(site)
     other.client.cookies.set("__Host-wgpy", login.id, domain="vpn.example.org", path="/")
     assert not other.is_signed_in
+
+
+def test_a_long_name_does_not_fill_the_log(alice: Person, caplog: pytest.LogCaptureFixture) -> None:
+    assert alice.type_password("wrong", "\N{GRINNING FACE}" * 4000).status_code == 403
+    assert "refused: wrong name or password" in caplog.text
+    assert len(caplog.text) < 5000

@@ -103,6 +103,18 @@ def test_a_passkey_alone_lets_nobody_past_their_directory(
     assert other.is_signed_in
 
 
+@pytest.mark.parametrize(("kind", "is_offered"), [("ldap", True), ("oidc", False)])
+def test_a_second_factor_is_offered_to_those_only_who_are_asked_for_it(site: Site, kind: str, is_offered: bool) -> None:
+    alice = Person(site)
+    with site.database.change("root") as change:
+        users.remove(change, "alice")
+        directories.add(change, replace(CORP, kind=kind), b"")
+        users.take_in(change, alice_of("an entry"))
+        cookie = logins.add(change, "alice", "directory corp", "192.0.2.9")
+    alice.client.cookies.set("__Host-wgpy", cookie, domain="vpn.example.org", path="/")
+    assert ("Add a passkey" in alice.open("/account").text) is is_offered
+
+
 def test_a_name_that_nobody_has_is_not_compared_with_all_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """To suggest a similar name takes longer than to hash a password, if there are many."""
     monkeypatch.setattr(lookup, "missing", lambda *_: pytest.fail("names were compared"))

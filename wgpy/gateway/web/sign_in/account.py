@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.people import LOCAL
-from wgpy.gateway.store import credentials, endpoint, logins, passkeys, users
+from wgpy.gateway.store import credentials, directories, endpoint, logins, passkeys, users
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.web.logins import SIGN_IN, admit, keep, require_fresh, require_login
 from wgpy.gateway.web.pages import redirect, render
 from wgpy.gateway.web.security import COOKIE
-from wgpy.gateway.web.sign_in import factors, set_up
+from wgpy.gateway.web.sign_in import factors, methods, set_up
 from wgpy.gateway.web.sign_in.pages import throttled
 from wgpy.gateway.web.site import address_of, site_of
 
@@ -122,9 +122,11 @@ def _page(request: Request, error: str = "", status: int = 200) -> Response:
         user = users.find(connection, login.user)
         found = credentials.find(connection, login.user)
         own = passkeys.find_all(connection, login.user)
+        kinds = {each.name: each.kind for each in directories.find_all(connection)}
         every = [each for each in logins.find_all(connection, login.user) if not each.is_over(site.wall())]
     return render(
         request, "sign_in/account.html", status=status, error=error, person=user, is_local=user.source == LOCAL,
+        is_asked=user.source == LOCAL or kinds.get(user.source) in methods.PASSWORDS,
         has_password=bool(found and found.password), has_app=bool(found and found.has_totp),
         recovery=found.recovery if found else 0, passkeys=own, logins=every, this=login.id,
         shortest=passwords.SHORTEST, longest=passwords.LONGEST,

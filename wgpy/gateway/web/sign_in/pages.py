@@ -35,8 +35,8 @@ def show(request: Request) -> Response:
 def with_password(request: Request, form: dict[str, str]) -> Response:
     """Check a name and a password. Every answer is the same whether somebody of that name exists or not."""
     site, then = site_of(request), logins.local_path(form.get("next", "/"))
-    name, password = form.get("name", "").strip(), form.get("password", "")
-    account = name[:_LONGEST_NAME].casefold()  # directories take names in any case
+    name, password = form.get("name", "").strip()[:_LONGEST_NAME], form.get("password", "")
+    account = name.casefold()  # directories take names in any case
     if refused := throttled(request, account):
         return page(request, then, name, *refused)
     try:
@@ -108,7 +108,7 @@ def page(request: Request, then: str, name: str = "", error: str = "", status: i
     """The sign-in page, with what went wrong."""
     site = site_of(request)
     return render(
-        request, "sign_in/sign_in.html", status=status, error=error, name=name[:_LONGEST_NAME],
+        request, "sign_in/sign_in.html", status=status, error=error, name=name,
         next=logins.local_path(then), passkey=factors.to_assert(site, ()), buttons=methods.buttons(site),
         still_at=away.signed_out_of(request),
     )  # fmt: skip
