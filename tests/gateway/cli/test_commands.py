@@ -123,7 +123,7 @@ def test_init_makes_the_first_administrator_with_a_link_for_one_sign_in(
     printed = capsys.readouterr()
     url = printed.out.strip()
     assert url.startswith("https://vpn.example.org/set-up/")
-    assert "ann chooses a password, within 24 hours" in printed.err
+    assert "ann chooses a password at this link" in printed.err
     database = Database(tmp_path / "gateway" / "gateway.db", tmp_path / "gateway.key")
     with database.read() as connection:
         assert users.find(connection, "ann").groups == {"admins"}
@@ -305,7 +305,7 @@ def test_init_goes_on_where_it_was_killed(has_database: bool, gateway: Gateway, 
 def test_status_reports_a_gateway_that_does_not_run(gateway: Gateway) -> None:
     status = gateway("status", status=1)
     assert (status["running"], status["sessions"], status["users"], status["rules"]) == (False, 0, 1, 1)
-    assert (status["healthy"], status["why_not"]) == (False, "`wgpy gateway run` does not run")
+    assert (status["healthy"], status["why_not"]) == (False, "`wgpy gateway run` is not running")
 
 
 def test_status_says_why_a_gateway_that_runs_is_not_healthy(gateway: Gateway, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def test_the_command_enrols_a_device_and_signs_it_in_again(
         return main(["gateway", "enrol", url, "--name", "laptop", "--output", str(file), *arguments])
 
     assert enrol() == 1  # the system does not know the gateway's certificate
-    assert "certificate verify failed" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "certificate verify failed" in printed
+    assert "add --ca https.pem" in printed
     assert enrol("--ca", str(gateway.trusted), url="https://localhost:1") == 1
     assert "Connection refused" in capsys.readouterr().err
     assert not file.exists()

@@ -26,9 +26,16 @@ def add(objects: Any) -> None:
         "wgpy gateway device add alice-phone --user alice --qr",
     )
     made.add_argument("name", metavar="NAME", help="a name for the device")
-    made.add_argument("--user", metavar="USER", required=True, help="whose it is")
-    made.add_argument("--public-key", metavar="KEY", help="the key that its owner made; else one is made here")
-    made.add_argument("--address", metavar="ADDRESS", action="append", help="a fixed address from a pool")
+    made.add_argument("--user", metavar="USER", required=True, help="the user whose device it is")
+    made.add_argument(
+        "--public-key", metavar="KEY", help="the public key, if its owner has made the key; else one is made here"
+    )
+    made.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        action="append",
+        help="a fixed address from a pool; once for IPv4 and once for IPv6",
+    )
     made.add_argument("--output", metavar="FILE", type=Path, help="the device's file (default: NAME.conf here)")
     made.add_argument("--qr", action="store_true", help="show the file as a QR code, and write that to NAME.png")
     common.command(actions, "list", "list all devices", _list)

@@ -41,9 +41,17 @@ def add(objects: Any) -> None:
 
 
 def _options(parser: argparse.ArgumentParser, secret: str) -> None:
-    parser.add_argument(f"--{secret}-file", metavar="FILE", dest="secret", help="a file with it; - for standard input")
     parser.add_argument(
-        "--group", metavar="THEIRS=OURS", action="append", help="a group there, and the group here that it is"
+        f"--{secret}-file",
+        metavar="FILE",
+        dest="secret",
+        help=f"a file with the {secret.replace('-', ' ')}; - for standard input",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="THEIRS=OURS",
+        action="append",
+        help="a group there, and the group here that it stands for; may be repeated",
     )
     parser.add_argument(
         "--group-prefix", metavar="PREFIX", help="groups there that are called PREFIX and then as a group here are it"

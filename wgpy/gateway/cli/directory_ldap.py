@@ -26,7 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options of its settings."""
     parser.add_argument(
         "--server", metavar="URL", action="append",
-        help="ldaps://HOST, or ldap://HOST for StartTLS; give all of them, in the order in which to try them",
+        help="ldaps://HOST, or ldap://HOST for StartTLS; may be repeated; they are tried in this order",
     )  # fmt: skip
     parser.add_argument("--base", metavar="DN", help="the entry below which people are")
     parser.add_argument("--group-base", metavar="DN", help="the entry below which groups are (default: --base)")

@@ -25,7 +25,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--client-id", metavar="ID", help="what the provider calls this gateway")
     parser.add_argument(
         "--scope", metavar="SCOPE", action="append",
-        help="what to ask for; all of them (default: openid, profile, email, and groups and offline_access if offered)",
+        help="a scope to ask for; may be repeated (default: openid, profile, email, and groups and offline_access if "
+        "offered)",
     )  # fmt: skip
     parser.add_argument("--groups-claim", metavar="CLAIM", help="the claim that has the groups (default: groups)")
     parser.add_argument(

@@ -25,10 +25,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="PORT", type=int, help="the UDP port (default: 51820)")
     parser.add_argument("--interface", metavar="NAME", help="the WireGuard interface (default: wg0)")
     parser.add_argument(
-        "--pool", metavar="NETWORK", action="append", help="a network for clients' addresses; give IPv4 and IPv6 ones"
+        "--pool",
+        metavar="NETWORK",
+        action="append",
+        help="a network for clients' addresses, IPv4 or IPv6; may be repeated",
     )
-    parser.add_argument("--dns", metavar="ADDRESS", action="append", help="a name server for clients")
-    parser.add_argument("--search", metavar="DOMAIN", action="append", help="a search domain for clients")
+    parser.add_argument("--dns", metavar="ADDRESS", action="append", help="a name server for clients; may be repeated")
+    parser.add_argument(
+        "--search", metavar="DOMAIN", action="append", help="a search domain for clients; may be repeated"
+    )
     parser.add_argument(
         "--full-tunnel", action=argparse.BooleanOptionalAction, help="clients send everything through the tunnel"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import ssl
 import sys
 import time
 import urllib.error
@@ -140,6 +141,11 @@ def _asked(url: str, ca: Path | None, body: dict[str, Any]) -> dict[str, Any]:
             why = f"HTTP {error.code}"
         raise ControlError(f"{url}: {''.join(filter(str.isprintable, why))}") from error
     except (OSError, ValueError, LookupError, TypeError, HTTPException) as error:
-        raise ControlError(f"{url}: {getattr(error, 'reason', None) or error}") from error
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            reason = (
+                f"{reason}; if the gateway made its certificate itself, copy its https.pem here and add --ca https.pem"
+            )
+        raise ControlError(f"{url}: {reason}") from error
     found: dict[str, Any] = answer
     return found

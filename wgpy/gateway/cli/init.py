@@ -59,10 +59,16 @@ def _init(arguments: argparse.Namespace) -> int:
     ):
         endpoint.add(change, made, PrivateKey.generate())
         link = administration.first_administrator(change, arguments.admin) if arguments.admin else None
-    text = f"{database.name} and {key_file} are made: keep a copy of the key where no copy of the database is"
+    text = (
+        f"{database.name} and {key_file} are made; keep a copy of the key, but not beside a copy of the database. "
+        "Next, add a route, a group, a rule and a user with a device, and start `wgpy gateway run`"
+    )
     values = {"database": database.name, "key": str(key_file), **made.json()}
     if link:
-        text += f". {arguments.admin} chooses a password, within 24 hours and after `wgpy gateway run --https`, at:"
+        text += (
+            f". Once `wgpy gateway run --https` serves it, {arguments.admin} chooses a password at this link, which is "
+            "good once, for 24 hours:"
+        )
         values["link"] = link.json()
     status = common.done(arguments, text, values)
     if link and not arguments.json:

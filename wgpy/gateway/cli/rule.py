@@ -28,8 +28,10 @@ def add(objects: Any) -> None:
         metavar="DESTINATION",
         help="a prefix, perhaps with ports: 10.0.0.0/8, 192.168.1.5:443/tcp, [2001:db8::/32]:443/udp, 10.0.0.0/8/icmp",
     )
-    made.add_argument("--group", metavar="GROUP", action="append", default=[], help="a group that it is for")
-    made.add_argument("--everyone", action="store_true", help="it is for all users")
+    made.add_argument(
+        "--group", metavar="GROUP", action="append", default=[], help="a group that it is for; may be repeated"
+    )
+    made.add_argument("--everyone", action="store_true", help="the rule is for all users")
     made = common.command(
         actions,
         "set",
@@ -39,8 +41,10 @@ def add(objects: Any) -> None:
     )
     made.add_argument("name", metavar="NAME", help="the rule's name")
     made.add_argument("--destination", metavar="DESTINATION", help="another destination")
-    made.add_argument("--group", metavar="GROUP", action="append", default=[], help="a group that it is for")
-    made.add_argument("--everyone", action="store_true", help="it is for all users")
+    made.add_argument(
+        "--group", metavar="GROUP", action="append", default=[], help="a group that it is for; may be repeated"
+    )
+    made.add_argument("--everyone", action="store_true", help="the rule is for all users")
     common.command(actions, "list", "list all rules", _list)
     made = common.command(actions, "remove", "remove a rule; connections that it allowed are cut", _remove)
     made.add_argument("name", metavar="NAME", help="the rule's name")

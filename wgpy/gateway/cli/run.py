@@ -46,7 +46,9 @@ def add(objects: Any) -> None:
     )
     made.add_argument("--interface", metavar="NAME", default="", help="the interface, if on this host it is another")
     common.node_option(made)
-    made = common.command(objects, "stop", "remove the interface and the table of a gateway that does not run", _stop)
+    made = common.command(
+        objects, "stop", "remove the interface and the table that a gateway has left; stop `run` first", _stop
+    )
     common.node_option(made)
 
 

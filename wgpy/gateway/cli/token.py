@@ -24,7 +24,7 @@ def add(objects: Any) -> None:
     made.add_argument(
         "--scope", metavar="SCOPE", action="append", default=[], help=f"what it is for: {', '.join(SCOPES)}"
     )
-    made.add_argument("--expires", metavar="DATE", help="its last day, or a moment")
+    made.add_argument("--expires", metavar="DATE", help="the last day on which it is good, or a moment")
     common.command(actions, "list", "list all tokens, without their text", _list)
     made = common.command(actions, "remove", "remove a token: it is of no use from now on", _remove)
     made.add_argument("name", metavar="NAME", help="the token's name")

@@ -30,7 +30,9 @@ def add(objects: Any) -> None:
     made.add_argument(
         "file", metavar="FILE", type=Path, help="the other gateway's file, such as /etc/wireguard/wg0.conf"
     )
-    made.add_argument("--group", metavar="GROUP", action="append", default=[], help="a group that the users are in")
+    made.add_argument(
+        "--group", metavar="GROUP", action="append", default=[], help="a group for these users; may be repeated"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,9 @@ def add(objects: Any) -> None:
     for name, summary, call in (("add", "add a user", _add), ("set", "change a user's groups and last day", _set)):
         made = common.command(actions, name, summary, call)
         made.add_argument("name", metavar="NAME", help="the user's name, which may be an e-mail address")
-        made.add_argument("--group", metavar="GROUP", action="append", help="a group that the user is in; all of them")
+        made.add_argument(
+            "--group", metavar="GROUP", action="append", help="a group that the user is in; may be repeated"
+        )
         made.add_argument("--expires", metavar="DATE", help="the last day, or a moment; `never` for none")
     common.command(actions, "list", "list all users", _list)
     for name, summary, call in (

@@ -30,7 +30,7 @@ def status(database: Database) -> dict[str, Any]:
     except NetworkError as error:
         ailment = str(error)
     if not running:
-        ailment = "`wgpy gateway run` does not run"
+        ailment = "`wgpy gateway run` is not running"
     elif said := database.ailment():
         ailment = said
     elif not interface_is_up:

@@ -334,5 +334,5 @@ def test_tokens_are_made_at_the_socket_and_shown_once(admin: TestClient) -> None
 
 def test_status_and_export_are_those_of_the_command_line(admin: TestClient) -> None:
     status = admin.get("/status").json()
-    assert (status["running"], status["why_not"], status["users"]) == (False, "`wgpy gateway run` does not run", 1)
+    assert (status["running"], status["why_not"], status["users"]) == (False, "`wgpy gateway run` is not running", 1)
     assert [*admin.get("/export").json()] == ["endpoint", "groups", "users", "devices", "routes", "rules"]
