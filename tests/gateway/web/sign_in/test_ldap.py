@@ -19,6 +19,7 @@ from wgpy.gateway.policy.directories import Directory, GroupMapping
 from wgpy.gateway.policy.people import User
 from wgpy.gateway.service.directories import Checks
 from wgpy.gateway.store import audit, directories, users
+from wgpy.gateway.web.server import THREADS
 from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.sign_in.pages import WRONG
 from wgpy.gateway.web.site import Site
@@ -117,6 +118,7 @@ def test_people_who_wait_for_a_directory_leave_threads_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add(site, server)
+    assert 0 < ldap.AT_ONCE < THREADS
     monkeypatch.setattr(ldap, "_TURNS", BoundedSemaphore(1))
     assert ldap._TURNS.acquire(blocking=False)
     assert Person(site).type_password("bob's own", "bob").status_code == 503
