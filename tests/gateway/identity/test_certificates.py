@@ -24,7 +24,6 @@ from wgpy.keys import PublicKey
 
 NOW = time.time() + 600  # after all certificates of these tests were made
 DAY = 86_400
-EMPTY = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 UPN = "subjectAltName = otherName:1.3.6.1.4.1.311.20.2.3;UTF8:"
 
 

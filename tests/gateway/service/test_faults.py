@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from tests.gateway.service.world import HOUR, PHONE, World, last, send, set_endpoint, start
+from tests.gateway.service.world import HOUR, PHONE, World, last, send, set_endpoint, sign_in_phone, start
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.enforcement.nft import Firewall
 from wgpy.gateway.policy.destinations import Destination
@@ -165,9 +165,7 @@ def test_a_restart_makes_no_session_longer_whatever_the_date_is(
     sign_in: bool, gateway: Gateway, phone: Database, world: World
 ) -> None:
     set_endpoint(phone, sign_in=sign_in)
-    with phone.change("root") as change:
-        change.now = world.date
-        devices.sign_in(change, "phone")
+    sign_in_phone(phone, world)
     gateway.tick()
     send(gateway)
     world.pass_time(HOUR)
@@ -236,9 +234,7 @@ def test_a_restored_backup_brings_no_session_and_no_sign_in_back(
     gateway: Gateway, phone: Database, world: World, tmp_path: Path
 ) -> None:
     set_endpoint(phone, sign_in=True)
-    with phone.change("root") as change:
-        change.now = world.date
-        devices.sign_in(change, "phone")
+    sign_in_phone(phone, world)
     gateway.tick()
     send(gateway)
     phone.backup(tmp_path / "backup")

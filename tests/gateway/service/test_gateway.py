@@ -8,7 +8,17 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.gateway.service.world import HOUR, PHONE, World, last, send, set_endpoint, start, status_with_phone
+from tests.gateway.service.world import (
+    HOUR,
+    PHONE,
+    World,
+    last,
+    send,
+    set_endpoint,
+    sign_in_phone,
+    start,
+    status_with_phone,
+)
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.handler import Answer
 from wgpy.gateway.policy.rules import Rule
@@ -160,9 +170,7 @@ def test_with_sign_in_a_session_starts_there_and_its_end_requires_another(
     gateway: Gateway, phone: Database, world: World
 ) -> None:
     set_endpoint(phone, sign_in=True)
-    with phone.change("root") as change:
-        change.now = world.date
-        devices.sign_in(change, "phone")
+    sign_in_phone(phone, world)
     gateway.tick()
     world.pass_time(HOUR)
     send(gateway)

@@ -15,7 +15,7 @@ from wgpy.gateway.policy.portal import Service
 from wgpy.gateway.policy.routes import Route
 from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.service.gateway import Gateway
-from wgpy.gateway.store import endpoint, sessions
+from wgpy.gateway.store import devices, endpoint, sessions
 from wgpy.gateway.store.database import Database
 from wgpy.keys import PrivateKey, PublicKey
 
@@ -138,6 +138,12 @@ def send(gateway: Gateway) -> None:
 def set_endpoint(database: Database, **values: Any) -> None:
     with database.change("root") as change:
         endpoint.replace(change, replace(endpoint.find(change.connection), **values))
+
+
+def sign_in_phone(database: Database, world: World) -> None:
+    with database.change("root") as change:
+        change.now = world.date
+        devices.sign_in(change, "phone")
 
 
 def last(database: Database) -> dict[str, Any]:

@@ -17,7 +17,6 @@ BAD = b"""<!doctype html><html><head><title>Bad</title></head><body>
 HEAVY = (
     b"<!doctype html><html lang=en><title>Heavy</title><main><h1>Heavy</h1><!--" + b"x" * 100_000 + b"--></main></html>"
 )
-WEIGHT = len(HEAVY)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What the gateway knows, in a database: SQLite now, and what SQLAlchemy speaks to later."""
+"""What the gateway knows, in a database: SQLite, or PostgreSQL, which several gateways can share."""

@@ -19,6 +19,7 @@ from wgpy.gateway.policy.logins import LIFETIME, Login
 from wgpy.gateway.policy.people import LOCAL, Person, User
 from wgpy.gateway.store import devices, directories, endpoint, logins, users
 from wgpy.gateway.store.database import Change
+from wgpy.gateway.web import cookies
 from wgpy.gateway.web.pages import redirect
 from wgpy.gateway.web.security import COOKIE
 from wgpy.gateway.web.site import address_of, site_of
@@ -96,7 +97,7 @@ def admit(change: Change, request: Request, user: User, strength: str) -> tuple[
 
 def keep(response: Response, cookie: str) -> Response:
     """Have the browser keep the cookie of a sign-in."""
-    response.set_cookie(COOKIE, cookie, max_age=LIFETIME, secure=True, httponly=True, samesite="lax")
+    cookies.keep(response, COOKIE, cookie, LIFETIME)
     return response
 
 

@@ -24,9 +24,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from wgpy.gateway.web import cookies
+
 SITE: Final = "wgpy gateway"
 _HERE: Final = Path(__file__).parent
-_SAID: Final = "__Host-wgpy-said"  # the cookie of what is said on the next page; nobody else can set one of this name
+_SAID: Final = "__Host-wgpy-said"  # the cookie of what is said on the next page
+_SAID_FOR: Final = 60  # seconds: the next page is asked for at once
 _LONGEST: Final = 1000  # characters of that
 _FOREVER: Final = "public, max-age=31536000, immutable"
 
@@ -49,7 +52,7 @@ def render(request: Request, template: str, *, status: int = 200, error: str = "
     )  # fmt: skip
     response = HTMLResponse(text, status, {"Cache-Control": "no-store"})
     if said:
-        response.delete_cookie(_SAID, secure=True, httponly=True, samesite="lax")
+        cookies.forget(response, _SAID)
     return response
 
 
@@ -67,8 +70,7 @@ def redirect(path: str, said: str = "") -> Response:
         raise ValueError(f"{path!a} is not a path of this site")
     response = RedirectResponse(path, 303)
     if said:
-        value = quote(said[:_LONGEST])
-        response.set_cookie(_SAID, value, max_age=60, secure=True, httponly=True, samesite="lax")
+        cookies.keep(response, _SAID, quote(said[:_LONGEST]), _SAID_FOR)
     return response
 
 

@@ -38,7 +38,7 @@ from wgpy.gateway.web.site import Site, peer_of
 
 log: Final = logging.getLogger("wgpy.gateway")
 
-COOKIE: Final = "__Host-wgpy"  # of a person who is signed in; with this prefix no other host can set it (RFC 6265bis)
+COOKIE: Final = "__Host-wgpy"  # of a person who is signed in
 LONGEST_BODY: Final = 1 << 20  # bytes
 LONGEST_FORM: Final = 64 << 10  # bytes
 LONGEST_HEAD: Final = 16 << 10  # bytes

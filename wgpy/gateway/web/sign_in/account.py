@@ -13,6 +13,7 @@ from wgpy.gateway.identity import passwords
 from wgpy.gateway.policy.people import LOCAL
 from wgpy.gateway.store import credentials, directories, endpoint, logins, passkeys, users
 from wgpy.gateway.store.database import Change
+from wgpy.gateway.web import cookies
 from wgpy.gateway.web.logins import SIGN_IN, admit, keep, require_fresh, require_login
 from wgpy.gateway.web.pages import redirect, render
 from wgpy.gateway.web.security import COOKIE
@@ -102,7 +103,7 @@ def sign_out_everywhere(request: Request, form: dict[str, str]) -> Response:
     with site_of(request).database.change(f"user {login.user}") as change:
         number = logins.end_all(change, login.user)
     response = redirect(SIGN_IN, f"You are signed out in {number} browser{'s' if number != 1 else ''}.")
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    cookies.forget(response, COOKIE)
     return response
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from wgpy.gateway.identity import tickets
 from wgpy.gateway.identity.oidc.provider import PATIENCE
 from wgpy.gateway.store import directories, users
+from wgpy.gateway.web import cookies
 from wgpy.gateway.web.site import site_of
 
 R = TypeVar("R", bound=Response)
@@ -23,7 +24,7 @@ def keep(request: Request, response: Response, purpose: str, **values: Any) -> N
     """Have the browser keep these values."""
     site = site_of(request)
     ticket = tickets.issue(site.database.vault, purpose, site.wall(), **values)
-    response.set_cookie(COOKIE, ticket, max_age=int(PATIENCE), secure=True, httponly=True, samesite="lax", path="/")
+    cookies.keep(response, COOKIE, ticket, int(PATIENCE))
 
 
 def read(request: Request, purpose: str) -> dict[str, Any] | None:
@@ -35,7 +36,7 @@ def read(request: Request, purpose: str) -> dict[str, Any] | None:
 
 def forget(response: R) -> R:
     """Have the browser forget what it has kept."""
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    cookies.forget(response, COOKIE)
     return response
 
 

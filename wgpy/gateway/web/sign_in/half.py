@@ -12,7 +12,7 @@ from wgpy.gateway.identity import tickets
 from wgpy.gateway.policy.people import LOCAL, User
 from wgpy.gateway.store import credentials, users
 from wgpy.gateway.store.database import Change
-from wgpy.gateway.web import logins
+from wgpy.gateway.web import cookies, logins
 from wgpy.gateway.web.pages import redirect
 from wgpy.gateway.web.site import site_of
 
@@ -37,10 +37,8 @@ def go_on(request: Request, user: User, strength: str, then: str) -> Response:
         path = "/sign-in/second" if credentials.has_second_factor(connection, user.name) else "/sign-in/enrol"
     values = {"user": user.name, "strength": strength, "then": then, "origin": [user.source, user.subject]}
     response = redirect(path)
-    response.set_cookie(
-        COOKIE, tickets.issue(site.database.vault, _PURPOSE, site.wall(), **values), max_age=LIFETIME,
-        secure=True, httponly=True, samesite="strict", path="/",
-    )  # fmt: skip
+    ticket = tickets.issue(site.database.vault, _PURPOSE, site.wall(), **values)
+    cookies.keep(response, COOKIE, ticket, LIFETIME, strict=True)
     return response
 
 
@@ -70,5 +68,5 @@ def complete(change: Change, request: Request, half: Half, proof: str) -> tuple[
 
 def finish(response: Response, cookie: str) -> Response:
     """Have the browser keep the cookie of the sign-in, and forget the half one."""
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    cookies.forget(response, COOKIE)
     return logins.keep(response, cookie)

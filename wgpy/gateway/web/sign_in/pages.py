@@ -13,7 +13,7 @@ from wgpy.errors import ControlError
 from wgpy.gateway.identity.passwords import Busy
 from wgpy.gateway.policy.people import LOCAL
 from wgpy.gateway.store import credentials, endpoint, users
-from wgpy.gateway.web import logins
+from wgpy.gateway.web import cookies, logins
 from wgpy.gateway.web.pages import redirect, render, time_left
 from wgpy.gateway.web.security import COOKIE
 from wgpy.gateway.web.sign_in import away, factors, half, methods
@@ -88,7 +88,7 @@ def sign_out(request: Request, form: dict[str, str]) -> Response:
         with site_of(request).database.change(f"user {login.user}") as change:
             logins.end(change, request)
     response = redirect(logins.SIGN_IN, "You are signed out.")
-    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+    cookies.forget(response, COOKIE)
     if login:
         away.remember_for_sign_out(request, response, login.user)
     return response
