@@ -27,7 +27,7 @@ def postgresql() -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+def both_kinds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     """Where databases can be made: files in the temporary directory, or databases of the server, of either kind."""
     if request.param == "sqlite":
         yield lambda name: tmp_path / f"{name}.db"
@@ -44,6 +44,12 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     yield make
     for name in made:
         server.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def places(both_kinds: Places) -> Places:
+    """Where `database` and others are made; directories of tests that need only one kind say so here."""
+    return both_kinds
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.sessions import Traffic
-from wgpy.gateway.policy.texts import date, difference, duration, moment, span
+from wgpy.gateway.policy.texts import date, difference, duration, moment, printable_lines, span
 from wgpy.gateway.policy.traffic import SPAN, History, Rate
 
 
@@ -58,3 +58,11 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(100_000):
         history.add(n * 5.0, Traffic(n))
     assert len(history.rates(500_000.0)) <= SPAN / 5
+
+
+def test_lines_are_texts_without_control_characters_and_the_refusal_does_not_repeat_them() -> None:
+    assert printable_lines("banner", "a\r\n\tb\n") == "a\r\n\tb\n"
+    for odd in ("\0", "\ud800", "\x1b", "\r", "\x0c"):
+        with pytest.raises(ConfigError, match=r"^banner, line 2: has control characters") as refused:
+            printable_lines("banner", f"a\nsecret{odd}")
+        assert "secret" not in str(refused.value)

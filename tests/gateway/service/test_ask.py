@@ -155,6 +155,11 @@ def test_an_answer_with_a_wrong_value_says_which(changed: dict[str, object], why
         read_answer(json.dumps({**GOOD, **changed}).encode())
 
 
+def test_control_characters_of_an_answer_are_left_out() -> None:
+    odd = {"error-msg-on-denied-connection": "ask\0 the\n help\ud800desk", "posture-compliance-statuses": ["a\0b"]}
+    assert read_answer(json.dumps({**GOOD, **odd}).encode()) == Answer(True, "ask the helpdesk", ("ab",))
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b"true", b"\xff", b"{} {}"])
 def test_an_answer_must_be_an_object(text: bytes) -> None:
     with pytest.raises(ValueError, match="expected one JSON object"):

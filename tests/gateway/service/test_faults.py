@@ -21,7 +21,7 @@ from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import devices, rules, sessions
 from wgpy.gateway.store.database import Database
 
-in_sqlite = pytest.mark.parametrize("places", ["sqlite"], indirect=True)
+in_sqlite = pytest.mark.parametrize("both_kinds", ["sqlite"], indirect=True)
 
 
 def test_sessions_outlive_the_process_and_nothing_else_does(gateway: Gateway, phone: Database, world: World) -> None:

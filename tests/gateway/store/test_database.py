@@ -12,7 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -57,7 +57,7 @@ def test_an_error_of_a_statement_does_not_tell_its_values(database: Database) ->
     assert "s3cr3t" not in str(failed.value)
 
 
-@pytest.mark.parametrize("places", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
 def test_a_crowd_that_takes_all_connections_keeps_others_waiting_and_ends_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,3 +221,17 @@ def test_a_database_of_an_older_wgpy_is_migrated(
 
 def test_head_is_the_newest_migration_and_each_number_is_given_once() -> None:
     assert [path.name[:4] for path in VERSIONS] == [f"{number:04}" for number in range(1, int(HEAD) + 1)]
+
+
+def test_what_cannot_be_stored_is_refused_in_a_sentence(database: Database) -> None:
+    with pytest.raises(ConfigError, match="cannot be stored"), database.change("root") as change:
+        change.connection.execute(update(schema.endpoint).values(session_max=1 << 70))
+    for odd in ("a\ud800", *(["a\0"] if database.is_shared else [])):  # SQLite stores a NUL
+        with pytest.raises(ConfigError, match="cannot be stored"), database.change("root") as change:
+            groups.add(change, Group(name="odd", description=odd))
+        with pytest.raises(ConfigError, match="cannot be stored"), database.change("root") as change:
+            users.add(change, User(name="odd", display_name=odd))
+        with pytest.raises(ConfigError, match="cannot be stored"), database.read() as connection:
+            audit.page(connection, 1, odd)
+    with database.read() as connection:
+        assert "odd" not in {group.name for group in groups.find_all(connection)}

@@ -132,7 +132,7 @@ def test_the_number_of_queries_does_not_grow_with_the_table(name: str, full: Dat
         assert len([each for each in statements if each != "BEGIN"]) in (2, 3)
 
 
-@pytest.mark.parametrize("places", ["sqlite"], indirect=True)  # whose plans are stable
+@pytest.mark.parametrize("both_kinds", ["sqlite"], indirect=True)  # whose plans are stable
 def test_a_page_of_the_log_reads_no_more_than_its_rows(full: Database) -> None:
     with full.change("root") as change:
         rows = [

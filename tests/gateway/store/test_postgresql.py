@@ -21,7 +21,7 @@ from wgpy.gateway.store.postgresql import PostgreSQL, _security
 from wgpy.keys import PresharedKey, PublicKey
 from wgpy.labs.traffic import wait_for
 
-in_postgresql = pytest.mark.parametrize("places", ["postgresql"], indirect=True)
+in_postgresql = pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
 
 
 @in_postgresql

@@ -16,7 +16,7 @@ from wgpy.gateway.policy.people import Group
 from wgpy.gateway.store import groups
 from wgpy.gateway.store.database import Database
 
-in_sqlite = pytest.mark.parametrize("places", ["sqlite"], indirect=True)
+in_sqlite = pytest.mark.parametrize("both_kinds", ["sqlite"], indirect=True)
 
 
 def test_any_name_of_a_file_is_that_file(tmp_path: Path) -> None:

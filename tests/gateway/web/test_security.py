@@ -208,3 +208,10 @@ def test_nobody_but_the_named_proxy_is_believed_about_the_client(site: Site, bro
         assert proxied.get("/", headers=rest).status_code == 400
     for wrong in ({"X-Forwarded-For": "unknown"}, {"X-Forwarded-Proto": "http"}, {"X-Forwarded-For": "10.0.0.1,"}):
         assert proxied.get("/", headers={**said, **wrong}).status_code == 400
+
+
+def test_a_nul_in_an_address_is_refused(browser: TestClient) -> None:
+    for path in ("/a%00b", "/?text=a%00", "/?%00=", "/?a=%%00"):
+        answer = browser.get(path)
+        assert (answer.status_code, "NUL" in answer.json()["detail"]) == (400, True)
+    assert browser.get("/?text=%2500").status_code == 200

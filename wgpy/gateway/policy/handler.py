@@ -45,7 +45,7 @@ def question(
 
 
 def read_answer(text: bytes) -> Answer:
-    """Read the handler's answer. Raises ValueError with what is wrong with it."""
+    """Read the handler's answer, without control characters. Raises ValueError with what is wrong with it."""
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -64,7 +64,12 @@ def read_answer(text: bytes) -> Answer:
         )
     if found.get("schema-version") != _VERSION:
         raise ValueError(f"schema-version: expected {_VERSION!r}")
-    return Answer(allow, message, tuple(posture))
+    return Answer(allow, _shown(message), tuple(map(_shown, posture)))
+
+
+def _shown(text: str) -> str:
+    """What can be shown of a text, and stored: PostgreSQL finds nothing in a connection log with a NUL."""
+    return "".join(filter(str.isprintable, text))
 
 
 def _is_status(status: object) -> bool:

@@ -80,6 +80,8 @@ class Settings:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 1 <= len(subject) <= LONGEST_SUBJECT:
             raise ConfigError("the provider does not say who somebody is: the claim sub is missing or too long")
+        if not subject.isprintable():  # it is ASCII: Core, section 2
+            raise ConfigError("the provider does not say who somebody is: the claim sub has control characters")
         for claim, value in self.require.items():
             if claims.get(claim) != value:
                 raise ConfigError(f"only people whose claim {claim} is {value} may sign in here")

@@ -22,6 +22,19 @@ def printable(what: str, text: str) -> str:
     return text
 
 
+def printable_lines(what: str, text: str) -> str:
+    """Return a text of several lines, perhaps with tabs, as `printable` does. Raises ConfigError.
+
+    The message does not repeat the line: it may be one with a private key.
+    """
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\t", " ").split("\n"), 1):
+        if not line.isprintable():
+            raise ConfigError(
+                f"{what}, line {number}: has control characters, or bytes that are not UTF-8; leave them out"
+            )
+    return text
+
+
 def moment(seconds: float | None) -> str:
     """A time since 1970 for people, in UTC."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

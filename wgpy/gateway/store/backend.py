@@ -7,7 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy.exc import DataError
+
+from wgpy.errors import ConfigError
 
 
 class Watch(Protocol):
@@ -65,3 +68,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+
+
+def refuse_unstorable(engine: Engine) -> None:
+    """Have statements raise ConfigError for values that the database has no place for.
+
+    PostgreSQL takes no NUL in a text, SQLite no number of more than 64 bits, and neither takes a surrogate. What people
+    type is checked where it is read; this is for whatever else gets as far as here, such as what a directory says.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def explain(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception or context.original_exception
+        if isinstance(error, DataError | UnicodeEncodeError | OverflowError):
+            raise ConfigError(
+                "a text with a NUL character, one that is not Unicode, or a number that is too large cannot be stored; "
+                "nothing was changed"
+            )

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.store import dump, schema
+from wgpy.gateway.store.backend import refuse_unstorable
 
 _PATIENCE: Final = 5  # seconds to wait for a connection, for another that writes, and for what the network has lost
 _LOCK: Final = 0x77677079  # "wgpy": who writes
@@ -80,6 +81,7 @@ class PostgreSQL:
             pool_pre_ping=True,
             hide_parameters=True,
         )
+        refuse_unstorable(self._engine)
         self._offset = 0.0  # seconds by which the server's clock is ahead of ours
         self._links: list[_Link] = []
 

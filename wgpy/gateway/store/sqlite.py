@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from wgpy.errors import ConfigError, ControlError
-from wgpy.gateway.store.backend import Watch
+from wgpy.gateway.store.backend import Watch, refuse_unstorable
 from wgpy.gateway.store.files import make_directory, new
 
 _PROBING: Final = 0.5  # seconds for which others may hold the lock to see whether the gateway runs
@@ -46,6 +46,7 @@ class SQLite:
         # A connection is closed as soon as it is not used: opening a file costs little.
         url, patience = URL.create("sqlite", database=str(path)), {"timeout": _PATIENCE}
         self._engine = create_engine(url, connect_args=patience, poolclass=NullPool, hide_parameters=True)
+        refuse_unstorable(self._engine)
         event.listen(self._engine, "connect", _connected)
         event.listen(self._engine, "begin", _begun)
 

@@ -130,7 +130,7 @@ class Guard:
             raise _Refused(431, f"the request line and headers have more than {LONGEST_HEAD} bytes")
         if int(headers.get("content-length", 0)) > LONGEST_BODY:  # which is a number, as h11 has seen to
             raise _Refused(413, _TOO_LONG)
-        if "\0" in scope["path"]:
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise _Refused(400, _NUL)
         if peer_of(scope) is not None:
             return

@@ -11,6 +11,7 @@ import pytest
 from tests.gateway.identity.corp import DISABLED, MANY
 from tests.gateway.identity.slapd import BASE, Slapd
 from wgpy.gateway.identity.directory import Unavailable
+from wgpy.gateway.identity.ldap.entries import Entry, refusal
 from wgpy.gateway.identity.ldap.people import DEEPEST, Denied, People
 from wgpy.gateway.policy.ldap import Membership
 from wgpy.gateway.policy.people import Person
@@ -198,3 +199,8 @@ def test_the_next_server_is_asked_when_one_fails(server: Slapd) -> None:
 
 def test_referrals_in_results_are_left_out(server: Slapd) -> None:
     assert sign_in(server.open(base=BASE), "alice").name == "alice"
+
+
+def test_a_date_beyond_all_clocks_never_comes() -> None:
+    assert refusal(Entry("cn=alice", {"accountexpires": (b"9" * 400,)}), 1e9) == ""
+    assert "expired" in refusal(Entry("cn=alice", {"accountexpires": (b"-" + b"9" * 400,)}), 1e9)

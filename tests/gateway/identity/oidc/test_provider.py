@@ -214,6 +214,13 @@ def test_only_people_of_the_company_may_sign_in() -> None:
     assert asyncio.run(fake.sign_in())
 
 
+def test_a_subject_that_no_database_can_store_is_refused() -> None:
+    fake = Fake()
+    fake.claims.update(sub="a\0b")
+    with pytest.raises(Refused, match="sub has control characters"):
+        asyncio.run(fake.sign_in())
+
+
 def test_new_keys_are_read_but_not_for_every_forged_token() -> None:
     async def scenario() -> None:
         fake = Fake()

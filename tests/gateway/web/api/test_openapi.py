@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.testclient import TestClient
 
+from tests.gateway.conftest import Places
 from tests.support import api_reference
 from wgpy.gateway.store import audit
 from wgpy.gateway.web.api.app import application
@@ -25,15 +27,21 @@ FIELDS = sorted({name for each in SCHEMA["components"]["schemas"].values() for n
 names = st.sampled_from(
     ["alice", "staff", "ops", "phone", "web", "corp", "10.50.0.0/16", "10.99.0.2", "::/0", "nobody"]
 )
-texts = (
-    names | st.text(max_size=20) | st.sampled_from(["", "\0", "\x1b[2J", "a\nb", "%", "10.0.0.0/8:1-2/tcp", "-", "é"])
-)
+odd = st.sampled_from(["", "\0", "a\0b", "\ud800", "\x1b[2J", "a\nb", "%", "10.0.0.0/8:1-2/tcp", "-", "é"])
+texts = names | st.text(max_size=20) | odd
+numbers = st.integers(-(1 << 70), 1 << 70)
 values: st.SearchStrategy[Any] = st.recursive(
-    texts | st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=True),
+    texts | st.none() | st.booleans() | numbers | st.floats(allow_nan=True),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
 bodies = st.none() | values | st.dictionaries(st.sampled_from(FIELDS), values, max_size=6)
+
+
+@pytest.fixture
+def places(both_kinds: Places) -> Places:
+    """PostgreSQL refuses texts and numbers that SQLite takes, and the other way round."""
+    return both_kinds
 
 
 def body_for(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -54,18 +62,15 @@ def body_for(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
     method, path = draw(st.sampled_from(OPERATIONS))
-    wanted = (
-        SCHEMA["paths"][path][method]
-        .get("requestBody", {})
-        .get("content", {})
-        .get("application/json", {})
-        .get("schema", {})
-    )
+    operation = SCHEMA["paths"][path][method]
+    wanted = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     named = SCHEMA["components"]["schemas"].get(wanted.get("$ref", "").rpartition("/")[2])
     content = json.dumps(draw(body_for(named) if named and draw(st.booleans()) else bodies)).encode()
     for part in ("{name}", "{network}", "{device}"):
-        path = path.replace(part, quote(draw(texts), safe="") or "x")
-    return method, path, content
+        path = path.replace(part, quote(draw(texts), safe="", errors="surrogatepass") or "x")
+    parameters = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    query = {name: draw(texts | numbers) for name in parameters if draw(st.booleans())}
+    return method, f"{path}?{urlencode(query, errors='surrogatepass')}", content
 
 
 def test_the_description_is_valid() -> None:

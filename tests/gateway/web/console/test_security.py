@@ -231,4 +231,5 @@ def test_odd_addresses_of_pages_are_answered(kind: str, text: str, admin: Person
     assert admin.get(f"/{kind}/{path}").status_code in (200, 307, 400, 404, 405)
     assert admin.send(f"/{kind}/{path}/remove", {}).status_code in (307, 400, 404, 405)
     assert admin.get(f"/{kind}/a%00b").status_code in (400, 404)  # PostgreSQL stores no such text
-    assert admin.client.get("/console/users", params={"page": text, "group": text}).status_code == 200
+    expected = 400 if "\0" in text else 200
+    assert admin.client.get("/console/users", params={"page": text, "group": text}).status_code == expected

@@ -80,7 +80,7 @@ def refusal(entry: Entry, wall: float) -> str:
     if entry.first("pwdAccountLockedTime") == _LOCKED_FOR_EVER:
         return "the account is locked by an administrator"
     expires = entry.number("accountExpires")
-    if expires is not None and expires not in _NEVER and expires / 10_000_000 - _1601 <= wall:
+    if expires is not None and expires not in _NEVER and expires <= (wall + _1601) * 10_000_000:
         return "the account has expired"
     days = entry.number("shadowExpire")
     if days is not None and days >= 0 and days * _DAY <= wall:  # shadow(5); -1 is never

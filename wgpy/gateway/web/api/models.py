@@ -34,9 +34,9 @@ class Input(BaseModel):
     @model_validator(mode="after")
     def _is_printable(self) -> Input:
         for name in self.model_fields_set:
+            check = texts.printable_lines if name in self.lines() else texts.printable
             for text in _texts(getattr(self, name)):
-                for line in text.replace("\t", " ").splitlines() if name in self.lines() else [text]:
-                    texts.printable(name, line)
+                check(name, text)
         return self
 
     @classmethod

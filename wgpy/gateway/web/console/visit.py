@@ -21,7 +21,7 @@ from starlette.routing import Route
 from wgpy.errors import ConfigError, KeyFormatError, WgpyError
 from wgpy.gateway.policy.people import User
 from wgpy.gateway.policy.revision import revision
-from wgpy.gateway.policy.texts import difference, moment
+from wgpy.gateway.policy.texts import difference, moment, printable_lines
 from wgpy.gateway.store import audit
 from wgpy.gateway.store.database import Change, Database
 from wgpy.gateway.store.lookup import Conflict
@@ -72,9 +72,7 @@ class Form:
     def check(self) -> None:
         """Raises ConfigError if a field has characters that no name or text here may have."""
         for name, value in self._fields:
-            for line in value.replace("\t", " ").splitlines():
-                if not line.isprintable():
-                    raise ConfigError(f"{name.replace('_', ' ')} {line!a}: has control characters; leave them out")
+            printable_lines(name.replace("_", " "), value)
 
 
 class Visit:
