@@ -40,7 +40,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mtu", metavar="BYTES", type=int, help="the tunnel's MTU")
     parser.add_argument("--banner", metavar="FILE", type=Path, help="a text for the top of clients' files")
     parser.add_argument("--session-max", metavar="TIME", help="how long a session lasts (default: 24h)")
-    parser.add_argument("--idle-max", metavar="TIME", help="end sessions that are idle for so long (default: never)")
+    parser.add_argument(
+        "--idle-max", metavar="TIME", help="end sessions that are idle for so long; 0 for never (the default)"
+    )
     parser.add_argument(
         "--sign-in",
         action=argparse.BooleanOptionalAction,
