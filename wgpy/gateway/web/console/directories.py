@@ -1,13 +1,22 @@
-"""Directories: which there are, how they are set, and who comes from each."""
+"""Directories: which there are, how they are set, whether they answer, and who comes from each."""
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, Final
 
 from starlette.responses import Response
 
+from wgpy.errors import ControlError, WgpyError
+from wgpy.gateway.identity.directory import probe
+from wgpy.gateway.policy.oidc import callback_path
 from wgpy.gateway.store import audit, directories, users
-from wgpy.gateway.web.console.visit import Visit, page
+from wgpy.gateway.store.lookup import Conflict
+from wgpy.gateway.web.console.visit import Visit, action, page
+
+_one: Final = Lock()  # a check at a time: it may take as long as a directory's timeout, and a thread
 
 
 def _list(visit: Visit) -> Response:
@@ -16,12 +25,45 @@ def _list(visit: Visit) -> Response:
     return visit.show("directories.html", directories=found)
 
 
-def _show(visit: Visit) -> Response:
+def _show(visit: Visit, error: WgpyError | None = None, findings: Mapping[str, Any] | None = None) -> Response:
     with visit.reading() as connection:
         directory = directories.find(connection, visit.name)
         people = users.page(connection, visit.number, source=directory.name)
         history = audit.of(connection, "directory", directory.name)
-    return visit.show("directory.html", directory=directory, page=people, history=history)
+    return visit.show(
+        "directory.html", error, directory=directory, page=people, history=history, findings=findings,
+        redirect_uri=f"{visit.site.url}{callback_path(directory.name)}" if directory.kind == "oidc" else "",
+    )  # fmt: skip
 
 
-ROUTES: Final = (page("/directories", _list), page("/directories/{name}", _show))
+def _check(visit: Visit) -> Response:
+    """Ask the directory whether it can be used as it is set, and show what it says of itself."""
+    with visit.reading() as connection:
+        directory = directories.find(connection, visit.name)
+        secret = directories.secret(connection, visit.database.vault, visit.name)
+    if not _one.acquire(blocking=False):
+        return _show(visit, ControlError("another directory is being checked; try again in a moment"))
+    try:
+        return _show(visit, findings=asyncio.run(probe(directory, secret)))
+    except WgpyError as error:
+        return _show(visit, error)
+    finally:
+        _one.release()
+
+
+def _remove(visit: Visit) -> Response:
+    try:
+        with visit.changing() as change:
+            gone = directories.remove(change, visit.name, with_users=visit.form.text("with_users") == "yes")
+    except Conflict as error:
+        return _show(visit, error)
+    users_too = f" Users removed with it: {len(gone)}." if gone else ""
+    return visit.done("/directories", f"Directory {visit.name} removed.{users_too}")
+
+
+ROUTES: Final = (
+    page("/directories", _list),
+    page("/directories/{name}", _show),
+    action("/directories/{name}/check", _check),
+    action("/directories/{name}/remove", _remove),
+)
