@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,35 @@ def test_runtime_and_test_requirements_are_pinned_apart() -> None:
             pinned[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     for dependency in map(Requirement, project["dependencies"]):
         assert dependency.specifier.contains(pinned[canonicalize_name(dependency.name)])
+
+
+def test_the_pinned_requirements_are_complete() -> None:
+    """They are installed without looking for more. What a dependency names for other uses than ours is left out."""
+    left_out = {
+        "py-cpuinfo2",
+        "playwright",
+    }  # where pytest-benchmark runs on, and of a browser that axe-core comes with
+    named = [
+        Requirement(line)
+        for path in ROOT.glob("requirements*.txt")
+        if path.name not in ("requirements-docs.txt", "requirements-types.txt")  # of environments of their own
+        for line in path.read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    pinned = {canonicalize_name(requirement.name) for requirement in named}
+    missing = {}
+    for requirement in named:
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            needed = metadata.requires(requirement.name) or []
+        except metadata.PackageNotFoundError:  # an environment without the fuzzer, say
+            continue
+        for each in map(Requirement, needed):
+            extras = ["", *requirement.extras]
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+                missing[canonicalize_name(each.name)] = requirement.name
+    assert {name: by for name, by in missing.items() if name not in pinned | left_out} == {}
 
 
 @pytest.mark.parametrize("minor", range(11, 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tests.fuzz.__main__ import FOUND
 from tests.fuzz.targets import SEEDS, TARGETS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -29,6 +32,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},  # before the `tests` of another package that is installed
         )
         for name in TARGETS
     }
