@@ -20,7 +20,7 @@ test: packages-test lint docs  ## lint, types, and every test, on every Python f
 
 check: lint  ## for every edit, in two minutes: lint, types, and the tests that need no root
 	@echo "==> the tests that need no root"
-	@$(BIN)/python -m pytest -q -n auto -m "not root and not fuzzer" --hypothesis-profile=brief \
+	@$(BIN)/python -m pytest -q -n auto -m "not root and not fuzzer and not peer" --hypothesis-profile=brief \
 		--ignore=tests/support --ignore=tests/test_install.py
 
 wheel: ready  ## make the release files in dist/, and try the wheel in a clean environment on every Python found

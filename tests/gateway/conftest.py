@@ -26,7 +26,7 @@ def postgresql() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
 def both_kinds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     """Where databases can be made: files in the temporary directory, or databases of the server, of either kind."""
     if request.param == "sqlite":

@@ -35,8 +35,10 @@ from tests.support.tools import missing
 
 OWN: Final = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"  # 3.14t is free-threaded
 REQUIREMENTS: Final = ("requirements.txt", "requirements-gateway.txt", "requirements-dev.txt")
-# The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools run here.
-WITHOUT_ROOT: Final = ("-m", "not root and not fuzzer", "--ignore=tests/support", "--hypothesis-profile=brief")
+# The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools and the
+# programs that they start run here.
+QUICK: Final = "not root and not fuzzer and not peer"
+WITHOUT_ROOT: Final = ("-m", QUICK, "--ignore=tests/support", "--hypothesis-profile=brief")
 PROCESSES: Final = 2 * (os.cpu_count() or 1)
 SLOWEST: Final = 20
 MAX_REPEATED: Final = 3  # more failures than that are no accident

@@ -14,7 +14,7 @@ from wgpy.cli import main
 from wgpy.gateway.store import sessions
 from wgpy.gateway.store.database import Database
 
-pytestmark = pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
+pytestmark = [pytest.mark.peer, pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)]
 
 
 class Host:

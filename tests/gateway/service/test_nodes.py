@@ -13,7 +13,7 @@ from wgpy.gateway.service.gateway import BEAT, GRACE, MEASURED, Gateway
 from wgpy.gateway.store import devices, moves, nodes, sessions
 from wgpy.gateway.store.database import Database
 
-pytestmark = pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
+pytestmark = [pytest.mark.peer, pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)]
 
 
 class Pair:

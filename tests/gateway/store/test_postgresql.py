@@ -21,6 +21,8 @@ from wgpy.gateway.store.postgresql import PostgreSQL, _security
 from wgpy.keys import PresharedKey, PublicKey
 from wgpy.labs.traffic import wait_for
 
+pytestmark = pytest.mark.peer
+
 in_postgresql = pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.gateway.web.browser import browser
 
+pytestmark = pytest.mark.peer
+
 BAD = b"""<!doctype html><html><head><title>Bad</title></head><body>
 <h1>Bad</h1><p style="color: #bbb; background: #fff">pale</p><input type="text"><div style="width: 2000px">wide</div>
 <script src="/missing.js"></script></body></html>"""

@@ -20,6 +20,8 @@ from wgpy.gateway.store import links
 from wgpy.gateway.web.app import PARTS
 from wgpy.gateway.web.site import Site
 
+pytestmark = pytest.mark.peer
+
 EXAMPLES = {
     "/console/users/{name}": "/console/users/alice",
     "/console/groups/{name}": "/console/groups/staff",

@@ -14,6 +14,8 @@ from wgpy.gateway.identity.ldap.people import Denied
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Person
 
+pytestmark = pytest.mark.peer
+
 
 def opened(server: Slapd, **other: object) -> LdapClient:
     settings = server.settings(**other).json()

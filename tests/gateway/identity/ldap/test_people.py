@@ -16,6 +16,8 @@ from wgpy.gateway.identity.ldap.people import DEEPEST, Denied, People
 from wgpy.gateway.policy.ldap import Membership
 from wgpy.gateway.policy.people import Person
 
+pytestmark = pytest.mark.peer
+
 NOW = time.time()
 
 

@@ -20,7 +20,10 @@ from wgpy.gateway.policy.oidc import Settings
 
 HERE = "https://vpn.example.org/sign-in/directory/corp/callback"
 
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="needs dex, which tests/support/packages.sh builds where Go is")
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.skipif(not PROGRAM, reason="needs dex, which tests/support/packages.sh builds where Go is"),
+]
 
 
 @asynccontextmanager

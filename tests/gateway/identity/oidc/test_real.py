@@ -19,7 +19,7 @@ from wgpy.gateway.policy.oidc import Settings
 
 HERE = "https://vpn.example.org/sign-in/directory/corp/callback"
 
-pytestmark = pytest.mark.xdist_group("canaille")
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("canaille")]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from wgpy.gateway.store import audit, devices, groups, rules, sessions, users
 from wgpy.gateway.store.database import Database
 from wgpy.gateway.web.site import Site
 
+pytestmark = pytest.mark.peer
+
 NOW, PASSWORD = 1_795_683_600.0, "four plain words here"
 
 

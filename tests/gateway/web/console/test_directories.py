@@ -15,6 +15,8 @@ from wgpy.gateway.store import directories, users
 from wgpy.gateway.web.console.directories import _one
 from wgpy.gateway.web.site import Site
 
+pytestmark = pytest.mark.peer
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:

@@ -27,6 +27,8 @@ from wgpy.gateway.web.certificate import own_certificate
 from wgpy.gateway.web.server import WebServer
 from wgpy.gateway.web.site import Site
 
+pytestmark = pytest.mark.peer
+
 HOST, PASSWORD = "vpn.example.org", "four plain words here"
 
 

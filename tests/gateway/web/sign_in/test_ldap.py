@@ -24,6 +24,8 @@ from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.sign_in.pages import WRONG
 from wgpy.gateway.web.site import Site
 
+pytestmark = pytest.mark.peer
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
