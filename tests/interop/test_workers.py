@@ -87,7 +87,9 @@ class Gateway:
 def gateway() -> Iterator[Gateway]:
     require_root()
     with ExitStack() as cleanup:
-        yield Gateway(cleanup)
+        made = Gateway(cleanup)
+        assert min(made.pings(5)) > 0, "a client does not connect"  # each test may be the first of its process
+        yield made
 
 
 def test_traffic_of_all_clients_in_both_directions(gateway: Gateway) -> None:
