@@ -107,6 +107,20 @@ def test_another_that_writes_for_long_is_waited_for_and_then_named(
 
 
 @in_postgresql
+def test_a_process_that_stood_still_amid_a_transaction_is_told_why_it_was_cut_off(database: Database) -> None:
+    """As one that is suspended: the server ends its transaction, so that others may write."""
+
+    def stand_still() -> None:
+        with database.read() as connection:
+            connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 1")
+            time.sleep(0.2)  # the server waits for nothing else
+            groups.find_all(connection)
+
+    with pytest.raises(ControlError, match="idle-in-transaction timeout; nothing was changed"):
+        stand_still()
+
+
+@in_postgresql
 def test_all_gateways_go_by_the_clock_of_the_database(
     database: Database, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,7 +148,10 @@ class PostgreSQL:
     def explain(self, error: Exception) -> str | None:
         if isinstance(error, NoneFree):  # in the pool, which is no error of the server's
             return "all connections are in use, and none became free; try again in a moment"
-        if not isinstance(error, OperationalError | InterfaceError | psycopg.Error):
+        is_cut = (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        )  # whatever class the server's reason has
+        if not is_cut and not isinstance(error, OperationalError | InterfaceError | psycopg.Error):
             return None
         lines = str(getattr(error, "orig", error)).strip().splitlines() or ["no answer"]
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in lines[0]), "")
