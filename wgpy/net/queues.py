@@ -116,8 +116,10 @@ class KnownHosts:
 
     def set_absent(self, workers: Collection[int]) -> None:
         """Give what these workers would take of newcomers to the others, from now on."""
-        self._absent = frozenset(workers)
-        self._sort()
+        absent = frozenset(workers)
+        if absent != self._absent:
+            self._absent = absent
+            self._sort()
 
     def _sort(self) -> None:
         self._is_sort_due = False

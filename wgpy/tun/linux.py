@@ -305,15 +305,18 @@ class LinuxTun:
         self.stop_reading()
         self._loop, self._callback = loop, callback
         loop.add_reader(self._fd, self._readable)
-        if self._held or self._gathered:
+        if self._is_ahead:
             loop.call_soon(self._readable)
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether something is read already: the kernel knows nothing of it, so the loop would not call."""
+        return bool(self._held or self._gathered)
 
     def _readable(self) -> None:
         if self._callback is not None:
             self._callback()
-        if (
-            self._held or self._gathered
-        ) and self._loop is not None:  # the kernel knows nothing of it, so the loop would not call
+        if self._is_ahead and self._loop is not None:
             self._loop.call_soon(self._readable)
 
     def stop_reading(self) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from tests.gateway.enforcement.probes import Probe
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
+from tests.gateway.service.clients import BEHIND, GATEWAY, PROBES, Clients
 from tests.support.guest_gateway import places
 from tests.support.guest_python import python_in
 from tests.support.kernel_peer import CARD, Guest
@@ -25,10 +24,8 @@ from wgpy.config.wgquick import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("kernel")]
 GROUPS = ("engineering", "manager")
-BEHIND = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
-PROBES = (sys.executable, "-m", "tests.gateway.enforcement.probes")
 CONTROL = 7000
-GATEWAY, ROUTER = ("10.77.0.1", "fd77::1"), ("10.77.0.2", "fd77::2")
+ROUTER = ("10.77.0.2", "fd77::2")
 
 
 TALK = f"""
@@ -44,7 +41,7 @@ for line in sys.stdin:
 """
 
 
-class World:
+class World(Clients):
     """A router, to which the gateway, its clients and the servers are connected."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
@@ -127,21 +124,6 @@ class World:
         self._control.stdin.write(json.dumps(words) + "\n")
         self._control.stdin.flush()
         assert self._control.stdout.readline() == "0\n", self.guest.run("cat", "/tmp/log")
-
-    def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
-        asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
-        answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
-        return answers
-
-    def reached(self, group: str) -> set[str]:
-        """The places that answer a client over both IP versions and all protocols; and others with what is odd."""
-        cases = list(product(PLACES, (0, 1), ("tcp", "udp", "icmp")))
-        answers = self.answers(group, ((PLACES[place][version], protocol, 443) for place, version, protocol in cases))
-        found: dict[str, int] = {}
-        for (place, version, _), answer in zip(cases, answers, strict=True):
-            if answer in ("echo", GATEWAY[version]):
-                found[place] = found.get(place, 0) + 1
-        return {place if count == 6 else f"{place} by {count}" for place, count in found.items()}
 
 
 @pytest.fixture(scope="module")

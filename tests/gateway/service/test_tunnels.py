@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.enforcement.probes import Probe
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
+from tests.gateway.service.clients import BEHIND, PROBES, Clients
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, Side, WireguardGo, fresh_name, wait_for
 from wgpy.cli import main
@@ -26,12 +25,9 @@ from wgpy.gateway.store.database import Database
 
 pytestmark = pytest.mark.root
 GROUPS = ("engineering", "development", "manager")  # each has a user and a device with the group's name
-BEHIND = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
-GATEWAY = ("10.77.0.1", "fd77::1")  # its addresses on the cable to the servers
-PROBES = (sys.executable, "-m", "tests.gateway.enforcement.probes")
 
 
-class World:
+class World(Clients):
     """A gateway with its database, clients by group, and servers behind it."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
@@ -68,25 +64,6 @@ class World:
                 rules.remove(change, rule.name)
             for rule in wanted:
                 rules.add(change, rule)
-
-    def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
-        """What a group's client is answered by (destination, protocol, port), in its own version's address."""
-        asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
-        answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
-        return answers
-
-    def reached(self, group: str) -> set[str]:
-        """The places that answer a client, over both IP versions and all protocols; an odd one with what is odd."""
-        cases = list(product(PLACES, (0, 1), ("tcp", "udp", "icmp")))
-        answers = self.answers(group, ((PLACES[place][version], protocol, 443) for place, version, protocol in cases))
-        found: dict[str, list[str]] = {place: [] for place in PLACES}
-        for (place, version, protocol), answer in zip(cases, answers, strict=True):
-            if answer in ("echo", GATEWAY[version]):  # which is what servers see, as the routes say
-                found[place].append(f"{protocol}{version}")
-        every = sorted(f"{protocol}{version}" for version, protocol in product((0, 1), ("tcp", "udp", "icmp")))
-        return {
-            place if sorted(got) == every else f"{place} by {', '.join(got)}" for place, got in found.items() if got
-        }
 
     def _lay_cables(self) -> None:
         self.host.run("ip", "address", "add", "192.0.2.1", "dev", "lo")

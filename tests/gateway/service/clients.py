@@ -1,0 +1,43 @@
+"""Clients of a gateway in namespaces, a group's each, which ask the places of AWS's scenarios."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from itertools import product
+from typing import Final
+
+from tests.gateway.enforcement.probes import Probe
+from tests.gateway.scenarios import PLACES
+from tests.support.netns import Namespace
+
+BEHIND: Final = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
+GATEWAY: Final = ("10.77.0.1", "fd77::1")  # its addresses on the cable to the servers
+PROBES: Final = (sys.executable, "-m", "tests.gateway.enforcement.probes")
+_EVERY: Final = list(product((0, 1), ("tcp", "udp", "icmp")))  # the IP versions by place, and the protocols
+
+
+class Clients:
+    """By their group's name: their namespaces, and their addresses of both IP versions."""
+
+    clients: dict[str, Namespace]
+    addresses: dict[str, tuple[str, str]]
+
+    def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
+        """What a group's client is answered by (destination, protocol, port), in its own version's address."""
+        asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
+        answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
+        return answers
+
+    def reached(self, group: str) -> set[str]:
+        """The places that answer a client, over both IP versions and all protocols; an odd one with what is odd."""
+        cases = [(place, version, protocol) for place in PLACES for version, protocol in _EVERY]
+        answers = self.answers(group, ((PLACES[place][version], protocol, 443) for place, version, protocol in cases))
+        found: dict[str, list[str]] = {place: [] for place in PLACES}
+        for (place, version, protocol), answer in zip(cases, answers, strict=True):
+            if answer in ("echo", GATEWAY[version]):  # which is what servers see, as the routes say
+                found[place].append(f"{protocol}{version}")
+        return {
+            place if len(got) == len(_EVERY) else f"{place} by {', '.join(got)}" for place, got in found.items() if got
+        }
