@@ -255,6 +255,24 @@ def test_datagrams_dropped_from_the_queue_of_the_socket_are_counted(monkeypatch:
     asyncio.run(main())
 
 
+def test_packets_wait_in_the_tun_until_the_tunnel_is_up_and_what_was_there_before_it_went_down_is_dropped() -> None:
+    """A link that comes up carries packets at once, and we hear of it a little later."""
+    first, later = (ipv4_packet("10.0.0.1", "10.0.0.2", payload) for payload in (b"first", b"later"))
+
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            left.tun.inject(first)
+            left.tunnel.down()
+            assert left.tunnel.status().drops == {"interface_down": 1}
+            left.tun.inject(later)
+            await asyncio.sleep(0)
+            left.tunnel.up()
+            assert await right.arrival() == later
+            assert left.tunnel.status().drops == {"interface_down": 1}
+
+    asyncio.run(main())
+
+
 @pytest.mark.root
 def test_every_fwmark_of_32_bits_can_be_set() -> None:
     async def main() -> None:

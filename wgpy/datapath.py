@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from wgpy.burst import Burst, Datagrams
@@ -30,6 +31,7 @@ BURST_WORK: Final = 8
 READS_PER_WAKEUP: Final = 2  # bursts that another worker has handed over, likewise
 # Transmits that may wait while a socket is full: the TUN is not read then, but handshakes and keepalives come.
 MAX_WAITING: Final = 256
+MAX_LEFT: Final = 65_536  # bursts that a TUN may hold when the interface goes down: more than its queue has room for
 
 # Seconds that the machine must have slept for the sessions to be forgotten (kernel device.c, wg_pm_notification).
 SUSPENDED_FROM: Final = 1.0
@@ -133,12 +135,14 @@ class DataPath:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
+        self._is_started = False
         self._clock_awake = time.monotonic if clock is machine_clock else clock  # does not count time spent suspended
         self._suspended = clock() - self._clock_awake()
 
     def start(self) -> None:
         """Begin to read the TUN, in the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._is_started = True
         self._start_reading()
 
     def _start_reading(self) -> None:
@@ -160,12 +164,22 @@ class DataPath:
         udp.start_reading(self._loop, self._udp_readable)
         if self._waiting:
             self._send_waiting()
+        elif self._is_started:
+            self._start_reading()
 
     def close(self) -> None:
-        """Close the port: datagrams that wait for it are dropped, and the timer is cancelled."""
+        """Close the port. What waits for it is dropped, and so is what the TUN holds, as in kernel device.c, wg_stop.
+
+        The device must be stopped. The timer is cancelled.
+        """
         udp, self.udp = self.udp, None
         if udp is not None:
             self._close(udp)
+            with suppress(TunError):  # it has gone away
+                for _ in range(MAX_LEFT):
+                    if (burst := self._tun.read()) is None:
+                        break
+                    self._device.send(burst, self._clock())
         if self._waiting:
             for transmit in self._waiting:
                 self._discard(transmit, DropReason.INTERFACE_DOWN)
@@ -189,6 +203,11 @@ class DataPath:
     def _tun_readable(self) -> None:
         now = self.wake()
         try:
+            if self.udp is None:
+                # The interface went away, or it came up before we heard of it: packets wait until the port is open.
+                self._tun.link()
+                self._tun.stop_reading()
+                return
             work = 0
             while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
                 work += BURST_WORK + len(burst)

@@ -162,8 +162,8 @@ class Tunnel:
         """Close the sockets and forget sessions, as when the link goes down; the port and the configuration stay."""
         if self._path.udp is None:
             return
-        self._path.close()
         self.device.stop()
+        self._path.close()
 
     def follow_link(self) -> None:
         """From now on go up and down with the interface, use its MTU, and let better routes choose source addresses.

@@ -68,7 +68,7 @@ def test_a_run_that_is_killed_leaves_nothing(tmp_path: Path, killed: str) -> Non
     run = Run(*command if killed == "it" else ("sh", "-c", '"$@" & wait', "sh", *command))
     try:
         assert wait_for(ready.exists, 60), run.names()
-        assert run.names().count("sleep") == 2
+        assert wait_for(lambda: run.names().count("sleep") == 2), run.names()  # until then they have another's name
     finally:
         run.process.kill()
         run.process.communicate()
