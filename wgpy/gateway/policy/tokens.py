@@ -14,9 +14,10 @@ SEEN_EVERY: Final = 60.0
 """Seconds between two records of the last use, so that not every request writes to the database."""
 SCOPES: Final = {
     "read": "read everything, which includes public keys and logs, and no secret",
-    "write": "read everything, and change all but the handler, tokens and what the scopes below are for",
-    "credentials": "set passwords and authenticator apps, make links with which users choose their password, and say "
-    "whose client certificates are accepted",
+    "write": "read everything, and change all but administrators, the gateway's private key, how people sign in, the "
+    "handler, tokens and what the scopes below are for",
+    "credentials": "set passwords and authenticator apps of all but administrators, make links with which they choose "
+    "their password, and say whose client certificates are accepted",
     "sign-in": "confirm that the user of a device is who they say, and end sessions",
     "backup": "download the database, in which secrets are sealed or hashed",
 }

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from tests.gateway.web.api.conftest import API
 from wgpy.cli import main
 from wgpy.errors import ControlError
+from wgpy.gateway.policy.people import Person
 from wgpy.gateway.policy.tokens import SCOPES
 from wgpy.gateway.store import audit, users
 from wgpy.gateway.store.database import Database
@@ -192,7 +193,8 @@ def test_what_a_token_could_use_to_become_more_is_for_the_socket(program: API) -
         *(("PATCH", "/endpoint", {name: value}) for name, value in SIGN_IN_SETTINGS.items()),
         ("POST", "/users", {"name": "eve", "groups": ["admins"]}),
         ("PATCH", "/users/alice", {"groups": ["admins", "staff"]}),
-        ("POST", "/import", {"text": "", "groups": ["admins"]}),
+        ("POST", "/import", {"text": "[Interface]"}),
+        ("POST", "/groups", {"name": "admins"}),
         ("POST", "/directories", {**DIRECTORY, "groups": {"names": {"theirs": "admins"}}}),
         ("POST", "/directories", {**DIRECTORY, "groups": {"prefix": "vpn-"}}),
     ):
@@ -209,8 +211,45 @@ def test_a_token_cannot_take_over_a_directory_that_names_administrators(admin: T
     for body in bodies:
         assert token.patch("/directories/corp", json=body).status_code == 403
     assert admin.patch("/users/alice", json={"groups": ["admins"]}).status_code == 200
-    assert token.patch("/users/alice", json={"groups": []}).status_code == 403
-    assert token.patch("/users/alice", json={"enabled": False}).status_code == 200
+
+
+def test_a_token_cannot_touch_an_administrator(admin: TestClient, program: API, site: Site) -> None:
+    """Else it would shut out every administrator, or become one by a password of its own."""
+    admin.post("/groups", json={"name": "admins"})
+    assert admin.patch("/users/alice", json={"groups": ["admins"]}).status_code == 200
+    assert admin.post("/users", json={"name": "bob"}).status_code == 201
+    with site.database.read() as connection:
+        before = audit.find_last(connection, 1)
+    token = program("write", "credentials")
+    changes: list[dict[str, Any]] = [{"groups": []}, {"enabled": False}, {"expires": 500.0}, {}]
+    requests: list[tuple[str, str, Any]] = [
+        *(("PATCH", "", body) for body in changes),
+        ("DELETE", "", None),
+        ("POST", "/password", {"password": "correct horse battery"}),
+        *(("POST", path, None) for path in ("/invite", "/totp", "/reset")),
+    ]
+    for method, path, body in requests:
+        answer = token.request(method, f"/users/alice{path}", json=body)
+        assert (answer.status_code, "only at the gateway itself" in answer.text) == (403, True), (method, path, body)
+        assert token.request(method, f"/users/carol{path}", json=body).status_code == 404
+    with site.database.read() as connection:
+        assert [entry for entry in audit.find_last(connection, 2) if entry["kind"] != "token"] == before
+    assert token.patch("/users/bob", json={"enabled": False}).status_code == 200
+    assert token.post("/users/bob/reset").status_code == 200
+
+
+def test_a_token_cannot_remove_administrators_with_the_directory_they_come_from(
+    admin: TestClient, program: API, site: Site
+) -> None:
+    admin.post("/groups", json={"name": "admins"})
+    admin.post("/directories", json={**DIRECTORY, "groups": {"names": {"root": "admins"}}})
+    with site.database.change("root") as change:
+        users.take_in(change, Person(name="carol", source="corp", subject="1", groups=frozenset({"root"})))
+    assert admin.patch("/directories/corp", json={"groups": {"names": {}}}).status_code == 200  # she stays one for now
+    token = program("write")
+    assert token.delete("/directories/corp?with_users=true").status_code == 403
+    assert token.patch("/directories/corp", json={"grace": 9}).status_code == 403
+    assert admin.delete("/directories/corp?with_users=true").json() == {"users": ["carol"]}
 
 
 def test_names_of_odd_characters_in_a_path_are_just_unknown(admin: TestClient) -> None:

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from tests.gateway.web.conftest import URL
 from tests.gateway.web.console.conftest import ADMIN, SESSION, Person
 from wgpy.gateway.policy.logins import FRESH, IDLE_MAX
-from wgpy.gateway.policy.people import Group
-from wgpy.gateway.store import audit, groups, users
+from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.store import audit, endpoint, groups, users
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.console import routes
 from wgpy.gateway.web.site import Site
@@ -107,22 +107,31 @@ def test_who_signed_in_long_ago_gets_no_secret(filled: Site) -> None:
     assert state(filled) == before
 
 
-def test_who_signed_in_long_ago_makes_no_administrator(filled: Site) -> None:
+def test_who_signed_in_long_ago_makes_changes_and_removes_no_administrator(filled: Site) -> None:
     """Who finds an administrator's browser could otherwise become one of them, by their own sign-in."""
     wall = [1000.0]
     admin = Person(replace(filled, wall=lambda: wall[0]), ADMIN)
     alice: dict[str, str | list[str]] = {"group": ["staff", "admins"]}
-    without_factor: dict[str, str | list[str]] = {
+    as_it_is: dict[str, str | list[str]] = {
         **dict(re.findall(r'<input id="\w+" name="(\w+)" type="text" value="([^"]*)"', admin.get("/settings").text)),
-        "pools": "10.99.0.0/29\nfd00:99::/64", "second_factor": "no",
+        "pools": "10.99.0.0/29\nfd00:99::/64", "second_factor": "yes", "sign_in": "yes",
     }  # fmt: skip
+    with filled.database.change("root") as change:
+        users.add(change, User(name="other@example.org", groups=frozenset({"admins"})))
+        endpoint.replace(change, replace(endpoint.find(change.connection), sign_in=True))
     wall[0] += FRESH
     before = state(filled)
     for answer in (
         admin.save("/users/alice", alice),
         admin.send("/add/user", {"name": "mallory", "group": "admins"}),
-        admin.send("/transfer/import", {"text": "[Interface]", "group": "admins"}),
-        admin.save("/settings", without_factor),
+        admin.send("/transfer/import", {"text": "[Interface]"}),
+        admin.send("/directories/corp/remove", {"with_users": "yes"}),
+        admin.send("/users/other@example.org/enable", {"enabled": "no"}),
+        admin.send("/users/other@example.org/remove", {}),
+        admin.save("/users/other@example.org", {"group": ""}),
+        admin.save("/settings", {**as_it_is, "second_factor": "no"}),
+        admin.save("/settings", {**as_it_is, "sign_in": "no"}),
+        admin.save("/settings", {**as_it_is, "url": "https://other.example.org"}),
     ):
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/sign-in")

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from wgpy.errors import WgpyError
 from wgpy.gateway.policy.throttle import Limit, Throttle
 from wgpy.gateway.policy.tokens import PREFIX, Token
-from wgpy.gateway.store import tokens
+from wgpy.gateway.store import tokens, users
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.web.problems import problem
 from wgpy.gateway.web.site import address_of, peer_of, site_of
@@ -115,11 +115,18 @@ def require_here(request: Request, what: str) -> None:
         raise HTTPException(403, f"{what}: only at the gateway itself, by `wgpy gateway` or the unix socket")
 
 
-def keep_administrators(request: Request, before: Iterable[str], after: Iterable[str]) -> None:
-    """Refuse a token that would say who is an administrator: `before` and `after` are somebody's groups."""
-    admins = site_of(request).service.endpoint.admin_group
-    if admins in frozenset(before) ^ frozenset(after):
-        require_here(request, f"group {admins}")
+def keep_administrators(request: Request, what: str, *groups: Iterable[str]) -> None:
+    """Refuse a token that would make, change or remove an administrator. Raises HTTPException.
+
+    `groups` are those that somebody is in, or may come to be in by `what`, before the change and after it.
+    """
+    if any(site_of(request).service.endpoint.admin_group in each for each in groups):
+        require_here(request, f"{what}, as it is about administrators")
+
+
+def keep_administrator(request: Request, connection: Connection, name: str) -> None:
+    """Refuse a token that would do something to an administrator. Raises HTTPException, and Missing for no user."""
+    keep_administrators(request, f"user {name}", users.find(connection, name).groups)
 
 
 READ: Final[Any] = Security(_allowed, scopes=["read"])

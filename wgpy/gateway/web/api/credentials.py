@@ -1,4 +1,4 @@
-"""What users sign in with."""
+"""What users sign in with. That of administrators is changed only at the unix socket: a token could become one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wgpy.gateway.identity import administration
 from wgpy.gateway.store import credentials
-from wgpy.gateway.web.api.access import CREDENTIALS, changing, reading
+from wgpy.gateway.web.api.access import CREDENTIALS, changing, keep_administrator, reading
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
 
@@ -47,9 +47,11 @@ class Reset(Output):
 def set_password(request: Request, name: str, body: NewPassword) -> None:
     """Set a local user's password, and sign the user out."""
     with reading(request) as connection:
+        keep_administrator(request, connection, name)
         credentials.check_local(connection, name)
     encoded = administration.encode(site_of(request).hasher, name, body.password)
     with changing(request) as change:
+        keep_administrator(request, change.connection, name)
         administration.set_password(change, name, encoded)
 
 
@@ -57,6 +59,7 @@ def set_password(request: Request, name: str, body: NewPassword) -> None:
 def invite(request: Request, name: str) -> Any:
     """Make a link with which a local user chooses a password, once, within 24 hours. It replaces the one before."""
     with changing(request) as change:
+        keep_administrator(request, change.connection, name)
         return administration.invite(change, name).json()
 
 
@@ -64,6 +67,7 @@ def invite(request: Request, name: str) -> Any:
 def set_up_app(request: Request, name: str) -> Any:
     """Give a user a new authenticator app and recovery codes."""
     with changing(request) as change:
+        keep_administrator(request, change.connection, name)
         return administration.set_up_app(change, name).json()
 
 
@@ -71,4 +75,5 @@ def set_up_app(request: Request, name: str) -> Any:
 def reset(request: Request, name: str) -> Any:
     """Forget a user's password, authenticator app and passkeys, and sign the user out."""
     with changing(request) as change:
+        keep_administrator(request, change.connection, name)
         return {"signed_out": administration.reset(change, name)}

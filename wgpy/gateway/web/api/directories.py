@@ -9,12 +9,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy import Connection
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity.directory import probe
 from wgpy.gateway.policy import directories as policy
 from wgpy.gateway.policy import ldap, oidc
-from wgpy.gateway.store import directories
+from wgpy.gateway.store import directories, users
 from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
@@ -107,8 +108,8 @@ def add(request: Request, body: NewDirectory) -> Any:
         groups=policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix),
         grace=body.grace,
     )
-    _keep_administrators(request, made)
     with changing(request) as change:
+        _keep_administrators(request, change.connection, made)
         directories.add(change, made, body.secret.encode())
     return made.json()
 
@@ -134,7 +135,7 @@ def change(request: Request, name: str, body: DirectoryChange) -> Any:
         if "settings" in given:
             given["settings"] = _settings(before.kind, {**before.settings, **body.settings})
         after = replace(before, **given)
-        _keep_administrators(request, before, after)
+        _keep_administrators(request, changed.connection, before, after)
         directories.replace(changed, after, None if secret is None else secret.encode())
     return after.json()
 
@@ -154,17 +155,22 @@ def remove(
     name: str,
     with_users: Annotated[bool, Query(description="Also remove the users that come from it.")] = False,
 ) -> Any:
-    """Remove a directory."""
+    """Remove a directory; one that has administrators only at the unix socket."""
     with changing(request) as change:
+        _keep_administrators(request, change.connection, directories.find(change.connection, name))
         return {"users": directories.remove(change, name, with_users=with_users)}
 
 
-def _keep_administrators(request: Request, *each: policy.Directory) -> None:
-    """Refuse a token that would change a directory which may say who is an administrator."""
-    known = {site_of(request).service.endpoint.admin_group}
+def _keep_administrators(request: Request, connection: Connection, *each: policy.Directory) -> None:
+    """Refuse a token that would change a directory from which administrators come, or may come."""
+    admins = site_of(request).service.endpoint.admin_group
     for directory in each:
-        theirs = {*directory.groups.names, *((directory.groups.prefix or "") + group for group in known)}
-        keep_administrators(request, (), directory.groups.ours(theirs, known))
+        theirs = {*directory.groups.names, (directory.groups.prefix or "") + admins}
+        present = users.page(connection, 1, group=admins, source=directory.name, size=1).rows
+        keep_administrators(
+            request, f"directory {directory.name}", directory.groups.ours(theirs, {admins}),
+            *(user.groups for user in present),
+        )  # fmt: skip
 
 
 def _settings(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from wgpy.gateway.web.api.models import Input, Output
 router: APIRouter = APIRouter()
 
 # What runs on the gateway's host, who is an administrator, and how people prove who they are.
-_HERE: Final = {"handler", "handler_user", "url", "admin_group", "second_factor"}
+_HERE: Final = {"handler", "handler_user", "url", "admin_group", "second_factor", "sign_in"}
 
 
 class Endpoint(Output):
@@ -58,7 +58,7 @@ class EndpointChange(Input):
     banner: str = ""
     session_max: int = 0
     idle_max: int = 0
-    sign_in: bool = False
+    sign_in: bool = Field(default=False, description="Only at the unix socket.")
     handler: str = Field(default="", description="Only at the unix socket.")
     handler_user: str = Field(default="", description="Only at the unix socket.")
     flow_log: bool = False

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wgpy.gateway.policy import people
 from wgpy.gateway.store import groups, paging
-from wgpy.gateway.web.api.access import READ, WRITE, changing, reading
+from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Number, Output, Page, Size, Text, page
 
 router: APIRouter = APIRouter()
@@ -46,6 +46,7 @@ def find_all(request: Request, page_number: Number = 1, size: Size = paging.SIZE
 def add(request: Request, body: NewGroup) -> Any:
     """Add a group."""
     group = people.Group(name=body.name, description=body.description)
+    keep_administrators(request, f"group {group.name}", [group.name])  # a directory may have people for it
     with changing(request) as change:
         groups.add(change, group)
     return group.json()
@@ -70,5 +71,6 @@ def change(request: Request, name: str, body: GroupChange) -> Any:
 @router.delete("/groups/{name}", status_code=204, dependencies=[WRITE])
 def remove(request: Request, name: str) -> None:
     """Remove a group that no user is in, no rule is for and no directory has."""
+    keep_administrators(request, f"group {name}", [name])
     with changing(request) as change:
         groups.remove(change, name)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from wgpy.gateway.store import transfer
-from wgpy.gateway.web.api.access import BACKUP, READ, WRITE, changing, keep_administrators, reading
+from wgpy.gateway.web.api.access import BACKUP, READ, WRITE, changing, reading, require_here
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
 
@@ -55,9 +55,10 @@ def export(request: Request) -> Any:
 def take_over(request: Request, body: ForeignFile) -> Any:
     """Make a user and a device of each peer of a wg-quick file, whose private key and port become the gateway's.
 
-    Larger files than this takes are for `wgpy gateway import`.
+    Only at the unix socket: who chooses the private key can pretend to be the gateway. Larger files than this takes
+    are for `wgpy gateway import`.
     """
-    keep_administrators(request, (), body.groups)
+    require_here(request, "import")
     with changing(request) as change:
         names = transfer.take_over(change, "text", body.text, body.groups)
     return {"users": names, "devices": names}

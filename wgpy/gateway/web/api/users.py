@@ -10,7 +10,7 @@ from pydantic import Field
 
 from wgpy.gateway.policy import people
 from wgpy.gateway.store import paging, users
-from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
+from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrator, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Moment, Number, Output, Page, Size, Text, expiry, page
 
 router: APIRouter = APIRouter()
@@ -58,9 +58,9 @@ def find_all(
 
 @router.post("/users", response_model=User, status_code=201, dependencies=[WRITE])
 def add(request: Request, body: NewUser) -> Any:
-    """Add a user."""
+    """Add a user; an administrator only at the unix socket."""
     user = people.User(name=body.name, groups=frozenset(body.groups), expires=expiry(body.expires))
-    keep_administrators(request, (), user.groups)
+    keep_administrators(request, f"user {user.name}", user.groups)
     with changing(request) as change:
         users.add(change, user)
     return user.json()
@@ -75,7 +75,7 @@ def find(request: Request, name: str) -> Any:
 
 @router.patch("/users/{name}", response_model=User, dependencies=[WRITE])
 def change(request: Request, name: str, body: UserChange) -> Any:
-    """Change a user; sessions are held to it at once."""
+    """Change a user; sessions are held to it at once. Administrators only at the unix socket."""
     given = body.given()
     if "groups" in given:
         given["groups"] = frozenset(body.groups)
@@ -84,13 +84,14 @@ def change(request: Request, name: str, body: UserChange) -> Any:
     with changing(request) as changed:
         before = users.find(changed.connection, name)
         user = replace(before, **given)
-        keep_administrators(request, before.groups, user.groups)
+        keep_administrators(request, f"user {name}", before.groups, user.groups)
         users.replace(changed, user)
     return user.json()
 
 
 @router.delete("/users/{name}", status_code=204, dependencies=[WRITE])
 def remove(request: Request, name: str) -> None:
-    """Remove a user with all devices."""
+    """Remove a user with all devices; an administrator only at the unix socket."""
     with changing(request) as change:
+        keep_administrator(request, change.connection, name)
         users.remove(change, name)

@@ -65,5 +65,5 @@ ROUTES: Final = (
     page("/directories", _list),
     page("/directories/{name}", _show),
     action("/directories/{name}/check", _check),
-    action("/directories/{name}/remove", _remove),
+    action("/directories/{name}/remove", _remove, fresh=True),  # with the administrators who come from it
 )

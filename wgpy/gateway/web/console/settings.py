@@ -111,7 +111,8 @@ def _change(visit: Visit) -> Response:
             visit.check_unchanged(change.connection, "endpoint", present.interface, present.json())
             if given["admin_group"] not in visit.admin.groups:
                 raise ConfigError(f"admin_group {given['admin_group']}: you are not in it, and would shut yourself out")
-            if given["admin_group"] != present.admin_group or present.second_factor > given["second_factor"]:
+            is_weaker = any(getattr(present, name) > given[name] for name in ("second_factor", "sign_in"))
+            if is_weaker or any(given[name] != getattr(present, name) for name in ("admin_group", "url")):
                 require_fresh(visit.request)
             settings.change(change, given)
     except WgpyError as error:

@@ -78,7 +78,9 @@ def _enable(visit: Visit) -> Response:
     enabled = visit.form.text("enabled") == "yes"
     _check_another(visit, "this is you")
     with visit.changing() as change:
-        users.replace(change, replace(users.find(change.connection, visit.name), enabled=enabled))
+        user = users.find(change.connection, visit.name)
+        visit.check_groups(user.groups, ())
+        users.replace(change, replace(user, enabled=enabled))
     said = "may connect again" if enabled else "is disabled: sessions end, and none begins"
     return visit.done(path_of("users", visit.name), f"User {visit.name} {said}.")
 
@@ -86,6 +88,7 @@ def _enable(visit: Visit) -> Response:
 def _remove(visit: Visit) -> Response:
     _check_another(visit, "this is you")
     with visit.changing() as change:
+        visit.check_groups(users.find(change.connection, visit.name).groups, ())
         users.remove(change, visit.name)
     return visit.done("/users", f"User {visit.name} removed, with all devices.")
 

@@ -144,8 +144,11 @@ class Visit:
             yield change
 
     def check_groups(self, before: Collection[str], after: Collection[str]) -> None:
-        """Who makes an administrator must have signed in a few minutes ago. Raises HTTPException."""
-        if self.site.service.endpoint.admin_group in {*after} - {*before}:
+        """Who makes, changes or removes an administrator must have signed in a few minutes ago. Raises HTTPException.
+
+        `before` and `after` are the groups of the user who is changed; none for no user.
+        """
+        if self.site.service.endpoint.admin_group in {*before, *after}:
             require_fresh(self.request)
 
     def check_unchanged(self, connection: Connection, kind: str, name: str, present: Mapping[str, Any]) -> None:
