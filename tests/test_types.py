@@ -34,6 +34,16 @@ def undeclared(tree: ast.Module) -> Iterator[str]:
             yield from (f"{statement.name}.{name}" for name in _assigned(statement) if _is_public(name))
 
 
+def overridden(tree: ast.Module) -> Iterator[str]:
+    """What public classes compute for themselves where a base may have declared another type; enums have no such."""
+    for statement in tree.body:
+        if isinstance(statement, ast.ClassDef) and statement.bases and _is_public(statement.name):
+            for node in statement.body:
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and not _is_auto(node.value):
+                    names = (ast.unparse(target) for target in node.targets)
+                    yield from (f"{statement.name}.{name}" for name in names if _is_public(name))
+
+
 def untyped_options(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
     """The public functions and methods that take any options: neither a checker nor a reader learns which there are."""
     for node in tree.body:
@@ -64,6 +74,10 @@ def _is_type(value: ast.expr) -> bool:
     return isinstance(value, _TYPES) or getattr(getattr(value, "func", None), "id", "") in ("TypeVar", "TypeVarTuple")
 
 
+def _is_auto(call: ast.Call) -> bool:
+    return ast.unparse(call.func) in ("auto", "enum.auto")
+
+
 def _is_public(name: str) -> bool:
     return not name.startswith("_")
 
@@ -76,6 +90,12 @@ def test_every_public_name_has_a_type() -> None:
         if not _is_inherited(path, name)
     ]
     assert found == [], "declare each: `self.name: type = ...`, or `name: type` in the class"
+
+
+def test_what_overrides_a_base_has_a_type() -> None:
+    paths = sorted(ROOT.rglob("*.py"))
+    found = [f"{path.relative_to(ROOT)}: {name}" for path in paths for name in overridden(ast.parse(path.read_text()))]
+    assert found == [], "declare each: `name: ClassVar[type] = ...`"
 
 
 def test_options_have_names_and_types() -> None:
@@ -116,6 +136,10 @@ class Shown:
 class _Hidden:
     def __init__(self):
         self.bare = 1
+class Model(Base):
+    declared: ClassVar[Setting] = Setting()
+    setting = Setting()
 """
     assert list(undeclared(ast.parse(text))) == ["log", "Shown.bare"]
+    assert list(overridden(ast.parse(text))) == ["Model.setting"]
     assert list(untyped_options(ast.parse(text))) == ["Shown.act"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
@@ -21,7 +21,7 @@ def _key(name: str) -> str:
 class Connection(Output):
     """An entry of the connection log, with the keys of AWS Client VPN's. NA is what is not known."""
 
-    model_config = ConfigDict(alias_generator=_key)
+    model_config: ClassVar[ConfigDict] = ConfigDict(alias_generator=_key)
 
     connection_log_type: str
     connection_attempt_status: str
