@@ -120,6 +120,12 @@ def test_every_file_that_a_page_of_the_repository_links_to_exists() -> None:
     ] == []
 
 
+def test_the_site_lists_every_page_once() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2])
+    assert sorted(listed) == sorted(set(listed))
+    assert {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} <= set(listed)
+
+
 def test_the_drawing_of_the_layers_matches_the_imports() -> None:
     assert layers.PICTURE.read_text() == layers.draw(), "imports have changed: python -m tests.support.layers"
 
