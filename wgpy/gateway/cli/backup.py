@@ -1,4 +1,4 @@
-"""`wgpy gateway backup` and `restore`."""
+"""`wgpy gateway backup`, `restore` and `rekey`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def add(objects: Any) -> None:
     made.add_argument("file", metavar="FILE", type=Path, help="the copy, which must not exist")
     made = common.command(objects, "restore", "replace everything by what a backup has", _restore)
     made.add_argument("file", metavar="FILE", type=Path, help="what `wgpy gateway backup` has written")
+    made = common.command(
+        objects,
+        "rekey",
+        "seal all secrets with a new key",
+        _rekey,
+        epilog="Stop all gateways of the database first. Afterwards, put the new file in the place of the old key, on "
+        "every host. Backups that were made before need the old key.",
+    )
+    made.add_argument("file", metavar="FILE", type=Path, help="where the new key goes; the file must not exist")
 
 
 def _backup(arguments: argparse.Namespace) -> int:
@@ -34,3 +43,19 @@ def _restore(arguments: argparse.Namespace) -> int:
         database.restore(arguments.file, common.who())
         common.put_in_force(database)
     return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})
+
+
+def _rekey(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.store import rekey
+    from wgpy.gateway.store.vault import Vault
+
+    with closing(common.database(arguments)) as database:
+        rekey.check_stopped(database)
+        with (
+            database.running(),  # so that none begins to
+            Vault.created(arguments.file) as vault,
+            database.change(common.who()) as change,
+        ):
+            count = rekey.reseal(change, vault)
+    text = f"{count} secrets are sealed with the key in {arguments.file}; now move that to {arguments.key}"
+    return common.done(arguments, text, {"secrets": count, "file": str(arguments.file)})

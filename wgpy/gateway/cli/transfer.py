@@ -44,10 +44,16 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.store import transfer
+    from wgpy.gateway.store import endpoint, transfer
 
     text = read_text(arguments.file)
     with common.changing(arguments) as change:
         names = transfer.take_over(change, str(arguments.file), text, arguments.group)
-    what = f"{len(names)} clients of {arguments.file} taken over; take that interface down before you run the gateway"
-    return common.done(arguments, what, {"users": names, "devices": names})
+        key = endpoint.private_key(change.connection, change.vault).public_key.base64()
+    if names:
+        what = (
+            f"{len(names)} clients of {arguments.file} taken over; take that interface down before you run the gateway"
+        )
+    else:
+        what = f"the gateway's private key is that of {arguments.file} now; clients need its public key: {key}"
+    return common.done(arguments, what, {"users": names, "devices": names, "public_key": key})

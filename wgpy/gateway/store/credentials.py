@@ -19,6 +19,7 @@ from wgpy.gateway.policy.people import LOCAL
 from wgpy.gateway.store import lookup, passkeys
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import credentials, users
+from wgpy.gateway.store.vault import Sealed
 
 _HANDLE: Final = 16  # bytes
 
@@ -166,3 +167,6 @@ def _hashed(code: str) -> str:
 
 def _secret(user: str) -> str:
     return f"authenticator app of {user}"
+
+
+SEALED: Final = (Sealed(credentials.c.totp, credentials.c.user, _secret),)

@@ -150,10 +150,10 @@ class Database:
         with self._explained():
             return self._backend.ailment(self.node)
 
-    def is_running(self) -> bool:
-        """Whether a process runs this gateway."""
+    def is_running(self, node: str | None = None) -> bool:
+        """Whether a process runs this gateway, or another node of those that share the database."""
         with self._explained():
-            return self._backend.is_running(self.node)
+            return self._backend.is_running(self.node if node is None else node)
 
     def close(self) -> None:
         """Close all connections."""

@@ -16,7 +16,7 @@ from wgpy.gateway.policy.pools import Released, assign
 from wgpy.gateway.store import endpoint, lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import certificates, devices, leases, users
-from wgpy.gateway.store.vault import Vault
+from wgpy.gateway.store.vault import Sealed, Vault
 from wgpy.keys import PresharedKey, PublicKey
 
 _HELD: Final = select(leases.c.public_key, leases.c.address).where(leases.c.released_at.is_(None))
@@ -220,3 +220,6 @@ def _secret(name: str) -> str:
 
 def _sorted(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
+
+
+SEALED: Final = (Sealed(devices.c.preshared_key, devices.c.name, _secret),)

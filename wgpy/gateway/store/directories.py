@@ -15,7 +15,7 @@ from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import checks, logins, sessions
 from wgpy.gateway.store.schema import directories as table
 from wgpy.gateway.store.schema import users as users_table
-from wgpy.gateway.store.vault import Vault
+from wgpy.gateway.store.vault import Sealed, Vault
 
 INTERVAL: Final = 40.0  # seconds between two checks of a user, so that who is disabled is out within a minute
 
@@ -204,3 +204,9 @@ def _secret(name: str) -> str:
 
 def _token(user: str) -> str:
     return f"token of user {user}"
+
+
+SEALED: Final = (
+    Sealed(table.c.secret, table.c.name, _secret),
+    Sealed(checks.c.token, checks.c.user, _token),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -12,7 +12,7 @@ from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import endpoint as table
 from wgpy.gateway.store.schema import leases
-from wgpy.gateway.store.vault import Vault
+from wgpy.gateway.store.vault import Sealed, Vault
 from wgpy.keys import PrivateKey
 
 
@@ -89,3 +89,6 @@ def _value(row: Any) -> Endpoint:
 
 def _secret(interface: str) -> str:
     return f"private key of {interface}"
+
+
+SEALED: Final = (Sealed(table.c.private_key, table.c.interface, _secret),)

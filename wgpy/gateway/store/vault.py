@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from wgpy.daemon.files import new_file, read
+from sqlalchemy import Column
+
+from wgpy.daemon.files import read
 from wgpy.errors import ConfigError
+from wgpy.gateway.store.files import new
 
 _SIZE, _NONCE = 32, 12  # bytes
 _OTHERS: Final = 0o077
+
+
+class Sealed(NamedTuple):
+    """A column of sealed secrets, that of the names they belong to, and what a name's secret is."""
+
+    column: Column[Any]
+    name: Column[Any]
+    what: Callable[[str], str]
 
 
 class Vault:
@@ -45,12 +58,16 @@ class Vault:
     @classmethod
     def create(cls, path: Path) -> Vault:
         """Make a new key, in a new file with mode 0600. Raises ConfigError, also if there is a file already."""
+        with cls.created(path) as vault:
+            return vault
+
+    @classmethod
+    @contextmanager
+    def created(cls, path: Path) -> Iterator[Vault]:
+        """As `create`, but the file is removed again if the block raises."""
         key = os.urandom(_SIZE)
-        try:
-            with new_file(path, b64encode(key) + b"\n"):
-                return cls(key)
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from error
+        with new(path, b64encode(key) + b"\n"):
+            yield cls(key)
 
     def seal(self, what: str, secret: bytes) -> bytes:
         """Encrypt a secret; `what` says what it is."""
