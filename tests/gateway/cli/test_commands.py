@@ -223,7 +223,9 @@ def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:
     assert gateway("log") == []
     text = gateway("log --audit", as_json=False)
     assert "session_max: 86400 -> 28800, idle_max: 0 -> 1800, sign_in: False -> True, data_plane: auto -> wgpy" in text
-    gateway("restore before.db")
+    gateway("token add ci --scope read")
+    assert gateway("restore before.db") == {"file": "before.db", "revoked_tokens": [], "back": ["user alice"]}
+    assert gateway("token list") == []
     assert [rule["destination"] for rule in gateway("rule list")] == ["10.50.1.0/24:443/tcp"]
     assert gateway("user list", as_json=False).splitlines() == [
         "USER   SOURCE  GROUPS  ENABLED  EXPIRES",

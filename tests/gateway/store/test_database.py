@@ -133,7 +133,8 @@ def test_a_backup_restores_everything_while_the_gateway_runs(database: Database,
     watch.close()
     with database.read() as connection:
         assert [user.name for user in users.find_all(connection)] == ["alice"]
-        assert audit.find_last(connection, 1)[0]["after"] == {"restored": str(saved)}
+        record = {"restored": str(saved), "revoked_tokens": [], "back": ["user alice"]}
+        assert audit.find_last(connection, 1)[0]["after"] == record
     with pytest.raises(ConfigError, match="saved: File exists"):
         database.backup(saved)
 

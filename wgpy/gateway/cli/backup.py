@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wgpy.gateway.cli import common
+
+_RESTORED: Final = (
+    "All sessions, sign-ins, links, recovery codes and tokens of the API end, because a backup does not know which of "
+    "them were revoked since. What else was removed, disabled or changed since is as it was, and named."
+)
+_SHOWN: Final = 20
 
 
 def add(objects: Any) -> None:
     text = "The gateway may run meanwhile. The key file is not in it: keep a copy of that elsewhere."
     made = common.command(objects, "backup", "copy the database to a new file", _backup, epilog=text)
     made.add_argument("file", metavar="FILE", type=Path, help="the copy, which must not exist")
-    made = common.command(objects, "restore", "replace everything by what a backup has", _restore)
+    made = common.command(objects, "restore", "replace everything by what a backup has", _restore, epilog=_RESTORED)
     made.add_argument("file", metavar="FILE", type=Path, help="what `wgpy gateway backup` has written")
     made = common.command(
         objects,
@@ -40,9 +47,17 @@ def _restore(arguments: argparse.Namespace) -> int:
     if key.exists() and not Database.exists(place):  # a new host, with the old one's key
         Database.create(place, key).close()
     with closing(common.database(arguments)) as database:
-        database.restore(arguments.file, common.who())
+        restored = database.restore(arguments.file, common.who())
         common.put_in_force(database)
-    return common.done(arguments, f"{arguments.file} restored", {"file": str(arguments.file)})
+    lines = [
+        f"{arguments.file} restored",
+        "all sessions and sign-ins have ended; links and recovery codes made before are of no use any more",
+    ]
+    if restored.tokens:
+        lines.append(f"revoked tokens of the API: {_some(restored.tokens)}; `wgpy gateway token add` makes new ones")
+    if restored.back:
+        lines.append(f"as they were in the backup again: {_some(restored.back)}; remove or reset what should not be")
+    return common.done(arguments, "\n".join(lines), {"file": str(arguments.file), **restored.json()})
 
 
 def _rekey(arguments: argparse.Namespace) -> int:
@@ -59,3 +74,8 @@ def _rekey(arguments: argparse.Namespace) -> int:
             count = rekey.reseal(change, vault)
     text = f"{count} secrets are sealed with the key in {arguments.file}; now move that to {arguments.key}"
     return common.done(arguments, text, {"secrets": count, "file": str(arguments.file)})
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more (--json has all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

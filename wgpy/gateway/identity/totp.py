@@ -9,7 +9,8 @@ from typing import Final
 
 from pyotp import TOTP
 
-PERIOD: Final = 30  # seconds
+from wgpy.gateway.policy.logins import CODE_PERIOD
+
 _DIGITS: Final = 6
 _SEED: Final = 20  # bytes, the length of SHA-1's output (RFC 4226, section 4)
 _WINDOW: Final = (0, -1, 1)  # steps: a clock may be wrong, and typing takes time (RFC 6238, section 5.2)
@@ -29,7 +30,7 @@ def text(seed: bytes) -> str:
 
 def uri(seed: bytes, user: str, gateway: str) -> str:
     """What the QR code has: the seed, and what the app shows (github.com/google/google-authenticator/wiki)."""
-    return TOTP(text(seed), digits=_DIGITS, interval=PERIOD).provisioning_uri(name=user, issuer_name=gateway)
+    return TOTP(text(seed), digits=_DIGITS, interval=CODE_PERIOD).provisioning_uri(name=user, issuer_name=gateway)
 
 
 def step_of(seed: bytes, code: str, wall: float) -> int | None:
@@ -38,7 +39,7 @@ def step_of(seed: bytes, code: str, wall: float) -> int | None:
     The caller sees to it that no step is used twice (RFC 6238, section 5.2).
     """
     code = code.replace(" ", "")
-    totp, now = TOTP(text(seed), digits=_DIGITS, interval=PERIOD), int(wall) // PERIOD
+    totp, now = TOTP(text(seed), digits=_DIGITS, interval=CODE_PERIOD), int(wall) // CODE_PERIOD
     steps = [now + each for each in _WINDOW if now + each >= 0]
     right = [hmac.compare_digest(totp.generate_otp(step).encode(), code.encode(errors="replace")) for step in steps]
     return next((step for step, is_right in zip(steps, right, strict=True) if is_right), None)

@@ -11,6 +11,8 @@ LIFETIME: Final = 12 * 3600
 """Seconds until a person has to sign in again in any case."""
 FRESH: Final = 15 * 60
 """Seconds after a sign-in during which a person may change how they sign in."""
+CODE_PERIOD: Final = 30
+"""Seconds for which an authenticator app shows a code."""
 SEEN_EVERY: Final = 60
 """Seconds between two records of the last request, so that not every request writes to the database."""
 

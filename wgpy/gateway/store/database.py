@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, inspect, text, update
+from sqlalchemy import Connection, insert, inspect, text
 
 from wgpy.errors import ConfigError, ControlError
-from wgpy.gateway.store import dump, schema
+from wgpy.gateway.store import dump, restoring, schema
 from wgpy.gateway.store.backend import Backend, Watch
 from wgpy.gateway.store.files import make_directory, new
+from wgpy.gateway.store.restoring import Restored
 from wgpy.gateway.store.sqlite import SQLite
 from wgpy.gateway.store.vault import Vault
 
@@ -49,6 +51,7 @@ class Database:
 
     def __init__(self, place: Path | str, key: Path, clock: Callable[[], float] | None = None, node: str = "") -> None:
         self._backend = backend = _backend(place)
+        self._key = key
         self.name: str = backend.name
         self.node: str = node if backend.is_shared else ""
         self.clock: Callable[[], float] = clock or backend.clock
@@ -111,25 +114,34 @@ class Database:
         with new(target), self._explained():
             self._backend.backup(target)
 
-    def restore(self, source: Path, who: str) -> None:
-        """Replace everything by what a backup has, and record that. Raises ConfigError if it is no backup of ours."""
-        name = str(source)
+    def restore(self, source: Path, who: str) -> Restored:
+        """Replace everything by what a backup has, less what `restoring` says, and record that.
+
+        Raises ConfigError if it is no backup of ours.
+        """
         if not source.is_file():
             raise ConfigError(f"{source}: there is no such file")
+        with self.read() as connection:
+            before = restoring.ways_in(connection)
         with source.open(encoding="utf-8", errors="replace") as file:
             is_dump = file.read(len(dump.MARK)) == dump.MARK
             file.seek(0)
-            if not is_dump:
-                if not isinstance(self._backend, SQLite):
-                    raise ConfigError(f"{source}: not a backup of a gateway in PostgreSQL, or a damaged one")
-                with self._explained():
-                    self._backend.restore(source, lambda *found: self._check(name, *found))
-                self._migrate()
-            with self.change(who) as change:
-                if is_dump:
-                    self._load(change.connection, file, name)
-                _end_sessions(change)
-                change.record("backup", source.name, None, {"restored": name})
+            if is_dump:
+                with self.change(who) as change:
+                    self._load(change.connection, file, str(source))
+                    return _restored(change, source, before)
+        backend = self._backend
+        if not isinstance(backend, SQLite):
+            raise ConfigError(f"{source}: not a backup of a gateway in PostgreSQL, or a damaged one")
+        with TemporaryDirectory() as directory:  # nothing is in force before what has to be revoked is gone
+            copy = Path(directory) / "gateway.db"
+            with self._explained():
+                self._check(str(source), *backend.take_out(source, copy))
+            with closing(Database(copy, self._key, self.clock)) as opened, opened.change(who) as change:
+                restored = _restored(change, source, before)
+            with self._explained():
+                backend.replace(copy)
+        return restored
 
     def copy_to(self, target: Database, who: str) -> int:
         """Replace everything in another database by what this one has. Returns how many rows that is."""
@@ -212,13 +224,10 @@ def _explained(backend: Backend) -> Iterator[None]:
         raise ControlError(f"{backend.name}: {reason}; nothing was changed") from error
 
 
-def _end_sessions(change: Change) -> None:
-    """End a backup's sessions, which have ended since or go on under other ids; people sign in again."""
-    present = schema.sessions.c.ended_at.is_(None)
-    change.connection.execute(update(schema.sessions).where(present).values(ended_at=change.now, reason="restored"))
-    change.connection.execute(update(schema.devices).values(signed_in_at=None))
-    for table in (schema.logins, schema.links):
-        change.connection.execute(delete(table))
+def _restored(change: Change, source: Path, before: restoring.Ways | None) -> Restored:
+    restored = restoring.revoke(change.connection, before, change.now)
+    change.record("backup", source.name, None, {"restored": str(source), **restored.json()})
+    return restored
 
 
 def _revision(connection: Connection) -> str | None:

@@ -106,8 +106,8 @@ class SQLite:
         with closing(self._plain()) as here, closing(sqlite3.connect(target)) as there:
             here.backup(there)
 
-    def restore(self, source: Path, check: Callable[[str, bytes, str], None]) -> None:
-        """Replace everything by what a backup has, after `check` has seen its interface, sealed key, and revision.
+    def take_out(self, source: Path, target: Path) -> tuple[str, bytes, str]:
+        """Copy a backup to a new file. Returns its interface, sealed key, and revision.
 
         Raises ConfigError if it is no backup.
         """
@@ -120,9 +120,14 @@ class SQLite:
                 sound, row, found = False, None, None
             if not sound or not row or not found:
                 raise ConfigError(f"{source}: not a backup of a gateway, or a damaged one")
-            check(row[0], row[1], found[0])
-            with closing(self._plain()) as here:
+            with new(target), closing(sqlite3.connect(target)) as here:
                 there.backup(here)
+        return row[0], row[1], found[0]
+
+    def replace(self, source: Path) -> None:
+        """Replace everything by what another file has."""
+        with closing(sqlite3.connect(source)) as there, closing(self._plain()) as here:
+            there.backup(here)
 
     def explain(self, error: Exception) -> str | None:
         if not isinstance(error, DBAPIError | sqlite3.Error):
