@@ -16,6 +16,7 @@ from wgpy.constants import MESSAGE_INITIATION, MESSAGE_RESPONSE, MESSAGE_TRANSPO
 from wgpy.device.changes import AllowedIPChange, DeviceChange
 from wgpy.device.effects import DropReason, EventKind
 from wgpy.endpoint import Endpoint
+from wgpy.keys import PrivateKey
 
 ELSEWHERE = Endpoint("198.51.100.7", 4444)
 
@@ -263,6 +264,27 @@ def test_a_replayed_initiation_is_not_answered() -> None:
     assert b.peer(a).drops[DropReason.REPLAYED_INITIATION] == 1
     assert MESSAGE_RESPONSE not in [seen.kind for seen in world.eve]
     assert b.peer(a).endpoint == a.endpoint
+
+
+def test_a_device_that_goes_on_for_another_refuses_what_that_one_has_answered() -> None:
+    """As a worker's process that replaces a dead one. Otherwise a replay would move the peer to the attacker."""
+    world = World()
+    a, b = world.pair()
+    world.send(a, b)
+    world.run(1)
+    initiation = next(seen for seen in world.eve if seen.kind == MESSAGE_INITIATION)
+    timestamp = b.device.last_initiation(a.public_key)
+    assert a.device.last_initiation(b.public_key) == bytes(12)
+    again = world.host("again")
+    again.device.configure(DeviceChange(private_key=b.private_key), world.now)
+    world.introduce(again, a)
+    again.device.refuse_initiations(a.public_key, timestamp)
+    again.device.refuse_initiations(a.public_key, bytes(12))
+    again.device.refuse_initiations(PrivateKey.generate().public_key, timestamp)  # nobody knows that one
+    world.arrive(again, initiation.datagram, ELSEWHERE)
+    assert again.peer(a).drops[DropReason.REPLAYED_INITIATION] == 1
+    assert again.peer(a).endpoint == a.endpoint
+    assert again.device.last_initiation(a.public_key) == timestamp
 
 
 def test_initiations_of_one_peer_are_consumed_at_most_every_20_ms() -> None:

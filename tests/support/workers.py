@@ -57,10 +57,12 @@ class Workers:
 
     def replace(self, worker: int, change: DeviceChange, now: float) -> Effects:
         """One worker has died. Another one takes its place, with the whole configuration, `change`."""
-        floor = self.timestamp_floor
+        floor, before = self.timestamp_floor, self.devices[worker]
         device = self.devices[worker] = self._make(worker)
         device.timestamp_floor = floor
         effects = device.configure(self._placed(change), now)
+        for public_key in self.served_by:
+            device.refuse_initiations(public_key, before.last_initiation(public_key))
         return self._finish(effects, device.start(now), now=now)
 
     # What a Device does.

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
@@ -13,8 +14,11 @@ from ipaddress import ip_network
 import pytest
 
 from tests.support.netns import in_fresh_namespace
+from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, PeerConfig
+from wgpy.constants import MESSAGE_RESPONSE
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
+from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, open_initiation
@@ -138,7 +142,7 @@ def test_a_worker_that_replaces_another_knows_the_mtu_of_the_interface_and_of_ro
         told.clear()
         os.kill((await pool.status()).workers[0].pid, signal.SIGKILL)
         await until(lambda: has(routes))
-        assert [kind for kind, _ in told] == [Kind.ROUTES, Kind.UP]
+        assert [kind for kind, _ in told] == [Kind.INITIATIONS, Kind.ROUTES, Kind.UP]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Seat, "send", noting)
@@ -167,3 +171,49 @@ def test_timestamps_do_not_repeat_if_a_worker_dies_before_it_reports_one_and_the
             assert await timestamp() > before
 
     running(body, floor=FUTURE)
+
+
+@in_fresh_namespace
+def test_a_process_that_replaces_a_worker_refuses_the_initiations_that_the_dead_one_answered() -> None:
+    """Whoever has recorded one could otherwise move the peer's endpoint to himself, once for each worker that dies."""
+
+    async def body(pool: WorkerPool) -> None:
+        there = Endpoint("127.0.0.1", (await pool.status()).listen_port)
+        keepalive = PeerChange(public_key=GATEWAY.public_key, endpoint=there, persistent_keepalive=25)
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+
+            async def answer_to(initiation: bytes) -> bytes:
+                """The response to one that was sent, if no other was answered before it."""
+                sock.sendto(initiation, (there.host, there.port))
+                while (message := await asyncio.get_running_loop().sock_recv(sock, 2048))[0] != MESSAGE_RESPONSE:
+                    pass  # the gateway's own initiation
+                assert message[8:12] == initiation[4:8]
+                return message
+
+            def initiation() -> tuple[Device, bytes]:
+                """A peer that has just been started, and its initiation."""
+                peer = Device(random=os.urandom, wall_clock=time.time_ns)
+                peer.configure(DeviceChange(private_key=PRIVATE[0], peers=(keepalive,)), 0.0)
+                return peer, bytes(peer.start(0.0).transmits[0].datagrams.view)
+
+            peer, recorded = initiation()
+            effects = peer.receive(Datagrams.of(await answer_to(recorded)), there, 0.0)
+            sock.sendto(effects.transmits[0].datagrams.view, (there.host, there.port))
+
+            async def has_heard_of_it() -> bool:
+                return any(pool._device.last_initiation(KEYS[0]))
+
+            await until(has_heard_of_it)
+            dead = (await pool.status()).workers[0].pid
+            os.kill(dead, signal.SIGKILL)
+            await until(lambda: _is_replaced(pool, dead))
+            sock.sendto(recorded, (there.host, there.port))
+            await answer_to(initiation()[1])
+
+    running(body)
+
+
+async def _is_replaced(pool: WorkerPool, dead: int) -> bool:
+    return (await pool.status()).workers[0].pid not in (dead, 0)

@@ -15,15 +15,18 @@ from wgpy.device.effects import DropReason, Event, EventKind
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError
 from wgpy.keys import PresharedKey, PrivateKey
+from wgpy.noise.tai64n import tai64n
 from wgpy.workers.messages import (
     pack_change,
     pack_event,
     pack_hosts,
+    pack_initiations,
     pack_sessions,
     pack_unanswered,
     unpack_change,
     unpack_event,
     unpack_hosts,
+    unpack_initiations,
     unpack_key,
     unpack_log,
     unpack_sessions,
@@ -31,6 +34,7 @@ from wgpy.workers.messages import (
 )
 
 ONE, TWO, THREE = (PrivateKey(bytes([number]) * 32).public_key for number in (1, 2, 3))
+STAMPED = tai64n(10**18)
 V4, V6 = Endpoint("192.0.2.1", 1), Endpoint("fe80::1", 2, scope_id=3)
 
 
@@ -79,12 +83,17 @@ def test_sessions_arrive_unchanged() -> None:
 @pytest.mark.parametrize("reason", [None, DropReason.REPLAYED_INITIATION])
 def test_an_event_arrives_unchanged(kind: EventKind, endpoint: Endpoint | None, reason: DropReason | None) -> None:
     event = Event(kind, ONE, endpoint, reason)
-    assert unpack_event(over_the_wire(pack_event(event, 7))) == (event, 7)
+    assert unpack_event(over_the_wire(pack_event(event, 7, STAMPED))) == (event, 7, STAMPED)
     assert unpack_unanswered(over_the_wire(pack_unanswered(ONE, endpoint, 7))) == (ONE, endpoint, 7)
 
 
+def test_the_timestamps_of_initiations_arrive_unchanged() -> None:
+    initiations = {ONE: STAMPED, TWO: b"\xff" * 12}
+    assert unpack_initiations(over_the_wire(pack_initiations(initiations))) == initiations
+
+
 RIGHT = {
-    unpack_event: pack_event(Event(EventKind.ENDPOINT_MOVED, ONE, V4, DropReason.REPLAYED), 7),
+    unpack_event: pack_event(Event(EventKind.ENDPOINT_MOVED, ONE, V4, DropReason.REPLAYED), 7, STAMPED),
     unpack_unanswered: pack_unanswered(ONE, V4, 7),
     unpack_hosts: pack_hosts([b"\xc0\0\2\1", bytes(8)]),
     unpack_key: {"label": "LOCAL_STATIC_PRIVATE_KEY", "key": "ab" * 32},

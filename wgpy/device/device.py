@@ -40,6 +40,7 @@ from wgpy.errors import ConfigError
 from wgpy.fields import expect
 from wgpy.keys import PrivateKey, PublicKey
 from wgpy.noise.handshake import LocalStatic
+from wgpy.noise.tai64n import TIMESTAMP_SIZE
 
 PEERS_AT_ONCE: Final = 16  # whose timers fire in one call: each may begin a handshake, which takes up to 0.3 ms
 
@@ -124,6 +125,20 @@ class Device:
         peer = self._peers.get(public_key)
         current = peer.keypairs.current if peer is not None else None
         return current is not None and current.can_send(1, now)
+
+    def last_initiation(self, public_key: PublicKey) -> bytes:
+        """The TAI64N timestamp, 12 bytes, of the newest initiation of this peer that was answered; or zeros."""
+        peer = self._peers.get(public_key)
+        return peer.handshake.latest_timestamp if peer is not None else bytes(TIMESTAMP_SIZE)
+
+    def refuse_initiations(self, public_key: PublicKey, timestamp: bytes) -> None:
+        """Refuse initiations of this peer that are not newer than `timestamp`, which another Device has answered.
+
+        Otherwise whoever has recorded one could have the peer's packets sent to himself by replaying it, because an
+        initiation that is answered moves the endpoint (kernel receive.c, wg_receive_handshake_packet).
+        """
+        if (peer := self._peers.get(public_key)) is not None:
+            peer.handshake.latest_timestamp = max(peer.handshake.latest_timestamp, timestamp)
 
     @property
     def is_up(self) -> bool:

@@ -51,6 +51,8 @@ class Kind(IntEnum):
     """The configuration and the counters are wanted."""
     PING = 9
     """An answer is wanted, whatever it is."""
+    INITIATIONS = 10
+    """When the last initiations of its peers were stamped, so that it refuses replays of them."""
     # From a worker to control.
     DONE = 16
     """The answer; to STATUS, with its text."""
@@ -68,7 +70,7 @@ class Kind(IntEnum):
     """A line for the log."""
 
 
-_LONG: Final = frozenset({Kind.RESUME, Kind.CONFIGURE, Kind.DONE})
+_LONG: Final = frozenset({Kind.RESUME, Kind.CONFIGURE, Kind.INITIATIONS, Kind.DONE})
 
 
 class Message(NamedTuple):

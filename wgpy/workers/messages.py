@@ -15,6 +15,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError
 from wgpy.keys import KEY_SIZE, PublicKey
 from wgpy.net.queues import MAX_KNOWN_HOSTS
+from wgpy.noise.tai64n import TIMESTAMP_SIZE
 
 _LABEL: Final = re.compile(r"[A-Z_]{1,64}")
 
@@ -47,23 +48,37 @@ def unpack_sessions(packed: dict[str, Any]) -> tuple[PublicKey, dict[PublicKey, 
     }
 
 
-def pack_event(event: Event, floor: int) -> dict[str, Any]:
-    """An event, and the worker's timestamp floor (`Device.timestamp_floor`)."""
+def pack_initiations(initiations: Mapping[PublicKey, bytes]) -> dict[str, Any]:
+    """The timestamps of peers' last initiations (`Device.refuse_initiations`)."""
+    return {key.base64(): timestamp.hex() for key, timestamp in initiations.items()}
+
+
+def unpack_initiations(packed: dict[str, Any]) -> dict[PublicKey, bytes]:
+    """The timestamps that `pack_initiations` packed."""
+    return {PublicKey.from_base64(key): bytes.fromhex(timestamp) for key, timestamp in packed.items()}
+
+
+def pack_event(event: Event, floor: int, initiation: bytes) -> dict[str, Any]:
+    """An event, with the worker's timestamp floor (`Device.timestamp_floor`) and the peer's `last_initiation`."""
     return {
         "kind": event.kind,
         "key": event.public_key.base64(),
         "endpoint": str(event.endpoint) if event.endpoint else None,
         "reason": event.reason,
         "floor": floor,
+        "initiation": initiation.hex(),
     }
 
 
-def unpack_event(packed: Any) -> tuple[Event, int]:
-    """The event and the floor that a worker sent. Raises ControlError if it is nothing of the kind."""
+def unpack_event(packed: Any) -> tuple[Event, int, bytes]:
+    """The event, the floor and the last initiation that a worker sent. Raises ControlError if it is no such thing."""
     try:
         public_key, endpoint, floor = unpack_unanswered(packed)
         reason = None if packed["reason"] is None else DropReason(packed["reason"])
-        return Event(EventKind(packed["kind"]), public_key, endpoint, reason), floor
+        initiation = bytes.fromhex(packed["initiation"])
+        if len(initiation) != TIMESTAMP_SIZE:
+            raise ValueError
+        return Event(EventKind(packed["kind"]), public_key, endpoint, reason), floor, initiation
     except (KeyError, TypeError, ValueError) as error:
         raise ControlError("not an event") from error
 

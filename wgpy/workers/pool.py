@@ -37,6 +37,7 @@ from wgpy.workers.channel import Kind, Message, encoded
 from wgpy.workers.handover import connect_workers
 from wgpy.workers.messages import (
     pack_change,
+    pack_initiations,
     pack_sessions,
     unpack_event,
     unpack_hosts,
@@ -48,11 +49,11 @@ from wgpy.workers.placement import Placement, gaining
 from wgpy.workers.port import Port
 from wgpy.workers.process import WorkerEnded, WorkerProcess
 from wgpy.workers.seat import Seat
+from wgpy.workers.timestamps import TimestampFloor
 
 log: Final = logging.getLogger("wgpy")
 
 PEERS_AT_ONCE: Final = 256  # in one message
-UNREPORTED: Final = 10**9  # nanoseconds of timestamps: 59 initiations, where one to each peer awaits its answer
 STATUS_PATIENCE: Final = 2.0  # seconds; a worker that does not answer by then is shown as it was
 CHANGE_PATIENCE: Final = 10.0  # seconds; `wg set` waits for a worker that hangs no longer than this
 
@@ -87,6 +88,7 @@ class WorkerPool:
             for number, (queue, links) in enumerate(zip(queues, self._links, strict=True))
         ]
         self._device = Device(random=os.urandom, wall_clock=time.time_ns)
+        self._floor = TimestampFloor(self._device)
         self._placement = Placement(len(queues))
         self._configured = Configured(config, self._peer_moved)
         self._on_event = on_event
@@ -113,11 +115,11 @@ class WorkerPool:
     @property
     def timestamp_floor(self) -> int:
         """As `Device.timestamp_floor`: the latest that control has heard of."""
-        return self._device.timestamp_floor
+        return self._floor.latest
 
     @timestamp_floor.setter
     def timestamp_floor(self, nanoseconds: int) -> None:
-        self._device.timestamp_floor = nanoseconds
+        self._floor.restore(nanoseconds)
 
     def knows(self, public_key: PublicKey) -> bool:
         return self._device.knows(public_key)
@@ -184,6 +186,7 @@ class WorkerPool:
             own = {key: session for key, session in known.items() if self._serves(seat, key)}
             seat.send(Kind.RESUME, pack_sessions(owner, own))
         await asyncio.gather(*(seat.ask(Kind.CONFIGURE, part) for part in whole))
+        seat.send(Kind.INITIATIONS, pack_initiations(self._initiations(seat)))
         seat.is_ready = True
         seat.send(Kind.ROUTES, self._routes())
         if self._port is not None:
@@ -210,6 +213,12 @@ class WorkerPool:
             peers = change.peers[start : start + PEERS_AT_ONCE]
             yield self._placement.place(DeviceChange(peers=peers))
 
+    def _initiations(self, seat: Seat) -> dict[PublicKey, bytes]:
+        """When each peer's last initiation was stamped, as far as control has heard."""
+        own = (key for key in self._placement.placed if self._serves(seat, key))
+        stamped = ((key, self._device.last_initiation(key)) for key in own)
+        return {key: timestamp for key, timestamp in stamped if any(timestamp)}
+
     def _serves(self, seat: Seat, public_key: PublicKey) -> bool:
         return self._device.knows(public_key) and self._placement.of(public_key) == seat.number
 
@@ -223,8 +232,7 @@ class WorkerPool:
         except TunError as error:
             self._fail(error)
             return
-        if time.time_ns() <= self.timestamp_floor:  # the clock is behind what it may have sent, but not reported yet
-            self.timestamp_floor += UNREPORTED
+        self._floor.worker_ended()
         if delay:
             self._set_absent(seat, is_absent=True)
         later = f" in {delay:g} seconds" if delay else ""
@@ -349,12 +357,15 @@ class WorkerPool:
         """Raises ControlError for what no worker says."""
         match message.kind:
             case Kind.EVENT:
-                event, self.timestamp_floor = unpack_event(message.json())
+                event, floor, initiation = unpack_event(message.json())
+                self._floor.report(floor)
                 if self._serves(seat, event.public_key):
                     self._remember(event)
+                    self._device.refuse_initiations(event.public_key, initiation)
                     self._on_event(event)
             case Kind.UNANSWERED:
-                public_key, endpoint, self.timestamp_floor = unpack_unanswered(message.json())
+                public_key, endpoint, floor = unpack_unanswered(message.json())
+                self._floor.report(floor)
                 if self._serves(seat, public_key):
                     self._configured.names.unanswered(public_key, endpoint)
                     self._on_unanswered()

@@ -30,7 +30,14 @@ from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 from wgpy.workers.channel import Channel, Kind, Message
 from wgpy.workers.handover import HandoverMesh
-from wgpy.workers.messages import pack_event, pack_hosts, pack_unanswered, unpack_change, unpack_sessions
+from wgpy.workers.messages import (
+    pack_event,
+    pack_hosts,
+    pack_unanswered,
+    unpack_change,
+    unpack_initiations,
+    unpack_sessions,
+)
 
 log: Final = logging.getLogger("wgpy")
 
@@ -149,6 +156,9 @@ class Worker:
                     self._channel.send(Kind.FAILED, str(error))
                 else:
                     self._channel.send(Kind.DONE)
+            case Kind.INITIATIONS:
+                for public_key, timestamp in unpack_initiations(message.json()).items():
+                    tunnel.device.refuse_initiations(public_key, timestamp)
             case Kind.UP:
                 self._port.given = [_socket(fd) for fd in message.fds]
                 tunnel.up()
@@ -170,7 +180,9 @@ class Worker:
                 self._channel.send(Kind.DONE, format_status(tunnel.status()))
 
     def _happened(self, event: Event) -> None:
-        self._channel.tell(Kind.EVENT, pack_event(event, self._tunnel.device.timestamp_floor))
+        device = self._tunnel.device
+        packed = pack_event(event, device.timestamp_floor, device.last_initiation(event.public_key))
+        self._channel.tell(Kind.EVENT, packed)
 
     def _unanswered(self, public_key: PublicKey, endpoint: Endpoint | None) -> None:
         floor = self._tunnel.device.timestamp_floor
