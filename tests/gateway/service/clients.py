@@ -1,17 +1,22 @@
-"""Clients of a gateway in namespaces, a group's each, which ask the places of AWS's scenarios."""
+"""Clients of a gateway in namespaces, a group's each, of two kinds, which ask the places of AWS's scenarios."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import product
+from pathlib import Path
 from typing import Final
 
 from tests.gateway.enforcement.probes import Probe
 from tests.gateway.scenarios import PLACES
 from tests.support.netns import Namespace
+from tests.support.peers import WGPY, Side, WireguardGo
+from wgpy.config.wgquick import parse
 
+GROUPS: Final = ("engineering", "development", "manager")  # each has a user and a device with the group's name
 BEHIND: Final = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
 GATEWAY: Final = ("10.77.0.1", "fd77::1")  # its addresses on the cable to the servers
 PROBES: Final = (sys.executable, "-m", "tests.gateway.enforcement.probes")
@@ -23,6 +28,20 @@ class Clients:
 
     clients: dict[str, Namespace]
     addresses: dict[str, tuple[str, str]]
+
+    def connect(self, group: str, path: Path, stack: ExitStack) -> None:
+        """Bring up the file of a group's device: on wireguard-go for development, else on wgpy."""
+        config, client = parse(path.read_text()).config, self.clients[group]
+        inner4, inner6 = self.addresses[group] = tuple(str(address.ip) for address in config.addresses)  # type: ignore[assignment]
+        if group == "development":
+            assert config.private_key
+            text = path.read_text()
+            side = Side(client, "", inner4, inner6, key=config.private_key, name=path.stem)
+            stack.callback(WireguardGo(side, text[text.index("[Peer]") :]).close)
+            for network in BEHIND:
+                client.run("ip", "route", "add", network, "dev", path.stem)
+        else:
+            client.run(*WGPY, "up", str(path))
 
     def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
         """What a group's client is answered by (destination, protocol, port), in its own version's address."""
