@@ -1,6 +1,7 @@
 """A gateway with 10,000 devices and 200 rules: python -m benchmarks.gateway [--postgresql], as root.
 
-Prints how long it takes to start, to put a changed rule in force, and to say which rule decides; and its memory. The
+Prints how long it takes to start, to put a changed rule in force, and to say which rule decides; and its memory. Then a
+gateway runs as a process of its own, and a command's rule is timed from the command's start to the kernel's table. The
 interface is wgpy's, in this network namespace: run it in one of its own, such as by `unshare -n`.
 """
 
@@ -9,13 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import select
+import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
+from statistics import median
 from typing import Final, TypeVar
 
 from sqlalchemy import Table, insert
@@ -23,6 +29,7 @@ from sqlalchemy import Table, insert
 from tests.support.postgres import postgres
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.enforcement.notices import Changes
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group
@@ -36,6 +43,8 @@ from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 T = TypeVar("T")
 INTERFACE: Final = "wgpy-bench"
 GROUPS: Final = 20
+COMMANDS: Final = 5
+COMMAND: Final = (sys.executable, "-m", "wgpy", "gateway")
 
 
 def main() -> None:
@@ -52,6 +61,9 @@ def main() -> None:
         database = timed("make the database", lambda: fill(place, key, arguments.devices, arguments.rules))
         stack.callback(database.close)
         measure(database)
+        if arguments.postgresql:
+            (Path(directory) / "database.url").write_text(str(place))
+        measure_command(("--directory", directory, "--key", str(key)))
 
 
 def timed(what: str, call: Callable[[], T]) -> T:
@@ -144,6 +156,32 @@ def measure(database: Database) -> None:
         firewall.remove()
         plane.down(INTERFACE)
     print(f"{'memory at most':45} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:7.0f} MB")
+
+
+def measure_command(places: Sequence[str]) -> None:
+    """Run the gateway, and see when the rule of a command is in force."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, ExitStack() as stack:
+        manager.bind("\0wgpy-gateway-benchmark")
+        manager.settimeout(60)
+        environment = {**os.environ, "NOTIFY_SOCKET": "@wgpy-gateway-benchmark"}
+        gateway = subprocess.Popen([*COMMAND, "run", *places], env=environment)
+        stack.callback(lambda: subprocess.run([*COMMAND, "stop", *places], check=True, stderr=subprocess.DEVNULL))
+        stack.callback(gateway.wait)
+        stack.callback(gateway.terminate)
+        manager.recv(100)  # READY=1
+        changes = stack.enter_context(closing(Changes(Firewall(INTERFACE, 51820).name)))
+        in_force, whole = [], []
+        for number in range(1, COMMANDS + 1):
+            begun = time.monotonic()
+            command = subprocess.Popen([*COMMAND, "rule", "remove", f"r{number}", *places], stderr=subprocess.DEVNULL)
+            select.select([changes], [], [], 30)
+            in_force.append(time.monotonic() - begun)
+            command.wait()
+            whole.append(time.monotonic() - begun)
+            time.sleep(1)
+            changes.read()
+    print(f"{'from a command to the kernel, median':45} {median(in_force):7.2f} s")
+    print(f"{'  the command alone':45} {median(whole):7.2f} s")
 
 
 if __name__ == "__main__":

@@ -291,3 +291,22 @@ def test_the_kernel_ends_a_session_when_its_user_expires(gateway: Gateway, phone
     gateway.tick()
     assert world.open == {}
     assert last(phone)["connection-end-reason"] == "user-expired"
+
+
+def test_a_change_of_the_policy_is_a_reason_to_tick_at_once_and_what_the_gateway_writes_is_none(
+    gateway: Gateway, phone: Database
+) -> None:
+    assert not gateway.is_behind()
+    send(gateway)
+    assert not gateway.is_behind(), "its own session"
+    with phone.change("root") as change:
+        rules.add(change, Rule(name="all", destination=Destination.parse("10.0.0.0/8"), everyone=True))
+    assert gateway.is_behind()
+    assert gateway.is_behind(), "until a tick has followed"
+    gateway.tick()
+    assert not gateway.is_behind()
+    with phone.change("root") as change:
+        sessions.terminate(change, "phone")
+    assert gateway.is_behind()
+    gateway.tick()
+    assert not gateway.is_behind()

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from wgpy.daemon.firewall import run
 from wgpy.errors import NetworkError
 from wgpy.gateway.enforcement import ruleset
+from wgpy.gateway.enforcement.generation import generation
 from wgpy.gateway.enforcement.notices import UNKNOWN
 from wgpy.gateway.policy.compiler import Compiled
 from wgpy.gateway.policy.destinations import Address, Network
@@ -46,6 +47,7 @@ class Firewall:
         self._group = group
         self._made: ruleset.Present | None = None
         self._outline: list[list[Any]] = []  # of the table that was made
+        self._seen: int | None = None  # the generation of nftables in which it was seen to be so
         self._ours: deque[int] = deque(maxlen=_REMEMBERED)  # the last processes of nft that changed it for us
         self._is_touched = False  # somebody else has changed it
         self._table = ruleset.table(interface)
@@ -60,12 +62,17 @@ class Firewall:
 
         Whoever restarts nftables.service removes all tables, and may load an old copy of this one.
         """
-        if self._is_touched or not self._is_there():
+        if self._is_touched:
             return False
+        now = generation()
+        if self._made and now == self._seen:
+            return True
         try:
-            return not self._made or self._outline == self._listed_outline()
+            is_ours = self._is_there() and (not self._made or self._outline == self._listed_outline())
         except NetworkError:  # Debian 12's nft crashes where somebody has made the table dormant
             return False
+        self._seen = now if is_ours else None
+        return is_ours
 
     def changed_by(self, ports: set[int]) -> bool:
         """Take note of who has changed the table, as `wgpy.gateway.enforcement.notices.Changes` says.
@@ -110,7 +117,8 @@ class Firewall:
         except NetworkError:
             self._is_touched = anew
             raise
-        self._made, self._outline = ruleset.made(script), self._listed_outline()
+        now = generation()
+        self._made, self._outline, self._seen = ruleset.made(script), self._listed_outline(), now
         return anew
 
     def admit(self, opened: Mapping[Address, float], closed: Iterable[Address] = ()) -> None:
@@ -145,7 +153,10 @@ class Firewall:
         self._apply(f"add table {self._table}\ndelete table {self._table}\n")
 
     def _apply(self, script: str) -> None:
+        before = generation()
         run(["nft", "-f", "-"], script, self._ours.append)
+        is_only_ours = self._seen == before and generation() == before + 1
+        self._seen = before + 1 if is_only_ours else None
 
     def _counted(self) -> dict[str, int]:
         return {

@@ -1,8 +1,9 @@
 """The sessions of a gateway: begun when a client sends, held to the policy, ended, and written down.
 
 `tick` does all that is due, and blocks on the database and on nft, so it is called from a thread: twice a second, and
-when something has happened. Begins and ends of one tick are one transaction each of the database and of nft. What fails
-is tried again at the next tick, and nothing is open that is not in the database.
+when something has happened, such as a change of the store, which `is_behind` tells. Begins and ends of one tick are one
+transaction each of the database and of nft. What fails is tried again at the next tick, and nothing is open that is not
+in the database.
 """
 
 from __future__ import annotations
@@ -140,6 +141,15 @@ class Gateway:
     def answer(self, session: str, answer: handler.Answer | Reason) -> None:
         """Take the handler's answer about a session, or why there is none. From any thread."""
         self._answers.put((session, answer))
+
+    def is_behind(self) -> bool:
+        """Whether the store has changed since the last tick, in a way that matters; from the thread of the ticks."""
+        if self.ailment:
+            return False  # a tick is due anyway, and may wait for the database
+        with suppress(WgpyError):  # which the next tick tells
+            self._is_stale |= self._watch.changed()
+            return self._is_stale and state.last_change(self._database) != self._change
+        return False
 
     def tick(self) -> None:
         """Do all that is due. What the system refuses is logged once, and tried again at the next tick."""

@@ -29,7 +29,8 @@ from wgpy.gateway.service.metrics import GatewayMetrics
 from wgpy.gateway.store import endpoint, nodes
 from wgpy.gateway.store.database import Database
 
-INTERVAL: Final = 0.5  # seconds: a change of the store is noticed at the latest after these
+INTERVAL: Final = 0.5  # seconds between ticks, unless something happens
+LOOK: Final = 0.1  # seconds: a change of the store is noticed at the latest after these
 Beside = Callable[[Gateway], AbstractAsyncContextManager[None]]
 
 
@@ -174,11 +175,15 @@ class Service:
                 self._flow_log.tell_lost(unlogged + self._notices.lost)
 
     async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(INTERVAL):
-                await self._due.wait()
-        except TimeoutError:
-            pass
+        loop = asyncio.get_running_loop()
+        end = loop.time() + INTERVAL
+        while not self._due.is_set() and loop.time() < end:
+            try:
+                async with asyncio.timeout(LOOK):
+                    await self._due.wait()
+            except TimeoutError:
+                if await loop.run_in_executor(self._thread, self._gateway.is_behind):
+                    return
 
     def _stop(self) -> None:
         self._stopping = True
