@@ -59,7 +59,9 @@ PAGES: Final[dict[str, Pages]] = {  # by who sees them
             "overview": "", "users": "/users", "user": "/users/alice", "device": "/devices/alice-phone",
             "rule": "/rules/intranet", "test": "/test?user=alice&destination=10.50.2.7", "sessions": "/sessions",
             "log": "/log", "audit": "/audit", "settings": "/settings", "tokens": "/tokens",
-            "directory": "/directories/corp", "transfer": "/transfer", "new": "/add/device",
+            "directory": "/directories/corp", "directory-new": "/add/directory/oidc",
+            "directory-change": "/directories/corp/change", "directories": "/directories",
+            "transfer": "/transfer", "new": "/add/device",
         }.items()
     },
 }  # fmt: skip

@@ -30,11 +30,11 @@ def shown(site: Site, directory: Path) -> Iterator[Browser]:
         yield chrome
 
 
-def sign_in(chrome: Browser, site: Site, user: str) -> None:
+def sign_in(chrome: Browser, site: Site, user: str, url: str = URL) -> None:
     """Give the browser the cookie of somebody who has signed in."""
     with site.database.change("root") as change:
         value = logins.add(change, user, "password", "127.0.0.1")
-    cookie = {"name": COOKIE, "value": value, "url": URL, "path": "/", "secure": True, "httpOnly": True}
+    cookie = {"name": COOKIE, "value": value, "url": url, "path": "/", "secure": True, "httpOnly": True}
     chrome.driver.execute_cdp_cmd("Network.setCookie", cookie)
 
 

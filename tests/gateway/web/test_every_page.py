@@ -30,6 +30,7 @@ EXAMPLES = {
     "/console/routes/{name}": "/console/routes/10.50.0.0_16",
     "/console/sessions/{name}": "/console/sessions/0123456789abcdef",
     "/console/directories/{name}": "/console/directories/corp",
+    "/console/directories/{name}/change": "/console/directories/corp/change",
 }
 NO_PAGES = {
     "/console/now": "for the script of the overview",

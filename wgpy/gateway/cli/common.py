@@ -207,7 +207,7 @@ def trusted(path: Path) -> str:
         return ""
     text = read_text(path)
     try:
-        trust.context(text)
+        trust.check(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return text

@@ -83,12 +83,13 @@ def _read_secret(arguments: argparse.Namespace) -> bytes | None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.identity.administration import directory_settings
     from wgpy.gateway.store import directories
 
     made = Directory(
         name=arguments.name,
         kind=arguments.kind,
-        settings=_KINDS[arguments.kind].settings(arguments, None).json(),
+        settings=directory_settings(arguments.kind, _KINDS[arguments.kind].settings(arguments, None)),
         groups=_groups(arguments, GroupMapping()),
         **_grace(arguments),
     )
@@ -100,6 +101,7 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _set(arguments: argparse.Namespace) -> int:
+    from wgpy.gateway.identity.administration import directory_settings
     from wgpy.gateway.store import directories
 
     secret = _read_secret(arguments)
@@ -109,7 +111,7 @@ def _set(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"directory {before.name}: it is of the kind {before.kind}, not {arguments.kind}")
         changed = replace(
             before,
-            settings=_KINDS[arguments.kind].settings(arguments, before.settings).json(),
+            settings=directory_settings(before.kind, _KINDS[before.kind].settings(arguments, before.settings)),
             groups=_groups(arguments, before.groups),
             **_grace(arguments),
         )
@@ -142,16 +144,14 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    import asyncio
-
-    from wgpy.gateway.identity.directory import probe
+    from wgpy.gateway.identity import directory as identity
     from wgpy.gateway.store import directories, endpoint
 
     database = common.database(arguments)
     with database.read() as connection:
         directory, url = directories.find(connection, arguments.name), endpoint.find(connection).url
         secret = directories.secret(connection, database.vault, arguments.name)
-    findings = asyncio.run(probe(directory, secret))
+    findings = identity.check(directory, secret)
     if directory.kind == "oidc":
         findings["redirect_uri"] = f"{url}{callback_path(directory.name)}" if url else "set the endpoint's --url first"
     return common.show_one(arguments, findings)

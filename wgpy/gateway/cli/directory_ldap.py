@@ -9,7 +9,7 @@ from typing import Any, Final
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
-from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Membership, Settings
+from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Membership
 
 SUMMARY: Final = "an LDAP directory, such as OpenLDAP, FreeIPA or Active Directory"
 SECRET: Final = "password"
@@ -51,7 +51,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     common.ca_option(parser)
 
 
-def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> Settings:
+def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings that were given, over those `before`. Raises ConfigError."""
     values: dict[str, Any] = {**(before or {}), **(ACTIVE_DIRECTORY if arguments.active_directory else {})}
     for key in (
@@ -69,7 +69,7 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
     for key, option in (("servers", "server"), ("base", "base")):
         if key not in values:
             raise ConfigError(f"directory: --{option} is missing; `-h` says what it is")
-    return Settings(**values)
+    return values
 
 
 def where(values: Mapping[str, Any]) -> str:

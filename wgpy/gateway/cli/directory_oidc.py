@@ -9,7 +9,6 @@ from typing import Any, Final
 from wgpy.errors import ConfigError
 from wgpy.gateway.cli import common
 from wgpy.gateway.policy import texts
-from wgpy.gateway.policy.oidc import Settings
 
 SUMMARY: Final = "a provider of OpenID Connect, such as Keycloak, Entra ID, Google, Okta or dex"
 SECRET: Final = "client-secret"
@@ -45,7 +44,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     common.ca_option(parser)
 
 
-def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> Settings:
+def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings that were given, over those `before`. Raises ConfigError."""
     values: dict[str, Any] = dict(before or {})
     for key in ("issuer", "client_id", "groups_claim", "name_claim"):
@@ -61,7 +60,7 @@ def settings(arguments: argparse.Namespace, before: Mapping[str, Any] | None) ->
     for key in ("issuer", "client_id"):
         if key not in values:
             raise ConfigError(f"directory: --{key.replace('_', '-')} is missing; `-h` says what it is")
-    return Settings(**values)
+    return values
 
 
 def where(values: Mapping[str, Any]) -> str:

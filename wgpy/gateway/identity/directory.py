@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from threading import BoundedSemaphore
+from typing import Any, Final, Protocol
 
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Person
 from wgpy.gateway.store import directories
 from wgpy.gateway.store.database import Database
+
+AT_ONCE: Final = 2  # checks by administrators and programs, each of which takes a thread and connections
+_TURNS: Final = BoundedSemaphore(AT_ONCE)
 
 
 class Unavailable(ControlError):
@@ -66,8 +70,21 @@ def client(directory: Directory, secret: bytes) -> Client:
     raise ConfigError(f"directory {directory.name}: this wgpy cannot ask directories of the kind {directory.kind}")
 
 
-async def probe(directory: Directory, secret: bytes) -> dict[str, Any]:
-    """Ask a directory once whether it can be used as it is set. Raises ConfigError and Unavailable."""
+def check(directory: Directory, secret: bytes) -> dict[str, Any]:
+    """Ask a directory once whether it can be used as it is set, and return what it says of itself.
+
+    This takes a thread, and as long as the directory's timeout. Raises ConfigError, Unavailable, and ControlError if
+    AT_ONCE are being checked already.
+    """
+    if not _TURNS.acquire(blocking=False):
+        raise ControlError("other directories are being checked; try again in a moment")
+    try:
+        return asyncio.run(_probe(directory, secret))
+    finally:
+        _TURNS.release()
+
+
+async def _probe(directory: Directory, secret: bytes) -> dict[str, Any]:
     made = client(directory, secret)
     try:
         return await made.probe()

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from wgpy.errors import ConfigError
 from wgpy.gateway.policy.names import checked
 from wgpy.gateway.policy.people import LOCAL
+from wgpy.gateway.policy.problems import Problems
 
 KINDS: Final = ("oidc", "ldap")
 GRACE: Final = 3600  # seconds
@@ -39,7 +39,7 @@ class GroupMapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """A provider of OpenID Connect, or a server of LDAP. Raises ConfigError for a value that cannot be used."""
+    """A provider of OpenID Connect, or a server of LDAP. Raises Unusable for values that cannot be used."""
 
     name: str
     """What users of it have as their `source`; part of the path of its pages."""
@@ -51,15 +51,18 @@ class Directory:
     """Seconds for which sessions go on while the directory cannot be asked whether their people are still there."""
 
     def __post_init__(self) -> None:
-        checked("directory", self.name)
+        problems = Problems()
+        with problems.of("name"):
+            checked("directory", self.name)
         if self.name == LOCAL:
-            raise ConfigError(f"directory {LOCAL}: users without a directory are called so; choose another name")
+            why = f"directory {LOCAL}: users without a directory are called so; choose another name"
+            problems.add("name", why)
         if self.kind not in KINDS:
-            raise ConfigError(f"directory {self.name}: kind {self.kind!a}: expected one of {', '.join(KINDS)}")
+            problems.add("kind", f"directory {self.name}: kind {self.kind!a}: expected one of {', '.join(KINDS)}")
         if not 0 <= self.grace <= LONGEST_GRACE:
-            raise ConfigError(
-                f"grace {self.grace}: expected a number of seconds up to {LONGEST_GRACE}, which is 30 days"
-            )
+            why = f"grace {self.grace}: expected a number of seconds up to {LONGEST_GRACE}, which is 30 days"
+            problems.add("grace", why)
+        problems.check()
 
     def json(self) -> dict[str, Any]:
         """What is shown and recorded of it."""

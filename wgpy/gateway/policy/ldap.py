@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from wgpy.errors import ConfigError
+from wgpy.gateway.policy.problems import Problems, Unusable
 
 PORTS: Final = {"ldaps": 636, "ldap": 389}
 
@@ -55,7 +56,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a directory. Raises ConfigError for a value that cannot be used."""
+    """The settings of a directory. Raises Unusable for values that cannot be used."""
 
     servers: tuple[str, ...]
     """URLs, tried in this order: ldaps://, or ldap:// with StartTLS."""
@@ -85,21 +86,30 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", tuple(self.servers))  # JSON has lists
-        object.__setattr__(self, "membership", _membership(self.membership))
+        problems = Problems()
+        with problems.of("membership"):
+            object.__setattr__(self, "membership", _membership(self.membership))
+        with problems.of("servers"):
+            self._check_servers()
+        if not self.base:  # then an empty DN, which binds anybody, would be within it
+            problems.add("base", "base: none given; name where people are, such as ou=people,dc=example,dc=org")
+        if not 0 < self.timeout <= 60:
+            problems.add("timeout", f"timeout {self.timeout}: expected a number of seconds up to 60")
+        for name, text in (("user_filter", self.user_filter), ("group_filter", self.group_filter)):
+            with problems.of(name):
+                _check_filter(name.replace("_", " "), text)
+        for name, text in (("login", self.login), ("subject", self.subject), ("group_name", self.group_name)):
+            if not text.replace("-", "").isalnum() or not text.isascii():
+                problems.add(name, f"{name.replace('_', ' ')} {text!a}: expected the name of an attribute, such as uid")
+        problems.check()
+
+    def _check_servers(self) -> None:
         if not self.servers:
             raise ConfigError("server: none given; name one, such as ldaps://ldap.example.org")
         servers = [Server.parse(url) for url in self.servers]
-        if not self.base:  # then an empty DN, which binds anybody, would be within it
-            raise ConfigError("base: none given; name where people are, such as ou=people,dc=example,dc=org")
         if self.plain and any(server.is_tls for server in servers):
-            raise ConfigError("plain: an ldaps:// server is never without TLS; write ldap://, or leave this out")
-        if not 0 < self.timeout <= 60:
-            raise ConfigError(f"timeout {self.timeout}: expected a number of seconds up to 60")
-        for what, text in (("user filter", self.user_filter), ("group filter", self.group_filter)):
-            _check_filter(what, text)
-        for what, name in (("login", self.login), ("subject", self.subject), ("group name", self.group_name)):
-            if not name.replace("-", "").isalnum() or not name.isascii():
-                raise ConfigError(f"{what} {name!a}: expected the name of an attribute, such as uid")
+            why = "plain: an ldaps:// server is never without TLS; write ldap://, or leave this out"
+            raise Unusable({"plain": why})
 
     def json(self) -> dict[str, Any]:
         """What is shown and recorded of it."""

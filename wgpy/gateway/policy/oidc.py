@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.names import plain
 from wgpy.gateway.policy.people import Person
+from wgpy.gateway.policy.problems import Problems
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 SCOPES: Final = ("openid", "profile", "email")
@@ -28,7 +29,7 @@ _OURS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to reach the provider, and what to ask it. Raises ConfigError for a value that cannot be used."""
+    """How to reach the provider, and what to ask it. Raises Unusable for values that cannot be used."""
 
     issuer: str
     """Its address; `/.well-known/openid-configuration` below it says all else."""
@@ -47,16 +48,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", tuple(self.scopes))  # JSON has lists
-        parts = _split(self.issuer)
-        if parts.query or parts.fragment:
-            raise ConfigError(f"issuer {self.issuer!a}: it has no ? and no #; give it as the provider writes it")
-        check_url("issuer", self.issuer)
+        problems = Problems()
+        with problems.of("issuer"):
+            _check_issuer(self.issuer)
         if not self.client_id:
-            raise ConfigError("client id: none given; the provider gives one when the gateway is registered there")
+            problems.add(
+                "client_id", "client id: none given; the provider gives one when the gateway is registered there"
+            )
         if self.scopes and "openid" not in self.scopes:
-            raise ConfigError("scope: openid is missing, and without it the provider does not say who somebody is")
+            problems.add("scopes", "scope: openid is missing, and without it the provider does not say who somebody is")
+        for name, usual in (("groups_claim", "groups"), ("name_claim", "preferred_username")):
+            if not getattr(self, name):
+                problems.add(name, f"{name.replace('_', ' ')}: none given; the usual one is {usual}")
         if ours := sorted(_OURS & {*self.parameters}):
-            raise ConfigError(f"parameter {ours[0]}: the gateway sets this itself")
+            problems.add("parameters", f"parameter {ours[0]}: the gateway sets this itself")
+        problems.check()
 
     def json(self) -> dict[str, Any]:
         """What is shown and recorded of it."""
@@ -118,6 +124,13 @@ def sign_in_path(directory: str) -> str:
 def callback_path(directory: str) -> str:
     """The path of this site that the provider sends browsers back to, which is to be registered there."""
     return f"{sign_in_path(directory)}/callback"
+
+
+def _check_issuer(issuer: str) -> None:
+    parts = _split(issuer)
+    if parts.query or parts.fragment:
+        raise ConfigError(f"issuer {issuer!a}: it has no ? and no #; give it as the provider writes it")
+    check_url("issuer", issuer)
 
 
 def check_url(what: str, url: object) -> str:

@@ -37,11 +37,16 @@ def secret(connection: Connection, vault: Vault, name: str) -> bytes:
 
 def add(change: Change, directory: Directory, secret: bytes) -> None:
     """Add a directory. Raises ConfigError if its name is taken, or a group of ours does not exist."""
-    lookup.check_new(change.connection, "directory", table.c.name, directory.name)
+    check_new(change.connection, directory.name)
     groups.check(change.connection, directory.groups.names.values())
     sealed = change.vault.seal(_secret(directory.name), secret)
     change.connection.execute(insert(table).values(**directory.json(), secret=sealed))
     change.record("directory", directory.name, None, directory.json())
+
+
+def check_new(connection: Connection, name: str) -> None:
+    """Raises Conflict if the name of a directory is taken."""
+    lookup.check_new(connection, "directory", table.c.name, name)
 
 
 def replace(change: Change, directory: Directory, secret: bytes | None = None) -> None:

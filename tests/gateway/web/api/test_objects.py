@@ -269,14 +269,17 @@ def test_directories_never_show_their_secret(admin: TestClient, site: Site) -> N
     assert admin.patch("/directories/corp", json={"grace": 60}).json()["grace"] == 60
     everything = admin.get("/directories/corp").text + admin.get("/audit").text + admin.get("/export").text
     assert "hush" not in everything
+    assert admin.patch("/directories/corp", json={"settings": {"name_claim": "email"}}).status_code == 200
     refused = admin.patch("/directories/corp", json={"settings": {"issuer": "https://evil.example"}})
     assert (refused.status_code, refused.json()["detail"]) == (
-        400, "settings: they say who gets the secret; give the secret with them"
+        400, "issuer: it says who gets the secret; give the secret with it"
     )  # fmt: skip
     for settings, why in (
         ({"issuer": "http://id.example.org", "client_id": "vpn"}, "issuer"),
         ({"issuer": 1, "client_id": "vpn"}, "settings.issuer: "),
         ({"issuer": "https://id.example.org"}, "settings.client_id: "),
+        ({"issuer": "https://id.example.org", "client_id": "vpn", "isuer": ""}, "settings.isuer: there is none"),
+        ({"issuer": "https://id.example.org", "client_id": "vpn", "ca": "x"}, "ca: expected certificates in PEM"),
     ):
         answer = admin.post("/directories", json={**wanted, "name": "other", "settings": settings})
         assert (answer.status_code, answer.json()["detail"][: len(why)]) == (400, why)

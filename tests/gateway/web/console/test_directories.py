@@ -12,7 +12,6 @@ from tests.gateway.web.console.conftest import Person
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import User
 from wgpy.gateway.store import directories, users
-from wgpy.gateway.web.console.directories import _one
 from wgpy.gateway.web.site import Site
 
 pytestmark = pytest.mark.peer
@@ -44,12 +43,6 @@ def test_a_check_that_fails_says_why(admin: Person, filled: Site, server: Slapd)
     assert (page.status_code, "It answers" in page.text) == (503, False)
     assert "another password" not in page.text
     assert server.settings().servers[0] in page.text
-
-
-def test_one_directory_is_checked_at_a_time(admin: Person) -> None:
-    with _one:
-        page = admin.send("/directories/corp/check", {})
-    assert (page.status_code, "try again in a moment" in page.text) == (503, True)
 
 
 def test_a_directory_is_removed_with_its_users_only_if_that_is_said(admin: Person, filled: Site) -> None:

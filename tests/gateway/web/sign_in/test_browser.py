@@ -15,13 +15,13 @@ from pyotp import TOTP, parse_uri
 
 from tests.gateway.web.browser import Browser, browser
 from tests.gateway.web.conftest import Running, serving
+from tests.gateway.web.shown import sign_in
 from tests.gateway.web.sign_in.conftest import Clock
 from tests.support.canaille import CLIENT, Canaille
 from tests.support.canaille import PASSWORD as PROVIDERS_PASSWORD
-from wgpy.gateway.policy.directories import Directory, GroupMapping
-from wgpy.gateway.policy.oidc import Settings, callback_path
-from wgpy.gateway.policy.people import User
-from wgpy.gateway.store import directories, endpoint, links, users
+from wgpy.gateway.policy.oidc import callback_path
+from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.store import endpoint, groups, links, users
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.certificate import own_certificate
 from wgpy.gateway.web.server import WebServer
@@ -142,17 +142,33 @@ def test_a_person_sets_up_an_app_and_a_passkey_and_signs_in_with_each(site: Site
         assert problems == []
 
 
+def add_directory(chrome: Browser, site: Site, url: str, provider: Canaille) -> None:
+    """Add the provider in the console, which asks it, and sign out."""
+    with site.database.change("root") as change:
+        groups.add(change, Group(name="admins"))
+        users.add(change, User(name="root", groups=frozenset({"admins"})))
+    sign_in(chrome, site, "root", url)
+    chrome.open(f"{url}/console/add/directory/oidc")
+    chrome.fill(name="corp", issuer=f"{provider.issuer}/x", client_id=CLIENT[0], secret=CLIENT[1])
+    chrome.fill(names="vpn-staff=staff")
+    chrome.script("document.querySelector('[name=ca]').value = arguments[0]", provider.ca.read_text())
+    chrome.go("Check and add")
+    assert "Nothing was saved" in chrome.text
+    chrome.driver.get_log("browser")  # the refusal, of which the browser's console tells
+    assert chrome.find("[name=secret]").get_attribute("value") == ""
+    chrome.fill(issuer=provider.issuer, secret=CLIENT[1])
+    chrome.go("Check and add")
+    assert "Directory corp added. It answers, and can be used as it is set." in chrome.text
+    chrome.driver.delete_all_cookies()
+
+
 @pytest.mark.root  # for Chromium
 def test_a_person_signs_in_by_openid_connect_and_signs_out_there_as_well(site: Site, tmp_path: Path) -> None:
     certificates = [tmp_path / "https.pem", tmp_path / "localhost.pem"]
     with served(site, tmp_path) as url:
         uris = [f"{url}{callback_path('corp')}"]
         with Canaille(tmp_path, uris) as provider, browser(hosts={HOST: "127.0.0.1"}, trusting=certificates) as chrome:
-            settings = Settings(issuer=provider.issuer, client_id=CLIENT[0], ca=provider.ca.read_text())
-            with site.database.change("root") as change:
-                mapping = GroupMapping(names={"vpn-staff": "staff"})
-                corp = Directory(name="corp", kind="oidc", settings=settings.json(), groups=mapping)
-                directories.add(change, corp, CLIENT[1].encode())
+            add_directory(chrome, site, url, provider)
             chrome.open(f"{url}/sign-in?next=/account")
             problems = chrome.problems()
             chrome.press("Sign in with corp")

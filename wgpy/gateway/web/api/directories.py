@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from sqlalchemy import Connection
 
-from wgpy.errors import ConfigError
-from wgpy.gateway.identity.directory import probe
+from wgpy.gateway.identity import directory as identity
+from wgpy.gateway.identity.administration import check_kept, directory_settings
 from wgpy.gateway.policy import directories as policy
-from wgpy.gateway.policy import ldap, oidc
 from wgpy.gateway.store import directories, users
 from wgpy.gateway.web.api.access import READ, WRITE, changing, keep_administrators, reading
 from wgpy.gateway.web.api.models import Input, Output
 from wgpy.gateway.web.site import site_of
 
 router: APIRouter = APIRouter()
-
-_SETTINGS: Final[Mapping[str, Any]] = {"oidc": oidc.Settings, "ldap": ldap.Settings}
 
 
 class GroupMapping(Output):
@@ -74,7 +69,8 @@ class DirectoryChange(Input):
 
     settings: dict[str, Any] = Field(
         default={},
-        description="Settings to change. The secret has to be given with them, because they say who gets it.",
+        description="Settings to change. With one that says who gets the secret, such as `issuer` or `servers`, the "
+        "secret has to be given.",
     )
     secret: str = ""
     groups: NewGroupMapping = NewGroupMapping()
@@ -104,7 +100,7 @@ def add(request: Request, body: NewDirectory) -> Any:
     made = policy.Directory(
         name=body.name,
         kind=body.kind,
-        settings=_settings(body.kind, body.settings),
+        settings=directory_settings(body.kind, body.settings),
         groups=policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix),
         grace=body.grace,
     )
@@ -126,16 +122,16 @@ def change(request: Request, name: str, body: DirectoryChange) -> Any:
     """Change a directory."""
     given = body.given()
     secret = given.pop("secret", None)
-    if "settings" in given and secret is None:
-        raise ConfigError("settings: they say who gets the secret; give the secret with them")
     if "groups" in given:
         given["groups"] = policy.GroupMapping(names=body.groups.names, prefix=body.groups.prefix)
     with changing(request) as changed:
         before = directories.find(changed.connection, name)
         if "settings" in given:
-            given["settings"] = _settings(before.kind, {**before.settings, **body.settings})
+            given["settings"] = directory_settings(before.kind, {**before.settings, **body.settings})
         after = replace(before, **given)
         _keep_administrators(request, changed.connection, before, after)
+        if secret is None:
+            check_kept(before, after)
         directories.replace(changed, after, None if secret is None else secret.encode())
     return after.json()
 
@@ -146,7 +142,7 @@ def check(request: Request, name: str) -> Any:
     with reading(request) as connection:
         directory = directories.find(connection, name)
         secret = directories.secret(connection, site_of(request).database.vault, name)
-    return asyncio.run(probe(directory, secret))
+    return identity.check(directory, secret)
 
 
 @router.delete("/directories/{name}", response_model=Removed, dependencies=[WRITE])
@@ -171,18 +167,3 @@ def _keep_administrators(request: Request, connection: Connection, *each: policy
             request, f"directory {directory.name}", directory.groups.ours(theirs, {admins}),
             *(user.groups for user in present),
         )  # fmt: skip
-
-
-def _settings(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the settings of a kind. Raises ConfigError."""
-    if kind not in _SETTINGS:
-        raise ConfigError(f"kind {kind!a}: expected one of {', '.join(_SETTINGS)}")
-    try:
-        made = TypeAdapter(_SETTINGS[kind]).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
-        where = ".".join(map(str, first["loc"]))
-        raise cause if isinstance(cause, ConfigError) else ConfigError(f"settings.{where}: {first['msg']}") from None
-    json: dict[str, Any] = made.json()
-    return json

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from threading import Lock
 from typing import Any, Final
 
 from starlette.responses import Response
 
-from wgpy.errors import ControlError, WgpyError
-from wgpy.gateway.identity.directory import probe
+from wgpy.errors import WgpyError
+from wgpy.gateway.identity import directory as identity
 from wgpy.gateway.policy.oidc import callback_path
 from wgpy.gateway.store import audit, directories, users
 from wgpy.gateway.store.lookup import Conflict
 from wgpy.gateway.web.console.visit import Visit, action, page
-
-_one: Final = Lock()  # a check at a time: it may take as long as a directory's timeout, and a thread
 
 
 def _list(visit: Visit) -> Response:
@@ -41,14 +37,10 @@ def _check(visit: Visit) -> Response:
     with visit.reading() as connection:
         directory = directories.find(connection, visit.name)
         secret = directories.secret(connection, visit.database.vault, visit.name)
-    if not _one.acquire(blocking=False):
-        return _show(visit, ControlError("another directory is being checked; try again in a moment"))
     try:
-        return _show(visit, findings=asyncio.run(probe(directory, secret)))
+        return _show(visit, findings=identity.check(directory, secret))
     except WgpyError as error:
         return _show(visit, error)
-    finally:
-        _one.release()
 
 
 def _remove(visit: Visit) -> Response:

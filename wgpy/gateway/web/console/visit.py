@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from wgpy.errors import ConfigError, KeyFormatError, WgpyError
 from wgpy.gateway.policy.people import User
+from wgpy.gateway.policy.problems import Unusable
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.texts import difference, moment, printable_lines
 from wgpy.gateway.store import audit
@@ -43,7 +44,8 @@ SECTIONS: Final = (
     ("/settings", "Settings"),
 )
 """The parts of the console: the first page of each, and what it is called."""
-_PAGES: Final = {"test": "/rules", "audit": "/log", **dict.fromkeys(("tokens", "directories", "transfer"), "/settings")}
+_OF_SETTINGS: Final = ("tokens", "directories", "certificates", "transfer")
+_PAGES: Final = {"test": "/rules", "audit": "/log", **dict.fromkeys(_OF_SETTINGS, "/settings")}
 Handler = Callable[["Visit"], Response]
 
 
@@ -96,7 +98,7 @@ class Visit:
     def section(self) -> str:
         """The first page of the part of the console that this page belongs to."""
         _, *words = self.path.split("/")
-        kind = f"{words[1]}s" if words[:1] == ["add"] and words[1:] else "".join(words[:1])
+        kind = f"{words[1]}s".replace("ys", "ies") if words[:1] == ["add"] and words[1:] else "".join(words[:1])
         return _PAGES.get(kind, f"/{kind}")
 
     @property
@@ -165,10 +167,12 @@ class Visit:
         )
 
     def show(self, template: str, error: WgpyError | None = None, **values: Any) -> Response:
-        """Render a page; with an error, the form that it is about."""
+        """Render a page; with an error, the form that it is about. What is wrong with a field is said at that field."""
+        why = error.why if isinstance(error, Unusable) else {}
+        said = "Nothing was saved. What is wrong is said below, at each field." if why else str(error or "")
         return pages.render(
-            self.request, f"console/{template}", status=status_of(error) if error else 200,
-            error=str(error) if error else "", visit=self, **values,
+            self.request, f"console/{template}", status=status_of(error) if error else 200, error=said, errors=why,
+            visit=self, **values,
         )  # fmt: skip
 
     def done(self, path: str, said: str) -> Response:
@@ -188,11 +192,16 @@ def path_of(kind: str, name: str) -> str:
     return f"/{kind}/{quote(name.replace('/', '_'), safe='')}"
 
 
-def page(path: str, handler: Handler, *, unattended: bool = False) -> Route:
-    """The route of a page. What a script asks for again and again is `unattended`: it keeps nobody signed in."""
+def page(path: str, handler: Handler, *, unattended: bool = False, fresh: bool = False) -> Route:
+    """The route of a page. What a script asks for again and again is `unattended`: it keeps nobody signed in.
+
+    With `fresh`, as for `action`, which keeps people from filling in a form that they may not send.
+    """
 
     def endpoint(request: Request) -> Response:
         request.state.unattended = unattended
+        if fresh:
+            require_fresh(request)
         return _answer(Visit(request, require_admin(request), Form(())), handler, missing=404)
 
     return Route(ROOT + path, endpoint, methods=["GET"])
