@@ -1,8 +1,8 @@
-"""Lone packets that go elsewhere than the one before them: sorted by destination, so that each destination has a burst.
+"""What was read ahead from the TUN, put together by destination, so that each destination has a burst.
 
-What many peers are sent at once, such as the acknowledgements of their uploads, comes from the TUN in any order. One by
-one, each such packet would cost as much as a burst. Those of one destination keep their order; between destinations
-there is none to keep.
+Packets come from the TUN in any order: the acknowledgements of many peers' uploads one by one, and many streams'
+segments in super-packets of a few each, because the kernel paces each stream. Each of these alone would cost as much as
+a whole burst. What goes to one destination keeps its order; between destinations there is none to keep.
 """
 
 from __future__ import annotations
@@ -11,67 +11,125 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from wgpy.burst import Burst, ViewCache
-from wgpy.constants import MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.splitting import join, shortest, split
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE
+from wgpy.tun.splitting import burst_key, join, shortest, split
 from wgpy.tun.virtio import GSO_NONE, VnetHeader
 
 MAX_GROUPS: Final = 16
-GROUP_SIZE: Final = 1 << 14  # bytes of slots: eleven long packets, or as many short ones as one send takes
+_GROUP_SIZE: Final = 1 << 16  # bytes of slots: as many as one send takes
+
+
+def has_room(burst: Burst) -> bool:
+    """Whether one send takes at least as much again beside this burst."""
+    return 2 * len(burst.view) <= MAX_DATAGRAM
 
 
 class _Group:
-    """Packets of one destination, in slots of a buffer of its own."""
+    """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first."""
 
-    __slots__ = ("cache", "first", "header", "is_open", "least", "lengths", "room")
+    __slots__ = ("_burst", "_cache", "_header", "_least", "_lengths", "_stride", "at", "is_open", "length", "room")
 
     def __init__(self, cache: ViewCache, header: VnetHeader, first: Burst) -> None:
-        self.cache = cache
-        self.header = header
-        self.first = first
-        self.lengths: list[int] = []  # of the packets after the first
-        self.least = shortest(header)
-        self.room = min(GROUP_SIZE // first.stride, MAX_SEGMENTS) - 1
-        self.is_open = self.room > 0
+        self._cache = cache
+        self._burst = first  # what is complete
+        self._stride = first.stride
+        self._header = header
+        self._least = shortest(header)
+        self._lengths: list[int] = []  # of lone packets behind it, whose checksums are completed together
+        self.length = first.lengths[0]
+        self.at = len(first) * first.stride + TRANSPORT_HEADER_SIZE  # where the next packet begins
+        self.room = min(MAX_DATAGRAM // first.stride, MAX_SEGMENTS) - len(first)  # packets
+        self.is_open = self.room > 0 and first.lengths[-1] == self.length
 
-    def take(self, header: VnetHeader, packet: memoryview) -> bool:
-        """Add a packet, if it belongs; whether it did. All but the last are as long as the first."""
-        length = len(packet)
-        if not self.is_open or header != self.header or not self.least <= length <= self.first.lengths[0]:
+    def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> bool:
+        """Add a lone packet, if it belongs here; whether it did."""
+        if header is not self._header and header != self._header:
+            self._complete(mtus)
+            self._header, self._least = header, shortest(header)
+        length, at = len(packet), self.at
+        if not self.is_open or not self._least <= length <= self.length:
             return False
-        self.lengths.append(length)
-        at = len(self.lengths) * self.first.stride + TRANSPORT_HEADER_SIZE
-        self.cache.buffer[at : at + length] = packet
-        self.is_open = length == self.first.lengths[0] and len(self.lengths) < self.room
+        self._cache.buffer[at : at + length] = packet
+        self._lengths.append(length)
+        self.at = at + self._stride
+        self.room -= 1
+        self.is_open = self.room > 0 and length == self.length
+        return True
+
+    def take_segments(self, segments: Burst, mtus: tuple[int, ...]) -> bool:
+        """Add a super-packet's segments, if they belong here; whether they did."""
+        if not self.is_open or len(segments) > self.room or segments.lengths[0] != self.length:
+            return False
+        self._complete(mtus)
+        lengths = self._burst.lengths + segments.lengths
+        self._burst = _copied(segments, self._cache, self.at - TRANSPORT_HEADER_SIZE, lengths)
+        self.at += len(segments) * self._stride
+        self.room -= len(segments)
+        self.is_open = self.room > 0 and lengths[-1] == self.length
         return True
 
     def burst(self, mtus: tuple[int, ...]) -> Burst:
-        return join(self.first, self.header, self.cache, self.lengths, mtus) if self.lengths else self.first
+        """All of them."""
+        self._complete(mtus)
+        return self._burst
+
+    def _complete(self, mtus: tuple[int, ...]) -> None:
+        if self._lengths:
+            self._burst = join(self._burst, self._header, self._cache, self._lengths, mtus)
+            self._lengths = []
+
+
+def _copied(burst: Burst, cache: ViewCache, at: int, lengths: list[int]) -> Burst:
+    """The packets that are in `cache` already, and behind them, at `at`, those of `burst`: `lengths` is of all."""
+    end = at + len(burst.view)
+    cache.buffer[at:end] = burst.view
+    return Burst(cache.buffer[:end], burst.stride, lengths, cache)
 
 
 class Groups:
-    """The packets that were read ahead, but for those of the first destination."""
+    """What was read ahead. The first destination's packets are gathered where they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: ViewCache, slots: ViewCache) -> None:
+        """`cache` has the buffer for reading; `slots` takes a super-packet's segments before they join a group."""
         # Of anonymous memory, pages that are never written to take no room.
-        memory = memoryview(mmap(-1, MAX_GROUPS * GROUP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
-        self._caches = [ViewCache(memory[at : at + GROUP_SIZE]) for at in range(0, len(memory), GROUP_SIZE)]
+        memory = memoryview(mmap(-1, (MAX_GROUPS - 1) * _GROUP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
+        others = [ViewCache(memory[at : at + _GROUP_SIZE]) for at in range(0, len(memory), _GROUP_SIZE)]
+        self._caches = [cache, *others]
+        self._slots = slots
         self._groups: dict[bytes, _Group] = {}
 
-    def take(self, header: VnetHeader, packet: memoryview, key: bytes, mtus: tuple[int, ...]) -> bool:
-        """Copy a packet with this `burst_key` to the others with it; whether that was possible."""
+    def begin(self, header: VnetHeader, first: Burst) -> _Group:
+        """Begin with what the first read brought: a packet in the buffer for reading, or segments in the slots."""
+        return self._add(burst_key(first.packet(0)), header, first)
+
+    def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
+        """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be."""
+        key, is_lone = burst_key(packet), header.gso_type == GSO_NONE
         group = self._groups.get(key)
+        if not key:
+            return 0
+        if group is not None and is_lone:
+            return group.take(header, packet, mtus)
+        if group is None and len(self._groups) == MAX_GROUPS:
+            return 0
+        if group is not None and len(packet) > group.room * header.gso_size:
+            return 0
+        burst = split(header, packet, self._caches[len(self._groups)] if is_lone else self._slots, mtus)
+        if burst is None:
+            return 0
         if group is not None:
-            return group.take(header, packet)
-        if not key or header.gso_type != GSO_NONE or len(self._groups) == MAX_GROUPS:
-            return False
-        if len(packet) + TRANSPORT_OVERHEAD > GROUP_SIZE // 2:
-            return False  # there is too little to gain
+            return len(burst) if group.take_segments(burst, mtus) else 0
+        if not has_room(burst):
+            return 0
+        self._add(key, header, burst)
+        return len(burst)
+
+    def _add(self, key: bytes, header: VnetHeader, first: Burst) -> _Group:
         cache = self._caches[len(self._groups)]
-        first = split(header, packet, cache, mtus)
-        if first is None:
-            return False
-        self._groups[key] = _Group(cache, header, first)
-        return True
+        if first.cache is not cache:
+            first = _copied(first, cache, 0, first.lengths)
+        group = self._groups[key] = _Group(cache, header, first)
+        return group
 
     def bursts(self, mtus: tuple[int, ...]) -> list[Burst]:
         """A burst for each destination, the last first; then there are none."""

@@ -16,15 +16,15 @@ from fcntl import ioctl
 from typing import Final, Self
 
 from wgpy.burst import Burst, ReadAhead, ViewCache
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.constants import MAX_DATAGRAM, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.errors import TunError
 from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
-from wgpy.tun.gathering import Groups
+from wgpy.tun.gathering import Groups, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
-from wgpy.tun.splitting import SLOTS_SIZE, burst_key, join, shortest, split
+from wgpy.tun.splitting import SLOTS_SIZE, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNSETOFFLOAD: Final = 0x400454D0
@@ -67,12 +67,13 @@ class LinuxTun:
         self._vnet_header = vnet_header
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
+        self._last_header, self._unpacked = PLAIN, _NO_OFFLOAD  # most headers are as the one before
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
         self._cache = ViewCache(self._buffer)  # lone packets stay where they are read
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
-        self._groups = Groups()
+        self._groups = Groups(self._cache, self._slots)
         self._gathered: list[Burst] = []  # read already, the next one last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
@@ -185,13 +186,13 @@ class LinuxTun:
                 self._read_ahead.ran_dry()
                 return None
             header, packet = read
-            is_lone = header.gso_type == GSO_NONE
-            burst = split(header, packet, self._cache if is_lone else self._slots, self._mtus)
+            burst = split(header, packet, self._cache if header.gso_type == GSO_NONE else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            if self._read_ahead.looks_for_more() and is_lone and self._merging:
-                burst = self._gather(header, burst)
+            if self._read_ahead.looks_for_more() and self._merging and has_room(burst):
+                self._gather(header, burst)
+                return self._gathered.pop()
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -205,33 +206,27 @@ class LinuxTun:
             return None
         except OSError as error:
             raise self._gone(error) from error
-        header = _NO_OFFLOAD if self._header == PLAIN else VnetHeader.unpack(self._header)
-        return header, packet[: length - VNET_HEADER_SIZE]
+        if self._header != self._last_header:
+            self._last_header = self._header.tobytes()
+            self._unpacked = VnetHeader.unpack(self._last_header)
+        return self._unpacked, packet[: length - VNET_HEADER_SIZE]
 
-    def _gather(self, header: VnetHeader, first: Burst) -> Burst:
-        """Read more packets into the next slots, while they belong to the burst; each then costs a third of a lone one.
+    def _gather(self, header: VnetHeader, first: Burst) -> None:
+        """Read more, and put it together by destination; a packet then costs a third of a lone one.
 
-        Those that go elsewhere are put together for the next reads. The first one that does not belong is held.
+        The first read that cannot be put to the others of its destination is held.
         """
-        stride, length, lengths = first.stride, first.lengths[0], list[int]()
-        least, key, at, is_open = shortest(header), burst_key(first.packet(0)), stride, True
-        end = min(MAX_DATAGRAM - stride, MAX_SEGMENTS * stride)
-        for _ in range(_MAX_AHEAD) if key else ():
-            if at >= end or (read := self._read_at(at + TRANSPORT_HEADER_SIZE)) is None:
-                break
-            self._read_ahead.found_more()
-            following, packet = read
-            its_key = burst_key(packet)
-            if its_key != key:
-                is_taken = self._groups.take(following, packet, its_key, self._mtus)
-            elif is_taken := is_open and following == header and least <= len(packet) <= length:
-                lengths.append(len(packet))
-                is_open, at = len(packet) == length, at + stride
-            if not is_taken:
+        groups, mtus, ahead = self._groups, self._mtus, 0
+        group = groups.begin(header, first)
+        while ahead < _MAX_AHEAD and (read := self._read_at(group.at)) is not None:
+            taken = groups.take(*read, mtus)
+            if not taken:
                 self._held = read
                 break
-        self._gathered = self._groups.bursts(self._mtus)
-        return join(first, header, self._cache, lengths, self._mtus) if lengths else first
+            ahead += taken
+        if ahead or self._held:
+            self._read_ahead.found_more()
+        self._gathered = groups.bursts(mtus)
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, merged into as few writes as possible.

@@ -151,17 +151,19 @@ def burst_key(packet: memoryview) -> bytes:
 
 
 def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int], mtus: Sequence[int]) -> Burst:
-    """One burst of the lone packet `first` and of packets with the same key, which were read into the slots after it.
+    """One burst of the packets of `first` and of lone packets with the same key, which lie in the slots after them.
 
-    All were read with the same header, and all but the last are as long as the first. Checksums are completed.
+    The lone ones were read with the same header, and all but the last are as long as those of `first`. Their checksums
+    are completed.
     """
     buffer, stride, before = slots.buffer, first.stride, len(lengths) - 1
-    last = len(lengths) * stride + TRANSPORT_HEADER_SIZE
+    at = len(first) * stride + TRANSPORT_HEADER_SIZE
+    last = at + before * stride
     if header.flags & NEEDS_CSUM:
         if before:
-            at = stride + TRANSPORT_HEADER_SIZE + header.csum_start
-            rows = slots.recall(Rows, at, stride, before, lengths[0] - header.csum_start)
-            rows.store_checksums(np.ndarray((before,), WORD, buffer, at + header.csum_offset, (stride,)))
+            start = at + header.csum_start
+            rows = slots.recall(Rows, start, stride, before, lengths[0] - header.csum_start)
+            rows.store_checksums(np.ndarray((before,), WORD, buffer, start + header.csum_offset, (stride,)))
         _complete(header, buffer, last, lengths[-1])
     end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
     return Burst(buffer[:end], stride, first.lengths + lengths, slots)
