@@ -403,3 +403,11 @@ def test_a_directory_is_asked_whether_it_can_be_used(gateway: Gateway, monkeypat
 def test_a_mistake_in_a_directory_is_one_line_and_nothing_is_changed(gateway: Gateway, command: str, why: str) -> None:
     assert why in gateway(f"directory {command}", status=1)
     assert gateway("directory list") == []
+
+
+def test_help_loads_only_what_it_needs() -> None:
+    program = "import sys; from wgpy.cli import main\ntry: main(['gateway', '-h'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "argparse" in loaded
+    assert not loaded & {"asyncio", "cryptography", "email", "http", "sqlalchemy", "ssl", "urllib"}

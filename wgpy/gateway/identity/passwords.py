@@ -23,6 +23,7 @@ LANES: Final = 1  # more would hash one password on several cores, and answer no
 SHORTEST: Final = 12  # characters; NIST SP 800-63B-4 asks for 15 where nothing else is proved, and 8 where something is
 LONGEST: Final = 256  # characters
 _FEWEST: Final = 5  # different characters
+_AT_ONCE: Final = min(os.cpu_count() or 1, 8)  # more cores than that have other things to do
 _WAITING: Final = 16  # requests that may wait for a core; more would not be answered in time
 
 
@@ -31,12 +32,16 @@ class Busy(ControlError):
 
 
 class Hasher:
-    """Hashes passwords, at most as many at once as there are cores, so that memory is bounded. Used from threads."""
+    """Hashes passwords, at most as many at once as there are cores, so that memory is bounded. Used from threads.
 
-    def __init__(self, at_once: int = os.cpu_count() or 1, waiting: int = _WAITING) -> None:
+    `most` is how many threads are here at the same time: those that hash, and those that wait.
+    """
+
+    def __init__(self, at_once: int = _AT_ONCE, waiting: int = _WAITING) -> None:
+        self.most: Final = at_once + waiting
         self._argon2 = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY, parallelism=LANES)
         self._running = BoundedSemaphore(at_once)
-        self._admitted = BoundedSemaphore(at_once + waiting)
+        self._admitted = BoundedSemaphore(self.most)
 
     def hash(self, password: str) -> str:
         """The hash of a password, with its parameters and salt, as text. Raises Busy."""

@@ -21,6 +21,7 @@ from wgpy.gateway.store.files import make_directory, new
 
 _PROBING: Final = 0.5  # seconds for which others may hold the lock to see whether the gateway runs
 _PATIENCE: Final = 5.0  # seconds to wait for another process that writes
+_ROOM: Final = 1024  # bytes of the file of the lock, in which a running gateway says what is wrong
 _IMMEDIATE: Final = "immediate"
 _REMEDIES: Final = {
     "locked": "another process holds it: `fuser -v` on the file shows which",
@@ -80,25 +81,24 @@ class SQLite:
 
     @contextmanager
     def running(self, node: str) -> Iterator[Callable[[str], None]]:
-        with open(self._lock, "a", opener=_private) as file:  # or others could hold the lock
+        with open(self._lock, "r+b", 0, opener=_private) as file:  # or others could hold the lock
             if not _taken(file, fcntl.LOCK_EX, _PROBING):
                 raise ControlError(f"{self._lock}: the gateway runs already; `wgpy gateway status` shows it")
 
             def tell(ailment: str) -> None:
-                with suppress(OSError):  # a full disk
-                    file.truncate(0)
-                    file.write(ailment)
-                    file.flush()
+                with suppress(OSError):
+                    os.pwrite(file.fileno(), ailment.encode(errors="replace")[:_ROOM].ljust(_ROOM), 0)
 
+            tell("")  # takes the room, so that a full disk can be told, too
             yield tell
 
     def is_running(self, node: str) -> bool:
-        with open(self._lock, "a", opener=_private) as file:  # several may ask at once
+        with open(self._lock, "r+b", 0, opener=_private) as file:  # several may ask at once
             return not _taken(file, fcntl.LOCK_SH)
 
     def ailment(self, node: str) -> str:
         try:
-            return self._lock.read_text()
+            return self._lock.read_text(errors="replace").rstrip()
         except OSError as error:
             return f"{self._lock}: {error.strerror}"
 
@@ -170,10 +170,10 @@ class _Watch:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_CREAT, 0o600)
 
 
-def _taken(file: IO[str], kind: int, patience: float = 0.0) -> bool:
+def _taken(file: IO[bytes], kind: int, patience: float = 0.0) -> bool:
     """Take a lock of flock(2) within so many seconds. Returns whether that worked."""
     end = time.monotonic() + patience
     while True:

@@ -39,7 +39,7 @@ log: Final = logging.getLogger("wgpy.gateway")
 
 DIRECTORY: Final = Path("/run/wgpy")
 MOST: Final = 256  # connections at the port; at the unix socket, which only administrators may open, a quarter of it
-THREADS: Final = 16  # handlers that run at the same time
+THREADS: Final = 40  # handlers that run at the same time: more than may wait for passwords and directories
 HEAD_TIME: Final = 10.0  # seconds for a TLS handshake, and for the head of a request, counted from the last answer
 BODY_TIME: Final = 60.0  # seconds for the rest of a request
 STALL_TIME: Final = 30.0  # seconds in which a client has to take some of an answer

@@ -17,7 +17,7 @@ from wgpy.gateway.web.site import Site
 
 log: Final = logging.getLogger("wgpy.gateway")
 
-AT_ONCE: Final = THREADS // 2  # those that wait for directories must leave some for other requests
+AT_ONCE: Final = THREADS // 4  # those that wait for directories must leave some for other requests
 _TURNS: Final = BoundedSemaphore(AT_ONCE)
 
 
