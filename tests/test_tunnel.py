@@ -255,20 +255,52 @@ def test_datagrams_dropped_from_the_queue_of_the_socket_are_counted(monkeypatch:
     asyncio.run(main())
 
 
+class LinkedTun(MemoryTun):
+    """A TUN whose link somebody sets up and down."""
+
+    is_up = True
+
+    def link(self) -> tuple[bool, int] | None:
+        return self.is_up, self.mtu
+
+
 def test_packets_wait_in_the_tun_until_the_tunnel_is_up_and_what_was_there_before_it_went_down_is_dropped() -> None:
     """A link that comes up carries packets at once, and we hear of it a little later."""
     first, later = (ipv4_packet("10.0.0.1", "10.0.0.2", payload) for payload in (b"first", b"later"))
 
     async def main() -> None:
         async with two_ends() as (left, right):
-            left.tun.inject(first)
+            tun = LinkedTun()
+            endpoint = EndpointName(host="127.0.0.1", port=right.tunnel.listen_port)
+            async with Tunnel(config(LEFT, RIGHT, "10.0.0.2/32", endpoint), tun=tun) as tunnel:
+                left.tunnel.close()
+                tunnel.follow_link()
+                tun.inject(first)
+                tun.is_up = False
+                tunnel._link_changed()
+                assert tunnel.status().drops == {"interface_down": 1}
+                tun.is_up = True
+                tun.inject(later)
+                await asyncio.sleep(0)
+                tunnel._link_changed()
+                assert await right.arrival() == later
+                assert tunnel.status().drops == {"interface_down": 1}
+
+    asyncio.run(main())
+
+
+def test_packets_for_a_tunnel_that_its_owner_took_down_are_dropped_and_do_not_gather() -> None:
+    """It is the owner who knows when it is up again, so nothing has to wait; a TUN in memory would grow for ever."""
+
+    async def main() -> None:
+        async with two_ends() as (left, _):
             left.tunnel.down()
-            assert left.tunnel.status().drops == {"interface_down": 1}
-            left.tun.inject(later)
-            await asyncio.sleep(0)
-            left.tunnel.up()
-            assert await right.arrival() == later
-            assert left.tunnel.status().drops == {"interface_down": 1}
+            for turn in range(1, 4):
+                for _ in range(50):
+                    left.tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2", b"into the void"))
+                while left.tun._has_packets():  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                assert left.tunnel.status().drops == {"interface_down": 50 * turn}
 
     asyncio.run(main())
 

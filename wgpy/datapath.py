@@ -31,7 +31,7 @@ BURST_WORK: Final = 8
 READS_PER_WAKEUP: Final = 2  # bursts that another worker has handed over, likewise
 # Transmits that may wait while a socket is full: the TUN is not read then, but handshakes and keepalives come.
 MAX_WAITING: Final = 256
-MAX_LEFT: Final = 65_536  # bursts that a TUN may hold when the interface goes down: more than its queue has room for
+MAX_LEFT: Final = 1024  # bursts that the TUN may hold when the link goes down: its queue has room for 500 packets
 
 # Seconds that the machine must have slept for the sessions to be forgotten (kernel device.c, wg_pm_notification).
 SUSPENDED_FROM: Final = 1.0
@@ -114,6 +114,9 @@ class DataPath:
 
     udp: Udp | None
     """The port in use; None while the interface is down."""
+    follows_link: bool
+    """Whether the port is opened when we hear that the TUN's link is up, which is a little later: then packets wait in
+    the TUN while the port is closed. Otherwise they are dropped."""
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class DataPath:
         self._report = report
         self._fail = fail
         self.udp = None
+        self.follows_link = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiting: list[Transmit] = []
@@ -146,6 +150,8 @@ class DataPath:
         self._start_reading()
 
     def _start_reading(self) -> None:
+        if not self._is_started:
+            return
         self._tun.start_reading(self._loop, self._tun_readable)
         if self._mesh is not None:
             self._mesh.start_reading(self._loop, self._handed_over)
@@ -164,22 +170,22 @@ class DataPath:
         udp.start_reading(self._loop, self._udp_readable)
         if self._waiting:
             self._send_waiting()
-        elif self._is_started:
+        else:
             self._start_reading()
 
-    def close(self) -> None:
-        """Close the port. What waits for it is dropped, and so is what the TUN holds, as in kernel device.c, wg_stop.
+    def drop_held(self) -> None:
+        """Drop what the TUN holds, after the link went down (kernel device.c, wg_stop). The device must be stopped."""
+        with suppress(TunError):  # it has gone away
+            for _ in range(MAX_LEFT):
+                if (burst := self._tun.read()) is None:
+                    return
+                self._device.send(burst, self._clock())
 
-        The device must be stopped. The timer is cancelled.
-        """
+    def close(self) -> None:
+        """Close the port. What waits for it is dropped, and the timer is cancelled."""
         udp, self.udp = self.udp, None
         if udp is not None:
             self._close(udp)
-            with suppress(TunError):  # it has gone away
-                for _ in range(MAX_LEFT):
-                    if (burst := self._tun.read()) is None:
-                        break
-                    self._device.send(burst, self._clock())
         if self._waiting:
             for transmit in self._waiting:
                 self._discard(transmit, DropReason.INTERFACE_DOWN)
@@ -203,9 +209,8 @@ class DataPath:
     def _tun_readable(self) -> None:
         now = self.wake()
         try:
-            if self.udp is None:
-                # The interface went away, or it came up before we heard of it: packets wait until the port is open.
-                self._tun.link()
+            if self.udp is None and self.follows_link:
+                self._tun.link()  # has it gone away?
                 self._tun.stop_reading()
                 return
             work = 0
@@ -244,6 +249,10 @@ class DataPath:
 
     def _handed_over(self, sock: socket.socket) -> None:
         """Read and handle what one other worker has handed over."""
+        if self.udp is None and self.follows_link:
+            if self._mesh is not None:
+                self._mesh.stop_reading()
+            return
         now = self.wake()
         try:
             for _ in range(READS_PER_WAKEUP):

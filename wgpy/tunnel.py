@@ -164,12 +164,16 @@ class Tunnel:
             return
         self.device.stop()
         self._path.close()
+        if self._path.follows_link:
+            self._path.drop_held()
 
     def follow_link(self) -> None:
         """From now on go up and down with the interface, use its MTU, and let better routes choose source addresses.
 
-        It is followed into another network namespace, too. Where that is not permitted, its last state is kept.
+        It is followed into another network namespace, too. Where that is not permitted, its last state is kept. What is
+        sent through the interface before we hear that it is up waits until then.
         """
+        self._path.follows_link = True
         self._monitor = Monitor(self._loop, self._link_changed)
         self._link_changed()
 
@@ -207,7 +211,8 @@ class Tunnel:
             self._monitor = None
         self._configured.names.close()
         self._events.close()
-        self.down()
+        self.device.stop()
+        self._path.close()
         self._tun.close()
         if self._mesh is not None:
             self._mesh.close()

@@ -175,6 +175,8 @@ class Given:
         self.udp = UdpSockets(sockets, report_hosts=lambda hosts: None)
 
     def open(self, port: int = 0, *, fwmark: int = 0, offloads: Offloads = ALL_OFFLOADS) -> UdpSockets:
+        if self.udp.sockets[0].fileno() < 0:  # it was closed
+            self.udp = UdpSockets(bind_port(0)[0], report_hosts=lambda hosts: None)
         return self.udp
 
 
@@ -321,5 +323,30 @@ def test_a_closed_worker_hands_over_nothing_and_the_other_counts_it() -> None:
             await made.read_all(0)
             assert made.status()[0].drops == {"handover_full": 2}
             assert made.status()[0].handed_over == 0
+
+    asyncio.run(main())
+
+
+def test_what_is_handed_to_a_worker_that_has_not_heard_yet_that_the_link_is_up_waits() -> None:
+    """Control tells all workers at once, but one is the first to read packets."""
+
+    async def main() -> None:
+        async with site() as made:
+            hello = ipv4_packet(INNER, "10.0.0.1", b"hello")
+            made.client_tun.inject(hello)
+            await arrivals(made.tuns[1], 1)
+            late = made.workers[1]
+            late._path.follows_link = True
+            late.down()
+            handed_over = made.status()[0].handed_over
+            packets = made.out(0, b"1", b"2")
+            await made.read_all(0)
+            async with asyncio.timeout(10):
+                while late._mesh._loop is not None:  # type: ignore[union-attr]  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            late.up()
+            assert await arrivals(made.client_tun, 2) == packets
+            assert made.status()[0].handed_over == handed_over + 2
+            assert made.status()[1].drops == {}
 
     asyncio.run(main())

@@ -52,8 +52,9 @@ class WorkerTunnel(Tunnel):
     """Called with a peer and its endpoint after each initiation without an answer."""
 
     def begin(self) -> None:
-        """Be ready to be configured, in the running loop."""
+        """Be ready to be configured, in the running loop. Control follows the link."""
         self._begin()
+        self._path.follows_link = True
 
     def carry(self) -> None:
         """Read the TUN and what others hand over; again is harmless."""
