@@ -63,3 +63,9 @@ class Endpoint(NamedTuple):
         if not self.is_ipv6:
             return f"{self.host}:{self.port}"
         return f"[{self.host}%{self.scope_id}]:{self.port}" if self.scope_id else f"[{self.host}]:{self.port}"
+
+
+SenderChange = tuple[int, Endpoint, int]
+"""Where another sender's datagrams begin among those that were read together.
+
+The number of its first datagram, its endpoint, and the ECN field of its datagrams (0 to 3)."""

@@ -35,7 +35,7 @@ from wgpy.device.receive import Receiver
 from wgpy.device.resumption import Resumption
 from wgpy.device.share import Foreign, Share
 from wgpy.device.status import DeviceStatus
-from wgpy.endpoint import Endpoint
+from wgpy.endpoint import Endpoint, SenderChange
 from wgpy.errors import ConfigError
 from wgpy.fields import expect
 from wgpy.keys import PrivateKey, PublicKey
@@ -288,11 +288,11 @@ class Device:
         ecn: int = 0,
         *,
         under_load: bool = False,
-        senders: Sequence[tuple[int, Endpoint, int]] = (),
+        senders: Sequence[SenderChange] = (),
     ) -> Effects:
         """Take in datagrams from `source`; `ecn` is the ECN field (0 to 3) of the outer packets (RFC 6040).
 
-        If those that follow are of others, `senders` has the number of each one's first, its source, and its ECN field.
+        If those that follow are of others, `senders` says where each one's begin.
         `under_load` says that so many datagrams wait behind them that initiations are answered by cookies (paper, 5.3;
         `load.LoadMeter`). Transport data is opened in place: a delivered burst lies in the buffer of `datagrams`.
         """

@@ -34,7 +34,7 @@ from wgpy.device.interface import Interface
 from wgpy.device.keypair import Keypair
 from wgpy.device.peer import Peer
 from wgpy.device.share import Foreign
-from wgpy.endpoint import Endpoint
+from wgpy.endpoint import Endpoint, SenderChange
 from wgpy.errors import ProtocolError
 from wgpy.keys import PublicKey
 from wgpy.noise.handshake import InitiationReceived, open_initiation
@@ -82,7 +82,7 @@ class Receiver:
         effects: Effects,
         *,
         under_load: bool,
-        senders: Sequence[tuple[int, Endpoint, int]],
+        senders: Sequence[SenderChange],
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
         view, stride, count = datagrams.view, datagrams.segment_size, len(datagrams)

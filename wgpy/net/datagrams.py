@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgpy.burst import Datagrams
-from wgpy.endpoint import Endpoint
+from wgpy.endpoint import Endpoint, SenderChange
 
 
 class Received(NamedTuple):
@@ -22,8 +22,8 @@ class Received(NamedTuple):
     """Whether so many handshake messages wait that initiators must show a cookie."""
     is_alone: bool = False
     """Whether most likely nothing waits behind it: if something does, the loop will call."""
-    senders: Sequence[tuple[int, Endpoint, int]] = ()
-    """If others sent those that follow: the number of each sender's first datagram, its source, and its ECN field."""
+    senders: Sequence[SenderChange] = ()
+    """Where others' datagrams begin, if there are any."""
 
 
 class SendResult(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from wgpy.burst import Datagrams, ReadAhead, ViewCache
 from wgpy.constants import INITIATION_SIZE, RESPONSE_SIZE, TRANSPORT_OVERHEAD
-from wgpy.endpoint import Endpoint
+from wgpy.endpoint import Endpoint, SenderChange
 from wgpy.net.binding import IP_PKTINFO
 from wgpy.net.datagrams import Received
 
@@ -87,7 +87,7 @@ class Reader:
         source, ecn = self._origin(key)
         size = merged_size or max(1, end)
         short: dict[int, int] = {}
-        senders: list[tuple[int, Endpoint, int]] = []
+        senders: list[SenderChange] = []
         is_alone = False
         if size in HANDSHAKE_SIZES and not self.carries_data:
             at_once = MAX_HANDSHAKES * size
@@ -113,9 +113,7 @@ class Reader:
             origin = self._origins[key] = _origin(*key)
         return origin
 
-    def _gather(
-        self, end: int, size: int, key: _Key, short: dict[int, int], senders: list[tuple[int, Endpoint, int]]
-    ) -> int:
+    def _gather(self, end: int, size: int, key: _Key, short: dict[int, int], senders: list[SenderChange]) -> int:
         """Read on while what comes belongs to the burst of `size` bytes a slot; returns the burst's end.
 
         Datagrams that are shorter than that, as the last of what was merged often is, are noted in `short`, and those

@@ -12,7 +12,7 @@ from typing import Final
 
 from wgpy.burst import Burst, ViewCache
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE
-from wgpy.tun.splitting import burst_key, join, shortest, split
+from wgpy.tun.splitting import burst_key, join, shortest, split, unfinished
 from wgpy.tun.virtio import GSO_NONE, VnetHeader
 
 MAX_GROUPS: Final = 16
@@ -35,7 +35,7 @@ class _Group:
         self._stride = first.stride
         self._header = header
         self._least = shortest(header)
-        self._lengths: list[int] = []  # of lone packets behind it, whose checksums are completed together
+        self._lengths: list[int] = []  # of packets behind it, whose checksums are completed together
         self.length = first.lengths[0]
         self.at = len(first) * first.stride + TRANSPORT_HEADER_SIZE  # where the next packet begins
         self.room = min(MAX_DATAGRAM // first.stride, MAX_SEGMENTS) - len(first)  # packets
@@ -44,8 +44,7 @@ class _Group:
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> bool:
         """Add a lone packet, if it belongs here; whether it did."""
         if header is not self._header and header != self._header:
-            self._complete(mtus)
-            self._header, self._least = header, shortest(header)
+            self._turn_to(header, mtus)
         length, at = len(packet), self.at
         if not self.is_open or not self._least <= length <= self.length:
             return False
@@ -56,17 +55,25 @@ class _Group:
         self.is_open = self.room > 0 and length == self.length
         return True
 
-    def take_segments(self, segments: Burst, mtus: tuple[int, ...]) -> bool:
-        """Add a super-packet's segments, if they belong here; whether they did."""
-        if not self.is_open or len(segments) > self.room or segments.lengths[0] != self.length:
+    def take_segments(self, header: VnetHeader, segments: Burst, mtus: tuple[int, ...]) -> bool:
+        """Add a super-packet's segments, whose checksums are unfinished, if they belong here; whether they did."""
+        count, lengths, at = len(segments.lengths), segments.lengths, self.at - TRANSPORT_HEADER_SIZE
+        if not self.is_open or count > self.room or lengths[0] != self.length:
             return False
-        self._complete(mtus)
-        lengths = self._burst.lengths + segments.lengths
-        self._burst = _copied(segments, self._cache, self.at - TRANSPORT_HEADER_SIZE, lengths)
-        self.at += len(segments) * self._stride
-        self.room -= len(segments)
+        header = unfinished(header)
+        if header != self._header:
+            self._turn_to(header, mtus)
+        self._cache.buffer[at : at + len(segments.view)] = segments.view
+        self._lengths += lengths
+        self.at += count * self._stride
+        self.room -= count
         self.is_open = self.room > 0 and lengths[-1] == self.length
         return True
+
+    def _turn_to(self, header: VnetHeader, mtus: tuple[int, ...]) -> None:
+        """What comes now has another header than what came before."""
+        self._complete(mtus)
+        self._header, self._least = header, shortest(header)
 
     def burst(self, mtus: tuple[int, ...]) -> Burst:
         """All of them."""
@@ -77,13 +84,6 @@ class _Group:
         if self._lengths:
             self._burst = join(self._burst, self._header, self._cache, self._lengths, mtus)
             self._lengths = []
-
-
-def _copied(burst: Burst, cache: ViewCache, at: int, lengths: list[int]) -> Burst:
-    """The packets that are in `cache` already, and behind them, at `at`, those of `burst`: `lengths` is of all."""
-    end = at + len(burst.view)
-    cache.buffer[at:end] = burst.view
-    return Burst(cache.buffer[:end], burst.stride, lengths, cache)
 
 
 class Groups:
@@ -114,11 +114,12 @@ class Groups:
             return 0
         if group is not None and len(packet) > group.room * header.gso_size:
             return 0
-        burst = split(header, packet, self._caches[len(self._groups)] if is_lone else self._slots, mtus)
+        slots = self._caches[len(self._groups)] if is_lone else self._slots
+        burst = split(header, packet, slots, mtus, complete=group is None)
         if burst is None:
             return 0
         if group is not None:
-            return len(burst) if group.take_segments(burst, mtus) else 0
+            return len(burst) if group.take_segments(header, burst, mtus) else 0
         if not has_room(burst):
             return 0
         self._add(key, header, burst)
@@ -127,7 +128,9 @@ class Groups:
     def _add(self, key: bytes, header: VnetHeader, first: Burst) -> _Group:
         cache = self._caches[len(self._groups)]
         if first.cache is not cache:
-            first = _copied(first, cache, 0, first.lengths)
+            view = cache.buffer[: len(first.view)]
+            view[:] = first.view
+            first = Burst(view, first.stride, first.lengths, cache)
         group = self._groups[key] = _Group(cache, header, first)
         return group
 

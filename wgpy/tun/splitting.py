@@ -23,27 +23,37 @@ SLOTS_SIZE: Final = 1 << 18
 Packet = bytes | bytearray | memoryview
 
 
-def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def split(
+    header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int], *, complete: bool = True
+) -> Burst | None:
     """Put what one TUN read brought into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
     `mtus`); the burst's view ends with the last slot. A plain packet may already be at `slots.buffer[16:]`; a
-    super-packet must be in another buffer. Unfinished checksums are completed. Returns None for a packet and header
-    that do not fit together.
+    super-packet must be in another buffer. Unfinished checksums are completed; unless `complete`, those of segments are
+    left to `join`. Returns None for a packet and header that do not fit together.
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
     segments = Segments.of(header, packet)
     if segments is None:
         return None
-    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus)
+    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus, complete=complete)
 
 
-def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def lay(
+    segments: Segments,
+    start: Packet,
+    payload: Packet,
+    slots: ViewCache,
+    mtus: Sequence[int],
+    *,
+    complete: bool = True,
+) -> Burst | None:
     """Put segments into `slots` as `split` does: `start` is the headers of all, `payload` the bytes that they share.
 
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
-    is that of the first segment.
+    is that of the first segment. Unless `complete`, the checksum field of each has its pseudo header's sum.
     """
     l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == TCP
     longest, last = end + size, end + len(payload) - (count - 1) * size
@@ -56,7 +66,8 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
 
     headers = bytearray(start)
     store_lengths(headers, 0, segments.version, segments.protocol, l4, longest)
-    headers[check : check + 2] = bytes(2)
+    pseudo = pseudo_header_sum(start[segments.addresses], segments.protocol, longest - l4)
+    u16.pack_into(headers, check, pseudo)
     flags = 0
     if is_tcp:
         flags = start[l4 + 13]
@@ -81,12 +92,14 @@ def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mt
     if is_tcp:
         buffer[tail + l4 + 13] |= flags & (FIN | PSH)
         buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & CWR
-    pseudo = pseudo_header_sum(start[segments.addresses], segments.protocol, longest - l4)
-    rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
-    rows.store_checksums(laid.checks, pseudo)
-    if last < longest:
-        at = tail + check
-        u16.pack_into(buffer, at, complement(last - longest - u16.unpack_from(buffer, at)[0]))
+    if complete:
+        rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
+        rows.store_checksums(laid.checks)
+        if last < longest:
+            at = tail + check
+            u16.pack_into(buffer, at, complement(last - longest - u16.unpack_from(buffer, at)[0]))
+    elif last < longest:
+        u16.pack_into(buffer, tail + check, (pseudo + last - longest) % MODULUS)
     view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
@@ -151,22 +164,29 @@ def burst_key(packet: memoryview) -> bytes:
 
 
 def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int], mtus: Sequence[int]) -> Burst:
-    """One burst of the packets of `first` and of lone packets with the same key, which lie in the slots after them.
+    """One burst of the packets of `first` and of packets with the same key, which lie in the slots after them.
 
-    The lone ones were read with the same header, and all but the last are as long as those of `first`. Their checksums
-    are completed.
+    The latter were read with the same header, or have this `unfinished` header, and all but the last are as long as
+    those of `first`. Their checksums are completed.
     """
-    buffer, stride, before = slots.buffer, first.stride, len(lengths) - 1
+    buffer, stride, count = slots.buffer, first.stride, len(lengths)
     at = len(first) * stride + TRANSPORT_HEADER_SIZE
-    last = at + before * stride
+    last = at + (count - 1) * stride
     if header.flags & NEEDS_CSUM:
-        if before:
+        alike = count if count > 1 and lengths[-1] == lengths[0] else count - 1
+        if alike:
             start = at + header.csum_start
-            rows = slots.recall(Rows, start, stride, before, lengths[0] - header.csum_start)
-            rows.store_checksums(np.ndarray((before,), WORD, buffer, start + header.csum_offset, (stride,)))
-        _complete(header, buffer, last, lengths[-1])
+            rows = slots.recall(Rows, start, stride, alike, lengths[0] - header.csum_start)
+            rows.store_checksums(np.ndarray((alike,), WORD, buffer, start + header.csum_offset, (stride,)))
+        if alike < count:
+            _complete(header, buffer, last, lengths[-1])
     end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
     return Burst(buffer[:end], stride, first.lengths + lengths, slots)
+
+
+def unfinished(header: VnetHeader) -> VnetHeader:
+    """What describes a segment of a super-packet with this header, if its checksum is not complete."""
+    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, header.csum_start, header.csum_offset)
 
 
 def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> None:
