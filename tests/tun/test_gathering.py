@@ -42,6 +42,13 @@ def cut(packet: bytes, size: int = 1000) -> bytes:
     return super_header(packet, size).pack() + packet if len(packet) > 1100 else plain(packet)
 
 
+def misleading(packet: bytes) -> bytes:
+    """As a super-packet whose virtio header has the checksum elsewhere; the protocol says where it is."""
+    return (
+        super_header(packet, 1000)._replace(csum_offset=60_000).pack() + packet if len(packet) > 1100 else plain(packet)
+    )
+
+
 def damaged(packet: bytes) -> bytes:
     """As a super-packet whose virtio header points behind its end."""
     return VnetHeader(NEEDS_CSUM, GSO_TCPV4, 0, 1000, len(packet), 16).pack() + packet
@@ -101,7 +108,7 @@ packets = (
     | st.builds(reference.tcp_packet, *map(st.just, V6), payloads, **common)
     | st.binary(min_size=1, max_size=60)
 )
-forms = st.sampled_from([plain, plain, unfinished, cut, cut, partial(cut, size=700), damaged])
+forms = st.sampled_from([plain, plain, unfinished, cut, cut, partial(cut, size=700), misleading, damaged])
 
 
 @settings(deadline=None, max_examples=150)
@@ -166,6 +173,15 @@ def test_a_super_packet_beside_which_there_is_no_room_is_a_burst_of_its_own(kern
     bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
     assert list(map(len, bursts)) == [40, 30, 40, 2, 64]
     assert [part for burst in bursts for part in burst] == [part for each in packets for part in whole(cut(each))]
+
+
+def test_where_the_checksums_of_segments_are_is_not_believed(kernel: Kernel) -> None:
+    packets = [reference.tcp_packet(*V4, bytes([number]) * 2000) for number in range(3)]
+    for packet in packets:
+        kernel.socket.send(misleading(packet))
+    burst = kernel.tun.read()
+    assert burst is not None
+    assert list(burst.packets()) == [part for packet in packets for part in whole(cut(packet))]
 
 
 @pytest.mark.parametrize(("packets_each", "most"), [(1, 130), (2, 66), (20, 8)])

@@ -186,7 +186,8 @@ def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int],
 
 def unfinished(header: VnetHeader) -> VnetHeader:
     """What describes a segment of a super-packet with this header, if its checksum is not complete."""
-    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, header.csum_start, header.csum_offset)
+    check = CHECK_AT[UDP if header.gso_type == GSO_UDP_L4 else TCP]  # where `lay` has put it, whatever the header says
+    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, header.csum_start, check)
 
 
 def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> None:
