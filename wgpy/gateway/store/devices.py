@@ -37,8 +37,7 @@ def page(
     if user:
         query = query.where(devices.c.user == user)
     found = paging.find(connection, query, number, size)
-    held = _HELD.where(leases.c.public_key.in_([row.public_key for row in found.rows]))
-    return changed(found, rows=_devices(found.rows, connection.execute(held)))
+    return changed(found, rows=_found(connection, found.rows))
 
 
 def find(connection: Connection, name: str) -> Device:
@@ -46,7 +45,7 @@ def find(connection: Connection, name: str) -> Device:
     row = connection.execute(select(devices).where(devices.c.name == name)).first()
     if row is None:
         raise lookup.missing("device", name, lookup.names(connection, devices.c.name))
-    (found,) = _devices([row], connection.execute(_HELD.where(leases.c.public_key == row.public_key)))
+    (found,) = _found(connection, [row])
     return found
 
 
@@ -60,8 +59,9 @@ def at(connection: Connection, address: Address) -> Device | None:
 
 def of_user(connection: Connection, user: str) -> list[Device]:
     """A user's devices, by name."""
-    query = select(devices.c.name).where(devices.c.user == user).order_by(devices.c.name)
-    return [find(connection, name) for name in list(connection.execute(query).scalars())]
+    return _found(
+        connection, connection.execute(select(devices).where(devices.c.user == user).order_by(devices.c.name))
+    )
 
 
 def name_of(connection: Connection, public_key: PublicKey) -> str | None:
@@ -205,6 +205,13 @@ def signed_in(connection: Connection, names: Iterable[str]) -> dict[str, float |
     """When the user of each of these devices last proved who they are."""
     query = select(devices.c.name, devices.c.signed_in_at).where(devices.c.name.in_(names))
     return {row.name: row.signed_in_at for row in connection.execute(query)}
+
+
+def _found(connection: Connection, rows: Iterable[Any]) -> list[Device]:
+    """The devices of some rows."""
+    every = list(rows)
+    held = _HELD.where(leases.c.public_key.in_([row.public_key for row in every]))
+    return _devices(every, connection.execute(held))
 
 
 def _update(change: Change, name: str, **values: Any) -> None:

@@ -90,7 +90,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return {
         "name": form.text("name"),
         "destination": form.text("destination"),
-        "groups": form.chosen("group"),
+        "groups": form.groups(),
         "everyone": form.text("whom") == "everyone",
     }
 
@@ -100,7 +100,7 @@ def _given(visit: Visit, name: str) -> Rule:
     return Rule(
         name=name,
         destination=Destination.parse(visit.form.text("destination")),
-        groups=frozenset() if everyone else frozenset(visit.form.chosen("group")),
+        groups=frozenset() if everyone else frozenset(visit.form.groups()),
         everyone=everyone,
     )
 

@@ -18,7 +18,7 @@ from wgpy.gateway.web.console.visit import Visit, action, page
 def _show(visit: Visit, error: WgpyError | None = None) -> Response:
     with visit.reading() as connection:
         every = groups.find_all(connection)
-    values = {"text": "" if error is None else visit.form.text("text"), "groups": visit.form.chosen("group")}
+    values = {"text": "" if error is None else visit.form.text("text"), "groups": visit.form.groups()}
     return visit.show("transfer.html", error, groups=every, values=values)
 
 
@@ -42,7 +42,7 @@ def _export(visit: Visit) -> Response:
 def _import(visit: Visit) -> Response:
     try:
         with visit.changing() as change:
-            names = transfer.take_over(change, "the file", visit.form.text("text") + "\n", visit.form.chosen("group"))
+            names = transfer.take_over(change, "the file", visit.form.text("text") + "\n", visit.form.groups())
     except WgpyError as error:
         return _show(visit, error)
     said = (

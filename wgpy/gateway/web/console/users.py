@@ -101,11 +101,11 @@ def _check_another(visit: Visit, why: str) -> None:
 
 def _typed(visit: Visit) -> dict[str, Any]:
     form = visit.form
-    return {"name": form.text("name"), "groups": form.chosen("group"), "expires": form.text("expires")}
+    return {"name": form.text("name"), "groups": form.groups(), "expires": form.text("expires")}
 
 
 def _groups(visit: Visit) -> frozenset[str]:
-    return frozenset(visit.form.chosen("group"))
+    return frozenset(visit.form.groups())
 
 
 def _written(expires: float | None) -> str:

@@ -71,6 +71,11 @@ class Form:
         """All values of that name, as of checkboxes."""
         return [value for key, value in self._fields if key == name]
 
+    def groups(self) -> list[str]:
+        """The names of the groups that are ticked, and of those that are typed because there are too many to tick."""
+        typed = (name.strip() for name in self.text("more_groups").split(","))
+        return [*self.chosen("group"), *filter(None, typed)]
+
     def check(self) -> None:
         """Raises ConfigError if a field has characters that no name or text here may have."""
         for name, value in self._fields:
