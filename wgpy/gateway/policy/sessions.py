@@ -199,10 +199,10 @@ class Session:
             return self._end(_ending(terms, now, Reason.EXPIRED), now)
         if self.state is State.ACTIVE and terms.idle_max and self.active_at + terms.idle_max <= now:
             return self._end(Reason.IDLE, now)
+        if until == self.until:
+            return Step(self)
         moved = replace(self, until=until)
-        if self.state is State.ACTIVE and until != self.until:
-            return Step(moved, (Open(self.addresses, until),))
-        return Step(moved)
+        return Step(moved, (Open(self.addresses, until),) if self.state is State.ACTIVE else ())
 
     def measured(self, traffic: Traffic, now: float) -> Session:
         """The session's counters were read: `traffic` is all of it since the session began."""
@@ -217,10 +217,6 @@ class Session:
             if self.state is State.ENDED
             else replace(self, message=message or self.message)._end(reason, now)
         )
-
-    def next_deadline(self, terms: Terms) -> float:
-        """When `judge` has to be called again, if nothing changes."""
-        return min(self.until, self.active_at + terms.idle_max) if terms.idle_max else self.until
 
     def _open(self, now: float) -> Step:
         session = replace(self, state=State.ACTIVE, active_at=now, opened=True)
