@@ -280,7 +280,7 @@ class Host:
 
     def _segment(self, key: bytes, segment: Segment, now: float, news: News) -> None:
         connection = self._connections.get(key)
-        if connection is not None and connection.state is State.TIME_WAIT and connection.is_outlived_by(segment):
+        if connection is not None and connection.is_outlived_by(segment):
             self._forget(connection)
             connection = None
         if connection is None:
@@ -404,8 +404,8 @@ class Host:
 
         It lies in a buffer that the next call overwrites. Connections take turns.
         """
-        if not self._batches.kinds and self._long is None:
-            self._collect(now)
+        if not self._batches.kinds and self._long is None and (alone := self._collect(now)) is not None:
+            return self._slots.lone((alone,))
         if self._batches.kinds:
             return self._slots.lone(self._batches.pop())
         if self._long is None:
@@ -413,15 +413,18 @@ class Host:
         long, self._long = self._long, None
         return self._slots.segments(long.start, long.payload, long.size)
 
-    def _collect(self, now: float) -> None:
-        """Take what is to leave, until one packet might overtake another of its connection or socket."""
+    def _collect(self, now: float) -> Packet | None:
+        """Take what is to leave, until one packet might overtake another of its connection or socket.
+
+        If one packet is all there is, it is returned: it needs no sorting.
+        """
         room = self._slots.most
         while self._queue and room and self._batches.would_keep_order(self._queue[0]):
             self._answers = max(0, self._answers - 1)
             self._batches.add(self._queue.popleft())
             room -= 1
         if self._batches.kinds:
-            return
+            return None
         while self._ready and room:
             connection = next(iter(self._ready))
             del self._ready[connection]
@@ -435,11 +438,15 @@ class Host:
                 continue
             if len(departure.payload) > departure.size:
                 self._long = departure
-                return
-            self._batches.add(finished(departure.start, departure.payload))
+                return None
+            packet = finished(departure.start, departure.payload)
+            if not self._ready and not self._batches.kinds:
+                return packet
+            self._batches.add(packet)
             if has_more:
-                return
+                return None
             room -= 1
+        return None
 
     # Time.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -121,6 +122,7 @@ def _parse_v6(packet: memoryview, size: int) -> Packet | Drop:
     return Drop.MALFORMED
 
 
+@lru_cache(maxsize=256)  # a connection sends few lengths: those of its requests, of acknowledgements, of full segments
 def header(source: bytes, destination: bytes, protocol: int, length: int, *, ecn: int = 0) -> bytes:
     """The header of a packet that carries `length` bytes and is not to be fragmented; IPv4's identification is 0.
 

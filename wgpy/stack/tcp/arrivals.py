@@ -116,15 +116,18 @@ class Arrivals:
 
     def gather(self, burst: Burst, addresses: Container[bytes]) -> list[int]:
         """Sort the packets of a burst that go to `addresses`; returns the numbers of those to be looked at alone."""
+        others: list[int] = []
         lengths = burst.lengths
         count, length = len(lengths), lengths[0]
+        if count == 1:
+            self._look(burst, 0, addresses, others)
+            return others
         if lengths.count(length) < count:
             ((length, _),) = Counter(lengths).most_common(1)
             if (count - 1) * burst.stride + TRANSPORT_HEADER_SIZE + length > len(burst.view):
                 count -= 1  # the last slot is a short one
         first = burst.view[lengths.index(length) * burst.stride + TRANSPORT_HEADER_SIZE] if length else 0
         l4 = IPV4_HEADER_SIZE if first == _V4 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
-        others: list[int] = []
         if count > 1 and l4 and length >= l4 + HEADER_SIZE and _are_many(burst, count, length, l4):
             self._sort(burst, count, length, l4, addresses, others)
         else:

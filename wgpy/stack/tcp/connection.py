@@ -11,17 +11,18 @@ Times are seconds. Offsets count each side's sequence numbers from its SYN, whic
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT
+from errno import ECONNREFUSED, ETIMEDOUT
 from math import inf
 from typing import Final
 
 from wgpy.device.ip import ECT_0
 from wgpy.stack.failures import failure
 from wgpy.stack.memory import Budget
+from wgpy.stack.tcp.acceptance import Verdict, begins_another, error_of_reset, is_expected, judge
 from wgpy.stack.tcp.blackhole import BlackHole
 from wgpy.stack.tcp.flights import Leaving
 from wgpy.stack.tcp.framing import MAX_WINDOW, WINDOW_SCALE, Departure, Framing, Names
-from wgpy.stack.tcp.header import ACK, FIN, PSH, RST, SYN, Options, Segment
+from wgpy.stack.tcp.header import ACK, CWR, ECE, FIN, PSH, RST, SYN, Options, Segment
 from wgpy.stack.tcp.marks import Marks
 from wgpy.stack.tcp.patience import Patience, Settings, retries
 from wgpy.stack.tcp.receiving import Receiver
@@ -114,42 +115,49 @@ class Connection:
 
     def arrive(self, segment: Segment, now: float) -> bool:
         """Take in a segment. False if it does not belong here, and was only answered, or ignored."""
+        is_plain = self.state is State.ESTABLISHED and self._black_hole is None
+        if is_plain and is_expected(segment, self.framing, self.sender, self.receiver):
+            self._arrive_as_expected(segment, now)
+            return True
         if self.state is State.CLOSED:
             return False
         options = Options.parse(segment.options)
         if self.state is State.SYN_SENT:
             return self._arrive_in_answer(segment, options, now)
-        flags = segment.flags
         start = self.framing.their_offset(segment.number, self.receiver.next)
-        length = len(segment.payload) + bool(flags & FIN) + bool(flags & SYN)
-        if not flags & RST:
-            if self.framing.has_stamps and options.timestamp is None:
-                return False  # RFC 7323, 3.2
-            if self.framing.is_stale(options, now):
-                self._refuse(start, length, now)
-                return False
-        if not self.receiver.accepts(start, length):
-            if flags & RST:
-                return False
-            if flags & SYN and self.state is State.SYN_RECEIVED and start == 0:
-                self._syn_wanted = True  # our answer was lost
-            else:
-                self._refuse(start, length, now)
-            if self.state is State.TIME_WAIT:
-                self._end_at = now + TIME_WAIT
-            return False
-        if flags & RST:
-            if start != self.receiver.next:  # RFC 5961, 3.2
+        length = len(segment.payload) + bool(segment.flags & FIN) + bool(segment.flags & SYN)
+        match judge(segment, options, start, length, self.framing, self.receiver, now):
+            case Verdict.TAKE:
+                return self._arrive_acknowledged(segment, options, start, now)
+            case Verdict.RESET:
+                self._end(error_of_reset(self.state, is_passive=self.is_passive))
+                return True
+            case Verdict.CHALLENGE:
                 self._challenge(now)
-                return False
-            self._was_reset()
-            return True
-        if flags & SYN:  # RFC 5961, 4.2
-            self._challenge(now)
-            return False
-        if not flags & ACK:
-            return False
-        return self._arrive_acknowledged(segment, options, start, now)
+            case Verdict.STALE:
+                self._refuse(start, length, now)
+            case Verdict.REFUSE:
+                if segment.flags & SYN and self.state is State.SYN_RECEIVED and start == 0:
+                    self._syn_wanted = True  # our answer was lost
+                else:
+                    self._refuse(start, length, now)
+                if self.state is State.TIME_WAIT:
+                    self._end_at = now + TIME_WAIT
+        return False
+
+    def _arrive_as_expected(self, segment: Segment, now: float) -> None:
+        """Do for a segment that is in order, and no more than that, what is done for any, in fewer steps."""
+        framing, sender, receiver = self.framing, self.sender, self.receiver
+        start, upto = receiver.next, sender.next
+        self.patience.heard(now)
+        framing.note_expected(segment.options, start, now)
+        if sender.update_window(start, upto, segment.window << framing.scale):
+            self.patience.persist_at = inf
+        if upto > sender.acknowledged:
+            self._tries, self.patience.fails_at = 0, inf
+            sender.all_came(now)
+        if segment.payload:
+            receiver.take(start, segment.payload, is_last=False, now=now)
 
     def _arrive_acknowledged(self, segment: Segment, options: Options, start: int, now: float) -> bool:
         sender = self.sender
@@ -177,11 +185,12 @@ class Connection:
                 sender.acknowledge(upto, sacks, now, is_duplicate=is_duplicate, echoed=echoed)
             if self._black_hole is not None and (mtu := self._black_hole.found(sender.acknowledged)) is not None:
                 self.resize(mtu)
-        if self.marks.arrived(segment.flags, is_marked=segment.has_congestion_mark) and sender.marked():
-            self.marks.reduced()
-        if segment.has_congestion_mark:
-            self.receiver.ack_now = True
-        self._fin_acknowledged(now)
+        if segment.has_congestion_mark or segment.flags & (ECE | CWR):
+            if self.marks.arrived(segment.flags, is_marked=segment.has_congestion_mark) and sender.marked():
+                self.marks.reduced()
+            self.receiver.ack_now = self.receiver.ack_now or segment.has_congestion_mark
+        if sender.fin_wanted:
+            self._fin_acknowledged(now)
         if self.state in RECEIVING:
             self._take(segment, start, now)
         elif segment.flags & FIN:
@@ -228,7 +237,7 @@ class Connection:
         self.patience.heard(now)
 
     def _fin_acknowledged(self, now: float) -> None:
-        if not self.sender.fin_wanted or self.sender.acknowledged < self.sender.end:
+        if self.sender.acknowledged < self.sender.end:
             return
         if self.state is State.FIN_WAIT_1:
             self.state = State.FIN_WAIT_2
@@ -269,16 +278,6 @@ class Connection:
             self._challenged_at = now
             self.receiver.ack_now = True
 
-    def _was_reset(self) -> None:
-        if self.state is State.SYN_RECEIVED and not self.is_passive:
-            self._end(failure(ECONNREFUSED))
-        elif self.state in (State.TIME_WAIT, State.LAST_ACK, State.CLOSING):
-            self._end(None)
-        elif self.state is State.CLOSE_WAIT:
-            self._end(failure(EPIPE))
-        else:
-            self._end(failure(ECONNRESET))
-
     def _wait(self, now: float) -> None:
         self.state = State.TIME_WAIT
         self.receiver.finish()
@@ -296,10 +295,8 @@ class Connection:
         self.receiver.finish()
 
     def is_outlived_by(self, segment: Segment) -> bool:
-        """Whether a SYN begins another connection of the same names, while this one only waits (RFC 6191)."""
-        if segment.flags & (SYN | ACK | RST) != SYN:
-            return False
-        return self.framing.is_newer(segment.number, Options.parse(segment.options), self.receiver.next)
+        """Whether a SYN begins another connection of the same names while this one only waits."""
+        return self.state is State.TIME_WAIT and begins_another(segment, self.framing, self.receiver)
 
     @property
     def may_send(self) -> bool:

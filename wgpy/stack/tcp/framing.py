@@ -17,6 +17,7 @@ from wgpy.stack.tcp.header import (
     TIMESTAMP_SIZE,
     Options,
     Segment,
+    lone_stamp,
     pack_stamp,
     unwrap,
 )
@@ -144,6 +145,18 @@ class Framing:
         if not self.has_stamps or options.timestamp is None:
             return False
         return (options.timestamp[0] - self._recent) & MASK > MASK // 2 and now - self._recent_at < _STAMP_LASTS
+
+    def expects(self, options: bytes) -> bool:
+        """Whether they are a timestamp no older than the last, and nothing else; none where there are none."""
+        if not self.has_stamps:
+            return not options
+        stamp = lone_stamp(options)
+        return stamp is not None and (stamp - self._recent) & MASK <= MASK // 2
+
+    def note_expected(self, options: bytes, start: int, now: float) -> None:
+        """As `note_stamp`, of what it `expects`."""
+        if self.has_stamps and start <= self.last_acknowledged:
+            self._recent, self._recent_at = lone_stamp(options) or 0, now
 
     def is_newer(self, number: int, options: Options, following: int) -> bool:
         """Whether a SYN is of a later connection than this, which has ended at offset `following` (RFC 6191)."""

@@ -36,6 +36,13 @@ def pack_stamp(stamp: tuple[int, int] | None) -> bytes:
     return b"" if stamp is None else _LONE_TIMESTAMP + _timestamps.pack(*stamp)
 
 
+def lone_stamp(data: bytes) -> int | None:
+    """The TSval of options as `pack_stamp` writes them; None if they are others."""
+    if len(data) != TIMESTAMP_SIZE or not data.startswith(_LONE_TIMESTAMP):
+        return None
+    return int.from_bytes(data[4:8])
+
+
 class Options(NamedTuple):
     """What the options of one segment say; `sacks` are pairs of raw sequence numbers."""
 

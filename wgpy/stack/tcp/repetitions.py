@@ -49,3 +49,11 @@ class Repetitions:
         if self.saved is None or echoed is None or self._first_at == inf:
             return False
         return echoed < int(self._first_at * 1000)
+
+
+def tells_a_duplicate(sacks: list[tuple[int, int]], acknowledged: int) -> bool:
+    """Whether the first of a SACK's ranges is what came twice (RFC 2883, 4); all before `acknowledged` has come."""
+    start, end = sacks[0]
+    if start < acknowledged:
+        return start >= acknowledged - (1 << 30)
+    return len(sacks) > 1 and sacks[1][0] <= start and end <= sacks[1][1]
