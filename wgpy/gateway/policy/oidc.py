@@ -12,14 +12,13 @@ from urllib.parse import quote, urlsplit
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.names import plain
-from wgpy.gateway.policy.people import Person
+from wgpy.gateway.policy.people import LONGEST_SUBJECT, Person
 from wgpy.gateway.policy.problems import Problems
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 SCOPES: Final = ("openid", "profile", "email")
 SCOPES_IF_OFFERED: Final = ("groups", "offline_access")
 """`offline_access` is how most providers are asked for a refresh token, which the periodic check needs."""
-LONGEST_SUBJECT: Final = 255  # characters (Core, section 2)
 MOST_GROUPS: Final = 1000  # of one person; Entra ID sends at most 200 in a token
 _OURS: Final = frozenset(
     ("client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_mode", "response_type",

@@ -11,6 +11,7 @@ from wgpy.keys import PublicKey
 
 LOCAL: Final = "local"
 """The source of users that no directory knows."""
+LONGEST_SUBJECT: Final = 255  # characters of what a directory calls somebody for ever (OpenID Connect Core, section 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

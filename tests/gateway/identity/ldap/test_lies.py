@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sansldap
@@ -17,7 +18,8 @@ from sansldap import LDAPMessage, LDAPResultCode, PartialAttribute
 from tests.gateway.identity.authority import Authority
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap import connection
-from wgpy.gateway.identity.ldap.people import Denied, People
+from wgpy.gateway.identity.ldap.connection import PAGE
+from wgpy.gateway.identity.ldap.people import MOST_GROUPS, Denied, People
 from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Server, Settings
 from wgpy.gateway.policy.people import Person
 
@@ -143,6 +145,30 @@ def nested(*_: object) -> bytes:
     return b"\x30\x80" * 10_000
 
 
+def long_dn(session: sansldap.LDAPServer, message: LDAPMessage) -> None:
+    entry(
+        session, message.message_id, f"cn={'x' * connection.LONGEST_DN}", sAMAccountName=b"alice", objectGUID=bytes(16)
+    )
+    session.search_result_done(message.message_id)
+
+
+def without_bounds(session: sansldap.LDAPServer, message: LDAPMessage) -> None:
+    """Alice with values of a megabyte, in groups whose names and DNs are as long, and in an honest one."""
+    number, much = message.message_id, b"x" * (1 << 20)
+    if "objectClass=group" in str(message.filter):  # type: ignore[attr-defined]
+        entry(session, number, f"cn=long,{BASE}", cn=much)
+        entry(session, number, f"cn={'x' * connection.LONGEST_DN},{BASE}", cn=b"admins")
+        entry(session, number, f"cn=staff,{BASE}", cn=b"staff")
+    else:
+        entry(session, number, sAMAccountName=b"alice", objectGUID=bytes(16), displayName=much, mail=much)
+    session.search_result_done(number)
+
+
+def always(then: Answer) -> Answer:
+    """An honest server, but for searches."""
+    return lambda session, message: (then if isinstance(message, sansldap.SearchRequest) else honest)(session, message)
+
+
 def bye(session: sansldap.LDAPServer, message: LDAPMessage) -> None:
     del session, message
     raise ConnectionResetError
@@ -173,6 +199,53 @@ def test_a_directory_that_lies_lets_nobody_in(lie: str) -> None:
 def test_an_entry_without_a_name_is_not_bound_as() -> None:
     with serving(ldap(on(sansldap.SearchRequest, nameless))) as port:
         assert opened(port).sign_in("alice", "wrong", 0.0) == Denied("no name or no password")
+
+
+def test_what_is_kept_of_a_person_is_bounded() -> None:
+    with serving(ldap(always(without_bounds))) as port:
+        person = opened(port).sign_in("alice", "right", 0.0)
+    assert isinstance(person, Person)
+    assert (len(person.display_name), len(person.email)) == (255, 255)
+    assert {name for name in person.groups if "=" not in name} == {"staff"}
+    assert max(map(len, person.groups)) < 100
+
+
+def test_an_entry_with_an_endless_name_is_not_there() -> None:
+    with serving(ldap(on(sansldap.SearchRequest, long_dn))) as port:
+        assert opened(port).sign_in("alice", "right", 0.0) == Denied("no such person")
+
+
+def test_an_endless_subject_is_nobodys() -> None:
+    def answer(session: sansldap.LDAPServer, message: LDAPMessage) -> None:
+        entry(session, message.message_id, uid=b"alice", entryUUID=b"x" * 256)
+        session.search_result_done(message.message_id)
+
+    with serving(ldap(always(answer))) as port:
+        denied = opened(port, login="uid", subject="entryUUID").sign_in("alice", "right", 0.0)
+    assert isinstance(denied, Denied)
+    assert "entryUUID of more than 255 characters" in denied.reason
+
+
+@pytest.mark.parametrize("number", [MOST_GROUPS + 1, MOST_GROUPS + PAGE])
+def test_somebody_who_is_in_too_many_groups_keeps_nobody_else_out(number: int) -> None:
+    """Who may make groups could put one person into a thousand, and so end the sessions of all who are asked about."""
+    everybody = {str(UUID(bytes_le=bytes([each]) * 16)): bytes([each]) * 16 for each in (1, 2, 3)}
+    crowded = f"cn=p2,{BASE}"
+
+    def answer(session: sansldap.LDAPServer, message: LDAPMessage) -> None:
+        at = message.message_id
+        if "objectClass=group" not in str(message.filter):  # type: ignore[attr-defined]
+            for guid in everybody.values():
+                name = f"p{guid[0]}"
+                entry(session, at, f"cn={name},{BASE}", sAMAccountName=name.encode(), objectGUID=guid)
+        elif crowded in str(message.filter):  # type: ignore[attr-defined]
+            for each in range(number):
+                entry(session, at, f"cn=g{each},{BASE}", cn=b"g%d" % each)
+        session.search_result_done(at)
+
+    with serving(ldap(always(answer))) as port:
+        found = opened(port).check(everybody, 0.0)
+    assert [isinstance(found[subject], Person) for subject in everybody] == [True, False, True]
 
 
 def test_what_is_sent_without_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ Message = TypeVar("Message", bound=sansldap.LDAPMessage)
 
 MOST_BYTES: Final = 8 << 20  # from one connection
 PAGE: Final = 500  # entries; Active Directory sends at most 1000 at once
+LONGEST_DN: Final = 4096  # characters; those of real directories have a few hundred
+_MORE: Final = "has more than {} entries for one question; narrow the filter or the base"
 _CHUNK: Final = 1 << 16
 _CONNECTING: Final = 4.0  # seconds for each address of a server
 _TLS_FIRST: Final = LDAPResultCode.CONFIDENTIALITY_REQUIRED
@@ -36,6 +38,10 @@ _REFUSALS: Final = {
     LDAPResultCode.CONSTRAINT_VIOLATION, LDAPResultCode.UNWILLING_TO_PERFORM, LDAPResultCode.INVALID_DN_SYNTAX,
     LDAPResultCode.NO_SUCH_OBJECT, LDAPResultCode.INSUFFICIENT_ACCESS_RIGHTS,
 }  # fmt: skip
+
+
+class TooMany(Unavailable):
+    """A question has more answers than are taken. The connection can still be used."""
 
 
 class Connection:
@@ -96,7 +102,8 @@ class Connection:
     ) -> list[Entry]:
         """All entries that match, at most `most`, or with `some` as many of them as that.
 
-        What the server refers to elsewhere is not followed. A search of the base alone finds nothing if there is none.
+        What the server refers to elsewhere is not followed, and entries with a DN of more than LONGEST_DN are left out.
+        A search of the base alone finds nothing if there is none. Raises TooMany, too.
         """
         found: list[Entry] = []
         cookie = b""
@@ -120,12 +127,14 @@ class Connection:
             if code is LDAPResultCode.NO_SUCH_OBJECT and scope is SearchScope.BASE:
                 return []
             if code is LDAPResultCode.SIZE_LIMIT_EXCEEDED and some:
-                return found
+                return found[:most]
             if code is not LDAPResultCode.SUCCESS:
                 raise self._failed(f"search of {base}", done.result)
+            if len(found) > most and not some:
+                raise TooMany(f"{self._server}: {_MORE.format(most)}")
             cookie = next((each.cookie for each in done.controls if isinstance(each, PagedResultControl)), b"")
             if not cookie:
-                return found
+                return found[:most]
 
     def _entries(self, number: int, found: list[Entry], most: int) -> sansldap.SearchResultDone:
         """Collect the entries of a search until it is done."""
@@ -136,8 +145,10 @@ class Connection:
             if isinstance(message, sansldap.SearchResultDone):
                 return message
             if isinstance(message, sansldap.SearchResultEntry):
-                if len(found) == most:
-                    raise self._error(f"has more than {most} entries for one question; narrow the filter or the base")
+                if len(found) > most + PAGE:  # more than a page too many, of which it should have sent one
+                    raise self._error(_MORE.format(most))
+                if len(message.object_name) > LONGEST_DN:
+                    continue
                 values = {each.name.lower(): tuple(each.values) for each in message.attributes}
                 found.append(Entry(message.object_name, values))
             elif not isinstance(message, sansldap.SearchResultReference):

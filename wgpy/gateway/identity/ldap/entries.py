@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from wgpy.gateway.policy.names import LONGEST
+
 _DISABLED: Final = 0x2  # ACCOUNTDISABLE of userAccountControl, [MS-ADTS] section 2.2.16
 _NEVER: Final = (0, 0x7FFFFFFFFFFFFFFF)  # accountExpires, [MS-ADA1] section 2.3
 _1601: Final = 11_644_473_600  # seconds from 1601 to 1970: the FILETIME of accountExpires counts from there
@@ -107,12 +109,13 @@ def normal(dn: str) -> str:
 def names(groups: Iterable[Entry], attribute: str) -> frozenset[str]:
     """What the groups are called: by their names, and by their DNs, as the directory writes them and as `normal` does.
 
-    A name with `=` is left out, so that nobody who may name a group gives it another's DN for a name.
+    A name that is too long for one of our groups is left out. So is one with `=`, so that nobody who may name a group
+    gives it another's DN for a name.
     """
     called: set[str] = set()
     for group in groups:
         name = group.text(attribute)
-        called |= {group.dn, normal(group.dn), *([name] if name and "=" not in name else [])}
+        called |= {group.dn, normal(group.dn), *([name] if 0 < len(name) <= LONGEST and "=" not in name else [])}
     return frozenset(called)
 
 

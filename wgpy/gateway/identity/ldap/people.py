@@ -17,11 +17,11 @@ from sansldap import FilterAnd, FilterEquality, FilterExtensibleMatch, FilterOr,
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap import entries
-from wgpy.gateway.identity.ldap.connection import PAGE, Connection
+from wgpy.gateway.identity.ldap.connection import LONGEST_DN, PAGE, Connection, TooMany
 from wgpy.gateway.identity.ldap.entries import Entry
 from wgpy.gateway.policy import names
 from wgpy.gateway.policy.ldap import Membership, Server, Settings
-from wgpy.gateway.policy.people import Person
+from wgpy.gateway.policy.people import LONGEST_SUBJECT, Person
 
 T = TypeVar("T")
 
@@ -146,14 +146,19 @@ class People:
         if not name or not subject:
             missing = self._settings.login if not name else self._settings.subject
             return Denied(f"{entry.dn} has no {missing} that the gateway may read")
-        groups = self._find_groups(connection, entry, parents)
+        if len(subject) > LONGEST_SUBJECT:
+            return Denied(f"{entry.dn} has a {self._settings.subject} of more than {LONGEST_SUBJECT} characters")
+        try:
+            groups = self._find_groups(connection, entry, parents)
+        except TooMany as error:  # of this person, and no reason to let nobody else in
+            return Denied(str(error))
         return Person(
             name=name,
             source=self.name,
             subject=subject,
             groups=entries.names(groups.values(), self._settings.group_name),
-            display_name=entry.text("displayName"),
-            email=entry.text("mail"),
+            display_name=entry.text("displayName")[: names.LONGEST],
+            email=entry.text("mail")[: names.LONGEST],
         )
 
     def _find_groups(self, connection: Connection, entry: Entry, parents: dict[str, list[Entry]]) -> dict[str, Entry]:
@@ -173,7 +178,7 @@ class People:
             level = [group for dn, group in above.items() if dn not in found]
             found |= above
             if len(found) > MOST_GROUPS:
-                raise Unavailable(f"{entry.dn} is in more than {MOST_GROUPS} groups")
+                raise TooMany(f"{entry.dn} is in more than {MOST_GROUPS} groups")
             if not level or self._settings.membership is Membership.CHAIN:
                 return found
         log.warning("directory %s: groups in groups are deeper than %d for %s", self.name, DEEPEST, entry.dn)
@@ -206,11 +211,11 @@ class People:
         base = entries.normal(self._settings.group_base or self._settings.base)
         attributes = (self._settings.group_name, "memberOf")
         if len(dns) > MOST_GROUPS:
-            raise Unavailable(f"an entry is in more than {MOST_GROUPS} groups")
+            raise TooMany(f"an entry is in more than {MOST_GROUPS} groups")
         return [
             group
             for dn in (value.decode(errors="replace") for value in dns)
-            if entries.normal(dn).endswith(f",{base}")
+            if len(dn) <= LONGEST_DN and entries.normal(dn).endswith(f",{base}")
             for group in connection.search(dn, self._groups, attributes, most=1, scope=SearchScope.BASE)
         ]
 
