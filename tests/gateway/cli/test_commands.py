@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import wgpy
+from tests.gateway.identity.authority import Authority
 from tests.gateway.identity.oidc.fake import ISSUER, Fake
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
@@ -411,3 +412,24 @@ def test_help_loads_only_what_it_needs() -> None:
     loaded = {*done.stdout.splitlines()[-1].split()}
     assert "wgpy.gateway.cli.enrol" in loaded
     assert not loaded & {"asyncio", "cryptography", "email", "http.client", "sqlalchemy", "ssl", "wgpy.config.wgquick"}
+
+
+def test_lists_of_revoked_certificates_are_copied_from_pem_and_from_der(gateway: Gateway, tmp_path: Path) -> None:
+    root = Authority.root(tmp_path / "ca", "Example Root")
+    crl = root.crl(tmp_path / "list.crl")
+    der = tmp_path / "list.der"
+    subprocess.run(["openssl", "crl", "-in", str(crl), "-outform", "DER", "-out", str(der)], check=True)
+    ca = f"certificate set --ca {root.signed.certificate}"
+    made = gateway(f"{ca} --crl-copy list.crl")
+    assert made["crl"].startswith("-----BEGIN X509 CRL-----")
+    assert gateway("certificate set --crl-copy list.der")["crl"] == made["crl"]
+    shown = gateway("certificate show", as_json=False)
+    assert [part in shown for part in ("in the database", "CN=Example Root", "accepted")] == [True] * 3
+    for command, why in (
+        ("certificate set --crl-copy gateway.key", "gateway.key: expected lists of revoked certificates"),
+        ("certificate set --crl-copy none", "No such file"),
+        ("certificate set --ca gateway.key", "ca: expected certificates in PEM"),
+        (f"certificate set --ca {root.signed.key}", "ca: there is a private key"),
+    ):
+        assert why in gateway(command, status=1)
+    assert gateway("certificate show") == made

@@ -36,6 +36,8 @@ def test_a_difference_names_what_changed() -> None:
     assert difference(None, {"a": 1}) == "added"
     assert difference({"a": 1}, None) == "removed"
     assert difference({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == "b: 2 -> 3, c: - -> 4"
+    before, after = {"settings": {"a": 1, "b": 2, "c": 3}}, {"settings": {"a": 1, "b": "x\ny" * 999}}
+    assert difference(before, after) == f"settings.b: 2 -> {('x y' * 999)[:200]}..., settings.c: 3 -> -"
 
 
 def test_a_revision_differs_with_every_value_and_not_with_their_order() -> None:

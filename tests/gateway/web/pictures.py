@@ -61,7 +61,7 @@ PAGES: Final[dict[str, Pages]] = {  # by who sees them
             "log": "/log", "audit": "/audit", "settings": "/settings", "tokens": "/tokens",
             "directory": "/directories/corp", "directory-new": "/add/directory/oidc",
             "directory-change": "/directories/corp/change", "directories": "/directories",
-            "transfer": "/transfer", "new": "/add/device",
+            "certificates": "/certificates", "transfer": "/transfer", "new": "/add/device",
         }.items()
     },
 }  # fmt: skip

@@ -13,10 +13,13 @@ import pytest
 from starlette.routing import Route
 
 from tests.gateway.conftest import Places
+from tests.gateway.identity.authority import Authority
 from tests.gateway.web.conftest import URL
 from tests.gateway.web.portal.people import furnished
 from tests.gateway.web.shown import shown, sign_in
-from wgpy.gateway.store import links
+from wgpy.gateway.policy import certificates as policy
+from wgpy.gateway.store import certificates, links
+from wgpy.gateway.store.certificates import Bound
 from wgpy.gateway.web.app import PARTS
 from wgpy.gateway.web.site import Site
 
@@ -66,6 +69,11 @@ def test_nothing_is_wrong_with_any_page(site: Site, tmp_path: Path) -> None:
     with site.database.change("root") as change:
         set_up = links.add(change, links.SET_UP, "carol", 300.0)
         device = links.add(change, "device carol-phone", "carol", 300.0)
+        root = Authority.root(tmp_path / "ca")
+        lists = root.crl(tmp_path / "list.crl").read_text()
+        certificates.set_authority(change, policy.Authority(ca=root.pem(), crl=lists))
+        bound = Bound(device="alice-phone", subject="CN=alice", serial="1", expires=2e9, chain="", proved_at=0.0)
+        certificates.bind(change, bound)
     found: list[str] = []
     with shown(site, tmp_path) as chrome:
         for path in ("/sign-in", f"/set-up/{set_up}", f"/link/carol-phone/{device}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,14 @@ def add(objects: Any) -> None:
         "gateway certificate set --ca corp-ca.pem --crl /etc/wgpy/corp.crl --name-from email",
     )
     made.add_argument("--ca", metavar="FILE", type=Path, help="its certificates (PEM): the root, and intermediate ones")
-    made.add_argument(
+    lists = made.add_mutually_exclusive_group()
+    lists.add_argument(
         "--crl", metavar="FILE", help="its lists of revoked certificates, reread when the file changes; `none` for none"
     )
+    lists.add_argument(
+        "--crl-copy", metavar="FILE", type=Path,
+        help="its lists of revoked certificates, copied into the database, from which all gateways have them",
+    )  # fmt: skip
     made.add_argument(
         "--name-from", metavar="NAME", choices=[*NameFrom],
         help="what names the user: cn, the common name (default); email or upn, of subjectAltName",
@@ -41,12 +47,15 @@ def add(objects: Any) -> None:
 
 def _set(arguments: argparse.Namespace) -> int:
     from wgpy.gateway.identity.administration import change_authority
+    from wgpy.gateway.identity.certificates import lists_in_pem
 
     given: dict[str, Any] = {}
     if arguments.ca is not None:
         given["ca"] = read_text(arguments.ca)
     if arguments.crl is not None:
         given["crl"] = "" if arguments.crl == "none" else arguments.crl
+    if arguments.crl_copy is not None:
+        given["crl"] = lists_in_pem(arguments.crl_copy)
     if arguments.name_from is not None:
         given["name_from"] = NameFrom(arguments.name_from)
     with common.changing(arguments) as change:
@@ -63,15 +72,28 @@ def _unset(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from wgpy.gateway.identity.certificates import called
+    from wgpy.gateway.identity.certificates import facts, read_lists
     from wgpy.gateway.store import certificates
 
     with common.reading(arguments) as connection:
         authority = certificates.accepted(connection)
-    values = authority.json()
-    if not arguments.json:
-        values["ca"] = called(authority)
-    return common.show_one(arguments, values)
+    if arguments.json:
+        return common.show_one(arguments, authority.json())
+    source = authority.crl if authority.has_file else "in the database" if authority.crl else "none"
+    common.show_one(arguments, {"name_from": authority.name_from.value, "crl": source})
+    rows = [
+        {
+            "subject": each.subject, "fingerprint": each.fingerprint, "expires": texts.moment(each.expires),
+            "revoked": "-" if each.revoked is None else each.revoked, "next_update": texts.moment(each.next_update),
+            "state": each.refusal or "accepted",
+        }
+        for each in facts(authority.ca, read_lists(authority), time.time())
+    ]  # fmt: skip
+    columns = {
+        "subject": "SUBJECT", "expires": "EXPIRES", "revoked": "REVOKED", "next_update": "NEXT LIST BY",
+        "state": "STATE", "fingerprint": "SHA-256",
+    }  # fmt: skip
+    return common.show(arguments, rows, columns)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 
 from wgpy.errors import ConfigError
 from wgpy.gateway.identity import totp, trust
-from wgpy.gateway.identity.certificates import Verifier, read_lists
+from wgpy.gateway.identity.certificates import Verifier, check_lists, read_lists
 from wgpy.gateway.identity.passwords import Hasher, refusal
 from wgpy.gateway.policy import ldap, oidc
 from wgpy.gateway.policy.certificates import Authority
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Group, User
-from wgpy.gateway.policy.problems import Problems
+from wgpy.gateway.policy.problems import Problems, Unusable
 from wgpy.gateway.store import certificates, credentials, endpoint, groups, links, logins, users
 from wgpy.gateway.store.database import Change
 
@@ -166,12 +166,22 @@ def check_kept(before: Directory, after: Directory) -> None:
 
 
 def change_authority(change: Change, given: Mapping[str, Any]) -> Authority:
-    """Change whose certificates are accepted: the fields that are given. Raises ConfigError for what cannot be used."""
+    """Change whose certificates are accepted: the fields that are given.
+
+    Raises Unusable for what cannot be used, so that it is noticed now.
+    """
     before = certificates.find_authority(change.connection)
     if before is None and "ca" not in given:
-        raise ConfigError("certificate: ca is missing, the certificates of the authority")
+        raise Unusable({"ca": "certificate: ca is missing, the certificates of the authority"})
     authority = replace(before, **given) if before else Authority(**given)
-    Verifier(authority, read_lists(authority))  # so that a file that cannot be used is noticed now
+    problems = Problems()
+    with problems.of("ca"):
+        check_trusted(authority.ca)
+        Verifier(authority, None)
+    problems.check()
+    with problems.of("crl"):
+        check_lists(authority, read_lists(authority))
+    problems.check()
     certificates.set_authority(change, authority)
     return authority
 

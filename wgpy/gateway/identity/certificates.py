@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import (
     Criticality,
@@ -29,7 +30,7 @@ from cryptography.x509.verification import (
 )
 
 from wgpy.errors import ConfigError
-from wgpy.gateway.policy.certificates import LONGEST_CHAIN, Authority, NameFrom, Proof
+from wgpy.gateway.policy.certificates import CRL_MARK, LONGEST_CHAIN, Authority, NameFrom, Proof
 
 DEEPEST: Final = 5  # authorities between a certificate and one that is trusted
 MOST: Final = 10  # certificates that somebody may send
@@ -126,19 +127,23 @@ class _Lists:
         """Raises NotAccepted if one of a path is revoked, or that is not known. Returns until when this holds."""
         until = float("inf")
         for certificate, issuer in pairwise(path):
-            found = self._list_of(issuer, wall)
+            found = self.newest(issuer, wall)
             if found.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
                 raise NotAccepted(f"the certificate {_called(certificate)} is revoked")
             assert found.next_update_utc is not None
             until = min(until, found.next_update_utc.timestamp())
         return until
 
-    def _list_of(self, issuer: x509.Certificate, wall: float) -> x509.CertificateRevocationList:
-        """The newest list that this authority has signed."""
+    def signed(self, issuer: x509.Certificate) -> list[x509.CertificateRevocationList]:
+        """Those that this authority has signed."""
+        return [each for each in self._by_issuer.get(issuer.subject, ()) if _is_signed(each, issuer)]
+
+    def newest(self, issuer: x509.Certificate, wall: float) -> x509.CertificateRevocationList:
+        """The newest list that this authority has signed. Raises NotAccepted if there is none that is good now."""
         what = f"list of certificates that {_called(issuer)} has revoked"
-        signed = [each for each in self._by_issuer.get(issuer.subject, ()) if _is_signed(each, issuer)]
+        signed = self.signed(issuer)
         if not signed:
-            raise NotAccepted(f"there is no {what}: add it to the file of the authority's --crl")
+            raise NotAccepted(f"there is no {what}: add it to the authority's lists")
         newest = max(signed, key=lambda each: each.last_update_utc)
         if newest.next_update_utc is None or newest.next_update_utc.timestamp() <= wall:
             raise NotAccepted(f"the {what} is out of date: renew it")
@@ -171,23 +176,88 @@ def check_proof(leaf: x509.Certificate, proof: Proof, signature: bytes) -> None:
         raise NotAccepted("the signature is not by the certificate's key, or for something else") from None
 
 
-def called(authority: Authority) -> str:
-    """The subjects of an authority's certificates, for people."""
-    found = _certificates(authority.ca.encode(), "the authority's certificates")
-    return "; ".join(each.subject.rfc4514_string() for each in found)
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What administrators see of a certificate of an authority."""
+
+    subject: str
+    issuer: str
+    expires: float
+    """In seconds since 1970."""
+    fingerprint: str
+    """SHA-256, as openssl writes it."""
+    revoked: int | None = None
+    """How many certificates its newest list has; None if it has none that is good now."""
+    next_update: float | None = None
+    """When that list is out of date, in seconds since 1970."""
+    refusal: str = ""
+    """Why what it has signed is not accepted now; empty if that is."""
+
+
+def facts(pem: str, lists: bytes | None, wall: float) -> list[Facts]:
+    """What the certificates of an authority and its lists of revoked ones say at `wall`, in seconds since 1970.
+
+    Raises NotAccepted if they cannot be read.
+    """
+    read = None if lists is None else _Lists(lists)
+    return [_facts(each, read, wall) for each in _certificates(pem.encode(), "the authority's certificates")]
+
+
+def _facts(certificate: x509.Certificate, lists: _Lists | None, wall: float) -> Facts:
+    expires, revoked, update = certificate.not_valid_after_utc.timestamp(), None, None
+    refusal = "it has expired" if expires <= wall else ""
+    try:
+        if lists:
+            found = lists.newest(certificate, wall)
+            assert found.next_update_utc is not None
+            revoked, update = len(found), found.next_update_utc.timestamp()
+    except NotAccepted as error:
+        refusal = refusal or str(error)
+    return Facts(
+        subject=_shown(certificate.subject),
+        issuer=_shown(certificate.issuer),
+        expires=expires,
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
+        revoked=revoked,
+        next_update=update,
+        refusal=refusal,
+    )
+
+
+def check_lists(authority: Authority, lists: bytes | None) -> None:
+    """Check lists of revoked certificates before they count. Raises NotAccepted if none is by the authority."""
+    if lists is None:
+        return
+    read = _Lists(lists)
+    if not any(map(read.signed, _certificates(authority.ca.encode(), "the authority's certificates"))):
+        raise NotAccepted("crl: none of these lists of revoked certificates is signed by the authority")
+
+
+def lists_in_pem(path: Path) -> str:
+    """The lists of a file, in PEM or one in DER, as PEM without whatever else is there. Raises NotAccepted."""
+    try:
+        return "".join(each.public_bytes(Encoding.PEM).decode() for each in _each_list(_read(path)))
+    except NotAccepted:
+        raise
+    except Exception as error:  # as in _Lists
+        raise NotAccepted(f"{path}: expected lists of revoked certificates in PEM or DER: {_line(error)}") from error
 
 
 def read_lists(authority: Authority) -> bytes | None:
-    """The file of revoked certificates; None if the authority has none. Raises NotAccepted if it cannot be read."""
-    if not authority.crl:
-        return None
+    """The lists of revoked certificates; None if the authority has none. Raises NotAccepted for an unreadable file."""
+    if not authority.has_file:
+        return authority.crl.encode() or None
+    return _read(Path(authority.crl))
+
+
+def _read(path: Path) -> bytes:
     try:
-        with Path(authority.crl).open("rb") as file:
+        with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > LARGEST_LIST:
-                raise NotAccepted(f"{authority.crl}: a list of revoked certificates with more than 64 MiB")
+                raise NotAccepted(f"{path}: a list of revoked certificates with more than 64 MiB")
             return file.read(LARGEST_LIST)
     except OSError as error:
-        raise NotAccepted(f"the list of revoked certificates {authority.crl}: {error.strerror}") from error
+        raise NotAccepted(f"the list of revoked certificates {path}: {error.strerror}") from error
 
 
 def _must_be_authority(_: Policy, __: x509.Certificate, constraints: x509.BasicConstraints) -> None:
@@ -243,7 +313,7 @@ def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
 
 def _each_list(data: bytes) -> Iterable[x509.CertificateRevocationList]:
     """The lists of a file: one in DER, or any number in PEM."""
-    mark = b"-----BEGIN X509 CRL-----"
+    mark = CRL_MARK.encode()
     if mark not in data:
         return [x509.load_der_x509_crl(data)]
     return [x509.load_pem_x509_crl(mark + part) for part in data.split(mark)[1:]]
@@ -266,6 +336,10 @@ def _has(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> bool:
 
 def _called(certificate: x509.Certificate) -> str:
     return ascii(certificate.subject.rfc4514_string()[:100])
+
+
+def _shown(name: x509.Name) -> str:
+    return "".join(filter(str.isprintable, name.rfc4514_string()))[:300]
 
 
 def _line(error: Exception) -> str:

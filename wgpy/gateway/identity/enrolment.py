@@ -114,7 +114,7 @@ def _user(change: Change, name: str) -> str:
 
 def _file(authority: Authority) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(authority.crl or "/dev/null")
+        found = os.stat(authority.crl if authority.has_file else "/dev/null")
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

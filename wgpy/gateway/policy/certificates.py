@@ -7,10 +7,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from wgpy.errors import ConfigError
+from wgpy.gateway.policy.problems import Problems
 from wgpy.keys import PublicKey
 
 ENROL_PATH: Final = "/api/v1/enrol"  # of a proof
 FRESH: Final = 300.0  # seconds that a proof may be old, or ahead of our clock
+CRL_MARK: Final = "-----BEGIN X509 CRL-----"
+LONGEST_LISTS: Final = 700 << 10  # characters of lists of revoked certificates in the database, in PEM
 LONGEST_CHAIN: Final = 64 << 10  # characters of a certificate with its intermediates, in PEM
 
 
@@ -27,25 +30,44 @@ class NameFrom(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """The authority whose client certificates are accepted. Raises ConfigError for a value that cannot be used."""
+    """The authority whose client certificates are accepted. Raises Unusable for values that cannot be used."""
 
     ca: str
     """Its certificates in PEM: those that sign themselves are trusted, the others help to build chains."""
     crl: str = ""
-    """The path of a file with the lists of revoked certificates, one of each authority of a chain; empty for none."""
+    """The lists of revoked certificates, one of each authority of a chain; empty for none.
+
+    That is the path of a file on each gateway, which is reread, or the lists themselves in PEM.
+    """
     name_from: NameFrom = NameFrom.CN
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "name_from", NameFrom(self.name_from))
-        except ValueError:
-            raise ConfigError(f"name from {self.name_from!a}: expected one of {', '.join(NameFrom)}") from None
-        if self.crl and not self.crl.startswith("/"):
-            raise ConfigError(f"crl {self.crl!a}: expected an absolute path, because the gateway rereads the file")
+        problems = Problems()
+        with problems.of("name_from"):
+            object.__setattr__(self, "name_from", _name_from(self.name_from))
+        if len(self.crl) > LONGEST_LISTS:
+            why = f"more than {LONGEST_LISTS >> 10} KiB; name a file on the gateway instead, by its path"
+            problems.add("crl", f"crl: {why}")
+        elif self.has_file and not self.crl.startswith("/"):
+            why = "expected the lists in PEM, or an absolute path, because the gateway rereads the file"
+            problems.add("crl", f"crl {self.crl[:100]!a}: {why}")
+        problems.check()
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the lists of revoked certificates are in a file."""
+        return bool(self.crl) and CRL_MARK not in self.crl
 
     def json(self) -> dict[str, Any]:
         """What is shown and recorded of it."""
         return {"ca": self.ca, "crl": self.crl, "name_from": self.name_from.value}
+
+
+def _name_from(text: str) -> NameFrom:
+    try:
+        return NameFrom(text)
+    except ValueError:
+        raise ConfigError(f"name from {text!a}: expected one of {', '.join(NameFrom)}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
@@ -12,6 +12,7 @@ from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address, Network
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_LONGEST: Final = 200  # characters of a value in the description of a change
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
 
 
@@ -93,11 +94,24 @@ def address(what: str, text: str) -> Address:
 
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    """What an entry of the audit log is about."""
+    """What an entry of the audit log is about. Of long values, such as certificates, the beginning is shown."""
     if not before or not after:
         return "added" if after else "removed"
-    changed = [key for key in after if before.get(key) != after[key]]
-    return ", ".join(f"{key}: {before.get(key, '-')} -> {after[key]}" for key in changed)
+    return ", ".join(_differences("", before, after))
+
+
+def _differences(within: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key in after:
+        old, new = before.get(key, "-"), after[key]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(f"{within}{key}.", old, {**dict.fromkeys(old, "-"), **new})
+        elif old != new:
+            yield f"{within}{key}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split("\n"))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _without_zone(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
 from wgpy.gateway.policy.certificates import Authority
-from wgpy.gateway.store import devices, lookup
+from wgpy.gateway.store import devices, lookup, paging
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.schema import authority as table
 from wgpy.gateway.store.schema import certificates
@@ -67,9 +68,13 @@ def set_authority(change: Change, authority: Authority | None) -> None:
     change.connection.execute(delete(table))
     if authority:
         change.connection.execute(insert(table).values(id=1, **authority.json()))
-    change.record(
-        "authority", "certificates", before.json() if before else None, authority.json() if authority else None
-    )
+    change.record("authority", "certificates", _recorded(before), _recorded(authority))
+
+
+def page(connection: Connection, number: int) -> paging.Page[Bound]:
+    """A page of the certificates of all devices, by the devices' names."""
+    found = paging.find(connection, _BOUND.order_by(certificates.c.device), number)
+    return replace(found, rows=list(map(_value, found.rows)))
 
 
 def find_all(connection: Connection) -> list[Bound]:
@@ -103,6 +108,13 @@ def unbind(change: Change, device: str) -> None:
     change.connection.execute(delete(certificates).where(certificates.c.device == device))
     devices.judge_certificate(change, device, None)
     change.record("certificate", device, before.json(), None)
+
+
+def _recorded(authority: Authority | None) -> dict[str, Any] | None:
+    """What the audit log has of an authority: of lists that are long and often new, only which they are."""
+    if authority is None or authority.has_file or not authority.crl:
+        return authority.json() if authority else None
+    return {**authority.json(), "crl": f"lists with the SHA-256 {sha256(authority.crl.encode()).hexdigest()}"}
 
 
 def _value(row: Any) -> Bound:

@@ -178,12 +178,12 @@ def posted(handler: Callable[[Request, dict[str, str]], Response]) -> Callable[[
     return endpoint
 
 
-async def fields(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form. Raises HTTPException as `posted` says."""
+async def fields(request: Request, most: int = LONGEST_FORM) -> list[tuple[str, str]]:
+    """The fields of a form, which may have so many bytes. Raises HTTPException as `posted` says."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "expected a form (application/x-www-form-urlencoded)")
-    body = await body_of(request, "a form", LONGEST_FORM)
+    body = await body_of(request, "a form", most)
     try:
         found = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:

@@ -190,6 +190,7 @@ def test_what_a_token_could_use_to_become_more_is_for_the_socket(program: API) -
         ("PATCH", "/endpoint", {"handler": "/bin/sh"}),
         ("PATCH", "/endpoint", {"handler_user": "root"}),
         ("PATCH", "/certificates/authority", {"crl": "/etc/shadow"}),
+        ("PATCH", "/certificates/authority", {"crl": ""}),
         *(("PATCH", "/endpoint", {name: value}) for name, value in SIGN_IN_SETTINGS.items()),
         ("POST", "/users", {"name": "eve", "groups": ["admins"]}),
         ("PATCH", "/users/alice", {"groups": ["admins", "staff"]}),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from wgpy.gateway.identity.administration import change_authority
-from wgpy.gateway.policy.certificates import NameFrom
+from wgpy.gateway.policy.certificates import CRL_MARK, NameFrom
 from wgpy.gateway.store import certificates
 from wgpy.gateway.web.api.access import CREDENTIALS, READ, WRITE, changing, reading, require_here
 from wgpy.gateway.web.api.models import Input, Output
@@ -20,7 +20,7 @@ class Authority(Output):
     """The authority whose client certificates are accepted."""
 
     ca: str = Field(description="Its certificates in PEM.")
-    crl: str = Field(description="The file with its lists of revoked certificates; empty for none.")
+    crl: str = Field(description="Its lists of revoked certificates in PEM, or the file that has them; empty for none.")
     name_from: NameFrom = Field(description="What of a certificate names the user.")
 
 
@@ -28,12 +28,16 @@ class AuthorityChange(Input):
     """What to change; `ca` is needed the first time."""
 
     ca: str = ""
-    crl: str = Field(default="", description="Only at the unix socket: the file is on the gateway.")
+    crl: str = Field(
+        default="",
+        description="Its lists of revoked certificates in PEM. At the unix socket only: the path of a file on the "
+        "gateway, or nothing for none.",
+    )
     name_from: str = Field(default=NameFrom.CN.value, examples=[*NameFrom])
 
     @classmethod
     def lines(cls) -> tuple[str, ...]:
-        return ("ca",)
+        return ("ca", "crl")
 
 
 class Bound(Output):
@@ -64,7 +68,7 @@ def find_authority(request: Request) -> Any:
 def change(request: Request, body: AuthorityChange) -> Any:
     """Accept client certificates of this authority."""
     given = body.given()
-    if "crl" in given:
+    if "crl" in given and CRL_MARK not in body.crl:
         require_here(request, "crl")
     with changing(request) as changed:
         return change_authority(changed, given).json()

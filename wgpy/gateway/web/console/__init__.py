@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 
 OBJECTS: Final = (
     "overview", "users", "credentials", "groups", "devices", "rules", "network_routes", "sessions", "logs",
-    "settings", "tokens", "directories", "directory_forms", "transfer",
+    "settings", "tokens", "directories", "directory_forms", "certificates", "transfer",
 )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from wgpy.errors import WgpyError
+from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.identity import directory as identity
+from wgpy.gateway.identity.certificates import facts
 from wgpy.gateway.policy.oidc import callback_path
 from wgpy.gateway.store import audit, directories, users
 from wgpy.gateway.store.lookup import Conflict
@@ -26,8 +27,10 @@ def _show(visit: Visit, error: WgpyError | None = None, findings: Mapping[str, A
         directory = directories.find(connection, visit.name)
         people = users.page(connection, visit.number, source=directory.name)
         history = audit.of(connection, "directory", directory.name)
+    settings = {**directory.settings, "ca": _subjects(directory.settings.get("ca", ""), visit.wall)}
     return visit.show(
-        "directory.html", error, directory=directory, page=people, history=history, findings=findings,
+        "directory.html", error, directory=directory, settings=settings, page=people, history=history,
+        findings=findings,
         redirect_uri=f"{visit.site.url}{callback_path(directory.name)}" if directory.kind == "oidc" else "",
     )  # fmt: skip
 
@@ -51,6 +54,14 @@ def _remove(visit: Visit) -> Response:
         return _show(visit, error)
     users_too = f" Users removed with it: {len(gone)}." if gone else ""
     return visit.done("/directories", f"Directory {visit.name} removed.{users_too}")
+
+
+def _subjects(pem: str, wall: float) -> str:
+    """What certificates to trust are called."""
+    try:
+        return "; ".join(each.subject for each in facts(pem, None, wall)) if pem else ""
+    except ConfigError as error:
+        return str(error)
 
 
 ROUTES: Final = (

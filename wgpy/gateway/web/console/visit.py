@@ -28,7 +28,7 @@ from wgpy.gateway.store.database import Change, Database
 from wgpy.gateway.store.lookup import Conflict
 from wgpy.gateway.web import pages
 from wgpy.gateway.web.logins import require_admin, require_fresh
-from wgpy.gateway.web.security import fields
+from wgpy.gateway.web.security import LONGEST_FORM, fields
 from wgpy.gateway.web.site import Site, site_of
 
 ROOT: Final = "/console"
@@ -212,17 +212,18 @@ def page(path: str, handler: Handler, *, unattended: bool = False, fresh: bool =
     return Route(ROOT + path, endpoint, methods=["GET"])
 
 
-def action(path: str, handler: Handler, *, fresh: bool = False) -> Route:
+def action(path: str, handler: Handler, *, fresh: bool = False, most: int = LONGEST_FORM) -> Route:
     """The route of a form. What its handler does not show at the form itself, it tells on a page.
 
     With `fresh`, the administrator must have signed in a few minutes ago: somebody else may have found the browser.
+    The form may have `most` bytes.
     """
 
     async def endpoint(request: Request) -> Response:
         admin = await run_in_threadpool(require_admin, request)
         if fresh:
             await run_in_threadpool(require_fresh, request)
-        visit = Visit(request, admin, Form(await fields(request)))
+        visit = Visit(request, admin, Form(await fields(request, most)))
         return await run_in_threadpool(_answer, visit, handler, missing=400)
 
     return Route(ROOT + path, endpoint, methods=["POST"])
