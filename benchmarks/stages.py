@@ -1,7 +1,8 @@
 """The stages of the data path, without a kernel: split, route and seal, open and check, merge.
 
-Each handles a burst of 44 full segments, as one read from the TUN brings them, or a lone packet of the same length,
-which shows what bursts save. `test_stages.py` times them.
+Each handles a burst of 44 full segments, as one read from the TUN brings them, or as many in super-packets of two, as
+the kernel paces many streams, or a lone packet of the same length, which shows what bursts save. `test_stages.py` times
+them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.tun.checksum import checksum, pseudo_header_sum
+from wgpy.tun.gathering import Groups
 from wgpy.tun.merging import merge
 from wgpy.tun.splitting import SLOTS_SIZE, split
 from wgpy.tun.virtio import GSO_TCPV4, VnetHeader
@@ -37,6 +39,7 @@ MTU: Final = 1420
 HERE, THERE = Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 1)
 NAMES: Final = (
     "split a super-packet",
+    "gather small super-packets",
     "seal (the AEAD in place)",
     "send: route, seal, count",
     "receive: open, check, count",
@@ -70,11 +73,14 @@ class Stages:
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
+        self._groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))), self._slots)
+        self._small = [memoryview(_packet(b"p" * MSS * 2, 2 + i % 8)) for i in range(SEGMENTS // 2)]
         mixed = _mixed()
         keypair = next(iter(self.sender._peers.values())).keypairs.current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
             (lambda: None, lambda _: self.split_burst()),
+            (lambda: None, lambda _: self.gathered()),
             (self.split_burst, keypair.seal),
             (self.split_burst, lambda burst: self.sender.send(burst, 1.0)),
             (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
@@ -89,6 +95,14 @@ class Stages:
         burst = split(self._header, self._super_packet, self._slots, (MTU,))
         assert burst is not None
         return burst
+
+    def gathered(self) -> list[Burst]:
+        first = split(self._header, self._small[0], self._slots, (MTU,))
+        assert first is not None
+        self._groups.begin(self._header, first)
+        for packet in self._small[1:]:
+            self._groups.take(self._header, packet, (MTU,))
+        return self._groups.bursts((MTU,))
 
     def lone(self) -> Burst:
         return Burst.of(self._lone, MTU)
@@ -140,12 +154,12 @@ def _mixed() -> Burst:
     return burst
 
 
-def _packet(payload: bytes) -> bytes:
-    """IPv4 and TCP with timestamps: 52 bytes before the payload; the TCP checksum is left to the offload."""
+def _packet(payload: bytes, host: int = 2) -> bytes:
+    """IPv4 to 10.0.0.`host`, TCP with timestamps: 52 bytes before the payload; its checksum is left to the offload."""
     header = bytearray(20)
     header[0], header[6], header[8], header[9] = 0x45, 0x40, 64, 6
     header[2:4] = (52 + len(payload)).to_bytes(2, "big")
-    header[12:20] = bytes((10, 0, 0, 1, 10, 0, 0, 2))
+    header[12:20] = bytes((10, 0, 0, 1, 10, 0, 0, host))
     header[10:12] = checksum(header).to_bytes(2, "big")
     tcp = bytearray(32)
     tcp[0:4] = (40000).to_bytes(2, "big") + (5201).to_bytes(2, "big")

@@ -22,5 +22,9 @@ def test_stage(name: str, stages: Stages, benchmark: Any) -> None:
     benchmark.pedantic(act, setup=lambda: ((prepare(),), {}), rounds=ROUNDS, warmup_rounds=50)
 
 
+def test_small_super_packets_become_a_burst_for_each_destination(stages: Stages) -> None:
+    assert sorted(map(len, stages.gathered())) == [4, 4, 6, 6, 6, 6, 6, 6]
+
+
 def test_the_stages_carry_the_payload(stages: Stages) -> None:
     assert bytes(stages.opened(stages.sealed()).packet(SEGMENTS - 1))[52:] == b"p" * MSS

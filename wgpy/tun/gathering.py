@@ -10,9 +10,9 @@ from __future__ import annotations
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
-from wgpy.burst import Burst, ViewCache
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_HEADER_SIZE
-from wgpy.tun.splitting import burst_key, join, shortest, split, unfinished
+from wgpy.burst import Burst, ViewCache, padded_length
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TAG_SIZE, TRANSPORT_HEADER_SIZE
+from wgpy.tun.splitting import burst_key, finish, shortest, split, unfinished
 from wgpy.tun.virtio import GSO_NONE, VnetHeader
 
 MAX_GROUPS: Final = 16
@@ -27,24 +27,24 @@ def has_room(burst: Burst) -> bool:
 class _Group:
     """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first."""
 
-    __slots__ = ("_burst", "_cache", "_header", "_least", "_lengths", "_stride", "at", "is_open", "length", "room")
+    __slots__ = ("_cache", "_finished", "_header", "_least", "_lengths", "_stride", "at", "is_open", "length", "room")
 
-    def __init__(self, cache: ViewCache, header: VnetHeader, first: Burst) -> None:
+    def __init__(self, cache: ViewCache, header: VnetHeader, first: Burst, *, is_finished: bool) -> None:
         self._cache = cache
-        self._burst = first  # what is complete
         self._stride = first.stride
         self._header = header
         self._least = shortest(header)
-        self._lengths: list[int] = []  # of packets behind it, whose checksums are completed together
+        self._lengths = first.lengths
+        self._finished = len(first) if is_finished else 0  # packets; the checksums of the others are to be completed
         self.length = first.lengths[0]
         self.at = len(first) * first.stride + TRANSPORT_HEADER_SIZE  # where the next packet begins
         self.room = min(MAX_DATAGRAM // first.stride, MAX_SEGMENTS) - len(first)  # packets
         self.is_open = self.room > 0 and first.lengths[-1] == self.length
 
-    def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> bool:
+    def take(self, header: VnetHeader, packet: memoryview) -> bool:
         """Add a lone packet, if it belongs here; whether it did."""
         if header is not self._header and header != self._header:
-            self._turn_to(header, mtus)
+            self._turn_to(header)
         length, at = len(packet), self.at
         if not self.is_open or not self._least <= length <= self.length:
             return False
@@ -55,14 +55,13 @@ class _Group:
         self.is_open = self.room > 0 and length == self.length
         return True
 
-    def take_segments(self, header: VnetHeader, segments: Burst, mtus: tuple[int, ...]) -> bool:
-        """Add a super-packet's segments, whose checksums are unfinished, if they belong here; whether they did."""
+    def take_segments(self, header: VnetHeader, segments: Burst) -> bool:
+        """Add segments with this `unfinished` header, if they belong here; whether they did."""
         count, lengths, at = len(segments.lengths), segments.lengths, self.at - TRANSPORT_HEADER_SIZE
         if not self.is_open or count > self.room or lengths[0] != self.length:
             return False
-        header = unfinished(header)
         if header != self._header:
-            self._turn_to(header, mtus)
+            self._turn_to(header)
         self._cache.buffer[at : at + len(segments.view)] = segments.view
         self._lengths += lengths
         self.at += count * self._stride
@@ -70,20 +69,20 @@ class _Group:
         self.is_open = self.room > 0 and lengths[-1] == self.length
         return True
 
-    def _turn_to(self, header: VnetHeader, mtus: tuple[int, ...]) -> None:
+    def _turn_to(self, header: VnetHeader) -> None:
         """What comes now has another header than what came before."""
-        self._complete(mtus)
+        self._finish()
         self._header, self._least = header, shortest(header)
+
+    def _finish(self) -> None:
+        finish(self._cache, self._header, self._stride, self._finished, self._lengths)
+        self._finished = len(self._lengths)
 
     def burst(self, mtus: tuple[int, ...]) -> Burst:
         """All of them."""
-        self._complete(mtus)
-        return self._burst
-
-    def _complete(self, mtus: tuple[int, ...]) -> None:
-        if self._lengths:
-            self._burst = join(self._burst, self._header, self._cache, self._lengths, mtus)
-            self._lengths = []
+        self._finish()
+        last = self.at - self._stride + padded_length(self._lengths[-1], mtus) + TAG_SIZE
+        return Burst(self._cache.buffer[:last], self._stride, self._lengths, self._cache)
 
 
 class Groups:
@@ -100,7 +99,7 @@ class Groups:
 
     def begin(self, header: VnetHeader, first: Burst) -> _Group:
         """Begin with what the first read brought: a packet in the buffer for reading, or segments in the slots."""
-        return self._add(burst_key(first.packet(0)), header, first)
+        return self._add(burst_key(first.packet(0)), header, first, is_finished=True)
 
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
         """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be."""
@@ -109,29 +108,28 @@ class Groups:
         if not key:
             return 0
         if group is not None and is_lone:
-            return group.take(header, packet, mtus)
+            return group.take(header, packet)
         if group is None and len(self._groups) == MAX_GROUPS:
             return 0
         if group is not None and len(packet) > group.room * header.gso_size:
             return 0
-        slots = self._caches[len(self._groups)] if is_lone else self._slots
-        burst = split(header, packet, slots, mtus, complete=group is None)
+        burst = split(header, packet, self._caches[len(self._groups)] if is_lone else self._slots, mtus, finished=False)
         if burst is None:
             return 0
+        if not is_lone:
+            header = unfinished(header)
         if group is not None:
-            return len(burst) if group.take_segments(header, burst, mtus) else 0
+            return len(burst) if group.take_segments(header, burst) else 0
         if not has_room(burst):
             return 0
-        self._add(key, header, burst)
+        self._add(key, header, burst, is_finished=is_lone)
         return len(burst)
 
-    def _add(self, key: bytes, header: VnetHeader, first: Burst) -> _Group:
+    def _add(self, key: bytes, header: VnetHeader, first: Burst, *, is_finished: bool) -> _Group:
         cache = self._caches[len(self._groups)]
         if first.cache is not cache:
-            view = cache.buffer[: len(first.view)]
-            view[:] = first.view
-            first = Burst(view, first.stride, first.lengths, cache)
-        group = self._groups[key] = _Group(cache, header, first)
+            cache.buffer[: len(first.view)] = first.view
+        group = self._groups[key] = _Group(cache, header, first, is_finished=is_finished)
         return group
 
     def bursts(self, mtus: tuple[int, ...]) -> list[Burst]:

@@ -1,7 +1,7 @@
 """One TUN read becomes a burst of packets.
 
 `split` lays the segments of a super-packet into the slots of a burst with one copy, and makes all their headers by one
-addition. `join` makes one burst of lone packets that were read one after the other.
+addition. `finish` completes the checksums of packets that were gathered one after the other.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Packet = bytes | bytearray | memoryview
 
 
 def split(
-    header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int], *, complete: bool = True
+    header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int], *, finished: bool = True
 ) -> Burst | None:
     """Put what one TUN read brought into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
     `mtus`); the burst's view ends with the last slot. A plain packet may already be at `slots.buffer[16:]`; a
-    super-packet must be in another buffer. Unfinished checksums are completed; unless `complete`, those of segments are
-    left to `join`. Returns None for a packet and header that do not fit together.
+    super-packet must be in another buffer. Unfinished checksums are completed; unless `finished`, those of segments are
+    left to `finish`. Returns None for a packet and header that do not fit together.
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
     segments = Segments.of(header, packet)
     if segments is None:
         return None
-    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus, complete=complete)
+    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus, finished=finished)
 
 
 def lay(
@@ -48,12 +48,12 @@ def lay(
     slots: ViewCache,
     mtus: Sequence[int],
     *,
-    complete: bool = True,
+    finished: bool = True,
 ) -> Burst | None:
     """Put segments into `slots` as `split` does: `start` is the headers of all, `payload` the bytes that they share.
 
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
-    is that of the first segment. Unless `complete`, the checksum field of each has its pseudo header's sum.
+    is that of the first segment. Unless `finished`, the checksum field of each has its pseudo header's sum.
     """
     l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == TCP
     longest, last = end + size, end + len(payload) - (count - 1) * size
@@ -92,7 +92,7 @@ def lay(
     if is_tcp:
         buffer[tail + l4 + 13] |= flags & (FIN | PSH)
         buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & CWR
-    if complete:
+    if finished:
         rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
         rows.store_checksums(laid.checks)
         if last < longest:
@@ -163,29 +163,26 @@ def burst_key(packet: memoryview) -> bytes:
     return b""
 
 
-def join(first: Burst, header: VnetHeader, slots: ViewCache, lengths: list[int], mtus: Sequence[int]) -> Burst:
-    """One burst of the packets of `first` and of packets with the same key, which lie in the slots after them.
+def finish(slots: ViewCache, header: VnetHeader, stride: int, first: int, lengths: Sequence[int]) -> None:
+    """Complete the checksums of the packets in the slots from number `first` on.
 
-    The latter were read with the same header, or have this `unfinished` header, and all but the last are as long as
-    those of `first`. Their checksums are completed.
+    They were read with the same header, or have this `unfinished` one. `lengths` are those of all packets; all but the
+    last are equally long.
     """
-    buffer, stride, count = slots.buffer, first.stride, len(lengths)
-    at = len(first) * stride + TRANSPORT_HEADER_SIZE
-    last = at + (count - 1) * stride
-    if header.flags & NEEDS_CSUM:
-        alike = count if count > 1 and lengths[-1] == lengths[0] else count - 1
-        if alike:
-            start = at + header.csum_start
-            rows = slots.recall(Rows, start, stride, alike, lengths[0] - header.csum_start)
-            rows.store_checksums(np.ndarray((alike,), WORD, buffer, start + header.csum_offset, (stride,)))
-        if alike < count:
-            _complete(header, buffer, last, lengths[-1])
-    end = last - TRANSPORT_HEADER_SIZE + padded_length(lengths[-1], mtus) + TRANSPORT_OVERHEAD
-    return Burst(buffer[:end], stride, first.lengths + lengths, slots)
+    buffer, count, at = slots.buffer, len(lengths) - first, first * stride + TRANSPORT_HEADER_SIZE
+    if not header.flags & NEEDS_CSUM or not count:
+        return
+    alike = count if count > 1 and lengths[-1] == lengths[0] else count - 1
+    if alike:
+        start = at + header.csum_start
+        rows = slots.recall(Rows, start, stride, alike, lengths[0] - header.csum_start)
+        rows.store_checksums(np.ndarray((alike,), WORD, buffer, start + header.csum_offset, (stride,)))
+    if alike < count:
+        _complete(header, buffer, at + alike * stride, lengths[-1])
 
 
 def unfinished(header: VnetHeader) -> VnetHeader:
-    """What describes a segment of a super-packet with this header, if its checksum is not complete."""
+    """What describes a segment of a super-packet with this header, if it is not `finished`."""
     check = CHECK_AT[UDP if header.gso_type == GSO_UDP_L4 else TCP]  # where `lay` has put it, whatever the header says
     return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, header.csum_start, check)
 
