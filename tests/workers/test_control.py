@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.support.netns import in_fresh_namespace
+from wgpy import __version__
 from wgpy.burst import Datagrams
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, PeerConfig
 from wgpy.constants import MESSAGE_RESPONSE
@@ -22,6 +24,7 @@ from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, open_initiation
+from wgpy.system import interpreter
 from wgpy.tun.linux import LinuxTun
 from wgpy.workers.channel import Body, Kind
 from wgpy.workers.pool import WorkerPool
@@ -217,3 +220,31 @@ def test_a_process_that_replaces_a_worker_refuses_the_initiations_that_the_dead_
 
 async def _is_replaced(pool: WorkerPool, dead: int) -> bool:
     return (await pool.status()).workers[0].pid not in (dead, 0)
+
+
+@in_fresh_namespace
+def test_a_worker_of_another_version_that_was_installed_meanwhile_is_refused_with_one_line() -> None:
+    """It would import what does not belong together, and perhaps misunderstand control."""
+    said: list[str] = []
+
+    async def body(pool: WorkerPool) -> None:
+        async def has_failed() -> bool:
+            return (await pool.status()).workers[0].replaced >= 2
+
+        async def is_there() -> bool:
+            return bool((await pool.status()).workers[0].pid)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(interpreter, "__version__", "0.0.1")  # what this process is, as it were
+            os.kill((await pool.status()).workers[0].pid, signal.SIGKILL)
+            await until(has_failed)
+        await until(is_there)
+
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("wgpy").addHandler(handler)
+    running(body)
+    assert said[0].endswith("was killed by SIGKILL; another is started")
+    assert said[1] == f"(wg0) worker 0: wgpy {__version__} was installed over the running 0.0.1: restart it"
+    assert said[2].endswith("ended with status 1; another is started in 0.5 seconds")
+    assert not any("Traceback" in line for line in said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from ipaddress import ip_network
 
@@ -17,8 +17,8 @@ from tests.support.bursts import burst_of
 from tests.support.packets import ipv4_packet
 from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import ALL_OFFLOADS, EndpointName, InterfaceConfig, Offloads, PeerConfig
-from wgpy.constants import MAX_SEGMENTS
-from wgpy.datapath import MAX_WAITING
+from wgpy.constants import INITIATION_INTERVAL, MAX_SEGMENTS
+from wgpy.datapath import MAX_WAITING, machine_clock
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.effects import ForeignInitiation, Handover
 from wgpy.device.share import Share
@@ -348,5 +348,39 @@ def test_what_is_handed_to_a_worker_that_has_not_heard_yet_that_the_link_is_up_w
             assert await arrivals(made.client_tun, 2) == packets
             assert made.status()[0].handed_over == handed_over + 2
             assert made.status()[1].drops == {}
+
+    asyncio.run(main())
+
+
+def test_after_a_suspension_each_worker_forgets_its_sessions_when_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each notices it by itself: the one that serves the peer, by what the other hands to it."""
+    slept = 0.0
+
+    async def main() -> None:
+        nonlocal slept
+        async with site() as made:
+            hello = ipv4_packet(INNER, "10.0.0.1", b"hello")
+            made.client_tun.inject(hello)
+            await arrivals(made.tuns[1], 1)
+            forgotten: list[int] = []
+
+            def noting(number: int, forget: Callable[[], None]) -> Callable[[], None]:
+                def forget_and_note() -> None:
+                    forgotten.append(number)
+                    forget()
+
+                return forget_and_note
+
+            for number, worker in enumerate(made.workers):
+                monkeypatch.setattr(worker._path, "_clock", lambda: machine_clock() + slept)
+                noted = noting(number, worker.device.forget_sessions)
+                monkeypatch.setattr(worker.device, "forget_sessions", noted)
+            for _ in range(2):
+                await asyncio.sleep(2 * INITIATION_INTERVAL)  # else the client does not answer the second handshake
+                slept += 60.0
+                packets = made.out(0, b"1", b"2")
+                assert await arrivals(made.client_tun, 2) == packets
+            assert sorted(forgotten) == [0, 0, 1, 1], "each, each time"
+            assert made.status()[1].peers[0].last_handshake_ns
 
     asyncio.run(main())

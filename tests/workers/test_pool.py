@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -200,15 +201,42 @@ def test_a_change_while_a_worker_is_replaced_is_applied_completely(gateway: Gate
     )
 
 
-def test_when_control_is_killed_everything_ends_and_up_works_again(gateway: Gateway) -> None:
+def test_when_control_is_killed_in_the_middle_of_a_change_everything_ends_and_up_works_again(gateway: Gateway) -> None:
     workers = [gateway.worker(number) for number in (0, 1)]
+    control = serving_pid(gateway.name)
     os.kill(workers[0], signal.SIGSTOP)
-    os.kill(serving_pid(gateway.name), signal.SIGKILL)
+    with gateway.side.namespace.popen("wg", "set", gateway.name, "listen-port", "40404", stderr=-1) as change:
+        assert wait_for(lambda: gateway.run("ss", "-Hlun", "sport", "= :40404") != "")
+        assert gateway.run("ss", "-Hlun", "sport", f"= :{gateway.side.port}") != "", "it is half made"
+        os.kill(control, signal.SIGKILL)
+        change.communicate(timeout=30)
     assert wait_for(lambda: all(map(is_gone, workers)))
     assert wait_for(lambda: gateway.name not in gateway.run("ip", "-o", "link"))
     gateway.run(*WGPY, "up", str(gateway.served.path))
     assert wait_for(lambda: gateway.reached(0))
     assert wait_for(lambda: gateway.reached(1))
+
+
+def test_the_interface_moves_into_another_namespace_while_clients_send(gateway: Gateway) -> None:
+    """Its sockets stay where they were, and all workers follow it."""
+    pids = [worker.pid for worker in gateway.status().workers]
+    run = gateway.run
+    with Namespace() as inside, ExitStack() as stack:
+        for client in gateway.clients:
+            sending = client.namespace.popen("ping", "-q", "-i", "0.01", gateway.side.inner4, stdout=subprocess.DEVNULL)
+            stack.callback(sending.communicate)
+            stack.callback(sending.kill)
+        for here, there in ((run, inside), (inside.run, gateway.side.namespace)):
+            here("ip", "link", "set", gateway.name, "netns", there.name)
+            there.run("ip", "address", "add", f"{gateway.side.inner4}/24", "dev", gateway.name)
+            there.run("ip", "link", "set", gateway.name, "up")
+            for (
+                client
+            ) in gateway.clients:  # the gateway begins a handshake, because clients do not know yet that they must
+                ping = ("ping", "-c", "1", "-W", "1", client.inner4)
+                assert wait_for(lambda: " 0% packet loss" in there.run(*ping, check=False))  # noqa: B023 (at once)
+    assert [worker.pid for worker in gateway.status().workers] == pids
+    assert gateway.log == ""
 
 
 def test_a_stopped_worker_blocks_neither_the_others_nor_wg(

@@ -33,6 +33,7 @@ from tests.daemon.test_observe import (
     test_show_names_peers_and_stock_wg_can_still_read_the_status,
     test_wireshark_decrypts_a_capture_with_the_key_log,
 )
+from tests.daemon.test_serve import bare, test_20_it_follows_its_interface_into_another_namespace
 from tests.interop.conftest import Cable, namespace_cable
 from tests.interop.test_netns_configuration import (
     ours,
