@@ -126,7 +126,9 @@ def breaches(module: str, source: str) -> list[str]:
     height = layer(module)
     found = []
     for imported in imports(source):
-        if imported == "wgpy.__version__" or (imported == "wgpy" and module.startswith(("wgpy.cli", "wgpy.gateway"))):
+        if imported == "wgpy.__version__" or (
+            imported == "wgpy" and module.startswith(("wgpy.cli", "wgpy.gateway", "wgpy.system.interpreter"))
+        ):
             continue  # the version
         if imported.split(".")[0] == "wgpy":
             if module.startswith(PURE_ABOVE) and not is_pure(imported):

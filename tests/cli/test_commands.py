@@ -195,6 +195,15 @@ def test_show_loads_only_what_it_needs() -> None:
     assert not loaded & {"asyncio", "json", "logging", "numpy", "pyroute2", "secrets", "subprocess", "wgpy.cli.doctor"}
 
 
+def test_down_loads_nothing_of_the_daemon_that_it_stops() -> None:
+    program = "import sys; from wgpy.cli import main; main(['down', 'doesnotexist']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "no daemon serves doesnotexist" in done.stderr
+    loaded = set(done.stdout.split())
+    assert "wgpy.daemon.stop" in loaded
+    assert not loaded & {"asyncio", "numpy", "wgpy.daemon.process"}
+
+
 @pytest.mark.parametrize("arguments", [["shwo"], ["up"], ["up", "a", "b"], ["show", "--yaml"]])
 def test_wrong_usage_exits_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

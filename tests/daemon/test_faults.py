@@ -18,7 +18,7 @@ from tests.daemon.test_up_down import host as host
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, Side, Wgpy, peer_section, wait_for
 from wgpy.daemon.leftovers import Leftovers
-from wgpy.daemon.process import log_path
+from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.keys import PrivateKey
 

@@ -13,7 +13,7 @@ import pytest
 from tests.interop.conftest import Cable
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for, wgpy_program
-from wgpy.daemon.process import log_path
+from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.keys import PrivateKey
 
@@ -161,7 +161,7 @@ def test_a_change_of_the_mtu_is_noticed(bare: Bare) -> None:
     command = ["wg", "set", bare.name, "private-key", "/dev/stdin", "peer", peer, "allowed-ips", "10.9.0.0/24"]
     bare.run(*command, input=KEY.base64())
     # No endpoint: the answer to a packet of the new MTU is an ICMP error, not silence.
-    said = bare.run("ping", "-c", "1", "-W", "2", "-s", "972", "10.9.0.2", check=False)
+    said = bare.run("ping", "-c", "1", "-W", "10", "-s", "972", "10.9.0.2", check=False)
     assert "Destination Host Unreachable" in said
 
 

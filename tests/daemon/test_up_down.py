@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
-from wgpy.daemon.process import log_path
+from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.keys import PrivateKey
 
@@ -239,7 +239,7 @@ def test_down_says_that_it_waits_and_how_to_wake_a_stopped_daemon(host: Host) ->
 def test_down_works_with_a_descriptor_of_any_number(host: Host) -> None:
     host.write()
     host.up()
-    lines = "import os, sys\nfor _ in range(1100): os.dup(2)\nfrom wgpy.daemon.process import stop; stop(sys.argv[1])"
+    lines = "import os, sys\nfor _ in range(1100): os.dup(2)\nfrom wgpy.daemon.stop import stop; stop(sys.argv[1])"
     host.namespace.run("prlimit", "--nofile=2048:2048", WGPY[0], "-c", lines, host.name)
     assert host.name not in host.namespace.run("ip", "-o", "link")
 

@@ -29,5 +29,5 @@ def test_0_it_starts_answers_and_ends(cable: Cable, request: pytest.FixtureReque
     run, name = cable.left.namespace.run, cable.left.name
     assert f"interface: {name}" in run("wg", "show", name)
     end.close()
-    assert wait_for(lambda: name not in run("ip", "-o", "link"), 5)
+    assert wait_for(lambda: name not in run("ip", "-o", "link"))
     assert "Unable to access interface" in run("wg", "show", name, check=False)

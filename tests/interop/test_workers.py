@@ -63,7 +63,7 @@ class Gateway:
 
     def pings(self, count: int = 20) -> list[int]:
         """How many of so many pings of each client, all at once, were answered."""
-        command = ("ping", "-q", "-c", str(count), "-i", "0.05", "-W", "2", self.side.inner4)
+        command = ("ping", "-q", "-c", str(count), "-i", "0.05", "-W", "5", self.side.inner4)
         processes = [client.namespace.popen(*command, stdout=subprocess.PIPE) for client in self.clients]
         said = [process.communicate(timeout=60)[0] for process in processes]
         return [int(each.partition(" received")[0].split()[-1]) for each in said]

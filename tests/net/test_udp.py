@@ -353,7 +353,7 @@ def test_the_loop_calls_back_until_reading_stops(sender: UdpSockets, receiver: U
         receiver.start_reading(loop, readable)
         for host in LOCALHOST:
             sender.send(Datagrams.of(host.encode()), Endpoint(host, receiver.port), 0)
-        arrived = [await asyncio.wait_for(read.get(), 5) for _ in LOCALHOST]
+        arrived = [await asyncio.wait_for(read.get(), 30) for _ in LOCALHOST]
         receiver.stop_reading(loop)
         assert not any(loop.remove_reader(sock) for sock in receiver.sockets)
         return arrived
@@ -375,7 +375,7 @@ def test_datagrams_left_for_the_next_call_cause_one(sender: UdpSockets, receiver
         for size in (1, 2, 3):
             sender.send(of_sizes(1, size), Endpoint("127.0.0.1", receiver.port), 0)
         receiver.start_reading(loop, readable)
-        arrived = [await asyncio.wait_for(sizes.get(), 5) for _ in range(3)]
+        arrived = [await asyncio.wait_for(sizes.get(), 30) for _ in range(3)]
         receiver.stop_reading(loop)
         return arrived
 

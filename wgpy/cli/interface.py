@@ -201,7 +201,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from wgpy.daemon.process import stop
+    from wgpy.daemon.stop import stop
 
     stop(locate(arguments.config)[0])
     return 0
@@ -209,7 +209,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _apply(arguments: argparse.Namespace) -> int:
     from wgpy import control
-    from wgpy.daemon.process import say
+    from wgpy.daemon.stop import say
 
     name, file = load(arguments.config)
     with _naming(name):

@@ -19,6 +19,9 @@ from typing import Final
 
 from wgpy.errors import ConfigError
 
+RUN_DIRECTORY: Final = Path("/run/wgpy")
+"""Logs of daemons, and what they keep for the time after them."""
+
 _LONGEST: Final = 256 << 20  # bytes; 2^20 peers, the maximum, take less
 _PATIENCE: Final = 30.0  # seconds to wait for a lock: whoever may read the file could hold it for ever
 _SILENCE: Final = 60.0  # seconds to wait for more data from a pipe

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from wgpy.daemon import dns, firewall
-from wgpy.daemon.files import read_own, replace_own
+from wgpy.daemon.files import RUN_DIRECTORY, read_own, replace_own
 from wgpy.errors import NetworkError
 from wgpy.net.netlink import Barrier, Netlink, Rule
 
-RUN_DIRECTORY: Final = Path("/run/wgpy")
 NAMESPACE: Final = Path("/proc/self/ns/net")
 
 Entry = Rule | Barrier | int | str  # a policy rule, a barrier route, the IP version of firewall rules, or "dns"

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -18,41 +16,32 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from wgpy.config.redact import redacted
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.daemon.apply import Apply
 from wgpy.daemon.events import EventLog, KeyLog, open_log
-from wgpy.daemon.files import open_own, own_directory
+from wgpy.daemon.files import own_directory
 from wgpy.daemon.interface import Interface, LocalInterface
-from wgpy.daemon.leftovers import RUN_DIRECTORY, Leftovers
 from wgpy.daemon.metrics import Metrics
 from wgpy.daemon.notify import Notifier
 from wgpy.daemon.quick import Quick
 from wgpy.daemon.save import save_or_keep
 from wgpy.daemon.sessions import SessionFile
+from wgpy.daemon.stop import log_path, say
 from wgpy.daemon.timestamp import TimestampFloor
-from wgpy.daemon.uapi_client import is_served, serving_pid, socket_path
 from wgpy.daemon.uapi_server import UapiServer
 from wgpy.datapath import machine_clock
 from wgpy.device.changes import DeviceChange
 from wgpy.device.effects import Event
-from wgpy.errors import ControlError, TunError, WgpyError
+from wgpy.errors import TunError, WgpyError
 from wgpy.system.loop import run_loop
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
 from wgpy.workers.count import Workers, make_room, number_of_workers, why_one
 
 log: Final = logging.getLogger("wgpy")
-
-STOP_TIMEOUT: Final = 60  # seconds; hooks may be slow
-SILENCE: Final = 2  # seconds before `stop` says what it is waiting for
-
-
-def log_path(name: str) -> Path:
-    """The file that gets the output of a daemon in the background."""
-    return RUN_DIRECTORY / f"{name}.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +205,6 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -
     asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
-def say(step: str) -> None:
-    """Print a step as wg-quick does, and ignore it if nobody reads standard error any more."""
-    with suppress(OSError):
-        print(f"[#] {step}", file=sys.stderr, flush=True)
-
-
 def start_in_background(job: Job, *, keep_output: bool = False) -> int:
     """Fork, and return in the parent: 0 once the child is up, or its exit status if it failed and undid everything.
 
@@ -282,58 +265,3 @@ def _detach(name: str | None) -> None:
         os.dup2(fd, target)
     for fd in set(descriptors):
         os.close(fd)
-
-
-def stop(name: str) -> None:
-    """Stop the daemon that serves `name`, and show the steps it undoes; or clean up after one that was killed.
-
-    Raises ControlError if there is neither.
-    """
-    try:
-        pid = serving_pid(name)
-    except ControlError as error:
-        if is_served(name):  # but we may not connect to it
-            raise
-        if stale := socket_path(name).exists():
-            say(f"clean up after a killed daemon: {socket_path(name)}")
-        if Leftovers(name).clear(say) or stale:
-            for path in (socket_path(name), log_path(name)):
-                path.unlink(missing_ok=True)
-            return
-        raise ControlError(
-            f"{error}; {log_path(name)} says how it ended" if log_path(name).exists() else error
-        ) from error
-    process = os.pidfd_open(pid)
-    try:
-        with _log_from_now(name) as log_file:
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            ended = select.poll()  # select.select fails for descriptors of 1024 and more
-            ended.register(process, select.POLLIN)
-            if not ended.poll(SILENCE * 1000):
-                say(f"wait for process {pid} to end, {STOP_TIMEOUT} s at most{_hindrance(pid)}")
-                if not ended.poll((STOP_TIMEOUT - SILENCE) * 1000):
-                    raise ControlError(
-                        f"process {pid} has not ended {STOP_TIMEOUT} s after SIGTERM{_hindrance(pid)}; "
-                        f"{log_path(name)} may say why"
-                    )
-            sys.stderr.write(log_file.read())
-    finally:
-        os.close(process)
-
-
-def _hindrance(pid: int) -> str:
-    """Why a process does not end although it was told to, if its state says so (proc_pid_stat(5)), and the remedy."""
-    with suppress(OSError):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
-            return f": it is suspended; resume it with `kill -CONT {pid}`"
-    return ""
-
-
-def _log_from_now(name: str) -> IO[str]:
-    """The daemon's log file, open at its end, so that what is logged from now on can be read even if it is deleted."""
-    try:
-        log_file = open(open_own(log_path(name)), errors="replace")  # noqa: SIM115
-    except OSError:
-        return io.StringIO()
-    log_file.seek(0, os.SEEK_END)
-    return log_file

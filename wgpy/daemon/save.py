@@ -15,8 +15,7 @@ from wgpy.config import wgquick
 from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.daemon import uapi_client
-from wgpy.daemon.files import changing, new_file
-from wgpy.daemon.leftovers import RUN_DIRECTORY
+from wgpy.daemon.files import RUN_DIRECTORY, changing, new_file
 from wgpy.device.status import DeviceStatus, PeerStatus
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.keys import PublicKey

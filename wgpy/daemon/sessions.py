@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from wgpy.daemon.files import read_own, replace_own
+from wgpy.daemon.files import RUN_DIRECTORY, read_own, replace_own
 from wgpy.daemon.interface import Interface, Sessions
-from wgpy.daemon.leftovers import NAMESPACE, RUN_DIRECTORY
+from wgpy.daemon.leftovers import NAMESPACE
 from wgpy.device.effects import Event, EventKind
 from wgpy.device.resumption import may_look_alive
 from wgpy.endpoint import Endpoint

@@ -185,7 +185,7 @@ def test_a_certificate_that_is_renewed_is_taken_up_by_the_next_connection(app: A
         assert not wait_for(lambda: shown() != first, 1.5)
         pem.write_text(good)
         own_certificate(pem, "https://127.0.0.1", datetime.now(UTC))
-        assert wait_for(lambda: shown() in pem.read_text(), 5)
+        assert wait_for(lambda: shown() in pem.read_text())
         assert shown() != first
 
 
@@ -232,7 +232,7 @@ def test_a_handler_goes_on_if_its_client_is_gone(port: int) -> None:
     with closing(connect(port, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         time.sleep(0.05)
-    assert wait_for(lambda: CANCELLED == ["done"], 5)
+    assert wait_for(lambda: CANCELLED == ["done"])
     with closing(connect(port)) as other:
         assert b"200 OK" in ask(other)
 
@@ -260,7 +260,7 @@ def test_rubbish_is_refused_and_no_error_here(rubbish: bytes, port: int, caplog:
         except OSError:
             answer = b""
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
-        assert wait_for(lambda: is_closed(client), 5)
+        assert wait_for(lambda: is_closed(client))
     assert caplog.text == ""
 
 
@@ -305,7 +305,7 @@ def test_handshakes_that_do_not_end_count_as_connections(
     certificate = own_certificate(pem, "https://localhost", datetime.now(UTC))
     with serving(app, lambda web: web.listen_tcp("127.0.0.1:0", certificate)) as port, ExitStack() as stack:
         clients = [stack.enter_context(closing(connect(port))) for _ in range(20)]
-        assert wait_for(lambda: sum(not is_now_closed(client) for client in clients) <= 4, 5)
+        assert wait_for(lambda: sum(not is_now_closed(client) for client in clients) <= 4)
         assert subprocess.run(["curl", "-sSk", f"https://127.0.0.1:{port}/"], capture_output=True, check=True).stdout
 
 

@@ -120,9 +120,9 @@ def test_a_phone_connects_by_its_qr_code_and_is_back_after_signing_in_through_it
 
     world.gateway("session terminate alice")
     ended = {"portal", "names"}
-    assert wait_for(lambda: world.reached() == ended, 5), world.reached()
+    assert wait_for(lambda: world.reached() == ended), world.reached()
     world.browse(INSIDE, "look")
-    assert wait_for(lambda: world.reached() == everything, 5), (world.directory / "log").read_text()
+    assert wait_for(lambda: world.reached() == everything), (world.directory / "log").read_text()
 
     world.gateway("user disable alice")
-    assert wait_for(lambda: world.reached() == set(), 5), "who is disabled does not even reach the portal"
+    assert wait_for(lambda: world.reached() == set()), "who is disabled does not even reach the portal"
