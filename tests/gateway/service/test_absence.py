@@ -19,6 +19,7 @@ from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.service.gateway import GRACE
 from wgpy.gateway.store import devices, sessions, state
 from wgpy.gateway.store.database import Database
+from wgpy.keys import PresharedKey
 
 pytestmark = pytest.mark.root
 HOUR = 3600.0
@@ -101,6 +102,17 @@ def test_what_a_command_ends_is_closed_at_once_and_the_rest_goes_on(left: Left) 
     assert left.open() == {"desk"}, "nothing begins"
     left.run("user disable bob")
     assert left.open() == set()
+
+
+@in_its_absence
+def test_a_device_that_is_given_to_another_leaves_its_session_behind(left: Left) -> None:
+    """Both in one transaction, so that no command comes between."""
+    with left.database.change("root") as change:
+        address, key = left.addresses["phone"], devices.find(change.connection, "phone").public_key
+        devices.remove(change, "phone")
+        devices.add(change, "phone", "bob", key, PresharedKey.generate(), [address])
+    left.run("device enable phone")
+    assert left.open() == {"laptop", "desk"}
 
 
 @in_its_absence

@@ -26,7 +26,7 @@ def put_in_force(database: Database, firewall: Firewall, wall: float) -> None:
     closed, shortened = set(present), dict[Address, float]()
     for row in rows:
         device = policy.devices.get(row["device"])
-        if device is None or row["reason"] is not None:
+        if device is None or device.user != row["user"] or row["reason"] is not None:
             continue
         expires = policy.users[device.user].expires
         terms = policy.terms(device.name, device.signed_in_at, inf if expires is None else expires, wall)

@@ -317,7 +317,7 @@ class Gateway:
             if isinstance(answer, Reason):
                 step = session.failed(answer, now)
             else:
-                terms = self._terms(device)
+                terms = self._terms(device, self._live[device].user)
                 step = session.answered(
                     allow=answer.allow, message=answer.message, posture=answer.posture, terms=terms, now=now
                 )
@@ -340,7 +340,9 @@ class Gateway:
             begun: dict[str, tuple[Live, Step]] = {}
             for name, device in fresh.items():
                 step = Session.begin(secrets.token_hex(8), name, self._terms(name), now)
-                begun[name] = Live(step.session, self._wall(), clients.get(device.public_key, ("", ""))), step
+                user = self._policy.users[device.user]
+                client = clients.get(device.public_key, ("", ""))
+                begun[name] = Live(step.session, self._wall(), user.name, (*user.groups,), client), step
             if self._database.is_shared:
                 rows = [live.row(self._policy, self._wall()) for live, _ in begun.values()]
                 with self._database.change(_WHO) as change:
@@ -357,7 +359,7 @@ class Gateway:
 
     def _continued(self, row: dict[str, Any], client: tuple[str, str]) -> tuple[Live, Step]:
         """The session of a device that comes from another node: it began there, and ends when it would have ended."""
-        now, terms, carried = self._clock(), self._terms(row["device"]), moves.carried(row)
+        now, terms, carried = self._clock(), self._terms(row["device"], row["user"]), moves.carried(row)
         if row["entry"]["connection-attempt-status"] == "successful":
             started = now - max(0.0, self._wall() - row["started_at"])
             session = restored(row, terms, started_at=started, now=now, until=0.0)
@@ -366,7 +368,7 @@ class Gateway:
         else:  # nobody has decided yet
             step = Session.begin(row["id"], row["device"], terms, now)
             session = step.session
-        return Live(session, row["started_at"], client, carried, carried, carried), step
+        return Live.of(row, session, client, carried), step
 
     def _measure(self, *, interval: float = MEASURED) -> None:
         """Read the counters, unless that was done less than `interval` seconds ago."""
@@ -391,7 +393,7 @@ class Gateway:
     def _judge(self) -> None:
         now = self._clock()
         for name, live in list(self._live.items()):
-            terms = self._terms(name)
+            terms = self._terms(name, live.user)
             step = live.session.judge(terms, now)
             if step != (live.session, ()):
                 self._apply(name, step)
@@ -461,8 +463,11 @@ class Gateway:
         self.counts[kind, session.reason.value if session.reason else ""] += 1
         self._entries.append(live.entry(self._policy, self._wall()))
 
-    def _terms(self, name: str) -> Terms:
-        return self._clocks.terms(self._policy, name)
+    def _terms(self, name: str, user: str | None = None) -> Terms:
+        """What a device's session is held to. That of `user` is over if somebody else has a device of this name now."""
+        terms, device = self._clocks.terms(self._policy, name), self._policy.devices.get(name)
+        is_others = device is not None and user not in (None, device.user)
+        return replace(terms, refusal=Reason.DEVICE_REMOVED) if is_others else terms
 
     def _take_up(self) -> None:
         """Go on with the sessions that both the kernel and the database know. All others end."""
@@ -473,13 +478,13 @@ class Gateway:
         kept: set[Address] = set()
         for row in rows:
             name, entry = row["device"], row["entry"]
-            terms = self._terms(name)
+            terms = self._terms(name, row["user"])
             left = min((sent[address].seconds_left for address in terms.addresses if address in sent), default=0.0)
             # No change of the date while nothing ran makes it longer: the kernel counted, too.
             started = min(now - max(0.0, wall - row["started_at"]), now + left - GRACE - terms.session_max)
             session = restored(row, terms, started_at=started, now=now, until=now + left - GRACE)
             client, carried = (entry["device-ip"], entry["port"]), moves.carried(row)
-            self._live[name] = Live(session, row["started_at"], client, carried, carried, carried)
+            self._live[name] = Live.of(row, session, client, carried)
             if left > 0 and row["reason"] is None:
                 kept.update(terms.addresses)
             else:

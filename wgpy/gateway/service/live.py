@@ -26,20 +26,26 @@ class Live(NamedTuple):
 
     session: Session
     began: float  # in seconds since 1970
+    user: str  # whose device it was then, whoever has one of this name now
+    groups: tuple[str, ...]  # those of the user then
     client: tuple[str, str]  # address and port
     before: Traffic = NOTHING  # what passed before the session was opened anew, which sets the counters to zero
     carried: Traffic = NOTHING  # how much of that passed at other nodes
     written: Traffic = NOTHING  # what the database knows
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any], session: Session, client: tuple[str, str], carried: Traffic) -> Live:
+        """The session of a row of the database, which says whose it was."""
+        groups = tuple(row["entry"]["groups"])
+        return cls(session, row["started_at"], row["user"], groups, client, carried, carried, carried)
+
     def entry(self, policy: Policy, wall: float) -> dict[str, Any]:
         """The entry of the connection log; `wall` is now, in seconds since 1970."""
-        device = policy.devices.get(self.session.device)
-        user = policy.users.get(device.user) if device else None
         return connection_log.entry(
             self.session,
             interface=policy.endpoint.interface,
-            user=user.name if user else "",
-            groups=user.groups if user else (),
+            user=self.user,
+            groups=self.groups,
             device_ip=self.client[0],
             port=self.client[1],
             began=self.began,
@@ -52,7 +58,7 @@ class Live(NamedTuple):
         return {
             "id": session.id,
             "device": session.device,
-            "user": entry["username"],
+            "user": self.user,
             "started_at": self.began,
             "ended_at": wall if session.state is State.ENDED else None,
             "reason": session.reason.value if session.reason else None,
