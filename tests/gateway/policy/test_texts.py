@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.revision import revision
 from wgpy.gateway.policy.sessions import Traffic
-from wgpy.gateway.policy.texts import date, difference, duration, moment, printable_lines, span
+from wgpy.gateway.policy.texts import date, difference, duration, expiry, moment, printable_lines, span
 from wgpy.gateway.policy.traffic import SPAN, History, Rate
 
 
@@ -27,6 +27,19 @@ def test_a_moment_is_read_as_it_is_written(seconds: int) -> None:
     assert date(moment(seconds)) == seconds
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0, 1, 86399]))
+def test_an_expiry_is_read_as_it_is_written(day: int, second: int) -> None:
+    assert date(expiry(86400 * day + second)) == 86400 * day + second
+
+
+def test_what_is_good_until_the_end_of_a_day_is_shown_with_that_day() -> None:
+    assert [expiry(date(text)) for text in ("2030-12-31", "2028-02-29", "2031-01-01T00:00")] == [
+        "2030-12-31", "2028-02-29", "2030-12-31",
+    ]  # fmt: skip
+    assert expiry(date("2030-12-31T18:00")) == "2030-12-31 18:00:00"
+    assert expiry(None) == "-"
+
+
 def test_a_moment_of_another_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected one such as 2026-12-31"):
         date("31.12.2026")
@@ -35,6 +48,7 @@ def test_a_moment_of_another_kind_is_refused() -> None:
 def test_a_difference_names_what_changed() -> None:
     assert difference(None, {"a": 1}) == "added"
     assert difference({"a": 1}, None) == "removed"
+    assert difference({"expires": None}, {"expires": date("2030-12-31")}) == "expires: - -> 2030-12-31"
     assert difference({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == "b: 2 -> 3, c: - -> 4"
     before, after = {"settings": {"a": 1, "b": 2, "c": 3}}, {"settings": {"a": 1, "b": "x\ny" * 999}}
     assert difference(before, after) == f"settings.b: 2 -> {('x y' * 999)[:200]}..., settings.c: 3 -> -"

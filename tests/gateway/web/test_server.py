@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import ssl
 import stat
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 
 import pytest
 from starlette.applications import Starlette
@@ -30,7 +31,8 @@ from wgpy.gateway.web import server
 from wgpy.gateway.web.certificate import own_certificate
 
 BIG = 32 << 20
-CANCELLED: list[str] = []
+DONE: list[str] = []
+ASKED, GO_ON = Event(), Event()  # of the slow handler
 
 
 def peer(request: Request) -> Response:
@@ -46,8 +48,9 @@ def big(request: Request) -> Response:
 
 
 def slow(request: Request) -> Response:
-    time.sleep(0.3)
-    CANCELLED.append("done")
+    ASKED.set()
+    assert GO_ON.wait(30)
+    DONE.append("done")
     return PlainTextResponse("slow")
 
 
@@ -100,6 +103,13 @@ def received_of(client: socket.socket) -> int:
         while piece := client.recv(1 << 20):
             received += len(piece)
     return received
+
+
+def connections_at(port: int) -> int:
+    """How many connections the server has not closed."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"  # tcp_states.h of the kernel
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == established for row in rows)
 
 
 def is_closed(client: socket.socket) -> bool:
@@ -206,14 +216,14 @@ def test_who_says_nothing_or_too_little_is_closed(port: int, monkeypatch: pytest
 def test_a_byte_now_and_then_does_not_keep_a_connection(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEAD_TIME", 0.3)
 
-    def drip() -> None:
-        with closing(connect(port, b"GET / HTTP/1.1\r\n")) as client:
-            for _ in range(100):
-                client.sendall(b"X")
-                time.sleep(0.05)
-
-    with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        drip()
+    with closing(connect(port, b"GET / HTTP/1.1\r\n")) as client, suppress(ConnectionResetError, BrokenPipeError):
+        for _ in range(1000):
+            if select.select([client], [], [], 0.05)[0]:  # it is closed
+                break
+            client.sendall(b"X")
+        else:
+            pytest.fail("it is still open")
+        assert client.recv(65536) == b""
 
 
 def test_who_does_not_take_the_answer_is_closed_and_holds_no_thread(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,17 +233,19 @@ def test_who_does_not_take_the_answer_is_closed_and_holds_no_thread(port: int, m
         deaf = [stack.enter_context(closing(connect(port, b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"))) for _ in range(4)]
         with closing(connect(port)) as other:
             assert b"200 OK" in ask(other)
-        time.sleep(0.6)
+        assert wait_for(lambda: connections_at(port) == 0)
         assert all(received_of(client) < BIG for client in deaf)
 
 
 def test_a_handler_goes_on_if_its_client_is_gone(port: int) -> None:
-    CANCELLED.clear()
+    DONE.clear()
     with closing(connect(port, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        time.sleep(0.05)
-    assert wait_for(lambda: CANCELLED == ["done"])
+        assert ASKED.wait(30)
     with closing(connect(port)) as other:
+        assert b"200 OK" in ask(other)  # so the server has seen that the client is gone
+        GO_ON.set()
+        assert wait_for(lambda: DONE == ["done"])
         assert b"200 OK" in ask(other)
 
 

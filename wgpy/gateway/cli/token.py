@@ -49,7 +49,15 @@ def _list(arguments: argparse.Namespace) -> int:
     with common.reading(arguments) as connection:
         rows = [token.json() for token in tokens.find_all(connection)]
     if not arguments.json:
-        rows = [{**row, **{key: texts.moment(row[key]) for key in ("made_at", "expires", "used_at")}} for row in rows]
+        rows = [
+            {
+                **row,
+                "made_at": texts.moment(row["made_at"]),
+                "expires": texts.expiry(row["expires"]),
+                "used_at": texts.moment(row["used_at"]),
+            }
+            for row in rows
+        ]
     columns = {"name": "TOKEN", "scopes": "SCOPES", "made_at": "MADE", "expires": "EXPIRES", "used_at": "LAST USED"}
     return common.show(arguments, rows, columns)
 

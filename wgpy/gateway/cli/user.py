@@ -89,7 +89,7 @@ def _list(arguments: argparse.Namespace) -> int:
             {
                 **row,
                 "enabled": f"no, by {row['source']}" if row["enabled"] and row["suspended"] else row["enabled"],
-                "expires": f"{texts.moment(row['expires'])}{' (expired)' * row['expired']}",
+                "expires": f"{texts.expiry(row['expires'])}{' (expired)' * row['expired']}",
             }
             for row in rows
         ]

@@ -11,7 +11,8 @@ from typing import Any, Final
 from wgpy.errors import ConfigError
 from wgpy.gateway.policy.destinations import Address, Network
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_DAY: Final = 86400  # seconds; in the time since 1970, which leap seconds are not in, all days have as many
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "": 1}
 _LONGEST: Final = 200  # characters of a value in the description of a change
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
 
@@ -39,6 +40,13 @@ def printable_lines(what: str, text: str) -> str:
 def moment(seconds: float | None) -> str:
     """A time since 1970 for people, in UTC."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def expiry(seconds: float | None) -> str:
+    """The end of something as `date` reads it: the last day of it, if it is good until the end of a day, in UTC."""
+    if seconds is None or seconds % _DAY:
+        return moment(seconds)
+    return datetime.fromtimestamp(seconds - _DAY, UTC).strftime("%Y-%m-%d")
 
 
 def duration(text: str) -> int:
@@ -106,10 +114,12 @@ def _differences(within: str, before: Mapping[str, Any], after: Mapping[str, Any
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(f"{within}{key}.", old, {**dict.fromkeys(old, "-"), **new})
         elif old != new:
-            yield f"{within}{key}: {_short(old)} -> {_short(new)}"
+            yield f"{within}{key}: {_shown(key, old)} -> {_shown(key, new)}"
 
 
-def _short(value: object) -> str:
+def _shown(key: str, value: object) -> str:
+    if key == "expires" and isinstance(value, float | None):
+        return expiry(value)
     text = " ".join(str(value).split("\n"))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from wgpy.gateway.policy import texts
 from wgpy.gateway.web import cookies
 
 SITE: Final = "wgpy gateway"
@@ -98,7 +99,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.globals["static"] = _static
-    made.filters |= {"moment": moment, "time_left": time_left, "size": size, "listed": listed}
+    made.filters |= {"moment": moment, "expiry": expiry, "time_left": time_left, "size": size, "listed": listed}
     return made
 
 
@@ -121,6 +122,12 @@ def moment(seconds: float | None) -> str:
     return Markup('<time datetime="{}">{}</time>').format(
         when.isoformat(timespec="seconds"), when.strftime("%Y-%m-%d %H:%M UTC")
     )
+
+
+def expiry(seconds: float | None) -> str:
+    """The end of something, as `moment`; only the day, if it is good until the end of that."""
+    text = texts.expiry(seconds)
+    return moment(seconds) if seconds is None or " " in text else Markup('<time datetime="{0}">{0}</time>').format(text)
 
 
 def time_left(seconds: float) -> str:

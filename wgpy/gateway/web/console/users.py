@@ -10,7 +10,7 @@ from starlette.responses import Response
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.gateway.policy.people import LOCAL, User
 from wgpy.gateway.policy.revision import revision
-from wgpy.gateway.policy.texts import date, moment
+from wgpy.gateway.policy.texts import date, expiry
 from wgpy.gateway.store import audit, credentials, devices, groups, logins, passkeys, sessions, users
 from wgpy.gateway.web.console.visit import Visit, action, page, path_of
 
@@ -109,7 +109,7 @@ def _groups(visit: Visit) -> frozenset[str]:
 
 
 def _written(expires: float | None) -> str:
-    return "" if expires is None else moment(expires)
+    return "" if expires is None else expiry(expires)
 
 
 def _expires(visit: Visit) -> float | None:
