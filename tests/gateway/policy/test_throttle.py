@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
-from threading import Barrier, BrokenBarrierError
-
-import pytest
 
 from wgpy.gateway.policy.throttle import Limit, Throttle
 
@@ -100,24 +95,3 @@ def test_a_client_without_an_address_is_held_to_the_accounts_limit_only() -> Non
     assert [made.attempt("alice", None, 0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]
     made.succeeded("alice", None, 0.0)
     assert made.attempt("alice", None, 0.0) == 0.0
-
-
-class Meeting(float):
-    """Seconds that are read by two threads at once, if the two can be there at once."""
-
-    meeting = Barrier(2, timeout=0.3)
-
-    def __radd__(self, other: float) -> float:
-        with suppress(BrokenBarrierError):
-            self.meeting.wait()
-        return other + float(self)
-
-
-@pytest.mark.parametrize("account", ["alice", None])
-def test_threads_that_come_at_once_do_not_share_the_last_attempt(account: str | None) -> None:
-    """Each would find one left before either has taken it."""
-    every = Meeting(60.0)
-    made = Throttle(Limit(1, every if account else 60.0), Limit(1 if account is None else 9, every), 100)
-    with ThreadPoolExecutor(2) as threads:
-        waits = [*threads.map(lambda _: made.attempt(account, HOME, 0.0), range(2))]
-    assert sorted(waits) == [0.0, 60.0]

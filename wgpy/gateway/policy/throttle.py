@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from ipaddress import ip_network
-from threading import Lock
 from typing import Final
 
 from wgpy.gateway.policy.destinations import Address, Network
@@ -36,13 +35,12 @@ BY_ADDRESS: Final = Limit(30, 30.0)
 
 
 class Throttle:
-    """Counts attempts to sign in, from any thread. `now` is in seconds of any clock that never goes back."""
+    """Counts attempts to sign in. `now` is in seconds of any clock that never goes back."""
 
     def __init__(self, by_account: Limit = BY_ACCOUNT, by_address: Limit = BY_ADDRESS, size: int = SIZE) -> None:
         self._accounts, self._addresses = _Buckets(by_account, size), _Buckets(by_address, size)
         self._known: OrderedDict[tuple[str, Network], None] = OrderedDict()
         self._size = size
-        self._lock = Lock()  # or requests at the same time would all find the same attempt left
 
     def attempt(self, account: str | None, address: Address | None, now: float) -> float:
         """Count an attempt. Returns 0.0 if it may go on, and otherwise the seconds after which another one may.
@@ -50,23 +48,21 @@ class Throttle:
         There is no address for a client of a local socket, and no account for what cannot be guessed, as a signature.
         """
         site = _site(address)
-        with self._lock:
-            wait = self._addresses.take(site, now) if site else 0.0
-            return wait if wait or account is None else self._accounts.take(self._key(account, site), now)
+        wait = self._addresses.take(site, now) if site else 0.0
+        return wait if wait or account is None else self._accounts.take(self._key(account, site), now)
 
     def succeeded(self, account: str | None, address: Address | None, now: float, *, wholly: bool = True) -> None:
         """Give an attempt back that succeeded; `wholly` if the person is signed in now and nothing is left to prove."""
         site = _site(address)
-        with self._lock:
-            if account is not None:
-                self._accounts.give(self._key(account, site), now)
-            if site:
-                self._addresses.give(site, now)
-            if site and account is not None and wholly:
-                self._known[account, site] = None
-                self._known.move_to_end((account, site))
-                if len(self._known) > self._size:
-                    self._known.popitem(last=False)
+        if account is not None:
+            self._accounts.give(self._key(account, site), now)
+        if site:
+            self._addresses.give(site, now)
+        if site and account is not None and wholly:
+            self._known[account, site] = None
+            self._known.move_to_end((account, site))
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
 
     def __len__(self) -> int:
         """The number of entries in all tables."""

@@ -18,9 +18,9 @@ from wgpy.gateway.identity.passwords import Hasher
 from wgpy.gateway.policy.destinations import Address
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.sessions import Traffic
-from wgpy.gateway.policy.throttle import Throttle
 from wgpy.gateway.policy.traffic import Rate
 from wgpy.gateway.store.database import Database
+from wgpy.gateway.web.attempts import Attempts
 
 
 class Service(Protocol):
@@ -50,7 +50,7 @@ class Site:
     wall: Callable[[], float] = time.time
     """The time in seconds since 1970."""
     hasher: Hasher = field(default_factory=Hasher)
-    throttle: Throttle = field(default_factory=Throttle)
+    throttle: Attempts = field(default_factory=Attempts)
     """Of attempts to sign in."""
     clients: Clients = field(init=False)
     """Of the directories; they belong to the event loop that serves."""

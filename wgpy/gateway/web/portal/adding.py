@@ -18,10 +18,11 @@ from starlette.responses import JSONResponse, Response
 from wgpy.daemon.qr import qr_code
 from wgpy.errors import ConfigError, KeyFormatError
 from wgpy.gateway.policy.names import checked
-from wgpy.gateway.policy.throttle import Limit, Throttle
+from wgpy.gateway.policy.throttle import Limit
 from wgpy.gateway.store import devices, endpoint, links
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.store.enrolment import enrol
+from wgpy.gateway.web.attempts import Attempts
 from wgpy.gateway.web.logins import require_login
 from wgpy.gateway.web.pages import render, time_left
 from wgpy.gateway.web.portal.devices import admit, label
@@ -54,7 +55,7 @@ class Adding:
     """The pages on which devices are added."""
 
     def __init__(self) -> None:
-        self._throttle = Throttle(PER_PERSON, PER_ADDRESS)
+        self._throttle = Attempts(PER_PERSON, PER_ADDRESS)
 
     def show(self, request: Request) -> Response:
         """The form of somebody who is signed in."""
