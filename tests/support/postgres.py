@@ -23,10 +23,13 @@ _AS_POSTGRES: Final = ("setpriv", "--reuid=postgres", "--regid=postgres", "--cle
 class Postgres:
     """A server, whose user is postgres: with PASSWORD over TCP, and without one on the Unix socket.
 
-    If `address` is given, it listens on port 5432 there, in the namespace. PostgreSQL refuses to run as root.
+    If `address` is given, it listens on port 5432 there, in the namespace; with TLS, if there is the file of a
+    certificate and that of its key. PostgreSQL refuses to run as root.
     """
 
-    def __init__(self, namespace: Namespace | None = None, address: str = "") -> None:
+    def __init__(
+        self, namespace: Namespace | None = None, address: str = "", tls: tuple[Path, Path] | None = None
+    ) -> None:
         versions = _PROGRAMS.glob("*/bin")
         self._programs = max(versions, key=lambda path: int(path.parent.name))
         self._namespace, self._address = namespace, address
@@ -34,8 +37,12 @@ class Postgres:
         self.directory: Path = Path(tempfile.mkdtemp(prefix="wgpy-postgres-", dir="/tmp"))  # a socket's path is short
         self._server: subprocess.Popen[str] | None = None
         (self.directory / "password").write_text(PASSWORD)
+        self._tls: dict[str, str] = {}
+        for name, source in zip(("ssl_cert_file", "ssl_key_file"), tls or (), strict=False):
+            self._tls |= {"ssl": "on", name: str(shutil.copy(source, self.directory / name))}
+            (self.directory / name).chmod(0o600)
         if self._user:
-            for path in (self.directory, self.directory / "password"):
+            for path in (self.directory, *self.directory.iterdir()):
                 shutil.chown(path, "postgres", "postgres")
         options = ("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={self.directory}/password")
         data = str(self.directory / "data")
@@ -47,7 +54,7 @@ class Postgres:
         """Start it, and return when it answers."""
         settings = {
             "listen_addresses": self._address, "unix_socket_directories": self.directory, "fsync": "off",
-            "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "16MB",
+            "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "16MB", **self._tls,
         }  # fmt: skip
         command = [
             *self._user, str(self._programs / "postgres"), "-D", str(self.directory / "data"),
@@ -87,9 +94,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres(namespace: Namespace | None = None, address: str = "") -> Iterator[Postgres]:
+def postgres(
+    namespace: Namespace | None = None, address: str = "", tls: tuple[Path, Path] | None = None
+) -> Iterator[Postgres]:
     """A server that runs."""
-    server = Postgres(namespace, address)
+    server = Postgres(namespace, address, tls)
     try:
         server.start()
         yield server

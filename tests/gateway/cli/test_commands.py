@@ -19,9 +19,11 @@ import wgpy
 from tests.gateway.identity.authority import Authority
 from tests.gateway.identity.oidc.fake import ISSUER, Fake
 from wgpy.cli import main
+from wgpy.cli.commands import parser
 from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
+from wgpy.gateway.cli import common
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.identity import administration
 from wgpy.gateway.policy.people import User
@@ -204,6 +206,24 @@ def test_a_user_whose_last_day_is_over_needs_another_date(gateway: Gateway, tmp_
     assert "2020-12-31 (expired)" in gateway("user list", as_json=False)
     assert "enabled, but expired: `wgpy gateway user set alice --expires" in gateway("user enable alice", as_json=False)
     assert gateway("user set alice --expires 2999-12-31")["expired"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [
+        ("--directory here user list", "here"),
+        ("user list --directory here", "here"),
+        ("--directory there --key k user list --directory here", "here"),
+        ("user list", "set"),
+    ],
+)
+def test_the_directory_may_stand_before_the_command_or_after_it(
+    words: str, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WGPY_GATEWAY", "set")
+    found = parser().parse_args(["gateway", *words.split()])
+    assert found.directory == Path(directory)
+    assert found.key == Path("k" if "--key" in words else common.KEY)
 
 
 def test_a_gateway_is_changed_listed_and_restored(gateway: Gateway) -> None:

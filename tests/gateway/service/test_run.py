@@ -58,6 +58,7 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
         metrics = host.run("curl", "-s", "http://127.0.0.1:9586/metrics")
         assert "wgpy_gateway_sessions 0.0" in metrics
         assert 'wgpy_gateway_dropped_packets_total{reason="denied"} 0.0' in metrics
+        assert "wgpy_gateway_flow_records_lost_total 0.0" in metrics
         assert "runs already" in gateway("run", check=False)
         assert "runs already" in gateway("stop", check=False)
         process.send_signal(signal.SIGTERM)

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -221,7 +222,13 @@ def test_a_database_of_an_older_wgpy_is_migrated(
 
 
 def test_head_is_the_newest_migration_and_each_number_is_given_once() -> None:
-    assert [path.name[:4] for path in VERSIONS] == [f"{number:04}" for number in range(1, int(HEAD) + 1)]
+    numbers = [f"{number:04}" for number in range(1, int(HEAD) + 1)]
+    assert [path.name[:4] for path in VERSIONS] == numbers
+    scripts = ScriptDirectory(str(VERSIONS[0].parent.parent))
+    assert scripts.get_heads() == [HEAD]
+    chain = [*scripts.walk_revisions()][::-1]
+    assert [(each.revision, each.down_revision) for each in chain] == [*zip(numbers, [None, *numbers], strict=False)]
+    assert [Path(each.path).name[:4] for each in chain] == numbers
 
 
 def test_what_cannot_be_stored_is_refused_in_a_sentence(database: Database) -> None:

@@ -141,6 +141,8 @@ def test_all_gateways_go_by_the_clock_of_the_database(
         ("postgresql://wgpy@db.example.org/wgpy?sslmode=disable", {}),
         ("postgresql://wgpy@localhost/wgpy", {}),
         ("postgresql:///wgpy?host=/run/postgresql", {}),
+        ("postgresql:///wgpy?hostaddr=203.0.113.5", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("postgresql:///wgpy?host=/run,db.example.org", {"sslmode": "verify-full", "sslrootcert": "system"}),
     ],
 )
 def test_a_server_elsewhere_must_have_a_certificate_unless_the_url_says_otherwise(

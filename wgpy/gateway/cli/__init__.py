@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
+
+from wgpy.gateway.cli import common
 
 OBJECTS: Final = (
     "init", "endpoint", "user", "group", "directory", "certificate", "device", "route", "rule", "test", "session",
@@ -22,6 +26,11 @@ def add(verbs: Any) -> Any:
         description="Manage and run a gateway: users with their devices, groups, and rules that say which group may "
         "reach what. Clients are stock WireGuard apps. Needs pip install 'wgpy[gateway]'.",
         epilog="Each command has its own help, such as wgpy gateway user -h. Start with wgpy gateway init -h.",
+    )
+    common.place_options(
+        gateway,
+        Path(os.environ.get("WGPY_GATEWAY", common.DIRECTORY)),
+        Path(os.environ.get("WGPY_GATEWAY_KEY", common.KEY)),
     )
     objects = gateway.add_subparsers(metavar="COMMAND", required=True)
     for name in OBJECTS:

@@ -38,16 +38,21 @@ def command(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **more
     )
     made.add_argument("--json", action="store_true", help="print JSON")
-    made.add_argument(
-        "--directory", metavar="DIR", type=Path, default=Path(os.environ.get("WGPY_GATEWAY", DIRECTORY)),
-        help=f"where the gateway's database is, or its URL (default: $WGPY_GATEWAY or {DIRECTORY})",
-    )  # fmt: skip
-    made.add_argument(
-        "--key", metavar="FILE", type=Path, default=Path(os.environ.get("WGPY_GATEWAY_KEY", KEY)),
-        help=f"the key that the database's secrets are sealed with (default: $WGPY_GATEWAY_KEY or {KEY})",
-    )  # fmt: skip
+    place_options(made, argparse.SUPPRESS, argparse.SUPPRESS)  # what stands before the command goes on
     made.set_defaults(call=partial(_call, call))
     return made
+
+
+def place_options(parser: argparse.ArgumentParser, directory: Path | str, key: Path | str) -> None:
+    """Add the options that say where the gateway is, with their values if they are not given."""
+    parser.add_argument(
+        "--directory", metavar="DIR", type=Path, default=directory,
+        help=f"where the gateway's database is, or its URL (default: $WGPY_GATEWAY or {DIRECTORY})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", metavar="FILE", type=Path, default=key,
+        help=f"the key that the database's secrets are sealed with (default: $WGPY_GATEWAY_KEY or {KEY})",
+    )  # fmt: skip
 
 
 def _call(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -81,8 +86,11 @@ def location(arguments: argparse.Namespace) -> tuple[Path | str, Path]:
 @contextmanager
 def using(arguments: argparse.Namespace, url: str) -> Iterator[None]:
     """Write down that the database of this host is at a URL, unless the block raises. Raises ConfigError."""
+    from wgpy.gateway.store import postgresql
     from wgpy.gateway.store.files import make_directory, new
 
+    if risk := postgresql.risk(url):
+        print(f"wgpy: warning: {risk}", file=sys.stderr)
     make_directory(arguments.directory)
     path, place = url_file(arguments), location(arguments)[0]
     if place == url:

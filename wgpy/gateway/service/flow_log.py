@@ -29,6 +29,7 @@ class FlowLog:
         self._connections: Connections | None = None
         self._is_refused = False  # the kernel cannot
         self._second, self._taken, self._refused = 0, 0, 0  # how many in that second, and too many since the beginning
+        self.lost: int = 0  # records since the beginning: those that the log has told
         self._lost: int | None = None  # at the last check; None before the first
         self._checked_at = wall()
 
@@ -66,6 +67,7 @@ class FlowLog:
         lost = elsewhere + self._refused + (self._connections.lost if self._connections else 0)
         more = 0 if self._lost is None else lost - self._lost if lost >= self._lost else lost
         if more:
+            self.lost += more
             self._write(flow_log.skipped(self._gateway.interface, self._checked_at, now, more))
         self._lost, self._checked_at = lost, now
 

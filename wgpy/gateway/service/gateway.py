@@ -90,6 +90,7 @@ class Gateway:
         self._policy = self._not_renamed(policy)
         self._moves = 0  # the number of the last move of a session that we know
         self._beat_at = 0.0  # when we last gave a sign of life
+        self._warned: set[str] = set()  # what was warned of and has not changed since
         self._by_address = self._policy.by_address()
         self._is_in_force = False  # in the firewall
         self._is_followed = False  # by the interface
@@ -195,6 +196,10 @@ class Gateway:
                 nodes.beat(change, self._own_name)
                 moves.end_lost(change, self._policy.endpoint.session_max + GRACE)
             self._beat_at = self._clock()
+            warnings = self._database.warnings()
+            for kind in warnings.keys() - self._warned:
+                log.warning("%s", warnings[kind])
+            self._warned = {*warnings}
 
     def _keep_table(self) -> None:
         """Make the table again if somebody has removed or changed it, with the sessions that are under way only."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from wgpy.daemon.metrics import MetricsServer
 from wgpy.gateway.enforcement.nft import Firewall
+from wgpy.gateway.service.flow_log import FlowLog
 from wgpy.gateway.service.gateway import Gateway
 
 STUCK: Final = 60.0  # seconds: a tick of the largest gateway takes a few
@@ -15,9 +16,9 @@ STUCK: Final = 60.0  # seconds: a tick of the largest gateway takes a few
 class GatewayMetrics(MetricsServer):
     """Serves the metrics of a gateway. Raises ControlError if `address` is not HOST:PORT."""
 
-    def __init__(self, gateway: Gateway, firewall: Firewall, address: str) -> None:
+    def __init__(self, gateway: Gateway, firewall: Firewall, address: str, flow_log: FlowLog | None = None) -> None:
         super().__init__(gateway.interface, address)
-        self._gateway, self._firewall = gateway, firewall
+        self._gateway, self._firewall, self._flow_log = gateway, firewall, flow_log
 
     def page(self, path: bytes) -> tuple[int, bytes] | None:
         """/healthz: whether the process is alive. /readyz: whether clients are served, too, and if not, why."""
@@ -56,4 +57,9 @@ class GatewayMetrics(MetricsServer):
         )
         for reason, count in dropped.items():
             drops.add_metric([reason], count)
-        return [active, log, traffic, packets, drops]
+        lost = core.CounterMetricFamily(
+            "wgpy_gateway_flow_records_lost",
+            "Connections and denied packets that the flow log has no record of, counted every minute",
+            value=self._flow_log.lost if self._flow_log else 0,
+        )
+        return [active, log, traffic, packets, drops, lost]

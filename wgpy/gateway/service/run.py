@@ -78,7 +78,7 @@ async def run(
         )
         flow_log = FlowLog(gateway, database.clock, partial(_write, flows)) if flows else None
         tell(gateway.ailment)
-        metrics = GatewayMetrics(gateway, firewall, metrics_at) if metrics_at else None
+        metrics = GatewayMetrics(gateway, firewall, metrics_at, flow_log) if metrics_at else None
         if metrics:
             await metrics.start()
         try:

@@ -39,6 +39,7 @@ def status(database: Database) -> dict[str, Any]:
         "running": running,
         "healthy": not ailment,
         "why_not": ailment,
+        "warnings": [*database.warnings().values()],
         "endpoint": f"{settings.host}:{settings.port}",
         "interface": interface,
         "interface_is_up": interface_is_up,

@@ -63,6 +63,9 @@ class Backend(Protocol):
     def backup(self, target: Path) -> None:
         """Write a copy to an empty file."""
 
+    def warnings(self) -> dict[str, str]:
+        """What works and should yet be changed: sentences by what they are about."""
+
     def explain(self, error: Exception) -> str | None:
         """What the system or another process did, with a remedy; None if that is not what the error is about."""
 

@@ -162,6 +162,10 @@ class Database:
         with self._explained():
             return self._backend.ailment(self.node)
 
+    def warnings(self) -> dict[str, str]:
+        """What works and should yet be changed: sentences by what they are about, such as "clock"."""
+        return self._backend.warnings()
+
     def is_running(self, node: str | None = None) -> bool:
         """Whether a process runs this gateway, or another node of those that share the database."""
         with self._explained():

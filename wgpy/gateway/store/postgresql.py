@@ -7,6 +7,7 @@ the transaction of a gateway that was cut off in the middle of it, and its clock
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ _PATIENCE: Final = 5  # seconds to wait for a connection, for another that write
 _LOCK: Final = 0x77677079  # "wgpy": who writes
 _NODE: Final = _LOCK + 1  # who runs a node: with the hash of its name
 _CHANNEL: Final = "wgpy_gateway"
+_CHECKED: Final = "verify-full"  # sslmode: the server's certificate and name are checked
 _ALIVE: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}  # libpq's names; in seconds
 _SERVER: Final = {  # in milliseconds, but for the keepalives
     "lock_timeout": 1000 * _PATIENCE,
@@ -34,10 +36,12 @@ _SERVER: Final = {  # in milliseconds, but for the keepalives
     "tcp_user_timeout": 10_000,
     **{f"tcp_{name}": value for name, value in _ALIVE.items()},
 }
+_NOW: Final = "extract(epoch FROM clock_timestamp())::float8 AS now"
 _BEGUN: Final = text(  # what is notified is sent when the transaction is committed
-    f"SELECT pg_advisory_xact_lock({_LOCK}), pg_notify('{_CHANNEL}', ''), "
-    "extract(epoch FROM clock_timestamp())::float8 AS now"
+    f"SELECT pg_advisory_xact_lock({_LOCK}), pg_notify('{_CHANNEL}', ''), {_NOW}"
 )
+_EXISTS: Final = text(f"SELECT to_regclass('alembic_version') AS found, {_NOW}")
+_AHEAD: Final = 10.0  # seconds by which a host's date may differ from the server's before somebody is told
 _REMEDIES: Final = {
     "password": "give one in PGPASSWORD, in ~/.pgpass, or in a file that the URL names: ?passfile=/etc/wgpy/pgpass",
     "certificate": "the URL can name the server's authority: ?sslrootcert=FILE",
@@ -82,12 +86,15 @@ class PostgreSQL:
             hide_parameters=True,
         )
         refuse_unstorable(self._engine)
-        self._offset = 0.0  # seconds by which the server's clock is ahead of ours
+        self._offset = time.time() - _boottime()  # seconds to add for the server's date, which `_heard` corrects
+        self._risk = risk(place)
         self._links: list[_Link] = []
 
     def exists(self) -> bool:
         with self.reading() as connection:
-            return connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None
+            found = connection.execute(_EXISTS).one()
+            self._heard(found.now)
+            return found.found is not None
 
     def create(self) -> None:
         if tables := inspect(self._engine).get_table_names():
@@ -96,7 +103,7 @@ class PostgreSQL:
             connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
 
     def clock(self) -> float:
-        return time.time() + self._offset
+        return _boottime() + self._offset
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -107,7 +114,7 @@ class PostgreSQL:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
-            self._offset = connection.execute(_BEGUN).one().now - time.time()
+            self._heard(connection.execute(_BEGUN).one().now)
             yield connection
 
     def watch(self) -> _Link:
@@ -145,6 +152,15 @@ class PostgreSQL:
         with self.reading() as connection:
             dump.write(connection, target)
 
+    def warnings(self) -> dict[str, str]:
+        found = {"tls": self._risk} if self._risk else {}
+        if abs(ahead := time.time() - self.clock()) > _AHEAD:
+            found["clock"] = (
+                f"the date of this host is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the "
+                "database's server, by which all gateways go; have both follow a time server"
+            )
+        return found
+
     def explain(self, error: Exception) -> str | None:
         if isinstance(error, NoneFree):  # in the pool, which is no error of the server's
             return "all connections are in use, and none became free; try again in a moment"
@@ -165,6 +181,10 @@ class PostgreSQL:
     def connect(self) -> psycopg.Connection:
         """A new connection. Raises psycopg.Error."""
         return psycopg.connect(**self._arguments)
+
+    def _heard(self, now: float) -> None:
+        """The server has told its date, which we count on from: no change of our own date moves a session's end."""
+        self._offset = now - _boottime()
 
     def _linked(self, node: str) -> _Link:
         link = _Link(self, node)
@@ -230,8 +250,33 @@ def _checked(place: str) -> URL:
     return url
 
 
+def risk(place: str) -> str:
+    """What others can do because a URL wants less than that the server shows who it is; empty if it does not."""
+    url = _checked(place)
+    mode = url.query.get("sslmode", _CHECKED)
+    if mode == _CHECKED or _is_here(url):
+        return ""
+    return (
+        f"database at {url.host or 'another host'}: with sslmode={mode}, whoever is on the way can pretend to be the "
+        f"server, and read and change everything; use sslmode={_CHECKED}, which is so if the URL has none"
+    )
+
+
 def _security(url: URL) -> dict[str, str]:
-    host = str(url.host or url.query.get("host", "/"))
-    if "sslmode" in url.query or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1"):
+    if "sslmode" in url.query or _is_here(url):
         return {}
-    return {"sslmode": "verify-full", **({} if "sslrootcert" in url.query else {"sslrootcert": "system"})}
+    return {"sslmode": _CHECKED, **({} if "sslrootcert" in url.query else {"sslrootcert": "system"})}
+
+
+def _is_here(url: URL) -> bool:
+    """Whether the server is surely on this host. What libpq would read in the environment counts, too."""
+    if {"service", "hostaddr"} & {*url.query} or {"PGSERVICE", "PGHOSTADDR"} & {*os.environ}:
+        return False
+    given = url.host or url.query.get("host") or os.environ.get("PGHOST", "")
+    hosts = given.split(",") if isinstance(given, str) else given
+    return all(not host or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
+
+
+def _boottime() -> float:
+    """CLOCK_BOOTTIME, which goes on while the host is suspended, and which no change of the date moves."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -129,6 +129,9 @@ class SQLite:
         with closing(sqlite3.connect(source)) as there, closing(self._plain()) as here:
             there.backup(here)
 
+    def warnings(self) -> dict[str, str]:
+        return {}
+
     def explain(self, error: Exception) -> str | None:
         if not isinstance(error, DBAPIError | sqlite3.Error):
             return None

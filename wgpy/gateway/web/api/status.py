@@ -21,6 +21,7 @@ class Status(Output):
     running: bool
     healthy: bool
     why_not: str
+    warnings: list[str] = Field(description="What works and should yet be changed, such as a clock that is wrong.")
     endpoint: str
     interface: str
     interface_is_up: bool
