@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from queue import SimpleQueue
+from typing import Any, Final
 
 from wgpy.errors import ControlError, WgpyError
 from wgpy.gateway.policy import handler, pools
@@ -28,11 +28,11 @@ from wgpy.gateway.policy.snapshot import Policy
 from wgpy.gateway.policy.traffic import History, Rate
 from wgpy.gateway.service.clocks import Clocks
 from wgpy.gateway.service.live import Live, Question, passed, restored
+from wgpy.gateway.service.queues import drained
 from wgpy.gateway.service.system import Enforcement, Plane
+from wgpy.gateway.service.warnings import Warnings
 from wgpy.gateway.store import moves, nodes, sessions, state, users
 from wgpy.gateway.store.database import Database
-
-T = TypeVar("T")
 
 log: Final = logging.getLogger("wgpy.gateway")
 
@@ -90,7 +90,7 @@ class Gateway:
         self._policy = self._not_renamed(policy)
         self._moves = 0  # the number of the last move of a session that we know
         self._beat_at = 0.0  # when we last gave a sign of life
-        self._warned: set[str] = set()  # what was warned of and has not changed since
+        self._warnings = Warnings(database)
         self._by_address = self._policy.by_address()
         self._is_in_force = False  # in the firewall
         self._is_followed = False  # by the interface
@@ -196,10 +196,7 @@ class Gateway:
                 nodes.beat(change, self._own_name)
                 moves.end_lost(change, self._policy.endpoint.session_max + GRACE)
             self._beat_at = self._clock()
-            warnings = self._database.warnings()
-            for kind in warnings.keys() - self._warned:
-                log.warning("%s", warnings[kind])
-            self._warned = {*warnings}
+            self._warnings.tell()
 
     def _keep_table(self) -> None:
         """Make the table again if somebody has removed or changed it, with the sessions that are under way only."""
@@ -314,7 +311,7 @@ class Gateway:
 
     def _take_answers(self) -> None:
         by_id = {live.session.id: device for device, live in self._live.items()}
-        for session_id, answer in _all(self._answers):
+        for session_id, answer in drained(self._answers):
             device = by_id.get(session_id)
             if device is None or device not in self._live:
                 continue
@@ -330,7 +327,7 @@ class Gateway:
 
     def _begin(self) -> None:
         now = self._clock()
-        noticed = {address for addresses in _all(self._noticed) for address in addresses}
+        noticed = {address for addresses in drained(self._noticed) for address in addresses}
         fresh = {
             device.name: device
             for address in noticed
@@ -469,10 +466,7 @@ class Gateway:
         self._entries.append(live.entry(self._policy, self._wall()))
 
     def _terms(self, name: str, user: str | None = None) -> Terms:
-        """What a device's session is held to. That of `user` is over if somebody else has a device of this name now."""
-        terms, device = self._clocks.terms(self._policy, name), self._policy.devices.get(name)
-        is_others = device is not None and user not in (None, device.user)
-        return replace(terms, refusal=Reason.DEVICE_REMOVED) if is_others else terms
+        return self._clocks.terms(self._policy, name, user)
 
     def _take_up(self) -> None:
         """Go on with the sessions that both the kernel and the database know. All others end."""
@@ -501,10 +495,3 @@ class Gateway:
             self._forget(device.name for device in strangers if device)
         self._judge()
         self._carry_out()
-
-
-def _all(queue: SimpleQueue[T]) -> Iterator[T]:
-    """Everything that is in a queue now."""
-    with suppress(Empty):
-        while True:
-            yield queue.get_nowait()
