@@ -102,11 +102,14 @@ class Tunnel:
 
     @property
     def mtu(self) -> int:
-        """The inner MTU in bytes."""
+        """The inner MTU in bytes. A tunnel with network="namespace" takes over another by `reconfigure` only."""
         return self._tun.mtu
 
     @mtu.setter
     def mtu(self, mtu: int) -> None:
+        self._take_over_mtu(mtu)
+
+    def _take_over_mtu(self, mtu: int) -> None:
         self._tun.mtu = self.device.mtu = mtu
 
     def endpoints(self) -> list[Endpoint]:
@@ -194,7 +197,8 @@ class Tunnel:
             return
         if link is None:
             return
-        is_up, self.mtu = link
+        is_up, mtu = link
+        self._take_over_mtu(mtu)
         if not is_up:
             self.down()
             return

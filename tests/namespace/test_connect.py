@@ -228,6 +228,10 @@ def test_another_mtu_reaches_the_network(server: Server, network: str) -> None:
             reader, writer = await tunnel.open_connection(server.address, PORT)
             content = os.urandom(2_000_000)
             writer.write(b"take %d\n" % len(content) + content[:1_000_000])
+            if network == "namespace":  # whose kernel would not hear of it
+                with pytest.raises(AttributeError, match="reconfigure"):
+                    tunnel.mtu = 1300
+                assert tunnel.mtu == 1420
             await tunnel.reconfigure(replace(server.config, mtu=1300))
             assert tunnel.mtu == 1300
             writer.write(content[1_000_000:])

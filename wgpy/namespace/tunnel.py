@@ -83,6 +83,18 @@ class NamespaceTunnel(RootlessTunnel):
 
     # Life.
 
+    @property
+    def mtu(self) -> int:
+        """The inner MTU in bytes. Setting it raises AttributeError: `reconfigure` changes it, the kernel's too."""
+        return super().mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        raise AttributeError(
+            "the kernel's interface in the tunnel's namespace would keep its MTU: change it by "
+            f"`await tunnel.reconfigure(dataclasses.replace(tunnel.config, mtu={mtu}))`"
+        )
+
     async def _bring_up(self) -> None:
         await self._helper.ask("configure", [str(address) for address in self.config.addresses], self.mtu)
 

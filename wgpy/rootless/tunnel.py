@@ -74,9 +74,9 @@ class RootlessTunnel(Tunnel):
     async def start(self, *, up: bool = True) -> None:
         """As Tunnel.start, and give the network its addresses, MTU and routes."""
         try:
-            self.mtu = self.config.mtu or DEFAULT_MTU
+            self._take_over_mtu(self.config.mtu or DEFAULT_MTU)
             await super().start(up=up)
-            self.mtu = self.config.mtu or await self._suitable_mtu()
+            self._take_over_mtu(self.config.mtu or await self._suitable_mtu())
             await self._bring_up()
         except BaseException:
             self.close()
@@ -94,7 +94,7 @@ class RootlessTunnel(Tunnel):
         await super().reconfigure(config)
         mtu = config.mtu or await self._suitable_mtu()
         if mtu != self.mtu:
-            self.mtu = mtu
+            self._take_over_mtu(mtu)
             await self._mtu_changed()
 
     async def _mtu_changed(self) -> None:
