@@ -6,7 +6,9 @@ import gc
 import random
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from wgpy.stack.fragments import MAX_BYTES, MAX_DATAGRAMS, MAX_PIECES
 from wgpy.stack.host import MAX_ANSWERS, MAX_TIME_WAIT
 from wgpy.stack.ip import Drop
 from wgpy.stack.memory import Budget
+from wgpy.stack.tcp.flights import Flight
 from wgpy.stack.tcp.header import ACK, FIN, RST, SYN, Options
 from wgpy.stack.tcp.receiving import CAPACITY, FIRST_WINDOW, LEAST_WINDOW, MAX_BLOCKS, Receiver
 from wgpy.stack.tcp.receiving import MAX_PIECES as MAX_TCP_PIECES
@@ -207,6 +210,40 @@ def test_selective_acknowledgements_split_what_was_sent_into_a_bounded_number() 
     assert len(connection.sender._flights) <= MAX_FLIGHTS + 2
     sizes = [flight.end - flight.start for flight in connection.sender._flights]
     assert sum(sizes) == connection.sender.next - connection.sender.acknowledged
+
+
+class Counted(list[Flight]):
+    """Counts how often one of its flights is looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Flight]:
+        for flight in super().__iter__():
+            self.looks += 1
+            yield flight
+
+    def __getitem__(self, i: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(i)
+
+
+def test_a_thousand_gaps_are_not_searched_from_the_beginning_for_each_segment_that_fills_one() -> None:
+    """A peer may SACK every other byte: then each range that is lost leaves alone."""
+    host, gaps = make_host(), 1000
+    connection = opened(host, Options(mss=1380, sack_permitted=True, window_scale=7).pack())
+    isn, sender = connection.framing.isn, connection.sender
+    connection.write(bytes(2 * gaps + 1))
+    host.wake(connection)
+    drain(host)
+    for at in range(2, 2 * gaps, 6):
+        sacks = tuple((isn + at + 2 * i, isn + at + 2 * i + 1) for i in range(3))
+        host.receive(segment(1, isn + 1, ACK, options=Options(sacks=sacks).pack()), 0.0)
+    sender.timed_out(1.0)
+    sender.congestion.window = 1e9
+    sender._flights = counted = Counted(sender._flights)
+    host.wake(connection)
+    assert len(drain(host, 1.0)) >= gaps
+    assert counted.looks < 50 * gaps
 
 
 @pytest.mark.parametrize("flags", [ACK, ACK | FIN, SYN | ACK, RST, RST | ACK, SYN, FIN, 0xFF, 0])

@@ -30,10 +30,10 @@ class Sender:
 
     __slots__ = (
         "_delivered", "_delivered_end", "_delivered_trip", "_farthest", "_flights", "_is_after_timeout", "_limited",
-        "_probe_end", "_probe_is_repeated", "_recovery_end", "_reordering", "_reordering_left", "_reordering_round",
-        "_repetitions", "_seen_reordering", "_window_told", "acknowledged", "buffer", "congestion", "duplicates",
-        "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost", "max_window", "next", "probe_at",
-        "sacked", "segment", "timeout_at", "trips", "window",
+        "_lost_from", "_probe_end", "_probe_is_repeated", "_recovery_end", "_reordering", "_reordering_left",
+        "_reordering_round", "_repetitions", "_seen_reordering", "_window_told", "acknowledged", "buffer",
+        "congestion", "duplicates", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost",
+        "max_window", "next", "probe_at", "sacked", "segment", "timeout_at", "trips", "window",
     )  # fmt: skip
 
     def __init__(self, segment: int) -> None:
@@ -53,6 +53,7 @@ class Sender:
         self.in_flight: int = 0  # bytes of each kind of them
         self.sacked: int = 0
         self.lost: int = 0
+        self._lost_from = 0  # nothing before this offset is lost, so that nobody looks for it there again and again
         self.duplicates: int = 0
         self.timeout_at: float = inf
         self.loss_at: float = inf
@@ -70,8 +71,7 @@ class Sender:
         self._recovery_end = 0  # `next` when the loss was found; 0: there is none
         self._is_after_timeout = False  # the loss was found by a timeout
         self._repetitions = Repetitions()
-        self._probe_end = 0
-        self._probe_is_repeated = False
+        self._probe_end, self._probe_is_repeated = 0, False
 
     def begin(self, segment: int) -> None:
         """The peer has said what it takes."""
@@ -118,8 +118,10 @@ class Sender:
         return Leaving(self.next, self.next + count, False)
 
     def _lost_range(self, most: int) -> Leaving:
-        i = next(i for i, flight in enumerate(self._flights) if flight.is_lost)
-        start = end = self._flights[i].start
+        i = max(0, self._index(self._lost_from))
+        while not self._flights[i].is_lost:
+            i += 1
+        start = end = self._lost_from = self._flights[i].start
         while i < len(self._flights) and self._flights[i].is_lost and end - start < most:
             end = min(self._flights[i].end, start + most)
             i += 1
@@ -402,6 +404,7 @@ class Sender:
     def _mark_lost(self, flight: Flight) -> None:
         size = flight.end - flight.start
         flight.is_lost = True
+        self._lost_from = min(self._lost_from, flight.start)
         self.in_flight -= size
         self.lost += size
 
