@@ -13,7 +13,7 @@ from tests.gateway.web.console.conftest import Person
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.people import Group
 from wgpy.gateway.policy.routes import Route
-from wgpy.gateway.store import endpoint, groups, routes, rules, users
+from wgpy.gateway.store import directories, endpoint, groups, routes, rules, users
 from wgpy.gateway.store.database import Change
 from wgpy.gateway.web.site import Site
 
@@ -43,6 +43,18 @@ EDITED: dict[str, tuple[dict[str, str | list[str]], Callable[[Change], object], 
         {"snat": "address", "address": "10.50.0.9"},
         lambda change: routes.replace(change, Route(network=ip_network("10.50.0.0/16"), snat="none")),
         "snat: masquerade -&gt; none",
+    ),
+    "/directories/corp/change": (
+        {
+            "issuer": "https://id.example.org",
+            "client_id": "typed",
+            "name_claim": "name",
+            "groups_claim": "groups",
+            "grace": "3h",
+            "unchecked": "yes",
+        },
+        lambda change: directories.replace(change, replace(directories.find(change.connection, "corp"), grace=7200)),
+        "grace: 3600 -&gt; 7200",
     ),
     "/settings": (
         SETTINGS,
