@@ -88,6 +88,7 @@ WITHOUT = {  # verbs that have no counterpart, and why
     "init": "there is no gateway yet that could be asked",
     "run": "it is what answers",
     "stop": "it is for a gateway that does not run",
+    "rekey": "it writes the file of the key that seals the secrets, which is on the host",
     "demo": "it is no part of a gateway",
     "join": "it is run on a host that has no gateway yet",
     "migrate": "it copies the database to another one, whose URL has a password",
