@@ -89,7 +89,7 @@ def test_packets_pass_both_ways(host: str, offloads: Offloads) -> None:
             assert await right.arrival() == there
             right.tun.inject(back)
             assert await left.arrival() == back
-            assert [event.kind for event in left.events] == [EventKind.HANDSHAKE_COMPLETED]
+            assert [event.kind for event in left.events] == [EventKind.HANDSHAKE_COMPLETED, EventKind.PEER_HEARD]
             (peer,) = left.tunnel.status().peers
             assert peer.last_handshake_ns > 0
             assert peer.rx_bytes == 92 + 32 + 32
@@ -532,7 +532,7 @@ def test_every_subscriber_gets_events_until_the_tunnel_closes() -> None:
             await left.wait_for_handshake(RIGHT.public_key)
             assert (await anext(first)).kind is EventKind.HANDSHAKE_COMPLETED
             await asyncio.sleep(3 * REJECT_AFTER_TIME + 1)
-        kinds = [EventKind.HANDSHAKE_COMPLETED, EventKind.KEYS_ERASED]
+        kinds = [EventKind.HANDSHAKE_COMPLETED, EventKind.PEER_HEARD, EventKind.KEYS_ERASED]
         assert [event.kind async for event in first] == kinds[1:]
         assert [event.kind async for event in second] == kinds
 

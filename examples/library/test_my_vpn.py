@@ -113,8 +113,9 @@ def test_keys_are_renewed_every_two_minutes(world: World) -> None:
                 world.lans[0].inject(packet("10.0.0.1", "10.0.1.1", b"tick"))
                 await asyncio.sleep(1)
         kinds = [event.kind async for event in events]  # the loop ends when the tunnel is closed
-        assert set(kinds) == {wgpy.EventKind.HANDSHAKE_COMPLETED}
-        assert 59 <= len(kinds) <= 61
+        assert set(kinds) == {wgpy.EventKind.HANDSHAKE_COMPLETED, wgpy.EventKind.PEER_HEARD}
+        assert kinds.count(wgpy.EventKind.PEER_HEARD) == 1  # the branch was never silent again
+        assert 59 <= kinds.count(wgpy.EventKind.HANDSHAKE_COMPLETED) <= 61
 
     virtual.run(main())
 

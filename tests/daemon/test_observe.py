@@ -33,17 +33,18 @@ def test_events_are_lines_of_json(cable: Cable) -> None:
     _, theirs = bring_up(cable, "--events", str(path))
     cable.left.namespace.run("ping", "-c", "1", "-W", "5", cable.right.inner4)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert wait_for(lambda: path.read_text() != "")
-    (line,) = map(json.loads, path.read_text().splitlines())
-    assert line["event"] == "handshake_completed"
-    assert line["interface"] == cable.left.name
-    assert line["public_key"] == cable.right.public_key.base64()
-    assert line["name"] == "right-hand side"
-    assert line["endpoint"] == cable.right.endpoint
+    assert wait_for(lambda: path.read_text().count("\n") == 2)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["handshake_completed", "peer_heard"]
+    for line in lines:
+        assert line["interface"] == cable.left.name
+        assert line["public_key"] == cable.right.public_key.base64()
+        assert line["name"] == "right-hand side"
+        assert line["endpoint"] == cable.right.endpoint
     cable.right.namespace.run("wg", "set", theirs.side.name, "listen-port", "9999")
     cable.right.namespace.run("ping", "-c", "1", "-W", "5", cable.left.inner4)
-    assert wait_for(lambda: path.read_text().count("\n") == 2)
-    assert [json.loads(line)["event"] for line in path.read_text().splitlines()][1] == "endpoint_moved"
+    assert wait_for(lambda: path.read_text().count("\n") == 3)
+    assert json.loads(path.read_text().splitlines()[2])["event"] == "endpoint_moved"
 
 
 def test_a_peer_that_does_not_answer_is_reported_as_lost(cable: Cable) -> None:

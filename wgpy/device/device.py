@@ -153,7 +153,8 @@ class Device:
         `sessions` has each peer's endpoint, and when its last session began in the seconds of `now`. To those peers
         the session looks alive for REJECT_AFTER_TIME, and what they send is lost until they give it up. So as soon as
         the interface is up, an initiation is sent to each of them that is configured, one after the other. The endpoint
-        is used only if the configuration gives none: an address or host name in there may be newer.
+        is used only if the configuration gives none: an address or host name in there may be newer. Such a peer counts
+        as heard when its session began (`EventKind.PEER_HEARD`).
         """
         self._resumption = Resumption(owner, sessions)
 

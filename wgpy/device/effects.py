@@ -95,6 +95,11 @@ class EventKind(StrEnum):
 
     HANDSHAKE_COMPLETED = "handshake_completed"
     """There is a new session: the first one, or while packets flow the next one about every two minutes."""
+    PEER_HEARD = "peer_heard"
+    """The peer has sent something after silence: nothing authenticated had come from it for REJECT_AFTER_TIME (180
+    seconds) or more, or ever. Data, keepalives and answers to our initiations count; an initiation does not, because it
+    may be a replay. The event comes right after the new session's HANDSHAKE_COMPLETED, at most once in 180 seconds.
+    """
     HANDSHAKE_UNANSWERED = "handshake_unanswered"
     """An initiation had no answer for five seconds; more will be sent. Only the first in a row is an event."""
     HANDSHAKE_ABANDONED = "handshake_abandoned"

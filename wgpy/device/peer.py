@@ -71,6 +71,7 @@ class Peer:
         self.is_refused: bool = False  # an event has said so, and no handshake has completed since
         self.refusal_told_at: float = -inf
         self.handshake_sent_at: float = -inf
+        self.heard_at: float = -inf  # when the last data, keepalive or response came; an initiation may be a replay
         self.staged: deque[Burst] = deque()
         self.last_handshake_ns: int = 0
         self.tx_bytes: int = 0
@@ -208,7 +209,7 @@ class Peer:
         keys = self.handshake.consume_response(message)
         self.move_endpoint(source, effects)
         self._begin_session(keys, now)
-        self.handshake_complete(effects)
+        self.handshake_complete(now, effects)
         self.send_keepalive(now, effects)
 
     def answer_initiation(
@@ -253,15 +254,23 @@ class Peer:
             return
         self._forget_initiation()  # no longer needed; a late answer to it would change the session once more
         self.keypairs.use(keypair, now)
-        self.handshake_complete(effects)
+        self.handshake_complete(now, effects)
         self.send_staged(now, effects)
 
-    def handshake_complete(self, effects: Effects) -> None:
+    def handshake_complete(self, now: float, effects: Effects) -> None:
+        """The peer has proved that it has the new session's keys. Reports that, and whether it had been silent before.
+
+        That is the only place where silence can end: after REJECT_AFTER_TIME without a packet, every session has
+        expired, and the next packet needs a new one.
+        """
         self.timers.handshake_complete()
         self.unanswered = 0
         self.is_refused = False
         self.last_handshake_ns = self.interface.wall_clock()
         effects.events.append(Event(EventKind.HANDSHAKE_COMPLETED, self.public_key, self.endpoint))
+        if now - self.heard_at >= REJECT_AFTER_TIME:
+            effects.events.append(Event(EventKind.PEER_HEARD, self.public_key, self.endpoint))
+        self.heard_at = now
 
     def move_endpoint(self, source: Endpoint, effects: Effects) -> None:
         """Roaming: an authenticated message came from `source`, so that is where the peer is (paper, 2.1)."""
@@ -322,9 +331,13 @@ class Peer:
         else:
             self.send_staged(now, effects)
 
-    def resume(self, endpoint: Endpoint, at: float) -> None:
-        """Begin a handshake at that time unless the peer was heard by then; with `endpoint` if no other is known."""
+    def resume(self, endpoint: Endpoint, began: float, at: float) -> None:
+        """The process before this one had a session with the peer, which counts as heard when that `began`.
+
+        A handshake begins at `at` unless the peer is heard by then; with `endpoint` if no other is known.
+        """
         self.endpoint = self.endpoint or endpoint
+        self.heard_at = max(self.heard_at, began)
         self.timers.new_handshake_at = min(self.timers.new_handshake_at, at)
 
     def stop(self) -> None:

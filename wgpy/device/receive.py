@@ -225,6 +225,7 @@ class Receiver:
         """After something authentic has come, of which `data` datagrams were no keepalives."""
         peer.move_endpoint(source, effects)
         peer.confirm_keypair(keypair, now, effects)
+        peer.heard_at = now
         peer.keep_key_fresh_receiving(now, effects)
         peer.timers.any_authenticated_packet_received()
         peer.timers.any_authenticated_packet_traversal(now)

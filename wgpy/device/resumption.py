@@ -26,8 +26,11 @@ class Resumption:
         self._sessions = dict(sessions)
         self._last = -inf
 
-    def take(self, owner: PublicKey | None, peer: PublicKey, now: float) -> tuple[Endpoint, float] | None:
-        """Where a peer was and when to begin a handshake with it; None if there is no reason to, or not again."""
+    def take(self, owner: PublicKey | None, peer: PublicKey, now: float) -> tuple[Endpoint, float, float] | None:
+        """Where a peer was, when its session began, and when to begin a handshake with it.
+
+        None if there is no reason to begin one, or not again.
+        """
         if owner != self._owner or peer not in self._sessions:
             return None
         endpoint, began = self._sessions[peer]
@@ -35,7 +38,7 @@ class Resumption:
             return None
         del self._sessions[peer]
         self._last = max(now, self._last + INTERVAL)
-        return endpoint, self._last
+        return endpoint, began, self._last
 
 
 def may_look_alive(began: float, now: float) -> bool:
