@@ -393,8 +393,9 @@ def test_a_network_given_to_two_peers_gets_a_warning() -> None:
 
 def test_wgpys_own_switches_are_comments_for_others() -> None:
     text = f"[Interface]\nPrivateKey = {SECRET.base64()}\n# UdpGso = off\n  #tunoffload=OFF # broken card\n"
+    text += "#ClampMSS = on\n"
     file = parse(text)
-    assert (file.config.udp_gso, file.config.tun_offload) == (False, False)
+    assert (file.config.udp_gso, file.config.tun_offload, file.config.clamp_mss) == (False, False, True)
     assert file.config.offloads == Offloads(udp_gso=False, tun=False)
     assert str(file) == file.strip() == text
     assert not file.warnings

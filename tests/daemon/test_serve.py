@@ -55,6 +55,15 @@ def test_serve_returns_when_the_interface_can_be_configured(bare: Bare) -> None:
     assert bare.name in bare.run("wg", "show", "interfaces")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_interface_has_the_mtu_of_wireguard_gos(bare: Bare, workers: str) -> None:
+    bare.run(*WGPY, "serve", "--workers", workers, bare.name)
+    bare.run("wireguard-go", "other")
+    ours, theirs = (bare.run("cat", f"/sys/class/net/{name}/mtu") for name in (bare.name, "other"))
+    assert ours == theirs == "1420\n"
+    bare.run("ip", "link", "delete", "other")
+
+
 def test_sockets_are_open_while_the_link_is_up_and_keep_their_port(bare: Bare) -> None:
     bare.run(*WGPY, bare.name)
     assert not bare.listens()

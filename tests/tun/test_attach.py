@@ -71,7 +71,7 @@ def test_a_missing_device_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_name_pattern_gets_a_number_and_the_mtu_is_the_interfaces() -> None:
     tuns = [LinuxTun.open(), LinuxTun.open(), LinuxTun.open("other")]
     assert [tun.name for tun in tuns] == ["wg0", "wg1", "other"]
-    assert {tun.mtu for tun in tuns} == {1500}
+    assert {tun.mtu for tun in tuns} == {1420}
     for tun in tuns:
         tun.close()
     assert not os.path.exists("/sys/class/net/wg0") or LinuxTun.open("wg0").name == "wg0"

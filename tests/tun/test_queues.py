@@ -55,7 +55,7 @@ def test_each_queue_has_the_offloads_and_the_interface_goes_with_the_last() -> N
     assert all(queue.super_packets == MERGEABLE for queue in queues)
     ip("link", "set", "wg0", "up")
     for queue in queues:
-        assert queue.link() == (True, 1500)
+        assert queue.link() == (True, 1420)
         queue.write(burst_of(*tcp_run(4)))
         assert not queue.drops
         assert exists("wg0")

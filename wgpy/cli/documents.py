@@ -39,6 +39,8 @@ MEANINGS: Final = {
     "# Name": "The peer's name in all output, and the name of a client for wgpy client. # friendly_name is the same.",
     "# UdpGso": "off sends datagrams one at a time, without UDP segmentation offload, like --no-udp-gso.",
     "# TunOffload": "off reads and writes packets of the interface one at a time, like --no-tun-offload.",
+    "# ClampMss": "on lowers the segment size that TCP connections of other hosts through this one agree on to what "
+    "fits into the tunnel. Off by default.",
     "# Workers": "How many processes share the peers, like --workers. With auto, the default, it is one per core, but "
     "no more than 8 or than peers.",
     "# Endpoint": "Above the first [Peer] of a gateway: where its clients reach it, for wgpy client add.",

@@ -157,6 +157,8 @@ class InterfaceConfig:
     """False for `# UdpGso = off`: every datagram is sent by itself."""
     tun_offload: bool = True
     """False for `# TunOffload = off`: every packet of the TUN is read and written by itself."""
+    clamp_mss: bool = False
+    """True for `# ClampMss = on`: TCP connections of others that pass through the interface use segments that fit."""
     workers: int | str = "auto"
     """How many processes share the peers, 1 to 64; "auto" for one per core, but no more than 8 or than peers."""
     peers: tuple[PeerConfig, ...] = ()
@@ -221,7 +223,7 @@ _INTERFACE_FIELDS: Final = {
     "dns_search": _TEXTS,
     "table": Field((int, str), '"auto", "off", or the number or name of a routing table'),
     **dict.fromkeys(("pre_up", "post_up", "pre_down", "post_down"), _TEXTS),
-    **dict.fromkeys(("save_config", "udp_gso", "tun_offload"), _FLAG),
+    **dict.fromkeys(("save_config", "udp_gso", "tun_offload", "clamp_mss"), _FLAG),
     "workers": Field((int, str), f'a number of processes, 1 to {MAX_WORKERS}, or "auto"', accepts=_is_workers),
     "peers": Field((PeerConfig,), "a PeerConfig", many=True),
 }

@@ -260,6 +260,7 @@ KEYS: Final = {key.name.lower(): key for key in ROWS}
 COMMENTS: Final = (
     Key("# UdpGso", "Interface", "udp_gso", _switch, "on or off"),
     Key("# TunOffload", "Interface", "tun_offload", _switch, "on or off"),
+    Key("# ClampMss", "Interface", "clamp_mss", _switch, "on or off"),
     Key("# Workers", "Interface", "workers", _number(1, MAX_WORKERS, {"auto": "auto"}), _WORKERS),
 )
 _COMMENT_KEYS: Final = {key.name.lower(): key for key in COMMENTS}

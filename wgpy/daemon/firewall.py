@@ -1,8 +1,10 @@
-"""The firewall rules for a default route through a tunnel, the same as wg-quick(8) sets.
+"""Firewall rules: for a default route through a tunnel the same as wg-quick(8) sets, and those that clamp TCP's MSS.
 
-They drop packets to the tunnel's own addresses that arrive by another interface, so that nobody on the local network
-can probe or spoof connections in the tunnel (CVE-2019-14899). They also give replies to the tunnel's datagrams the same
-mark, so that strict reverse path filtering accepts them. Set by nft, or by iptables if nft is missing or fails.
+The former drop packets to the tunnel's own addresses that arrive by another interface, so that nobody on the local
+network can probe or spoof connections in the tunnel (CVE-2019-14899). They also give replies to the tunnel's datagrams
+the same mark, so that strict reverse path filtering accepts them. The latter serve hosts behind this one: their TCP
+believes in the MTU of their own network, and path MTU discovery fails where ICMP is filtered (RFC 2923 section 2.1).
+Set by nft, or by iptables if nft is missing or fails.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def replace(name: str, version: int, addresses: Iterable[IPv4Interface | IPv6Int
 def _iptables_rules(name: str, guarded: list[str], mark: int) -> tuple[str, dict[str, list[str]]]:
     comment = _comment(name)
     spoofed = f"! -i {name} -m addrtype ! --src-type LOCAL -j DROP {comment}"
-    return name, {
+    return comment, {
         "raw": [f"-I PREROUTING -d {address} {spoofed}" for address in guarded],
         "mangle": [
             f"-I POSTROUTING -m mark --mark {mark} -p udp -j CONNMARK --save-mark {comment}",
@@ -103,7 +105,59 @@ def remove(name: str, version: int) -> None:
     if _found()[0] == "nft":
         run(["nft", "-f", "-"], f"delete table {_FAMILIES[version]} wg-quick-{name}\n")
     else:
-        _restore(version, name, {"raw": [], "mangle": []})
+        _restore(version, _comment(name), {"raw": [], "mangle": []})
+
+
+def clamp_rules(name: str) -> str:
+    """A name, for messages, for the rules that clamp the MSS on an interface."""
+    if _found()[0] == "nft":
+        return f"nft table inet {_clamp_table(name)}"
+    return f"iptables and ip6tables rules for TCP's MSS on {name}"
+
+
+def clamp(name: str) -> None:
+    """Lower the MSS of TCP connections that are forwarded through an interface to what fits. Raises NetworkError.
+
+    Both ways, and to the smaller MTU of the routes there and back, which the kernel looks up for each SYN. A smaller
+    MSS stays.
+    """
+    if _found()[0] == "nft":
+        run(["nft", "-f", "-"], _clamp_script(name))
+        return
+    for version in _IPTABLES:
+        rule = f"-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu {_clamp_comment(name)}"
+        added = [f"-A FORWARD {way} {name} {rule}" for way in ("-i", "-o")]
+        _restore(version, _clamp_comment(name), {"mangle": added})
+
+
+def remove_clamp(name: str) -> None:
+    """Remove the rules that `clamp` set. Raises NetworkError."""
+    if _found()[0] == "nft":
+        run(["nft", "-f", "-"], f"delete table inet {_clamp_table(name)}\n")
+    else:
+        for version in _IPTABLES:
+            _restore(version, _clamp_comment(name), {"mangle": []})
+
+
+def _clamp_table(name: str) -> str:
+    return f"wgpy-mss-{name}"
+
+
+def _clamp_script(name: str) -> str:
+    table = f"table inet {_clamp_table(name)}"
+    clamping = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    return (
+        f"{table} {{}}\n"
+        f"delete {table}\n"
+        f"{table} {{\n"
+        "chain forward { type filter hook forward priority mangle; "
+        f'iifname "{name}" {clamping}; oifname "{name}" {clamping}; }}\n'
+        "}\n"
+    )
+
+
+def _clamp_comment(name: str) -> str:
+    return f'-m comment --comment "wgpy clamps the MSS on {name}"'
 
 
 def _comment(name: str) -> str:
@@ -111,13 +165,13 @@ def _comment(name: str) -> str:
     return f'-m comment --comment "wg-quick(8) rule for {name}"'
 
 
-def _restore(version: int, name: str, tables: Mapping[str, list[str]], *options: str) -> None:
-    """Replace all rules for an interface in tables of iptables."""
+def _restore(version: int, comment: str, tables: Mapping[str, list[str]], *options: str) -> None:
+    """Replace all rules with this comment in tables of iptables."""
     program = _IPTABLES[version]
     script = ""
     for table, added in tables.items():
         present = run([f"{program}-save", "-t", table]).splitlines()
-        removed = [f"-D{rule[2:]}" for rule in present if rule.startswith("-A") and _comment(name) in rule]
+        removed = [f"-D{rule[2:]}" for rule in present if rule.startswith("-A") and comment in rule]
         script += "\n".join([f"*{table}", *removed, *added, "COMMIT\n"])
     run([f"{program}-restore", "-n", *options], script)
 

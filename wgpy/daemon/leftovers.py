@@ -20,7 +20,7 @@ from wgpy.net.netlink import Barrier, Netlink, Rule
 
 NAMESPACE: Final = Path("/proc/self/ns/net")
 
-Entry = Rule | Barrier | int | str  # a policy rule, a barrier route, the IP version of firewall rules, or "dns"
+Entry = Rule | Barrier | int | str  # a policy rule, a barrier route, the IP version of firewall rules, "mss" or "dns"
 
 
 class Leftovers:
@@ -49,6 +49,8 @@ class Leftovers:
                 netlink.delete_barrier(entry)
         elif isinstance(entry, int):
             firewall.remove(self._name, entry)
+        elif entry == "mss":
+            firewall.remove_clamp(self._name)
         else:
             dns.unset_dns(self._name)
 
@@ -91,4 +93,6 @@ def _entry(noted: list[Any] | int | str) -> Entry:
 def _described(entry: Entry, name: str) -> str:
     if isinstance(entry, Rule | Barrier):
         return str(entry)
-    return firewall.rules(name, entry) if isinstance(entry, int) else f"DNS of {name}"
+    if isinstance(entry, int):
+        return firewall.rules(name, entry)
+    return firewall.clamp_rules(name) if entry == "mss" else f"DNS of {name}"

@@ -63,6 +63,7 @@ class Quick:
         self._begun = self._is_up = False
         self._mtu_before: int | None = None  # bytes, before the last `apply`
         self._dns: tuple[str, ...] = ()  # servers and search domains that are set
+        self._is_clamping = False
         self._defaults: dict[int, ExitStack] = {}  # by IP version, what undoes the rules of a default route
 
     def clear_leftovers(self) -> None:
@@ -85,6 +86,7 @@ class Quick:
             netlink.set_mtu(self.name, mtu)
             netlink.set_up(self.name)
             self._set_dns()
+            self._clamp_mss()
             for network, table in routes(self.config, self._networks()):
                 if table is None:
                     self._add_default_route(netlink, network)
@@ -118,6 +120,7 @@ class Quick:
                 self._set_mtu(netlink, mtu)
             if self._begun:
                 self._set_dns()
+                self._clamp_mss()
             self._apply_routes(netlink, before, {network for peer in status.peers for network in peer.allowed_ips})
             self._warn_of_loops(netlink, endpoints)
 
@@ -142,6 +145,8 @@ class Quick:
             self._defaults.pop(version).close()
         if self._dns:
             self._forgiving(f"restore DNS without {self.name}", partial(self._left.undo, "dns"))
+        if self._is_clamping:
+            self._forgiving(f"delete {firewall.clamp_rules(self.name)}", partial(self._left.undo, "mss"))
         self._close_interface()
         if self._begun:
             self._run_hooks("PostDown", self.config.post_down, forgiving=True)
@@ -167,6 +172,22 @@ class Quick:
             self._say(f"{error}; continuing")
 
     # MTU, addresses and DNS.
+
+    def _clamp_mss(self) -> None:
+        if self.config.clamp_mss == self._is_clamping:
+            return
+        if why_not := firewall.why_not():
+            raise NetworkError(f"ClampMss needs nft or iptables: {why_not}")
+        rules = firewall.clamp_rules(self.name)
+        if self.config.clamp_mss:
+            self._say(f"add {rules}")
+            self._left.add("mss")
+            self._is_clamping = True
+            firewall.clamp(self.name)
+        else:
+            self._say(f"delete {rules}")
+            self._is_clamping = False
+            self._left.undo("mss")
 
     def _set_mtu(self, netlink: Netlink, mtu: int) -> None:
         self._say(f"ip link set mtu {mtu} dev {self.name}")

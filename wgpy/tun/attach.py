@@ -10,7 +10,7 @@ from fcntl import ioctl
 from struct import Struct
 from typing import Final
 
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD, TUN_PATH
+from wgpy.constants import DEFAULT_MTU, MAX_DATAGRAM, MAX_SEGMENTS, TRANSPORT_OVERHEAD, TUN_PATH
 
 IFF_TUN: Final = 0x0001
 IFF_MULTI_QUEUE: Final = 0x0100
@@ -24,6 +24,7 @@ _TUNGETIFF: Final = 0x800454D2
 _TUNSETQUEUE: Final = 0x400454D9
 _IFF_ATTACH_QUEUE, _IFF_DETACH_QUEUE = 0x0200, 0x0400
 _SIOCSIFTXQLEN: Final = 0x8943
+_SIOCSIFMTU: Final = 0x8922
 _ADDR_GEN_NONE: Final = "1"  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 _MAX_TCP_HEADER: Final = 320  # the largest of any kernel configuration; the kernel subtracts it and 1 from gso_max_size
 _TCPV4_HEADERS: Final = 52  # bytes, with timestamps
@@ -36,7 +37,8 @@ _QUEUE_LENGTH: Final = (
 def attach(name: str, *, offload: bool = True, multi_queue: bool = False) -> int:
     """A non-blocking file descriptor attached to an interface in the caller's network namespace, created if missing.
 
-    "%d" in the name becomes the first free number. An interface made with `multi_queue` takes further descriptors, each
+    "%d" in the name becomes the first free number. A new interface has an MTU of 1420 bytes, as the kernel's (device.c,
+    wg_setup). An interface made with `multi_queue` takes further descriptors, each
     with a queue of its own, and none without it. Raises OSError.
     """
     is_new = name not in (existing for _, existing in socket.if_nameindex())
@@ -53,6 +55,7 @@ def attach(name: str, *, offload: bool = True, multi_queue: bool = False) -> int
     if is_new:
         with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as control:
             ioctl(control, _SIOCSIFTXQLEN, ifreq_int.pack(name.encode(), _QUEUE_LENGTH))
+            ioctl(control, _SIOCSIFMTU, ifreq_int.pack(name.encode(), DEFAULT_MTU))
     return fd
 
 

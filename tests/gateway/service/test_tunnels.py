@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
 from tests.gateway.service.clients import BEHIND, GROUPS, PROBES, Clients
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import WGPY, fresh_name, wait_for
+from tests.support.peers import WGPY, capture, fresh_name, wait_for
 from wgpy.cli import main
 from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.rules import Rule
@@ -118,6 +119,18 @@ def test_a_client_reaches_another_by_a_rule_for_the_pool_in_one_direction(world:
     assert connected("manager", "engineering") == both
     assert connected("development", "manager") == [""] * 6
     assert connected("engineering", "development") == [""] * 6
+
+
+def test_servers_send_segments_that_fit_into_the_tunnel(world: World) -> None:
+    """Their own network takes 1460 bytes of TCP, and somebody may filter the ICMP that would tell them."""
+    place = PLACES["development"]
+    wanted = (Destination.parse(text) for text in ("10.0.0.0/8", "2001:db8::/32"))
+    world.allow(Rule(name=f"to{n}", destination=each, groups=frozenset({"manager"})) for n, each in enumerate(wanted))
+    probes = [(address, "tcp", 443) for address in place]
+    assert wait_for(lambda: all(world.answers("manager", probes)), 30)
+    with capture(world.clients["manager"], "any", "tcp[13] & 2 != 0 or (ip6[6] = 6 and ip6[53] & 2 != 0)") as seen:
+        world.answers("manager", probes)
+    assert {re.findall(r"mss (\d+)", line)[0] for line in seen if "[S.]" in line} == {"1380", "1360"}, seen
 
 
 def test_the_flow_log_has_what_passed_and_what_was_denied(world: World) -> None:

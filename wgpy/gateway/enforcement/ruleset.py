@@ -280,6 +280,13 @@ def _chains(interface: str, group: int, *, log_denied: bool) -> list[str]:
         f"{client} goto judge",
         f'oifname "{interface}" goto judge',
         "}",
+        "chain clamp {",  # as daemon/firewall.clamp does
+        "type filter hook forward priority mangle; policy accept;",
+        *(
+            f'{way} "{interface}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu'
+            for way in ("iifname", "oifname")
+        ),
+        "}",
         "chain input {",
         "type filter hook input priority filter; policy accept;",
         unmarked,
