@@ -13,10 +13,11 @@ from typing import Final
 from tests.gateway.enforcement.probes import Probe
 from tests.gateway.scenarios import PLACES
 from tests.support.netns import Namespace
-from tests.support.peers import WGPY, Side, WireguardGo
+from tests.support.peers import WGPY, Side, WireguardGo, wait_for
 from wgpy.config.wgquick import parse
 
 GROUPS: Final = ("engineering", "development", "manager")  # each has a user and a device with the group's name
+POOLS: Final = ("10.99.0.0/24", "fd00:99::/64")
 BEHIND: Final = ("10.0.0.0/16", "172.16.0.0/24", "192.168.0.0/24", "198.51.100.0/24", "2001:db8::/32")
 GATEWAY: Final = ("10.77.0.1", "fd77::1")  # its addresses on the cable to the servers
 PROBES: Final = (sys.executable, "-m", "tests.gateway.enforcement.probes")
@@ -48,6 +49,21 @@ class Clients:
         asked = [Probe(self.addresses[group][":" in to], to, protocol, port) for to, protocol, port in probes]
         answers: list[str] = json.loads(self.clients[group].run(*PROBES, "ask", input=json.dumps(asked)))
         return answers
+
+    def connected(self, group: str, to: str) -> list[str]:
+        """What a group's client is answered by another's, in both IP versions and all protocols."""
+        cases = product(self.addresses[to], ("tcp", "udp", "icmp"))
+        return self.answers(group, ((address, protocol, 443) for address, protocol in cases))
+
+    def assert_connected_one_way(self, group: str, to: str, third: str) -> None:
+        """A group's client reaches the others, from its own address, and they reach nobody."""
+        own = self.addresses[group]
+        both = [*(own[0],) * 2, "echo", *(own[1],) * 2, "echo"]
+        assert wait_for(lambda: self.connected(to, group) == [""] * 6, 90), "the rules of another test are gone"
+        assert wait_for(lambda: self.connected(group, to) == both, 90)
+        assert self.connected(group, third) == both
+        assert self.connected(to, group) == [""] * 6
+        assert self.connected(third, to) == [""] * 6
 
     def reached(self, group: str) -> set[str]:
         """The places that answer a client, over both IP versions and all protocols; an odd one with what is odd."""

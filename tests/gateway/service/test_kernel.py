@@ -13,16 +13,18 @@ from typing import cast
 import pytest
 
 from tests.gateway.scenarios import PLACES, SCENARIOS, rules_of
-from tests.gateway.service.clients import BEHIND, GATEWAY, GROUPS, PROBES, Clients
+from tests.gateway.service.clients import BEHIND, GATEWAY, GROUPS, POOLS, PROBES, Clients
 from tests.support.guest_gateway import places
 from tests.support.guest_python import python_in
 from tests.support.kernel_peer import CARD, Guest
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import fresh_name, wait_for
 from wgpy.cli import main
+from wgpy.gateway.policy.destinations import Destination
 from wgpy.gateway.policy.rules import Rule
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("kernel")]
+MANAGER = frozenset({"manager"})
 IN_NAMES = str.maketrans("/:", "__")
 CONTROL = 7000
 ROUTER = ("10.77.0.2", "fd77::2")
@@ -48,7 +50,7 @@ class World(Clients):
         self.router, self.servers, *spaces = (stack.enter_context(Namespace()) for _ in range(2 + len(GROUPS)))
         self.clients = dict(zip(GROUPS, spaces, strict=True))
         self.addresses: dict[str, tuple[str, str]] = {}
-        self._rules: dict[str, Rule] = {}
+        self.rules: dict[str, Rule] = {}
         self.directory = directory
         self.gateway_dir = directory / "gateway"
         self.guest = cast(Namespace, stack.enter_context(Guest(self.router)))
@@ -81,15 +83,17 @@ class World(Clients):
             here, there = f"203.0.113.{4 * number + 1}", f"203.0.113.{4 * number + 2}"
             veth_pair(self.router, client, ([f"{here}/30"], [f"{there}/30"]), name=f"client{number}")
             client.run("ip", "route", "add", GATEWAY[0], "via", here)
-        server = self.servers.popen(*PROBES, "serve", "443", stdout=subprocess.PIPE)
-        assert server.stdout
-        assert server.stdout.readline() == "ready\n"
+        for namespace in (self.servers, *self.clients.values()):
+            server = namespace.popen(*PROBES, "serve", "443", stdout=subprocess.PIPE)
+            assert server.stdout
+            assert server.stdout.readline() == "ready\n"
 
     def _make_gateway(self, stack: ExitStack) -> None:
         def gateway(words: str) -> None:
             assert main(["gateway", *words.split(), *places(self.gateway_dir)]) == 0
 
-        gateway(f"init --interface wg0 --host {GATEWAY[0]} --pool 10.99.0.0/24 --pool fd00:99::/64 --data-plane kernel")
+        pools = " ".join(f"--pool {pool}" for pool in POOLS)
+        gateway(f"init --interface wg0 --host {GATEWAY[0]} {pools} --data-plane kernel")
         for network in BEHIND:
             gateway(f"route add {network}")
         for group in (*GROUPS, "admin"):
@@ -126,12 +130,12 @@ class World(Clients):
 
     def allow(self, wanted: dict[str, Rule]) -> None:
         """Change the rules to these, of which some may be in force: a command takes long in the machine."""
-        for name in self._rules.keys() - wanted.keys():
+        for name in self.rules.keys() - wanted.keys():
             self.gateway("rule", "remove", name)
-        for name in sorted(wanted.keys() - self._rules.keys()):
+        for name in sorted(wanted.keys() - self.rules.keys()):
             who = [word for group in sorted(wanted[name].groups) for word in ("--group", group)] or ["--everyone"]
             self.gateway("rule", "add", name, str(wanted[name].destination), *who)
-        self._rules = wanted
+        self.rules = wanted
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +165,12 @@ def test_each_client_reaches_what_aws_says_and_nothing_else(scenario: str, world
     assert found == wanted, world.guest.run("cat", "/tmp/log")
     shown = world.guest.run("wg", "show", "wg0", "allowed-ips")
     assert all(address in shown for both in world.addresses.values() for address in both)
+
+
+def test_a_client_reaches_another_by_a_rule_for_the_pool_in_one_direction(world: World) -> None:
+    rules = (Rule(name=f"pool{n}", destination=Destination.parse(p), groups=MANAGER) for n, p in enumerate(POOLS))
+    world.allow(world.rules | {rule.name: rule for rule in rules})  # whose prefixes are longer than the others'
+    world.assert_connected_one_way("manager", "development", "engineering")
 
 
 def test_who_is_disabled_is_cut_off_and_the_rest_goes_on(world: World) -> None:
