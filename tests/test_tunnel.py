@@ -264,6 +264,15 @@ class LinkedTun(MemoryTun):
         return self.is_up, self.mtu
 
 
+@pytest.mark.parametrize("mtu", [0, 10, 67, 65536, -1])
+def test_an_mtu_that_no_interface_has_is_refused(mtu: int) -> None:
+    tunnel = Tunnel(InterfaceConfig(), tun=MemoryTun())
+    with pytest.raises(ConfigError, match=f"mtu: expected a number of bytes, 68 to 65535, not '{mtu}'"):
+        tunnel.mtu = mtu
+    tunnel.mtu = 68
+    assert tunnel.mtu == 68
+
+
 def test_packets_wait_in_the_tun_until_the_tunnel_is_up_and_what_was_there_before_it_went_down_is_dropped() -> None:
     """A link that comes up carries packets at once, and we hear of it a little later."""
     first, later = (ipv4_packet("10.0.0.1", "10.0.0.2", payload) for payload in (b"first", b"later"))

@@ -18,6 +18,7 @@ from typing import Final, Self
 from wgpy.config import wg
 from wgpy.config.values import ALL_OFFLOADS, InterfaceConfig, Offloads
 from wgpy.configured import Configured
+from wgpy.constants import MAX_MTU, MIN_MTU
 from wgpy.datapath import DataPath, MachineUdp, Mesh, Tun, UdpHost, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import Device
@@ -36,6 +37,7 @@ from wgpy.system.forks import FORKED, abandon_in_child
 
 log: Final = logging.getLogger("wgpy")
 
+_MTU: Final = Field((int,), "a number of bytes, 68 to 65535", accepts=lambda mtu: MIN_MTU <= mtu <= MAX_MTU)
 _PEER: Final = Field((PublicKey,), "a PublicKey or its base64", PublicKey.from_base64)
 
 
@@ -102,12 +104,15 @@ class Tunnel:
 
     @property
     def mtu(self) -> int:
-        """The inner MTU in bytes. A tunnel with network="namespace" takes over another by `reconfigure` only."""
+        """The inner MTU in bytes, 68 to 65535; setting it to anything else raises ConfigError.
+
+        A tunnel with network="namespace" takes over another by `reconfigure` only.
+        """
         return self._tun.mtu
 
     @mtu.setter
     def mtu(self, mtu: int) -> None:
-        self._take_over_mtu(mtu)
+        self._take_over_mtu(_MTU.take("mtu", mtu))
 
     def _take_over_mtu(self, mtu: int) -> None:
         self._tun.mtu = self.device.mtu = mtu
