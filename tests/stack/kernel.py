@@ -49,10 +49,8 @@ class Kernel:
             file.write(str(value))
 
     def sent_again(self) -> int:
-        """How many segments the kernel has retransmitted in this namespace."""
-        with open("/proc/net/snmp") as file:
-            names, values = (line.split() for line in file if line.startswith("Tcp:"))
-        return int(values[names.index("RetransSegs")])
+        """How many segments the kernel has retransmitted in this namespace; probes of a closed window count, too."""
+        return _counter("snmp", "Tcp:", "RetransSegs") + _counter("netstat", "TcpExt:", "TCPWinProbe")
 
     def pump(self, done: Callable[[], Any], timeout: float = 60.0) -> None:
         """Move packets until `done` returns something true. Fails after `timeout` seconds."""
@@ -173,3 +171,10 @@ def read_all(sock: socket.socket) -> bytes:
     while data := sock.recv(1 << 18):
         parts.append(data)
     return b"".join(parts)
+
+
+def _counter(file: str, protocol: str, name: str) -> int:
+    """A counter of this network namespace."""
+    with open(f"/proc/net/{file}") as lines:
+        names, values = (line.split() for line in lines if line.startswith(protocol))
+    return int(values[names.index(name)])

@@ -138,9 +138,10 @@ def test_how_packets_are_read_together_makes_no_difference(sent: list[list[bytes
 
 
 def by_destination(packets: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Whatever their traffic classes are."""
     found: dict[bytes, list[bytes]] = {}
     for packet in packets:
-        found.setdefault(burst_key(memoryview(packet)), []).append(packet)
+        found.setdefault(burst_key(memoryview(packet))[2:], []).append(packet)
     return found
 
 
@@ -162,6 +163,24 @@ def test_small_super_packets_of_many_streams_are_read_as_a_burst_for_each_destin
         kernel.socket.send(cut(stream))
     bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
     assert bursts == [[part for each in streams[i::3] for part in whole(cut(each))] for i in range(3)]
+
+
+def test_a_connections_packets_keep_their_order_though_ecn_marks_only_its_data(kernel: Kernel) -> None:
+    """Acknowledgements and repetitions are not marked (RFC 3168, 6.1.4 and 6.1.5)."""
+    marked, plain_ = (partial(reference.tcp_packet, *V4, traffic_class=ecn) for ecn in (2, 0))
+    sent = [
+        marked(b"a" * 2000),
+        plain_(b""),
+        marked(b"b" * 2000),
+        marked(b"c" * 2000),
+        plain_(b"a" * 1000),
+        plain_(b""),
+    ]
+    for packet in sent:
+        kernel.socket.send(cut(packet) if len(packet) > 1420 else unfinished(packet))
+    bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
+    parts = [whole(cut(packet)) if len(packet) > 1420 else [packet] for packet in sent]
+    assert [part for burst in bursts for part in burst] == [part for each in parts for part in each]
 
 
 def test_a_super_packet_beside_which_there_is_no_room_is_a_burst_of_its_own(kernel: Kernel) -> None:

@@ -95,7 +95,8 @@ class Groups:
         others = [ViewCache(memory[at : at + _GROUP_SIZE]) for at in range(0, len(memory), _GROUP_SIZE)]
         self._caches = [cache, *others]
         self._slots = slots
-        self._groups: dict[bytes, _Group] = {}
+        self._groups: list[_Group] = []
+        self._latest: dict[bytes, tuple[bytes, _Group]] = {}  # by destination, with its `burst_key`
 
     def begin(self, header: VnetHeader, first: Burst) -> _Group:
         """Begin with what the first read brought: a packet in the buffer for reading, or segments in the slots."""
@@ -104,9 +105,11 @@ class Groups:
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
         """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be."""
         key, is_lone = burst_key(packet), header.gso_type == GSO_NONE
-        group = self._groups.get(key)
         if not key:
             return 0
+        known, group = self._latest.get(key[2:], (key, None))
+        if known != key:  # with ECN, a connection's data and acknowledgements have different classes, and one order
+            group = None
         if group is not None and is_lone:
             return group.take(header, packet)
         if group is None and len(self._groups) == MAX_GROUPS:
@@ -129,11 +132,14 @@ class Groups:
         cache = self._caches[len(self._groups)]
         if first.cache is not cache:
             cache.buffer[: len(first.view)] = first.view
-        group = self._groups[key] = _Group(cache, header, first, is_finished=is_finished)
+        group = _Group(cache, header, first, is_finished=is_finished)
+        self._groups.append(group)
+        self._latest[key[2:]] = key, group
         return group
 
     def bursts(self, mtus: tuple[int, ...]) -> list[Burst]:
-        """A burst for each destination, the last first; then there are none."""
-        made = [group.burst(mtus) for group in reversed(self._groups.values())]
+        """A burst for each group, the last first; then there are none."""
+        made = [group.burst(mtus) for group in reversed(self._groups)]
         self._groups.clear()
+        self._latest.clear()
         return made

@@ -60,8 +60,9 @@ class Clients:
         own = self.addresses[group]
         both = [*(own[0],) * 2, "echo", *(own[1],) * 2, "echo"]
         assert wait_for(lambda: self.connected(to, group) == [""] * 6, 90), "the rules of another test are gone"
+        self.connected(third, group)  # which begins a session, if there is none
         assert wait_for(lambda: self.connected(group, to) == both, 90)
-        assert self.connected(group, third) == both
+        assert wait_for(lambda: self.connected(group, third) == both, 90)
         assert self.connected(to, group) == [""] * 6
         assert self.connected(third, to) == [""] * 6
 

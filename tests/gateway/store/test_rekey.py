@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.gateway.store.test_directories import BOB, CORP
+from tests.support.peers import wait_for
 from wgpy.errors import ConfigError, ControlError
 from wgpy.gateway.policy.people import Group
 from wgpy.gateway.store import credentials, devices, directories, groups, nodes, rekey, schema, users
@@ -61,4 +62,5 @@ def test_no_key_is_changed_under_a_gateway_that_runs(database: Database, place: 
             nodes.arrive(change, "")
         with pytest.raises(ControlError, match=r"gateway.* runs; stop it first: `systemctl stop"):
             rekey.check_stopped(database)
+    assert wait_for(lambda: not database.is_running("a"))  # PostgreSQL hears of it a little later
     rekey.check_stopped(database)
