@@ -143,15 +143,19 @@ def _clamp_table(name: str) -> str:
     return f"wgpy-mss-{name}"
 
 
+def clamping(name: str) -> list[str]:
+    """The rules of nft that do what `clamp` says, for a chain at the hook `forward`."""
+    clamped = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    return [f'{way} "{name}" {clamped}' for way in ("iifname", "oifname")]
+
+
 def _clamp_script(name: str) -> str:
     table = f"table inet {_clamp_table(name)}"
-    clamping = "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     return (
         f"{table} {{}}\n"
         f"delete {table}\n"
         f"{table} {{\n"
-        "chain forward { type filter hook forward priority mangle; "
-        f'iifname "{name}" {clamping}; oifname "{name}" {clamping}; }}\n'
+        f"chain forward {{ type filter hook forward priority mangle; {'; '.join(clamping(name))}; }}\n"
         "}\n"
     )
 

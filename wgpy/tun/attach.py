@@ -38,8 +38,8 @@ def attach(name: str, *, offload: bool = True, multi_queue: bool = False) -> int
     """A non-blocking file descriptor attached to an interface in the caller's network namespace, created if missing.
 
     "%d" in the name becomes the first free number. A new interface has an MTU of 1420 bytes, as the kernel's (device.c,
-    wg_setup). An interface made with `multi_queue` takes further descriptors, each
-    with a queue of its own, and none without it. Raises OSError.
+    wg_setup). An interface made with `multi_queue` takes further descriptors, each with a queue of its own, and none
+    without it. Raises OSError.
     """
     is_new = name not in (existing for _, existing in socket.if_nameindex())
     fd = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

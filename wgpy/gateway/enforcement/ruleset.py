@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
+from wgpy.daemon.firewall import clamping
 from wgpy.gateway.policy.compiler import Compiled, Interval, Reach, disjoint
 from wgpy.gateway.policy.destinations import Address, Network, Ports
 from wgpy.gateway.policy.portal import Service
@@ -280,12 +281,9 @@ def _chains(interface: str, group: int, *, log_denied: bool) -> list[str]:
         f"{client} goto judge",
         f'oifname "{interface}" goto judge',
         "}",
-        "chain clamp {",  # as daemon/firewall.clamp does
+        "chain clamp {",
         "type filter hook forward priority mangle; policy accept;",
-        *(
-            f'{way} "{interface}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu'
-            for way in ("iifname", "oifname")
-        ),
+        *clamping(interface),
         "}",
         "chain input {",
         "type filter hook input priority filter; policy accept;",
