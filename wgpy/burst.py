@@ -20,8 +20,8 @@ _MAX_VIEWS: Final = 4096
 _MAX_MADE: Final = 512
 _MAX_MADE_FOR: Final = 1 << 15
 
-_ALONE_FROM: Final = 8  # packets in a row, each the only one that a reader found
-_GUESSES_TWICE: Final = 7 + 8  # packets that may then count as the only ones, before two reads look whether they are
+_ALONE_FROM: Final = 8  # packets in a row, each of which came alone
+_SKIPS_TWICE: Final = 6 + 7  # lone packets between three looks
 
 T = TypeVar("T")
 
@@ -110,48 +110,34 @@ class ReadAhead:
     """Whether a reader should read again before it hands over what it has read.
 
     Packets that come together are cheaper to handle together, but a lone packet would have to wait for a read that
-    finds nothing. So the reader looks for more only if it found more than one packet before it last ran dry.
+    finds nothing. So when several packets in a row have come alone, the reader looks for more only now and then. If
+    something waits for which it did not look, the loop calls again.
     """
 
-    __slots__ = ("_alone", "_count", "_guesses", "_is_busy", "_until")
+    __slots__ = ("_alone", "_skipped", "_skips")
 
     def __init__(self) -> None:
-        self._count = 0
         self._alone = 0  # how many packets in a row
-        self._guesses = 0
-        self._until = 7
-        self._is_busy = True
+        self._skipped = 0
+        self._skips = _SKIPS_TWICE // 2
 
     def looks_for_more(self) -> bool:
-        """Ask this after each read that brought something."""
-        self._count += 1
-        return self._is_busy or self._count > 1
+        """Ask this after each read that brought something.
 
-    def found_more(self) -> None:
-        """Tell that a read that looked for more found it."""
-        self._count += 1
-
-    def is_alone(self) -> bool:
-        """Ask this after a read of one packet that did not look for more: whether it counts as the only one there is.
-
-        Then no read need find nothing, and the loop calls again if something waits. It does when several have come
-        alone, and then not the seventh time, then the eighth, by turns: so packets that have begun to come together
-        are noticed, however many they are.
+        When packets come alone, this is true the seventh time, then the eighth, by turns: so packets that have begun to
+        come together are noticed, however many they are.
         """
         if self._alone < _ALONE_FROM:
-            return False
-        self._guesses += 1
-        if self._guesses < self._until:
-            self._count = 0
             return True
-        self._guesses, self._until = 0, _GUESSES_TWICE - self._until
-        return False
+        if self._skipped < self._skips:
+            self._skipped += 1
+            return False
+        self._skipped, self._skips = 0, _SKIPS_TWICE - self._skips
+        return True
 
-    def ran_dry(self) -> None:
-        """Tell that a read found nothing."""
-        self._is_busy = self._count > 1
-        self._alone = 0 if self._is_busy else self._alone + self._count
-        self._count = 0
+    def looked(self, *, was_alone: bool) -> None:
+        """Tell after a look for more whether there was one packet in all."""
+        self._alone = self._alone + 1 if was_alone else 0
 
 
 class Burst:

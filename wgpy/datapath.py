@@ -45,6 +45,7 @@ class Tun(Protocol):
     name: str
     mtu: int
     bursts_at_once: int  # from a socket, before the other side and the timers get their turn
+    is_dry: bool  # most likely nothing waits behind what was read last: if something does, the loop will call
 
     def read(self) -> Burst | None: ...
     def write(self, burst: Burst) -> None: ...
@@ -217,7 +218,7 @@ class DataPath:
             while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
                 work += BURST_WORK + len(burst)
                 self.carry_out(self._device.send(burst, now))
-                if self._waiting:
+                if self._waiting or self._tun.is_dry:
                     break
         except TunError as error:
             self._fail(error)

@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -227,6 +227,50 @@ def test_packets_left_for_the_next_read_cause_a_call(kernel: Kernel, addresses: 
         kernel.tun.stop_reading()
 
     asyncio.run(scenario())
+
+
+def call(tun: LinuxTun) -> list[int]:
+    """What the data path does when the loop calls; the numbers of packets that were handed over together."""
+    counts = []
+    while (burst := tun.read()) is not None:
+        counts.append(len(burst))
+        if tun.is_dry:
+            break
+    return counts
+
+
+def test_lone_packets_cause_few_empty_reads(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    packet = reference.udp_packet(*V4, bytes(100))
+    reads = 0
+
+    def readv(fd: int, buffers: list[memoryview], readv: Callable[..., int] = os.readv) -> int:
+        nonlocal reads
+        reads += 1
+        return readv(fd, buffers)
+
+    monkeypatch.setattr(os, "readv", readv)
+    for number in range(90):
+        kernel.socket.send(PLAIN + packet)
+        assert call(kernel.tun) == [1]
+        if number == 9:
+            reads = 0
+    assert reads <= 80 + 80 // 7
+
+
+@pytest.mark.parametrize("together", [2, 4, 7, 8, 15])
+def test_packets_that_begin_to_come_together_are_noticed(kernel: Kernel, together: int) -> None:
+    packet = reference.udp_packet(*V4, bytes(100))
+    for _ in range(20):
+        kernel.socket.send(PLAIN + packet)
+        call(kernel.tun)
+    calls: list[list[int]] = []
+    for _ in range(20):
+        for _ in range(together):
+            kernel.socket.send(PLAIN + packet)
+        while select.select([kernel.tun], [], [], 0)[0]:  # as long as some wait, the loop calls
+            calls.append(call(kernel.tun))
+    assert sum(map(sum, calls)) == 20 * together
+    assert calls[-8:] == [[together]] * 8
 
 
 def test_only_a_tun_can_be_adopted() -> None:

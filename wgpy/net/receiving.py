@@ -77,7 +77,6 @@ class Reader:
         """The next datagrams that may be handled together; None if nothing waits. `under_load` is passed on."""
         read, self.held = self.held or self._read(0), None
         if read is None:
-            self._read_ahead.ran_dry()
             self.is_dry = True
             return None
         start, end, merged_size, key = read
@@ -93,14 +92,14 @@ class Reader:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = (at_once, end, size, key), at_once
-        elif self._read_ahead.looks_for_more():
+        elif merged_size or self._read_ahead.looks_for_more():
             if not merged_size and self._mixes_senders:
                 size = max(size, self._size)
             before, end = end, self._gather(end, size, key, short, senders)
-            if end > before:
-                self._read_ahead.found_more()
+            is_alone = end == before and not merged_size and not self.held
+            self._read_ahead.looked(was_alone=is_alone)
         else:
-            is_alone = not merged_size and self._read_ahead.is_alone()
+            is_alone = True
         datagrams = Datagrams(self._buffer[:end], size, self._cache, short)
         self._count += len(datagrams)
         return Received(datagrams, source, ecn, under_load, is_alone, senders)

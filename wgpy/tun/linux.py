@@ -50,6 +50,9 @@ class LinuxTun:
     """Whether `link` last found the interface in another network namespace than ours."""
     bursts_at_once: int
     """How many bursts of a socket are written, some 0.3 ms each, before the other side and the timers have a turn."""
+    is_dry: bool
+    """Whether the last read brought a lone packet and most likely nothing waits behind it: if something does, the loop
+    will call."""
     route_mtus: frozenset[int]
     """The MTUs in bytes of the routes into it that have one of their own, as `link` last found them; padding ends there
     after `mtu` is set again."""
@@ -62,6 +65,7 @@ class LinuxTun:
         self.name = name
         self.is_in_other_namespace = False
         self.bursts_at_once = 1  # with 4, a ping under load took half as long again, and the throughput was the same
+        self.is_dry = False
         self.drops = Counter()
         self._fd = fd
         self._vnet_header = vnet_header
@@ -183,16 +187,19 @@ class LinuxTun:
                 return self._gathered.pop()
             read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
             if read is None:
-                self._read_ahead.ran_dry()
                 return None
             header, packet = read
             burst = split(header, packet, self._cache if header.gso_type == GSO_NONE else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            if self._read_ahead.looks_for_more() and self._merging and has_room(burst):
-                self._gather(header, burst)
+            if not self._merging or not has_room(burst):
+                self.is_dry = False
+            elif len(burst.lengths) > 1 or self._read_ahead.looks_for_more():
+                self._gathered = self._gather(header, burst)
                 return self._gathered.pop()
+            else:
+                self.is_dry = True
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -211,22 +218,26 @@ class LinuxTun:
             self._unpacked = VnetHeader.unpack(self._last_header)
         return self._unpacked, packet[: length - VNET_HEADER_SIZE]
 
-    def _gather(self, header: VnetHeader, first: Burst) -> None:
+    def _gather(self, header: VnetHeader, first: Burst) -> list[Burst]:
         """Read more, and put it together by destination; a packet then costs a third of a lone one.
 
-        The first read that cannot be put to the others of its destination is held.
+        Returns the bursts, the last first. The first read that cannot be put to the others of its destination is held.
         """
+        read = self._read_at(len(first.lengths) * first.stride + TRANSPORT_HEADER_SIZE)
+        self.is_dry = read is None and len(first.lengths) == 1
+        self._read_ahead.looked(was_alone=self.is_dry)
+        if read is None:
+            return [first]
         groups, mtus, ahead = self._groups, self._mtus, 0
         group = groups.begin(header, first)
-        while ahead < _MAX_AHEAD and (read := self._read_at(group.at)) is not None:
+        while read is not None:
             taken = groups.take(*read, mtus)
             if not taken:
                 self._held = read
                 break
             ahead += taken
-        if ahead or self._held:
-            self._read_ahead.found_more()
-        self._gathered = groups.bursts(mtus)
+            read = self._read_at(group.at) if ahead < _MAX_AHEAD else None
+        return groups.bursts(mtus)
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, merged into as few writes as possible.

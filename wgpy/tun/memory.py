@@ -23,11 +23,14 @@ class LoopTun:
     """The largest packet in bytes."""
     bursts_at_once: int
     """How many bursts of a socket are written before the other side and the timers have a turn."""
+    is_dry: bool
+    """False: only a read tells that there is nothing more."""
 
     def __init__(self, name: str, mtu: int) -> None:
         self.name = name
         self.mtu = mtu
         self.bursts_at_once = 1
+        self.is_dry = False
         self._reader: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
         self._wakeup: asyncio.Handle | None = None
         self._closed = False
