@@ -5,18 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event, inspect
 
 from tests.support.postgres import Postgres, postgres
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group, User
+from wgpy.gateway.store import database as store
 from wgpy.gateway.store import endpoint, groups, users
-from wgpy.gateway.store.database import Database
+from wgpy.gateway.store.database import HEAD, Database
 from wgpy.keys import PrivateKey
 
 Places = Callable[[str], Path | str]
 """Gives the place of a new database by its name."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_replayed() -> Iterator[None]:
+    """Every migration runs once in a process for each kind of database, and new databases get the same statements.
+
+    Alembic takes longer to find them than most tests do. A database that has tables is migrated as ever.
+    """
+    upgrade, recorded = store._upgrade, dict[str, list[tuple[str, Any]]]()
+
+    def replay(connection: Connection, revision: str) -> None:
+        if revision != HEAD or inspect(connection).get_table_names():
+            upgrade(connection, revision)
+        elif statements := recorded.get(connection.dialect.name):
+            for statement, parameters in statements:
+                connection.exec_driver_sql(statement, parameters)
+        else:
+            found: list[tuple[str, Any]] = []
+
+            def note(_: object, __: object, statement: str, parameters: Any, *rest: object) -> None:
+                found.append((statement, parameters))
+
+            event.listen(connection, "before_cursor_execute", note)
+            upgrade(connection, revision)
+            event.remove(connection, "before_cursor_execute", note)
+            recorded[connection.dialect.name] = found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_upgrade", replay)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,17 @@ REQUIREMENTS: Final = ("requirements.txt", "requirements-gateway.txt", "requirem
 # The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools and the
 # programs that they start run here.
 QUICK: Final = "not root and not fuzzer and not peer"
-WITHOUT_ROOT: Final = ("-m", QUICK, "--ignore=tests/support", "--hypothesis-profile=brief")
-# What no Python changes: the text of pages, and who imports whom. The gateway, whose tests take more than half of the
-# time, is tried on the newest and the oldest.
-STATIC: Final = tuple(f"--ignore=tests/test_{name}.py" for name in ("layers", "documents", "reference", "types"))
-GATEWAY: Final = "--ignore=tests/gateway"
+SAMPLE: Final = ("-p", "tests.support.sample", "--hypothesis-profile=brief")
+WITHOUT_ROOT: Final = ("-m", QUICK, "--ignore=tests/support", *SAMPLE)
+# What no Python changes: the text of pages, and who imports whom; what is measured beside pages of ten thousand rows;
+# what shells offer.
+STATIC: Final = tuple(
+    f"--ignore=tests/{name}.py"
+    for name in ("test_layers", "test_documents", "test_reference", "test_types", "cli/test_completion")
+)
+# What takes more than half of the time is tried on the newest and the oldest: the gateway, the installation and the
+# simulated hours.
+DEAR: Final = tuple(f"--ignore=tests/{name}" for name in ("gateway", "test_install.py", "simulation"))
 PROCESSES: Final = 2 * (os.cpu_count() or 1)
 SLOWEST: Final = 20
 MAX_REPEATED: Final = 3  # more failures than that are no accident
@@ -56,7 +62,7 @@ def main(versions: list[str]) -> int:
         for version, python in others.items():
             log = results / f"{version}.log"
             print(f"==> beside them, the tests that need no root on Python {version}: {log}", flush=True)
-            omitted = STATIC if version == list(others)[-1] else (*STATIC, GATEWAY)
+            omitted = STATIC if version == list(others)[-1] else (*STATIC, *DEAR)
             running[log] = pool.submit(run_beside, version, python, results, omitted)
         fetch()
         print(f"==> every test on Python {OWN}, in {PROCESSES} processes", flush=True)
