@@ -99,14 +99,20 @@ class _Headers:
         # the same for neighbours in a run.
         self.places: list[int] = []
         if shape.protocol == TCP:
-            places = layout.sequences - layout.offsets
-            words[:, l4 // 4 + 1] = places
-            self.places = places.tolist()
+            self.places = (layout.sequences - layout.offsets).tolist()
+        self._bounds: list[int] = [rows]
+        are_alike = self._block[end:] == self._block[:-end] and self.places[1:] == self.places[:-1]
+        if not are_alike or (shape.version == 4 and not self._block[6]):
+            self._bounds = self._find_bounds(words, shape)
+
+    def _find_bounds(self, words: Column, shape: _Shape) -> list[int]:
+        if shape.protocol == TCP:
+            words[:, shape.l4 // 4 + 1] = self.places
         differ = (words[1:] != words[:-1]).any(1)
-        if shape.version == 4 and 0 in self._block[6::end]:
-            ids = layout.ids - layout.steps & 0xFFFF
+        if shape.version == 4 and 0 in self._block[6 :: self._end]:
+            ids = self.layout.ids - self.layout.steps & 0xFFFF
             differ |= ids[1:] != ids[:-1]
-        self._bounds: list[int] = [*(differ.nonzero()[0] + 1).tolist(), rows]
+        return [*(differ.nonzero()[0] + 1).tolist(), len(words)]
 
     def key(self, i: int) -> bytes:
         """What the packets of a run share; of packet i."""
