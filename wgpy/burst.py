@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
 # A ViewCache holds at most so many slots, at 400 bytes each, and so many arrays over so many packets in all, at 1,500
-# bytes for each and 80 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
+# bytes for each and up to 280 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
 _MAX_VIEWS: Final = 4096
 _MAX_MADE: Final = 512
 _MAX_MADE_FOR: Final = 1 << 15

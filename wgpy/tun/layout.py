@@ -47,7 +47,8 @@ class Layout:
             return np.ndarray((count,), dtype, buffer, at + offset, (stride,))
 
         self.headers: Column = np.ndarray((count, end // 4), np.uint32, buffer, at, (stride, 4))
-        self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
+        starts = range(at + end, at + end + (count - 1) * stride, stride)
+        self.payloads: list[bytes | bytearray | memoryview] = [buffer[start : start + size] for start in starts]
         self.ids: Column = column(4, _U16)  # of IPv4
         self.sequences: Column = column(l4 + 4, U32)  # of TCP
         self.checks: Column = column(check, WORD)

@@ -29,6 +29,7 @@ MAX_PACKET_SIZE: Final = 65535
 MAX_SHAPES: Final = 4
 _DONT_FRAGMENT: Final = 0x40
 _MAX_UDP_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the kernels that came with USO
+_MAX_TCP_SEGMENTS: Final = 1024 - 2  # a scattered write has IOV_MAX parts, and two of them are headers
 
 IoVector = list[bytes | bytearray | memoryview]
 
@@ -39,8 +40,8 @@ class Write(NamedTuple):
     parts: IoVector
     """The parts of a scattered write, virtio_net_hdr first.
 
-    `[PLAIN, packet]` is one packet, unchanged, for the kernel to judge; `[header, headers, payloads, last payload]` is
-    a super-packet."""
+    `[PLAIN, packet]` is one packet, unchanged, for the kernel to judge; `[header, headers, payload, payload, ...]` is a
+    super-packet."""
     slots: Sequence[int]
     """The slots of the burst whose packets it delivers, in order."""
 
@@ -122,11 +123,12 @@ class _Headers:
         """The slot after packet i and those that follow it in a run, as far as they are neighbours."""
         return self._bounds[bisect_right(self._bounds, i)]
 
-    def payloads(self, slots: list[int]) -> bytes | memoryview:
-        """The payloads of the longest packets in these slots, copied together."""
+    def payloads(self, slots: list[int]) -> IoVector:
+        """The payloads of the longest packets in these slots."""
+        payloads = self.layout.payloads
         if slots[-1] - slots[0] == len(slots) - 1:
-            return self.layout.payloads[slots[0] : slots[-1] + 1].tobytes()
-        return self.layout.payloads[slots].reshape(-1).data
+            return payloads[slots[0] : slots[-1] + 1]
+        return [payloads[i] for i in slots]
 
 
 class _Run:
@@ -147,8 +149,8 @@ class _Run:
         self.headers = headers
         self.key = headers.key(slot)
         self.size = self.length - end
-        most = (MAX_PACKET_SIZE - end) // self.size
-        self.room = (most if protocol == TCP or most < _MAX_UDP_SEGMENTS else _MAX_UDP_SEGMENTS) - 1
+        most = _MAX_TCP_SEGMENTS if protocol == TCP else _MAX_UDP_SEGMENTS
+        self.room = min((MAX_PACKET_SIZE - end) // self.size, most) - 1
         view, at = burst.view, slot * burst.stride + TRANSPORT_HEADER_SIZE
         self.addresses = ones_sum(view[at + 12 : at + 20] if version == 4 else view[at + 8 : at + 40])
         self.sequence = headers.places[slot] + slot * headers.size if protocol == TCP else 0
@@ -333,16 +335,13 @@ class _Merger:
         check = CHECK_AT[protocol]
         u16.pack_into(headers, l4 + check, (run.addresses + protocol + length - l4) % MODULUS)
         assert run.headers is not None
-        payloads: bytes | memoryview
-        if len(slots) == 2:
-            payloads = view[at + end : at + end + size]
-        elif size == run.headers.size:
+        if size == run.headers.size:
             payloads = run.headers.payloads(slots[:-1])
         else:
             starts = [i * stride + TRANSPORT_HEADER_SIZE + end for i in slots[:-1]]
-            payloads = b"".join([view[start : start + size] for start in starts])
+            payloads = [view[start : start + size] for start in starts]
         header = vnet_header.pack(NEEDS_CSUM, kind, end, size, l4, check)
-        return Write([header, headers, payloads, view[last + end : last + tail]], slots)
+        return Write([header, headers, *payloads, view[last + end : last + tail]], slots)
 
 
 # The first byte, total or payload length, what tells of fragments, protocol, flow, TCP's header length and flags.
