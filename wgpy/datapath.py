@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 from wgpy.burst import Burst, Datagrams
@@ -101,9 +102,8 @@ else:
     MachineUdp = PlainUdp
 
 
-def machine_clock() -> float:
-    """Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`. Elsewhere, time.monotonic's."""
-    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
+machine_clock: Callable[[], float] = partial(time.clock_gettime, _BOOTTIME) if _BOOTTIME is not None else time.monotonic
+"""Seconds of CLOCK_BOOTTIME, which counts time spent suspended: the device's `now`. Elsewhere, time.monotonic's."""
 
 
 class DataPath:
@@ -142,7 +142,8 @@ class DataPath:
         self._waiting: list[Transmit] = []
         self._is_started = False
         self._clock_awake = time.monotonic if clock is machine_clock else clock  # does not count time spent suspended
-        self._suspended = clock() - self._clock_awake()
+        self._woke = clock()
+        self._suspended = self._woke - self._clock_awake()
 
     def start(self) -> None:
         """Begin to read the TUN, in the running loop."""
@@ -235,8 +236,9 @@ class DataPath:
                     break
                 datagrams, source, ecn, under_load, is_alone, senders = received
                 effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load, senders=senders)
-                was_worth_it = was_worth_it or effects.involves_peers
                 self.carry_out(effects)
+                if effects.deliveries or effects.involves_peers:
+                    was_worth_it = True
                 if self.udp is not udp:  # an event's receiver has closed us, or changed the port
                     was_worth_it = True
                     break
@@ -272,13 +274,14 @@ class DataPath:
 
         The loop's clock stands still while the machine sleeps, so a timer set before would come late: it is cancelled.
         """
-        now = self._clock()
-        suspended = now - self._clock_awake()
-        if suspended - self._suspended > SUSPENDED_FROM:
-            self._suspended = suspended
-            self._cancel_timer()
-            self._device.forget_sessions()
-        return now
+        before, self._woke = self._woke, self._clock()
+        if self._woke - before > SUSPENDED_FROM:
+            suspended = self._woke - self._clock_awake()
+            if suspended - self._suspended > SUSPENDED_FROM:
+                self._suspended = suspended
+                self._cancel_timer()
+                self._device.forget_sessions()
+        return self._woke
 
     def _deadline_came(self) -> None:
         self._timer = self._timer_at = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from wgpy.device.timers import NEVER, Timer, Timers
@@ -48,14 +50,14 @@ def test_first_data_received_arms_the_keepalive_and_more_data_asks_for_another()
 def test_anything_authenticated_sent_cancels_the_keepalive() -> None:
     timers = running()
     timers.data_received(100.0)
-    timers.any_authenticated_packet_sent()
+    timers.any_authenticated_packet_sent(101.0)
     assert timers.send_keepalive_at == NEVER
 
 
 def test_anything_authenticated_received_cancels_the_new_handshake_timer() -> None:
     timers = running()
     timers.data_sent(100.0)
-    timers.any_authenticated_packet_received()
+    timers.any_authenticated_packet_received(101.0)
     assert timers.new_handshake_at == NEVER
 
 
@@ -83,11 +85,14 @@ def test_keys_are_erased_540_seconds_after_the_oldest_were_derived() -> None:
     assert timers.zero_key_material_at == 740.0
 
 
+@pytest.mark.parametrize("hook", [Timers.any_authenticated_packet_sent, Timers.any_authenticated_packet_received])
 @pytest.mark.parametrize(("interval", "expected"), [(0, NEVER), (25, 125.0)])
-def test_traversal_rearms_the_persistent_keepalive_only_if_there_is_one(interval: int, expected: float) -> None:
+def test_anything_authenticated_rearms_the_persistent_keepalive_only_if_there_is_one(
+    hook: Callable[[Timers, float], None], interval: int, expected: float
+) -> None:
     timers = running()
     timers.persistent_keepalive = interval
-    timers.any_authenticated_packet_traversal(100.0)
+    hook(timers, 100.0)
     assert timers.persistent_keepalive_at == expected
 
 
@@ -103,9 +108,10 @@ def test_giving_up_leaves_pending_erasure_alone_but_arms_a_missing_one() -> None
 def test_nothing_is_armed_while_the_interface_is_down() -> None:
     timers = Timers(lambda n: NO_JITTER)
     timers.persistent_keepalive = 1
+    timers.any_authenticated_packet_sent(1.0)
+    timers.any_authenticated_packet_received(1.0)
     timers.data_sent(1.0)
     timers.data_received(1.0)
-    timers.any_authenticated_packet_traversal(1.0)
     timers.handshake_initiated(1.0)
     timers.session_derived(1.0)
     timers.handshake_abandoned(1.0)
@@ -115,9 +121,10 @@ def test_nothing_is_armed_while_the_interface_is_down() -> None:
 def test_stopping_cancels_all() -> None:
     timers = running()
     timers.persistent_keepalive = 1
+    timers.any_authenticated_packet_sent(1.0)
+    timers.any_authenticated_packet_received(1.0)
     timers.data_sent(1.0)
     timers.data_received(1.0)
-    timers.any_authenticated_packet_traversal(1.0)
     timers.handshake_initiated(1.0)
     timers.session_derived(1.0)
     timers.stop()
@@ -127,11 +134,11 @@ def test_stopping_cancels_all() -> None:
 def test_due_timers_fire_in_the_order_of_their_deadlines_and_only_once() -> None:
     timers = running()
     timers.persistent_keepalive = 7
+    timers.any_authenticated_packet_sent(100.0)
     timers.data_sent(100.0)
     timers.data_received(100.0)
     timers.handshake_initiated(100.0)
     timers.session_derived(100.0)
-    timers.any_authenticated_packet_traversal(100.0)
     assert timers.pop_due(104.9) is None
     fired = []
     while (timer := timers.pop_due(1000.0)) is not None:

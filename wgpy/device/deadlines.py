@@ -18,8 +18,12 @@ class Deadlines:
     deadline is looked up again.
     """
 
+    earliest: float
+    """No deadline is earlier, in seconds of `now`; it is that of a deadline that may have moved since."""
+
     def __init__(self, peers: Mapping[PublicKey, Peer]) -> None:
         self._peers = peers
+        self.earliest = inf
         self._heap: list[tuple[float, int, Peer]] = []
         self._tiebreak = count()
 
@@ -36,11 +40,7 @@ class Deadlines:
                 noted = (peer for peer in self._peers.values() if peer.wakes_at < inf)
                 self._heap = [(peer.wakes_at, next(self._tiebreak), peer) for peer in noted]
                 heapify(self._heap)
-
-    @property
-    def earliest(self) -> float:
-        """No deadline is earlier; it is that of a deadline that may have moved since."""
-        return self._heap[0][0] if self._heap else inf
+            self.earliest = self._heap[0][0]
 
     def next(self) -> tuple[float, Peer] | None:
         """The earliest deadline, in seconds of `now`, and whose it is; None when nothing is pending."""
@@ -48,9 +48,11 @@ class Deadlines:
             at, _, peer = self._heap[0]
             due = peer.timers.next_at()
             if at == peer.wakes_at == due:
+                self.earliest = at
                 return at, peer
             heappop(self._heap)  # the deadline has moved since it was noted
             if at == peer.wakes_at:
                 peer.wakes_at = inf
                 self.note(peer)
+        self.earliest = inf
         return None

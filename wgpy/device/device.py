@@ -216,7 +216,7 @@ class Device:
             else:
                 peer.drops[DropReason.NO_ENDPOINT] += len(burst)
                 self._answer_unreachable(packet, now, effects)
-        elif peer.has_sealed(packet):
+        elif (payload := ip.udp_payload(packet)) is not None and peer.has_sealed(payload):
             peer.drops[DropReason.ROUTING_LOOP] += len(burst)
         else:
             peer.send(burst, now, effects)
@@ -301,7 +301,7 @@ class Device:
         if not self._interface.is_up:
             self._drops[DropReason.INTERFACE_DOWN] += len(datagrams)
             return effects
-        self._receiver.receive(datagrams, source, now, ecn, effects, under_load=under_load, senders=senders)
+        self._receiver.receive(datagrams, source, now, ecn, effects, under_load, senders)
         return effects
 
     # Time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -149,20 +149,27 @@ class Handover(NamedTuple):
         return len(self.what) if isinstance(self.what, Burst) else 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Effects:
     """What a Device asks for, to be carried out in this order: transmit, hand over, deliver, report."""
 
-    transmits: list[Transmit] = field(default_factory=list)
+    transmits: list[Transmit]
     """Datagrams to send."""
-    deliveries: list[Burst] = field(default_factory=list)
+    deliveries: list[Burst]
     """Packets to write to the TUN."""
-    events: list[Event] = field(default_factory=list)
+    events: list[Event]
     """What has changed for peers, to be reported."""
-    unanswered: list[tuple[PublicKey, Endpoint | None]] = field(default_factory=list)
+    unanswered: list[tuple[PublicKey, Endpoint | None]]
     """The peer and its endpoint for each initiation that had no answer, also when that is no event."""
-    handovers: tuple[Handover, ...] = ()
+    handovers: tuple[Handover, ...]
     """What belongs to peers that other workers serve."""
+
+    def __init__(self) -> None:
+        self.transmits = []
+        self.deliveries = []
+        self.events = []
+        self.unanswered = []
+        self.handovers = ()
 
     @property
     def involves_peers(self) -> bool:

@@ -34,6 +34,8 @@ class IndexTable(Generic[P]):
     def __init__(self, draw: Callable[[], int]) -> None:
         self._draw = draw
         self._entries: dict[int, IndexTableEntry[P]] = {}
+        self.get: Callable[[int], IndexTableEntry[P] | None] = self._entries.get
+        """What an index stands for; None if it is free."""
 
     def insert(self, peer: P) -> int:
         """A fresh index for a handshake with `peer`."""
@@ -50,10 +52,6 @@ class IndexTable(Generic[P]):
     def remove(self, index: int) -> None:
         """Free an index; one that is free already stays so."""
         self._entries.pop(index, None)
-
-    def get(self, index: int) -> IndexTableEntry[P] | None:
-        """What the index stands for; None if it is free."""
-        return self._entries.get(index)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -94,10 +94,9 @@ class Peer:
         self.staged.extend(burst.singles())
         self.send_staged(now, effects)
 
-    def has_sealed(self, packet: ip.Packet) -> bool:
-        """Whether a packet is one of our own datagrams to this peer, which would go round and grow for ever."""
-        payload = ip.udp_payload(packet)
-        return payload is not None and self.keypairs.current is not None and self.keypairs.current.has_sealed(payload)
+    def has_sealed(self, payload: ip.Packet) -> bool:
+        """Whether a UDP payload is one of our own datagrams to this peer, which would go round and grow for ever."""
+        return self.keypairs.current is not None and self.keypairs.current.has_sealed(payload)
 
     def send_staged(self, now: float, effects: Effects) -> None:
         """Send the staged packets, or begin the handshake that they wait for."""
@@ -122,12 +121,14 @@ class Peer:
         is_data = burst.lengths[0] != 0
         traffic_class = ip.outer_ecn(burst.view, TRANSPORT_HEADER_SIZE) if is_data else 0
         keypair.seal(burst)
-        self.timers.any_authenticated_packet_traversal(now)
-        self.timers.any_authenticated_packet_sent()
+        self.timers.any_authenticated_packet_sent(now)
         self._transmit(Datagrams(burst.view, burst.stride), traffic_class, effects)
         if is_data:
             self.timers.data_sent(now)
-        self._keep_key_fresh_sending(now, effects)
+        if keypair.send_counter > REKEY_AFTER_MESSAGES or (
+            keypair.is_initiator and now - keypair.created_at >= REKEY_AFTER_TIME
+        ):
+            self.initiate(now, effects)
 
     def _transmit(self, datagrams: Datagrams, traffic_class: int, effects: Effects) -> None:
         if self.endpoint is None:
@@ -143,30 +144,33 @@ class Peer:
         if datagrams.view[0] == MESSAGE_TRANSPORT and len(datagrams.view) > TRANSPORT_OVERHEAD:
             self.timers.data_not_sent()
 
-    def _keep_key_fresh_sending(self, now: float, effects: Effects) -> None:
-        current = self.keypairs.current
-        if (
-            current is not None
-            and current.sending_valid
-            and (
-                current.send_counter > REKEY_AFTER_MESSAGES
-                or (current.is_initiator and now - current.created_at >= REKEY_AFTER_TIME)
-            )
-        ):
-            self.initiate(now, effects)
+    # Receiving.
 
-    def keep_key_fresh_receiving(self, now: float, effects: Effects) -> None:
-        """After data was received: renew a key, once, that would expire soon though we only receive."""
-        current = self.keypairs.current
+    def note_received(self, keypair: Keypair, source: Endpoint, now: float, data: int, effects: Effects) -> None:
+        """After something authentic has come under `keypair`, of which `data` datagrams were no keepalives.
+
+        A key that would expire soon though we only receive is renewed, once.
+        """
+        if source is not self.endpoint:
+            self.move_endpoint(source, effects)
+        if keypair is self.keypairs.next:
+            self.confirm_keypair(keypair, now, effects)
+        self.heard_at = now
+        current, timers = self.keypairs.current, self.timers
         if (
             current is not None
-            and current.sending_valid
-            and current.is_initiator
             and now - current.created_at >= REKEY_AFTER_TIME_RECEIVING
-            and not self.timers.sent_lastminute_handshake
+            and current.is_initiator
+            and current.sending_valid
+            and not timers.sent_lastminute_handshake
         ):
-            self.timers.sent_lastminute_handshake = True
+            timers.sent_lastminute_handshake = True
             self.initiate(now, effects)
+        timers.any_authenticated_packet_received(now)
+        if data:
+            timers.data_received(now)
+            if data > 1:
+                timers.data_received(now)  # the second finds the first's keepalive pending
 
     # The handshake.
 
@@ -197,8 +201,7 @@ class Peer:
 
     def _send_handshake(self, message: bytes, now: float, effects: Effects) -> None:
         stamped = self.cookie_stamp.stamp(message, now)
-        self.timers.any_authenticated_packet_traversal(now)
-        self.timers.any_authenticated_packet_sent()
+        self.timers.any_authenticated_packet_sent(now)
         self._transmit(Datagrams.of(stamped), HANDSHAKE_TRAFFIC_CLASS, effects)
 
     def consume_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
@@ -232,8 +235,7 @@ class Peer:
         self.handshake_sent_at = now
         self._begin_session(keys, now)
         self._send_handshake(message, now, effects)
-        self.timers.any_authenticated_packet_received()
-        self.timers.any_authenticated_packet_traversal(now)
+        self.timers.any_authenticated_packet_received(now)
         return None
 
     def _tell_refusal(self, reason: DropReason, source: Endpoint, now: float, effects: Effects) -> None:
@@ -249,9 +251,7 @@ class Peer:
         self._arm_erasure()
 
     def confirm_keypair(self, keypair: Keypair, now: float, effects: Effects) -> None:
-        """After authenticated data under `keypair`: if that is the next one, the initiator has it, so we use it."""
-        if keypair is not self.keypairs.next:
-            return
+        """After the first authenticated data under the next keypair: the initiator has it, so we use it."""
         self._forget_initiation()  # no longer needed; a late answer to it would change the session once more
         self.keypairs.use(keypair, now)
         self.handshake_complete(now, effects)

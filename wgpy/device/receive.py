@@ -80,13 +80,12 @@ class Receiver:
         now: float,
         ecn: int,
         effects: Effects,
-        *,
         under_load: bool,
         senders: Sequence[SenderChange],
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
-        view, stride, count = datagrams.view, datagrams.segment_size, len(datagrams)
-        if count == 1 and len(view) >= TRANSPORT_OVERHEAD:
+        view, stride = datagrams.view, datagrams.segment_size
+        if TRANSPORT_OVERHEAD <= len(view) <= stride:  # there is only one
             kind, index = _type_and_index(view)
             if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
                 self._receive_lone(entry.peer, entry.keypair, datagrams, source, now, ecn, effects)
@@ -95,7 +94,7 @@ class Receiver:
         for first, next_source, next_ecn in senders:
             self._receive_from(source, ecn, first, datagrams, now, lengths, effects, under_load)
             source, ecn = next_source, next_ecn
-        self._receive_from(source, ecn, count, datagrams, now, lengths, effects, under_load)
+        self._receive_from(source, ecn, len(datagrams), datagrams, now, lengths, effects, under_load)
         if any(lengths):
             effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
 
@@ -178,7 +177,8 @@ class Receiver:
                     ip.decapsulate_ecn(plaintext, ecn)
         dropped = sizes.count(-1)
         peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
-        self._note_received(peer, keypair, source, now, data, effects)
+        peer.note_received(keypair, source, now, data, effects)
+        self._deadlines.note(peer)
 
     def _receive_lone(
         self,
@@ -215,25 +215,10 @@ class Receiver:
                 ip.decapsulate_ecn(packet, ecn)
         if length or not size:
             peer.rx_bytes += len(view)
-        self._note_received(peer, keypair, source, now, 1 if size else 0, effects)
+        peer.note_received(keypair, source, now, 1 if size else 0, effects)
+        self._deadlines.note(peer)
         if length:
             effects.deliveries.append(Burst(view, datagrams.segment_size, [length], datagrams.cache))
-
-    def _note_received(
-        self, peer: Peer, keypair: Keypair, source: Endpoint, now: float, data: int, effects: Effects
-    ) -> None:
-        """After something authentic has come, of which `data` datagrams were no keepalives."""
-        peer.move_endpoint(source, effects)
-        peer.confirm_keypair(keypair, now, effects)
-        peer.heard_at = now
-        peer.keep_key_fresh_receiving(now, effects)
-        peer.timers.any_authenticated_packet_received()
-        peer.timers.any_authenticated_packet_traversal(now)
-        if data:
-            peer.timers.data_received(now)
-            if data > 1:
-                peer.timers.data_received(now)  # the second finds the first's keepalive pending
-        self._deadlines.note(peer)
 
     def _packet_lengths(
         self, peer: Peer, datagrams: Datagrams, first: int, plaintexts: list[memoryview], sizes: list[int]
@@ -326,8 +311,7 @@ class Receiver:
             peer.drops[DropReason.INVALID_HANDSHAKE] += 1
             return
         peer.rx_bytes += RESPONSE_SIZE
-        peer.timers.any_authenticated_packet_received()
-        peer.timers.any_authenticated_packet_traversal(now)
+        peer.timers.any_authenticated_packet_received(now)
         self._deadlines.note(peer)
 
     def _receive_cookie_reply(self, message: memoryview, now: float) -> None:

@@ -110,16 +110,17 @@ class Timers:
         elif self.running:
             self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
 
-    def any_authenticated_packet_sent(self) -> None:
+    # The next two include the kernel's any_authenticated_packet_traversal, which always goes with either of them.
+
+    def any_authenticated_packet_sent(self, now: float) -> None:
         """Before any authenticated message is sent: data, keepalive, initiation, response."""
         self.send_keepalive_at = NEVER
+        if self.persistent_keepalive and self.running:
+            self.persistent_keepalive_at = now + self.persistent_keepalive
 
-    def any_authenticated_packet_received(self) -> None:
+    def any_authenticated_packet_received(self, now: float) -> None:
         """After any authenticated message was received: data, keepalive, initiation, response."""
         self.new_handshake_at = NEVER
-
-    def any_authenticated_packet_traversal(self, now: float) -> None:
-        """Before any authenticated message is sent and after any is received."""
         if self.persistent_keepalive and self.running:
             self.persistent_keepalive_at = now + self.persistent_keepalive
 

@@ -69,7 +69,7 @@ class Reader:
         self._origins: dict[_Key, tuple[Endpoint, int]] = {}
 
     def take_count(self) -> int:
-        """How many datagrams were handed over since this was last called."""
+        """How many datagrams were handed over since this was last called, of a socket that carries handshakes."""
         count, self._count = self._count, 0
         return count
 
@@ -83,12 +83,12 @@ class Reader:
         if start:  # a burst begins where the buffer does, of which views are at hand
             self._buffer[: end - start] = self._buffer[start:end]
             end -= start
-        source, ecn = self._origin(key)
-        size = merged_size or max(1, end)
+        source, ecn = self._origins.get(key) or self._origin(key)
+        size = merged_size or end or 1
         short: dict[int, int] = {}
         senders: list[SenderChange] = []
         is_alone = False
-        if size in HANDSHAKE_SIZES and not self.carries_data:
+        if not self.carries_data and size in HANDSHAKE_SIZES:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = (at_once, end, size, key), at_once
@@ -101,7 +101,8 @@ class Reader:
         else:
             is_alone = True
         datagrams = Datagrams(self._buffer[:end], size, self._cache, short)
-        self._count += len(datagrams)
+        if self.carries_handshakes:
+            self._count += len(datagrams)
         return Received(datagrams, source, ecn, under_load, is_alone, senders)
 
     def _origin(self, key: _Key) -> tuple[Endpoint, int]:

@@ -92,13 +92,13 @@ class Schedule:
         if self._loop is None:
             return
         queue.calls += 1
-        now, reader = time.monotonic(), queue.reader
-        data_waits = queue.data_turns_seen != self.data_turns
-        queue.data_turns_seen = self.data_turns
-        if reader.carries_data:
-            self._read_data(reader, now)
-        elif not data_waits or self._budget.is_left(now):
-            self._read_strangers(reader, now, data_waits=data_waits)
+        reader = queue.reader
+        if reader.carries_data and not reader.carries_handshakes:
+            if self.under_load:
+                self.under_load = self._load.is_present(0.0, 1.0, time.monotonic())
+            self.data_turns += self._readable(reader.socket)
+        else:
+            self._share_time(queue, time.monotonic())
         if reader.held and self._loop:  # the socket knows nothing of it, so the loop would not call
             again = partial(self._call_again, queue, queue.calls)
             if reader.carries_data:
@@ -106,13 +106,20 @@ class Schedule:
             else:  # in the turn of the loop after the next, so that data has its turn in between
                 self._loop.call_soon(self._loop.call_soon, again)
 
+    def _share_time(self, queue: _Queue, now: float) -> None:
+        """Read a queue that carries handshakes, if there is time for it."""
+        reader = queue.reader
+        data_waits = queue.data_turns_seen != self.data_turns
+        queue.data_turns_seen = self.data_turns
+        if reader.carries_data:
+            self._read_data(reader, now)
+        elif not data_waits or self._budget.is_left(now):
+            self._read_strangers(reader, now, data_waits=data_waits)
+
     def _read_data(self, reader: Reader, now: float) -> None:
-        waiting, capacity = _handshakes_waiting(reader.socket) if reader.carries_handshakes else (0.0, 1.0)
-        self.under_load = self._load.is_present(waiting, capacity, now)
+        self.under_load = self._load.is_present(*_handshakes_waiting(reader.socket), now)
         self.data_turns += self._readable(reader.socket)
-        count = reader.take_count()
-        if reader.carries_handshakes:
-            self._load.handled(count, time.monotonic() - now)
+        self._load.handled(reader.take_count(), time.monotonic() - now)
 
     def _read_strangers(self, reader: Reader, began: float, *, data_waits: bool) -> None:
         """Read for a slice of time; what was of no use is taken from the budget while data waits."""

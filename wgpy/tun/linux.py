@@ -193,13 +193,12 @@ class LinuxTun:
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            if not self._merging or not has_room(burst):
-                self.is_dry = False
-            elif len(burst.lengths) > 1 or self._read_ahead.looks_for_more():
+            self.is_dry = False
+            if self._merging and len(burst.lengths) == 1 and not self._read_ahead.looks_for_more():
+                self.is_dry = True
+            elif self._merging and has_room(burst):
                 self._gathered = self._gather(header, burst)
                 return self._gathered.pop()
-            else:
-                self.is_dry = True
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -244,6 +243,10 @@ class LinuxTun:
 
         Packets that the kernel does not take are counted in `drops`. Raises TunError if the interface went away.
         """
+        if len(burst.lengths) == 1:
+            if failure := self._write([PLAIN, burst.packet(0)]):
+                self._count(failure, 1)
+            return
         for parts, slots in merge(burst, self._merging):
             failure = self._write(parts)
             if len(slots) > 1 and failure in (errno.EINVAL, errno.EIO):
