@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -319,6 +320,50 @@ def test_handshakes_that_do_not_end_count_as_connections(
         clients = [stack.enter_context(closing(connect(port))) for _ in range(20)]
         assert wait_for(lambda: sum(not is_now_closed(client) for client in clients) <= 4)
         assert subprocess.run(["curl", "-sSk", f"https://127.0.0.1:{port}/"], capture_output=True, check=True).stdout
+
+
+def test_a_connection_that_waits_for_its_client_is_ended_with_the_server(
+    app: ASGIApp, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer has closed it, and the server's end closes it again before it aborts it."""
+    monkeypatch.setattr(server, "ENDING_TIME", 60.0)  # seconds for the client to close it, too, which it does not
+    certificate = own_certificate(pem, "https://localhost", datetime.now(UTC))
+    context = ssl.create_default_context(cafile=pem)
+    raw = socket.socket()
+    ended: list[bool] = []
+
+    async def look() -> None:
+        ended.append(await asyncio.to_thread(is_closed, raw))
+
+    with raw, serving(app, lambda web: web.listen_tcp("127.0.0.1:0", certificate), look) as port:
+        raw.settimeout(5)
+        raw.connect(("127.0.0.1", port))
+        client = context.wrap_socket(raw.dup(), server_hostname="localhost")
+        with client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while client.recv(65536):
+                pass
+    assert ended == [True]
+
+
+def test_the_port_is_closed_even_if_a_connection_cannot_be(app: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def main() -> None:
+        web = server.WebServer(app)
+        port = web.listen_tcp("127.0.0.1:0", None, ip_address("127.0.0.1"))
+        client = await asyncio.to_thread(connect, port)
+        with client, monkeypatch.context() as faulty:
+            assert b"200 OK" in await asyncio.to_thread(ask, client)
+            faulty.setattr(server._Connection, "shutdown", fail)
+            with pytest.raises(RuntimeError, match="a fault"):
+                await web.close()
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+        assert await asyncio.to_thread(wait_for, lambda: not web._state.connections)
+
+    asyncio.run(main())
 
 
 def test_only_the_proxy_may_connect_without_tls(app: ASGIApp) -> None:

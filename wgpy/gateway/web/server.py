@@ -124,23 +124,23 @@ class WebServer:
 
     async def close(self) -> None:
         """End all connections; what a request has begun in a thread goes on to its end."""
-        for listener, pause in self._listening.items():
-            asyncio.get_running_loop().remove_reader(listener)
-            if pause:
-                pause.cancel()
-        await asyncio.sleep(0)  # what was accepted last has begun then, so it closes its socket when it is cancelled
-        for task in self._opening:
-            task.cancel()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        if self._state.tasks:
-            await asyncio.wait(self._state.tasks, timeout=ENDING_TIME)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
-        for request in list(self._state.tasks):
-            request.cancel()
-        await asyncio.gather(*self._opening, *self._state.tasks, return_exceptions=True)
-        self._closing.close()
+        with self._closing:  # the listeners are closed even if a connection's end raises
+            for listener, pause in self._listening.items():
+                asyncio.get_running_loop().remove_reader(listener)
+                if pause:
+                    pause.cancel()
+            await asyncio.sleep(0)  # what was accepted last has begun, so it closes its socket when it is cancelled
+            for task in self._opening:
+                task.cancel()
+            for connection in list(self._state.connections):
+                connection.shutdown()
+            if self._state.tasks:
+                await asyncio.wait(self._state.tasks, timeout=ENDING_TIME)
+            for connection in list(self._state.connections):
+                connection.transport.abort()
+            for request in list(self._state.tasks):
+                request.cancel()
+            await asyncio.gather(*self._opening, *self._state.tasks, return_exceptions=True)
 
     def _listen(
         self,
@@ -223,6 +223,25 @@ class _Opening:
             self.transport.abort()
 
 
+class _ClosedOnce:
+    """A transport whose `close` does nothing if it is closing already.
+
+    uvicorn may close a connection that is closing: its client has begun that, or an earlier answer. asyncio's TLS
+    transport forgets its connection at the second close (Lib/asyncio/sslproto.py). To abort it then frees nothing until
+    its shutdown has timed out, and raises AttributeError in Python 3.11.2, which Debian 12 has.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.close()
+
+
 class _Connection(H11Protocol):
     """A connection that is given up if its client is too slow, and counts until it is closed."""
 
@@ -233,7 +252,7 @@ class _Connection(H11Protocol):
         self._timed: object = None  # the request whose rest is awaited
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_ClosedOnce(transport))  # type: ignore[arg-type]
         client = transport.get_extra_info("socket")
         self.app_state = {"peer": _user_of(client) if client.family == socket.AF_UNIX else None}
         self._allow(HEAD_TIME)
