@@ -111,7 +111,7 @@ def test_what_is_under_way_is_accounted_for_as_by_the_obvious_model(actions: lis
     for action, number, size in actions:
         line.now += 0.001
         if action == "write":
-            sender.buffer.append(bytes(number))
+            sender.write(bytes(number))
         elif action == "leave":
             line.leave(sender.leaving(number * sender.segment, nodelay=True))
         elif action == "ack":

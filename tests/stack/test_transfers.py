@@ -74,7 +74,7 @@ def test_the_first_lost_segment_is_sent_again_at_once() -> None:
     sender = Sender(1000)
     sender.acknowledged = sender.next = 1
     sender.has_sack, sender.window = True, 1 << 20
-    sender.buffer.append(bytes(30_000))
+    sender.write(bytes(30_000))
     for number in range(10):
         leaving = sender.leaving(1000, nodelay=True)
         assert leaving is not None
@@ -91,7 +91,7 @@ def test_a_segment_that_arrives_before_its_retransmission_was_not_lost() -> None
     sender = Sender(1000)
     sender.acknowledged = sender.next = 1
     sender.has_sack, sender.window = True, 1 << 20
-    sender.buffer.append(bytes(30_000))
+    sender.write(bytes(30_000))
     sender.left(Leaving(1, 1001, False), 0.0)
     sender.left(Leaving(1001, 10_001, False), 0.001)
     before = sender.congestion.window

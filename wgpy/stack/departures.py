@@ -56,10 +56,10 @@ class Slots:
     """One buffer, in which the next burst overwrites the last."""
 
     def __init__(self, mtu: int) -> None:
-        self.mtu = mtu
+        self._mtus = (mtu,)
         self._cache = ViewCache(memoryview(bytearray(max(_SLOTS, mtu + TRANSPORT_OVERHEAD))))
-        # As many as one send with UDP_SEGMENT takes.
-        self.most: int = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // (padded_length(mtu, (mtu,)) + TRANSPORT_OVERHEAD)))
+        longest = padded_length(mtu, self._mtus) + TRANSPORT_OVERHEAD
+        self.most: int = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // longest))  # that one send with UDP_SEGMENT takes
 
     def segments(self, start: bytes, payload: Packet | memoryview, size: int) -> Burst:
         """One burst of `size` bytes of payload a segment, the last with what is left; `start` is their headers.
@@ -70,14 +70,21 @@ class Slots:
         l4, addresses = (IPV4_HEADER_SIZE, slice(12, 20)) if version == 4 else (IPV6_HEADER_SIZE, slice(8, 40))
         pieces = -(-len(payload) // size)
         shape = Segments(version, TCP, l4, len(start), size, pieces, addresses)
-        burst = lay(shape, start, payload, self._cache, (self.mtu,))
+        burst = lay(shape, start, payload, self._cache, self._mtus)
         assert burst is not None, "more than `most` segments"
         return burst
+
+    def alone(self, packet: Packet) -> Burst:
+        """A burst of one packet."""
+        length, buffer, at = len(packet), self._cache.buffer, TRANSPORT_HEADER_SIZE
+        stride = padded_length(length, self._mtus) + TRANSPORT_OVERHEAD
+        buffer[at : at + length] = packet
+        return Burst(buffer[:stride], stride, [length], self._cache)
 
     def lone(self, packets: Sequence[Packet]) -> Burst:
         """One burst of `most` packets at most, all of one kind of `Batches`."""
         lengths = [len(packet) for packet in packets]
-        stride = padded_length(lengths[0], (self.mtu,)) + TRANSPORT_OVERHEAD
+        stride = padded_length(lengths[0], self._mtus) + TRANSPORT_OVERHEAD
         buffer, at = self._cache.buffer, TRANSPORT_HEADER_SIZE
         for packet in packets:
             buffer[at : at + len(packet)] = packet

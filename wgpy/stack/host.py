@@ -237,9 +237,10 @@ class Host:
 
     def collect(self, burst: Burst, now: float) -> bool:
         """Copy what connections are to have with the next `handle`. Whether there is other news, too."""
-        for i in self._arrivals.gather(burst, self.addresses):
+        others = self._arrivals.gather(burst, self.addresses)
+        for i in others:
             self._packet(burst.packet(i), now)
-        return bool(self._news)
+        return bool(others and self._news)
 
     def handle(self, now: float) -> News:
         """Let each connection take in all that was collected for it, in one piece where it is one."""
@@ -280,7 +281,7 @@ class Host:
 
     def _segment(self, key: bytes, segment: Segment, now: float, news: News) -> None:
         connection = self._connections.get(key)
-        if connection is not None and connection.is_outlived_by(segment):
+        if connection is not None and segment.flags & SYN and connection.is_outlived_by(segment):
             self._forget(connection)
             connection = None
         if connection is None:
@@ -405,7 +406,7 @@ class Host:
         It lies in a buffer that the next call overwrites. Connections take turns.
         """
         if not self._batches.kinds and self._long is None and (alone := self._collect(now)) is not None:
-            return self._slots.lone((alone,))
+            return self._slots.alone(alone)
         if self._batches.kinds:
             return self._slots.lone(self._batches.pop())
         if self._long is None:

@@ -123,7 +123,7 @@ def _parse_v6(packet: memoryview, size: int) -> Packet | Drop:
 
 
 @lru_cache(maxsize=256)  # a connection sends few lengths: those of its requests, of acknowledgements, of full segments
-def header(source: bytes, destination: bytes, protocol: int, length: int, *, ecn: int = 0) -> bytes:
+def header(source: bytes, destination: bytes, protocol: int, length: int, ecn: int = 0) -> bytes:
     """The header of a packet that carries `length` bytes and is not to be fragmented; IPv4's identification is 0.
 
     RFC 6864, 4.1: of such packets it says nothing.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from wgpy.stack import icmp, udp
 from wgpy.stack.tcp.connection import Connection
@@ -23,15 +22,17 @@ class Listener:
         self.waiting: deque[Connection] = deque()
 
 
-@dataclass(slots=True)
 class News:
     """What applications should look at again."""
 
-    connections: dict[Connection, None] = field(default_factory=dict)
-    listeners: dict[Listener, None] = field(default_factory=dict)
-    sockets: dict[udp.UdpSocket, None] = field(default_factory=dict)
-    echoes: list[icmp.Echo] = field(default_factory=list)
-    unanswered: list[icmp.Unreachable] = field(default_factory=list)  # echo requests that did not arrive
+    __slots__ = ("connections", "echoes", "listeners", "sockets", "unanswered")
+
+    def __init__(self) -> None:
+        self.connections: dict[Connection, None] = {}
+        self.listeners: dict[Listener, None] = {}
+        self.sockets: dict[udp.UdpSocket, None] = {}
+        self.echoes: list[icmp.Echo] = []
+        self.unanswered: list[icmp.Unreachable] = []  # echo requests that did not arrive
 
     def __bool__(self) -> bool:
         return bool(self.connections or self.listeners or self.sockets or self.echoes or self.unanswered)

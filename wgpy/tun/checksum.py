@@ -19,10 +19,11 @@ WORD: Final = np.dtype("<u2")  # of which sums are made; a sum of such words sto
 
 def ones_sum(data: bytes | bytearray | memoryview) -> int:
     """The sum of `data` as 16-bit words, folded to 0..0xFFFE; an odd last byte is padded with a zero."""
-    if len(data) & 1:
+    size = len(data)
+    if size < _NUMPY_FROM:
+        return (int.from_bytes(data) << 8 * (size & 1)) % MODULUS
+    if size & 1:
         return (ones_sum(data[:-1]) + (data[-1] << 8)) % MODULUS
-    if len(data) < _NUMPY_FROM:
-        return int.from_bytes(data, "big") % MODULUS
     return int(np.frombuffer(data, WORD).sum(dtype=np.int64)) * 256 % MODULUS
 
 

@@ -20,6 +20,7 @@ from wgpy.userspace.tun import StackTun
 # the congestion window (tcp_sndbuf_expand), up to net.ipv4.tcp_wmem's usual 4 MiB.
 _LEAST_ROOM: Final = 256 << 10
 _MOST_ROOM: Final = 4 << 20
+_BYTES_LIKE: Final = (bytes, bytearray, memoryview)
 
 
 class StreamTransport(FlowControl, asyncio.Transport):
@@ -68,14 +69,16 @@ class StreamTransport(FlowControl, asyncio.Transport):
     def _look(self) -> None:
         """Something has become of the connection."""
         connection = self._connection
+        receiver = connection.receiver
         try:
-            while connection.receiver.unread and self.is_reading():
+            while receiver.unread and self.is_reading():
                 self._deliver(connection.read())
-            if connection.is_at_end and not self._at_end and self.is_reading():
+            if receiver.is_finished and connection.is_at_end and not self._at_end and self.is_reading():
                 self._at_end = True
                 if not self._protocol.eof_received():
                     self.close()
-            self._resume_writes()
+            if self._writes_paused:
+                self._resume_writes()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -125,7 +128,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
     # To the peer.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if not isinstance(data, _BYTES_LIKE):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._eof_wanted:
             raise RuntimeError("Cannot call write() after write_eof()")

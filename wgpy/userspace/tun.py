@@ -13,7 +13,7 @@ from errno import ENETUNREACH
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from wgpy.burst import Burst
 from wgpy.constants import DEFAULT_MTU, TRANSPORT_HEADER_SIZE
@@ -46,6 +46,7 @@ class StackTun(LoopTun):
         self.on_room: dict[Callable[[], None], None] = {}  # called once, when packets have left
         self.on_echo: Callable[[News], None] | None = None
         self._collected = 0  # bursts
+        self._came_at = 0.0  # the last of them
         self._answers_alone = False  # the last arrivals were of one connection
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -132,7 +133,8 @@ class StackTun(LoopTun):
         if self._host is None:
             return
         self._collected += 1
-        if self._host.collect(burst, self.clock()) or self._collected >= self.bursts_at_once:
+        self._came_at = self.clock()
+        if self._host.collect(burst, self._came_at) or self._collected >= self.bursts_at_once:
             self.flush()
 
     def flush(self) -> None:
@@ -140,7 +142,7 @@ class StackTun(LoopTun):
         if not self._collected or self._host is None or self._closed:
             return
         self._collected = 0
-        news = self._host.handle(self.clock())
+        news = self._host.handle(self._came_at)
         self._tell(news)
         self.schedule()
         self._answers_alone = len(news.connections) == 1
@@ -185,11 +187,9 @@ class StackTun(LoopTun):
             self.schedule()
 
     def _tell(self, news: News) -> None:
-        things: tuple[Any, ...] = (news.connections, news.listeners, news.sockets)
-        for group in things:
-            for thing in group:
-                if (handler := self.handlers.get(thing)) is not None:
-                    handler()
+        for thing in (*news.connections, *news.listeners, *news.sockets):
+            if (handler := self.handlers.get(thing)) is not None:
+                handler()
         if (news.echoes or news.unanswered) and self.on_echo is not None:
             self.on_echo(news)
 

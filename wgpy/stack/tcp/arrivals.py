@@ -3,10 +3,9 @@
 Bursts are added until all that the socket had is there: each connection is then handled once, and acknowledges once.
 With many connections, whose packets come mixed, that is most of the cost: a connection costs as much as ten packets.
 
-Of packets of one length, numpy sums all, copies all payloads at once, and finds where a packet does not continue the
-one before it, so that Python looks once at each of these stretches. For a few packets of different connections, as
-requests and answers come, that would cost more than it saves: `_plain` looks at each. Whatever is not plain TCP is left
-to `ip.parse` and `lone`.
+Of packets of one length, `stretches` looks at all at once. For a few packets of different connections, as requests and
+answers come, that would cost more than it saves: `_plain` looks at each. Whatever is not plain TCP is left to
+`ip.parse` and `lone`.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from wgpy.burst import Burst, ViewCache
 from wgpy.constants import TRANSPORT_HEADER_SIZE
 from wgpy.device.ip import CE
 from wgpy.stack.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE, TCP, Drop, Packet
-from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, PSH, TIMESTAMP_SIZE, Segment
+from wgpy.stack.tcp.header import ACK, FIN, HEADER, HEADER_SIZE, MASK, PSH, Segment
+from wgpy.stack.tcp.stretches import ADDRESSES, LONGEST_PLAIN_ACK, Mixed, Packets, Shape, starts, stretches
 from wgpy.tun.checksum import MODULUS, Rows, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import U8, Column
 
 _FRAGMENTED: Final = 0x3FFF  # IPv4: an offset, or more fragments
-_LONGEST_PLAIN_ACK: Final = HEADER_SIZE + TIMESTAMP_SIZE  # with SACK blocks each tells something of its own
 _V4: Final = 0x45  # the first byte of an IPv4 packet without options
-_ADDRESSES: Final = {IPV4_HEADER_SIZE: 12, IPV6_HEADER_SIZE: 8}  # where in the header they are
+_V4_KEY: Final = 12  # bytes of a connection's key over IPv4
+_MIXED: Final = 4  # packets that continue one another, on average, below which sorting them by connection pays
 _LONG: Final = 1 << 15  # bytes of a run, behind which joining more to them costs more than another look
 _MANY: Final = 8000  # bytes of packets of one length from which numpy is faster, whatever connections they belong to
 
@@ -63,7 +62,7 @@ class _Run:
             and flags & ~(PSH | FIN) == ACK
             and marked == self.marked
             and (number - self.number) & MASK < _LONG
-            and (size > 0 or (offset >> 2 <= _LONGEST_PLAIN_ACK and acknowledgement != self.acknowledgement))
+            and (size > 0 or (offset >> 2 <= LONGEST_PLAIN_ACK and acknowledgement != self.acknowledgement))
         )
 
     @classmethod
@@ -88,13 +87,15 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._flows: dict[bytes, list[_Run | Segment]] = {}  # a lone segment is no run, which would cost as much again
+        self._mixed = Mixed()
 
     def take(self) -> Iterator[tuple[bytes, Segment]]:
         """The segments of one connection after the other, each with its connection's key, and forget them."""
+        self._place_mixed()
         flows, self._flows = self._flows, {}
-        return (
-            (key, run if isinstance(run, Segment) else run.segment()) for key, runs in flows.items() for run in runs
-        )
+        for key, runs in flows.items():
+            for run in runs:
+                yield key, run if isinstance(run, Segment) else run.segment()
 
     def add(self, key: bytes, segment: Segment) -> None:
         """Add what came in one packet."""
@@ -102,7 +103,7 @@ class Arrivals:
         if runs is None:
             self._flows[key] = [segment]
             return
-        number, acknowledgement, flags, window, options, payload, _, marked = segment
+        number, acknowledgement, flags, window, options, payload, packets, marked = segment
         run = _last(runs)
         if not run.takes(number, acknowledgement, (HEADER_SIZE + len(options)) << 2, flags, len(payload), marked):
             runs.append(segment)
@@ -110,136 +111,80 @@ class Arrivals:
         run.flags |= flags
         run.acknowledgement, run.window, run.options = acknowledgement, window, options
         run.following = (number + len(payload)) & MASK
-        run.packets += 1
+        run.packets += packets
         if payload:
             run.pieces.append(payload)
 
     def gather(self, burst: Burst, addresses: Container[bytes]) -> list[int]:
         """Sort the packets of a burst that go to `addresses`; returns the numbers of those to be looked at alone."""
-        others: list[int] = []
         lengths = burst.lengths
         count, length = len(lengths), lengths[0]
         if count == 1:
-            self._look(burst, 0, addresses, others)
-            return others
+            return [] if self._is_plain(burst, 0, addresses) else [0]
         if lengths.count(length) < count:
             ((length, _),) = Counter(lengths).most_common(1)
             if (count - 1) * burst.stride + TRANSPORT_HEADER_SIZE + length > len(burst.view):
                 count -= 1  # the last slot is a short one
-        first = burst.view[lengths.index(length) * burst.stride + TRANSPORT_HEADER_SIZE] if length else 0
-        l4 = IPV4_HEADER_SIZE if first == _V4 else IPV6_HEADER_SIZE if first >> 4 == 6 else 0
-        if count > 1 and l4 and length >= l4 + HEADER_SIZE and _are_many(burst, count, length, l4):
-            self._sort(burst, count, length, l4, addresses, others)
-        else:
+        others: list[int] = []
+        sample = burst.packet(lengths.index(length))
+        if count < 2 or not _are_many(burst, count, sample) or not self._sort(burst, count, sample, addresses, others):
             count = 0
-        for i in range(count, len(lengths)):
-            self._look(burst, i, addresses, others)
+        others += [i for i in range(count, len(lengths)) if not self._is_plain(burst, i, addresses)]
         return others
 
-    def _look(self, burst: Burst, i: int, addresses: Container[bytes], others: list[int]) -> None:
-        """Add one packet, if it is plain."""
+    def _is_plain(self, burst: Burst, i: int, addresses: Container[bytes]) -> bool:
+        """Add one packet, if it is plain; an empty one is nothing."""
         found = _plain(bytes(burst.packet(i)), addresses)
-        if found is not None:
-            self.add(*found)
-        elif burst.lengths[i]:
-            others.append(i)
+        if found is None:
+            return not burst.lengths[i]
+        self._place_mixed()
+        self.add(*found)
+        return True
 
     def _sort(
-        self, burst: Burst, count: int, length: int, l4: int, addresses: Container[bytes], others: list[int]
-    ) -> None:
-        """Add the first `count` packets, of which most have `length` bytes: as many at once as continue one another."""
-        view, stride, lengths, at = burst.view, burst.stride, burst.lengths, TRANSPORT_HEADER_SIZE
-        cache = burst.cache or ViewCache(view)
-        from_addresses = _ADDRESSES[l4]
-        rows = cache.recall(Rows, at + from_addresses, stride, count, length - from_addresses)
-        odd = rows.differences(-(TCP + length - l4)) != 0
+        self, burst: Burst, count: int, sample: memoryview, addresses: Container[bytes], others: list[int]
+    ) -> bool:
+        """Add the first `count` packets, as many at once as continue one another. False if the `sample` is not plain.
+
+        Those that are unlike the sample are looked at one by one.
+        """
+        header = bytes(sample)
+        found = _plain(header, addresses)
+        if found is None or found[1].flags & ~PSH != ACK:
+            return False
+        key, segment = found
+        l4 = IPV4_HEADER_SIZE if len(key) == _V4_KEY else IPV6_HEADER_SIZE
+        length, size, at = len(header), len(segment.payload), TRANSPORT_HEADER_SIZE
+        shape = Shape(l4, length - size, size, segment.has_congestion_mark)
+        cache = burst.cache or ViewCache(burst.view)
+        packets = cache.recall(Packets, at, burst.stride, count, length - size, size)
+        odd = packets.unlike(header, l4)
+        start = ADDRESSES[l4]
+        rows = cache.recall(Rows, at + start, burst.stride, count, length - start)
+        odd |= rows.differences(-(TCP + length - l4)) != 0
         if l4 == IPV4_HEADER_SIZE:
-            odd |= cache.recall(Rows, at, stride, count, IPV4_HEADER_SIZE).differences(0) != 0
-        if lengths.count(length) < len(lengths):
-            odd |= np.array(lengths[:count]) != length
-        shared = view[lengths.index(length) * stride + at + l4 + 12]  # offset of the payload, of most packets
-        size = length - l4 - (shared >> 4) * 4
-        starts, payloads = list(range(count)), b""
-        if size > 0:
-            headers = cache.recall(_Headers, at, stride, count, l4, length - size, size)
-            starts, payloads = headers.starts(odd), headers.payloads.tobytes()
-        is_v4 = l4 == IPV4_HEADER_SIZE
-        ours = slice(4, 8) if is_v4 else slice(16, 32)
-        version, stated_length = (_V4, length) if is_v4 else (0x60, length - IPV6_HEADER_SIZE)
-        unpack, flows, strange = _fields(l4).unpack_from, self._flows, odd.any()
-        for i, stop in zip(starts, [*starts[1:], count], strict=True):
-            first, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window = unpack(
-                view, at + i * stride
-            )
-            end = l4 + (offset >> 4) * 4
-            if (
-                (strange and odd[i])
-                or stated != stated_length
-                or protocol != TCP
-                or not l4 + HEADER_SIZE <= end <= length
-                or (fragment & _FRAGMENTED if is_v4 else first & 0xF0 != version)
-                or (is_v4 and first != version)
-                or (stop - i > 1 and (flags & ~PSH != ACK or offset != shared))
-                or (key not in flows and key[ours] not in addresses)
-            ):
-                for each in range(i, stop):
-                    self._look(burst, each, addresses, others)
-                continue
-            marked = (second & 3 if is_v4 else second >> 4 & 3) == CE
-            last = at + (stop - 1) * stride
-            payload = payloads[i * size : stop * size] if offset == shared else bytes(view[last + end : last + length])
-            runs = flows.setdefault(key, [])
-            run = _last(runs) if runs else None
-            if run is None or not run.takes(number, acknowledgement, offset, flags, len(payload), marked):
-                run = _Run(number, acknowledgement, offset, flags, window, marked)
-                runs.append(run)
-            if stop - i > 1:
-                *_, acknowledgement, _, its_flags, window = unpack(view, last)
-                flags |= its_flags
-            run.flags |= flags
-            run.acknowledgement, run.window = acknowledgement, window
-            run.options = bytes(view[last + l4 + HEADER_SIZE : last + end])
-            run.following = (number + len(payload)) & MASK
-            run.packets += stop - i
-            if payload:
-                run.pieces.append(payload)
+            odd |= cache.recall(Rows, at, burst.stride, count, l4).differences(0) != 0
+        if burst.lengths.count(length) < len(burst.lengths):
+            odd |= np.array(burst.lengths[:count]) != length
+        strange = odd.tolist() if odd.any() else None
+        if strange is None and self._mixed.add(packets, shape):
+            return True
+        self._place_mixed()
+        begins = starts(packets.headers, shape, odd)
+        if strange is None and len(begins) * _MIXED > count:
+            self._mixed.begin(packets, shape)
+            return True
+        for i, key, segment in stretches(packets.headers, packets.payloads, begins, shape):
+            if strange is None or not strange[i]:
+                self.add(key, segment)
+            elif not self._is_plain(burst, i, addresses):
+                others.append(i)
+        return True
 
-
-class _Headers:
-    """The headers and payloads of many packets of a burst, as arrays over its buffer."""
-
-    __slots__ = ("_bytes", "_mask", "_sequences", "_size", "payloads")
-
-    def __init__(self, buffer: memoryview, at: int, stride: int, count: int, l4: int, end: int, size: int) -> None:
-        """`count` packets are `stride` bytes apart, the first at `at`, each with `size` bytes of payload from `end`."""
-        self._bytes: Column = np.ndarray((count, l4 + HEADER_SIZE), U8, buffer, at, (stride, 1))
-        self._sequences: Column = np.ndarray((count,), ">u4", buffer, at + l4 + 4, (stride,))
-        self._mask = _mask(l4)
-        self._size = size
-        self.payloads: Column = np.ndarray((count, size), U8, buffer, at + end, (stride, 1))
-
-    def starts(self, odd: Column) -> list[int]:
-        """The numbers of the packets that do not continue the packet before; those that are `odd` stand alone."""
-        differs = self._bytes[1:] ^ self._bytes[:-1]
-        differs &= self._mask
-        breaks = differs.any(1)
-        sequences = self._sequences.astype(np.uint32)
-        breaks |= sequences[1:] - sequences[:-1] != self._size
-        breaks |= odd[1:]
-        breaks |= odd[:-1]
-        return [0, *(breaks.nonzero()[0] + 1).tolist()]
-
-
-@lru_cache(maxsize=2)
-def _mask(l4: int) -> Column:
-    """The bits that packets share which continue one another: the window and the acknowledgement are the last's."""
-    mask = bytearray(b"\xff" * (l4 + HEADER_SIZE))
-    if l4 == IPV4_HEADER_SIZE:
-        mask[4:6] = mask[10:12] = bytes(2)  # id, checksum
-    mask[l4 + 4 : l4 + 12] = bytes(8)
-    mask[l4 + 13] = ~PSH & 0xFF
-    mask[l4 + 14 : l4 + 20] = bytes(6)  # the window, the checksum, the urgent pointer
-    return np.frombuffer(mask, U8)
+    def _place_mixed(self) -> None:
+        """Add what waits to be sorted by connection, before what has come after it."""
+        for _, key, segment in self._mixed.take():
+            self.add(key, segment)
 
 
 def _last(runs: list[_Run | Segment]) -> _Run:
@@ -255,12 +200,13 @@ def _fields(l4: int) -> Struct:
     return Struct(">BBH2xHxB2x12sIIBBH" if l4 == IPV4_HEADER_SIZE else ">BB2xH0sBx36sIIBBH")
 
 
-def _are_many(burst: Burst, count: int, length: int, l4: int) -> bool:
-    """Whether numpy is cheaper for `count` packets of one length: long ones, or neighbours of one connection."""
-    if count * length >= _MANY:
+def _are_many(burst: Burst, count: int, sample: memoryview) -> bool:
+    """Whether numpy is cheaper for `count` packets such as this: long ones, or neighbours of one connection."""
+    if count * len(sample) >= _MANY:
         return True
     view, stride = burst.view, burst.stride
-    start, size = TRANSPORT_HEADER_SIZE + _ADDRESSES[l4], l4 + 4 - _ADDRESSES[l4]
+    l4 = IPV4_HEADER_SIZE if sample and sample[0] >> 4 == 4 else IPV6_HEADER_SIZE
+    start, size = TRANSPORT_HEADER_SIZE + ADDRESSES[l4], l4 + 4 - ADDRESSES[l4]
     last = start + (count - 1) * stride
     return (
         view[start : start + size] == view[start + stride : start + stride + size]
@@ -285,7 +231,7 @@ def _plain(packet: bytes, addresses: Container[bytes]) -> tuple[bytes, Segment] 
     _, second, stated, fragment, protocol, key, number, acknowledgement, offset, flags, window = _fields(
         l4
     ).unpack_from(packet)
-    at = _ADDRESSES[l4]
+    at = ADDRESSES[l4]
     end = l4 + (offset >> 4) * 4
     if (
         protocol != TCP

@@ -71,7 +71,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Send these bytes after all that was written. What comes after `shutdown` is ignored."""
         if data and not self.sender.fin_wanted and self.state is not State.CLOSED:
-            self.sender.buffer.append(data)
+            self.sender.write(data)
 
     def read(self) -> bytes:
         """The oldest bytes that have come and were not read; empty if there are none at present."""
@@ -86,7 +86,7 @@ class Connection:
         """Close our side once all that was written has left."""
         if self.sender.fin_wanted or self.state in (State.CLOSED, State.TIME_WAIT):
             return
-        self.sender.fin_wanted = True
+        self.sender.finish()
         if self.state is State.ESTABLISHED:
             self.state = State.FIN_WAIT_1
         elif self.state is State.CLOSE_WAIT:
@@ -415,7 +415,8 @@ class Connection:
     ) -> Departure:
         """Segments from an offset of ours on, which acknowledge all that has come."""
         receiver, framing = self.receiver, self.framing
-        flags |= self.marks.flags(has_new_data=ecn > 0)
+        if self.marks.takes_part:
+            flags |= self.marks.flags(has_new_data=ecn > 0)
         departure = framing.departure(
             framing.number(offset),
             flags,

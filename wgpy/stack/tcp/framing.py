@@ -206,15 +206,13 @@ class Framing:
         ecn: int = 0,
     ) -> Departure:
         """Segments that begin at sequence number `number`; those that are full carry `segment` bytes."""
-        names = self.names
-        length = HEADER_SIZE + len(options)
+        local, local_port, remote, remote_port = self.names
+        length, carried = HEADER_SIZE + len(options), len(payload)
         # Options longer than a timestamp take room from the payload.
         size = max(1, segment + (TIMESTAMP_SIZE if self.has_stamps else 0) - len(options))
-        head = ip.header(names.local, names.remote, ip.TCP, length + min(size, len(payload)), ecn=ecn)
-        tcp = HEADER.pack(
-            names.local_port, names.remote_port, number, acknowledgement, length << 2, flags,
-            min(window, MAX_WINDOW), 0, 0,
-        )  # fmt: skip
+        head = ip.header(local, remote, ip.TCP, length + (carried if carried < size else size), ecn)
+        window = window if window < MAX_WINDOW else MAX_WINDOW
+        tcp = HEADER.pack(local_port, remote_port, number, acknowledgement, length << 2, flags, window, 0, 0)
         return Departure(head + tcp + options, payload, size)
 
 

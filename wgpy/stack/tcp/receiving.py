@@ -217,7 +217,8 @@ class Receiver:
     @property
     def _capacity(self) -> int:
         """Bytes that may have come and not been read at present."""
-        return min(CAPACITY, max(FIRST_WINDOW, 2 * self._consumed))
+        capacity = 2 * self._consumed
+        return FIRST_WINDOW if capacity < FIRST_WINDOW else capacity if capacity < CAPACITY else CAPACITY
 
     def _open(self) -> None:
         """Move the right edge on, in steps worth telling (RFC 9293, 3.8.6.2.2)."""

@@ -32,7 +32,7 @@ class Sender:
         "_delivered", "_delivered_end", "_delivered_trip", "_farthest", "_flights", "_is_after_timeout", "_limited",
         "_lost_from", "_probe_end", "_probe_is_repeated", "_recovery_end", "_reordering", "_reordering_left",
         "_reordering_round", "_repetitions", "_seen_reordering", "_window_told", "acknowledged", "buffer",
-        "congestion", "duplicates", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost",
+        "congestion", "duplicates", "end", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost",
         "max_window", "next", "probe_at", "sacked", "segment", "timeout_at", "trips", "window",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Sender:
         self.congestion: Congestion = Congestion(segment)
         self.trips: RoundTrips = RoundTrips()
         self.fin_wanted: bool = False
+        self.end: int = self.buffer.end  # behind the last offset there is to send
         self.acknowledged: int = 0
         self.next: int = 0
         self.window: int = 1  # bytes that the peer takes from `acknowledged` on
@@ -78,12 +79,19 @@ class Sender:
         self.segment = segment
         self.congestion = Congestion(segment)
 
-    # What may leave.
+    # From the application.
 
-    @property
-    def end(self) -> int:
-        """Behind the last offset there is to send."""
-        return self.buffer.end + self.fin_wanted
+    def write(self, data: bytes) -> None:
+        """Send these bytes after all that was written."""
+        self.buffer.append(data)
+        self.end += len(data)
+
+    def finish(self) -> None:
+        """A FIN follows all that was written."""
+        self.fin_wanted = True
+        self.end += 1
+
+    # What may leave.
 
     @property
     def is_recovering(self) -> bool:

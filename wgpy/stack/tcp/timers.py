@@ -27,7 +27,8 @@ class RoundTrips:
 
     def sample(self, seconds: float, now: float) -> None:
         """Take in one measured round trip (RFC 6298, 2.2 and 2.3)."""
-        seconds = max(seconds, 1e-6)
+        if seconds < 1e-6:
+            seconds = 1e-6
         if seconds <= self.shortest or now - self._shortest_at > _WINDOW:
             self.shortest, self._shortest_at = seconds, now
         if not self.smoothed:
@@ -54,7 +55,9 @@ class RoundTrips:
             self._set_timeout()
 
     def _set_timeout(self) -> None:
-        timeout = INITIAL_TIMEOUT
-        if self.smoothed:
-            timeout = max(self.smoothed + max(_GRANULARITY, 4 * self.variation), MIN_TIMEOUT)
-        self.timeout = min(timeout * 2.0 ** min(self._backoff, 16), MAX_TIMEOUT)
+        timeout = self.smoothed + max(_GRANULARITY, 4 * self.variation) if self.smoothed else INITIAL_TIMEOUT
+        if timeout < MIN_TIMEOUT:
+            timeout = MIN_TIMEOUT
+        if self._backoff:
+            timeout *= 2.0 ** min(self._backoff, 16)
+        self.timeout = timeout if timeout < MAX_TIMEOUT else MAX_TIMEOUT
