@@ -74,6 +74,8 @@ class Line:
                 assert self.sacked.issuperset(range(flight.start, flight.end))
         assert at == sender.next
         assert sizes == {kind: getattr(sender, kind) for kind in sizes}
+        under_way = [flight for flight in sender._flights if not flight.is_sacked and not flight.is_lost]
+        assert sender._rack._under_way == sorted(under_way, key=lambda flight: (flight.at, flight.end))
         assert sender.sacked == len([byte for byte in self.sacked if byte >= self.acknowledged])
 
     def leave(self, leaving: Leaving | None) -> None:

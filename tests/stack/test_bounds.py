@@ -246,6 +246,28 @@ def test_a_thousand_gaps_are_not_searched_from_the_beginning_for_each_segment_th
     assert counted.looks < 50 * gaps
 
 
+def test_each_look_for_losses_finds_one_or_is_the_last() -> None:
+    """However much is under way (RFC 8985, 6.2): a peer may SACK byte by byte, and have us look each time."""
+    host, count, told = make_host(), 3000, 300
+    connection = opened(host, Options(mss=1380, sack_permitted=True, window_scale=7).pack())
+    isn, sender = connection.framing.isn, connection.sender
+    for _ in range(count):  # each leaves alone
+        connection.write(b"x")
+        host.wake(connection)
+        drain(host)
+        sender.congestion.window = 1e9
+    sender._rack._under_way = counted = Counted(sender._rack._under_way)
+    for number in range(told):
+        sack = isn + count - number, isn + count - number + 1
+        host.receive(segment(1, isn + 1, ACK, options=Options(sacks=(sack,)).pack()), 0.1)
+    assert sender.sacked == told
+    searched = told * count.bit_length()  # to take what has come out of the middle
+    assert counted.looks <= searched + 2 * told
+    host.handle_timeout(0.2)
+    assert sender.lost == count - told
+    assert counted.looks <= searched + 2 * told + 2 * count
+
+
 @pytest.mark.parametrize("flags", [ACK, ACK | FIN, SYN | ACK, RST, RST | ACK, SYN, FIN, 0xFF, 0])
 def test_malformed_segments_do_not_change_a_connection(flags: int) -> None:
     """An acknowledgement of what was never sent, a shrunk window, numbers from elsewhere: no state, no error."""

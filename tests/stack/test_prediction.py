@@ -119,6 +119,32 @@ def test_a_conversation_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not twins.others
 
 
+def test_a_conversation_is_predicted_again_when_a_loss_was_repaired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would be slow for ever after, for its window could still be given back."""
+    twins, line = Twins(monkeypatch), Line()
+    talk = Talk(line)
+    client, server = talk.ends
+    talk.exchange(b"what is asked", b"what is answered")
+    line.faults.loss = 1.0
+    for part in (b"what ", b"is ", b"asked"):  # the first is lost
+        client.write(part)
+        line.hosts[0].wake(client)
+        line.flush()
+        line.faults.loss = 0.0
+    line.run(lambda: server.receiver.unread_size == len("what is asked"))
+    while server.read():
+        pass
+    talk.exchange(b"what is asked", b"what is answered")
+    assert not client.sender.is_recovering
+    assert client.sender._repetitions.saved is not None
+    twins.others = 0
+    for _ in range(EXCHANGES):
+        talk.exchange(b"what is asked", b"what is answered")
+    assert not twins.others
+
+
 @pytest.mark.parametrize("what", ["sacked", "lost", "_recovery_end", "_probe_end"])
 def test_a_loss_that_is_being_repaired_goes_the_long_way(what: str) -> None:
     sender = Talk(Line()).ends[0].sender

@@ -1,8 +1,8 @@
 """The sending half of a connection: what was written, what of it is under way, and what was lost.
 
-Loss is detected by time, RACK-TLP (RFC 8985), with the peer's SACK (RFC 2018, 6675); without SACK by three duplicate
-acknowledgements (RFC 6582). What leaves together is one `Flight`, so the work is per burst, not per packet.
-Offsets count our sequence numbers from our SYN, which is 0.
+Loss is detected by time with the peer's SACK (RFC 2018, 6675; `rack`), and that of the last segments by a probe
+(RFC 8985, 7); without SACK by three duplicate acknowledgements (RFC 6582). What leaves together is one `Flight`, so the
+work is per burst, not per packet. Offsets count our sequence numbers from our SYN, which is 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Final
 from wgpy.stack.tcp.buffer import SendBuffer
 from wgpy.stack.tcp.congestion import Congestion
 from wgpy.stack.tcp.flights import Flight, Leaving
+from wgpy.stack.tcp.rack import Rack
 from wgpy.stack.tcp.repetitions import Repetitions, tells_a_duplicate
 from wgpy.stack.tcp.timers import RoundTrips
 
 MAX_FLIGHTS: Final = 4096  # ranges that are remembered; what a peer's SACK would split further is not split
 _DUPLICATES: Final = 3  # acknowledgements that mean a loss, where there is no SACK, or no reordering was seen
-_MAX_REORDERING: Final = 20  # in quarters of a round trip
-_REORDERING_LASTS: Final = 16  # recoveries, RFC 8985, 6.2
 _PROBE_DELAY: Final = 0.2  # seconds a peer may delay an acknowledgement, RFC 8985, 7.2
 _LEAST_PROBE: Final = 0.01
 
@@ -29,11 +28,10 @@ class Sender:
     """What goes to the peer. `next` is the first offset never sent, `acknowledged` the first not acknowledged."""
 
     __slots__ = (
-        "_delivered", "_delivered_end", "_delivered_trip", "_farthest", "_flights", "_is_after_timeout", "_limited",
-        "_lost_from", "_probe_end", "_probe_is_repeated", "_recovery_end", "_reordering", "_reordering_left",
-        "_reordering_round", "_repetitions", "_seen_reordering", "_window_told", "acknowledged", "buffer",
-        "congestion", "duplicates", "end", "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost",
-        "max_window", "next", "probe_at", "sacked", "segment", "timeout_at", "trips", "window",
+        "_flights", "_is_after_timeout", "_limited", "_lost_from", "_probe_end", "_probe_is_repeated", "_rack",
+        "_recovery_end", "_repetitions", "_window_told", "acknowledged", "buffer", "congestion", "duplicates", "end",
+        "fin_wanted", "has_sack", "idle_since", "in_flight", "loss_at", "lost", "max_window", "next", "probe_at",
+        "sacked", "segment", "timeout_at", "trips", "window",
     )  # fmt: skip
 
     def __init__(self, segment: int) -> None:
@@ -61,16 +59,9 @@ class Sender:
         self.probe_at: float = inf
         self.idle_since: float = 0.0
         self._limited = False  # by the congestion window, since the last acknowledgement
-        self._delivered = 0.0  # when the flight that was delivered last had left, RFC 8985's RACK.xmit_ts
-        self._delivered_end = 0
-        self._delivered_trip = 0.0  # RACK.rtt
-        self._farthest = 0  # the end of what was delivered farthest on, RACK.fack
-        self._reordering = 1  # quarters of the shortest round trip
-        self._reordering_left = 0
-        self._reordering_round = 0  # the offset from which on another duplicate widens the window again
-        self._seen_reordering = False
         self._recovery_end = 0  # `next` when the loss was found; 0: there is none
         self._is_after_timeout = False  # the loss was found by a timeout
+        self._rack = Rack()
         self._repetitions = Repetitions()
         self._probe_end, self._probe_is_repeated = 0, False
 
@@ -141,8 +132,9 @@ class Sender:
         if is_repeated:
             self._again(start, end, now)
         else:
-            self._flights.append(Flight(start, end, now))
-            self.in_flight += end - start
+            flight = Flight(start, end, now)
+            self._flights.append(flight)
+            self._launch(flight)
             self.next = end
         if self.timeout_at == inf:
             self.timeout_at = now + self.trips.timeout
@@ -151,21 +143,40 @@ class Sender:
     def _again(self, start: int, end: int, now: float) -> None:
         i = self._index(start)
         if self._flights[i].start < start:
-            self._flights.insert(i + 1, self._flights[i].split(start))
+            self._split(i, start)
             i += 1
         j, tries = i, 0
         while j < len(self._flights) and self._flights[j].start < end:
-            if self._flights[j].end > end:
-                self._flights.insert(j + 1, self._flights[j].split(end))
-            tries = max(tries, self._flights[j].tries)
-            if self._flights[j].is_lost:
-                self.lost -= self._flights[j].end - self._flights[j].start
-            elif not self._flights[j].is_sacked:
-                self.in_flight -= self._flights[j].end - self._flights[j].start
+            flight = self._flights[j]
+            if flight.end > end:
+                self._split(j, end)
+            tries = max(tries, flight.tries)
+            if flight.is_lost:
+                self.lost -= flight.end - flight.start
+            elif not flight.is_sacked:
+                self._land(flight)
             j += 1
-        self._flights[i:j] = [Flight(start, end, now, tries + 1)]
-        self.in_flight += end - start
+        flight = Flight(start, end, now, tries + 1)
+        self._flights[i:j] = [flight]
+        self._launch(flight)
         self._repetitions.left(end - start, now)
+
+    def _launch(self, flight: Flight) -> None:
+        """It is under way from now on."""
+        self.in_flight += flight.end - flight.start
+        self._rack.add(flight)
+
+    def _land(self, flight: Flight) -> None:
+        """It is not under way any more."""
+        self.in_flight -= flight.end - flight.start
+        self._rack.remove(flight)
+
+    def _split(self, i: int, at: int) -> None:
+        """Make two flights of flight i; the second begins at offset `at`."""
+        rest = self._flights[i].split(at)
+        self._flights.insert(i + 1, rest)
+        if not rest.is_sacked and not rest.is_lost:
+            self._rack.add(rest)
 
     def _index(self, offset: int) -> int:
         """Which flight holds an offset."""
@@ -222,9 +233,7 @@ class Sender:
             self._was_late()
         if self._recovery_end and upto >= self._recovery_end:
             self._recovery_end, self._is_after_timeout = 0, False
-            if self._reordering_left:
-                self._reordering_left -= 1
-                self._reordering = self._reordering if self._reordering_left else 1
+            self._rack.recovered()
         elif self._recovery_end and not self.has_sack and count > 0:
             self._lose(self.acknowledged, min(self.acknowledged + self.segment, self.next))  # RFC 6582, a partial one
         if self._probe_end and upto >= self._probe_end:
@@ -252,18 +261,21 @@ class Sender:
 
     @property
     def is_calm(self) -> bool:
-        """What is under way left together, and once; no loss is being repaired, or could still turn out to be none."""
+        """What is under way left together, and once, and no loss is being repaired.
+
+        One that was repaired may still turn out to be none: that, a duplicate tells, which `acknowledge` is given.
+        """
         flights = self._flights
         if len(flights) > 1 or (flights and flights[0].tries > 1):
             return False
-        return not (self.sacked or self.lost or self._recovery_end or self._probe_end or self._repetitions.saved)
+        return not (self.sacked or self.lost or self._recovery_end or self._probe_end)
 
     def all_came(self, now: float) -> None:
         """Do what `acknowledge` does, in fewer steps, when all that is under way was acknowledged and all `is_calm`."""
         flight = self._flights.pop()
         trip, count, end = now - flight.at, flight.end - self.acknowledged, flight.end
-        self.acknowledged = self._farthest = self._delivered_end = end
-        self._delivered, self._delivered_trip = flight.at, trip
+        self.acknowledged = end
+        self._rack.all_came(flight, trip)
         self.in_flight = self.duplicates = 0
         self.buffer.release(end)
         self.trips.progress()
@@ -281,15 +293,10 @@ class Sender:
         while i < len(self._flights) and self._flights[i].start < upto:
             flight = self._flights[i]
             if flight.end > upto:
-                self._flights.insert(i + 1, flight.split(upto))
-            size = flight.end - flight.start
+                self._split(i, upto)
             if flight.is_sacked:
-                self.sacked -= size
+                self.sacked -= flight.end - flight.start
             else:
-                if flight.is_lost:
-                    self.lost -= size
-                else:
-                    self.in_flight -= size
                 trip = self._deliver(flight, now) or trip
             i += 1
         del self._flights[:i]
@@ -297,19 +304,13 @@ class Sender:
         return trip
 
     def _deliver(self, flight: Flight, now: float) -> float | None:
-        """A flight has come: what left before it should have, too (RFC 8985, 6.2). Its round trip, if it is sure."""
-        trip = now - flight.at
-        if flight.tries > 1:
-            if trip < self.trips.shortest:  # the answer is to an earlier try
-                return None
-            sure = None
+        """A flight has come. Its round trip, if it is sure."""
+        if flight.is_lost:
+            flight.is_lost = False
+            self.lost -= flight.end - flight.start
         else:
-            sure = trip
-            self._seen_reordering = self._seen_reordering or flight.end < self._farthest
-        self._farthest = max(self._farthest, flight.end)
-        if (flight.at, flight.end) > (self._delivered, self._delivered_end):
-            self._delivered, self._delivered_end, self._delivered_trip = flight.at, flight.end, trip
-        return sure
+            self._land(flight)
+        return self._rack.delivered(flight, now, self.trips.shortest)
 
     def _sack(self, start: int, end: int, now: float) -> float | None:
         trip: float | None = None
@@ -324,20 +325,14 @@ class Sender:
                     i += 1
                     continue
                 if flight.end > end:
-                    self._flights.insert(i + 1, flight.split(end))
+                    self._split(i, end)
                 if flight.start < start:
-                    self._flights.insert(i + 1, flight.split(start))
+                    self._split(i, start)
                     i += 1
                     flight = self._flights[i]
-            size = flight.end - flight.start
-            if flight.is_lost:
-                self.lost -= size
-                flight.is_lost = False
-            else:
-                self.in_flight -= size
-            self.sacked += size
-            flight.is_sacked = True
             trip = self._deliver(flight, now) or trip
+            flight.is_sacked = True
+            self.sacked += flight.end - flight.start
             i = self._join(i)
         return trip
 
@@ -353,13 +348,11 @@ class Sender:
         return i + 1
 
     def _came_twice(self, start: int, end: int) -> None:
-        """What was repeated was late, not lost: wait longer for such (RFC 8985, 6.2, step 4)."""
+        """What was repeated was late, not lost."""
         if self._probe_end:
             self._probe_is_repeated = False  # nothing was lost: the probe itself was in vain
-        elif self.acknowledged >= self._reordering_round:
-            self._reordering_round, self._seen_reordering = self.next, True
-            self._reordering = min(self._reordering + 1, _MAX_REORDERING)
-            self._reordering_left = _REORDERING_LASTS
+        else:
+            self._rack.came_twice(self.acknowledged, self.next)
         if self._repetitions.came_twice(start, end):
             self._undo()
 
@@ -370,7 +363,7 @@ class Sender:
                 if flight.is_lost:
                     flight.is_lost = False
                     self.lost -= flight.end - flight.start
-                    self.in_flight += flight.end - flight.start
+                    self._launch(flight)
         elif any(flight.is_lost or (flight.tries > 1 and not flight.is_sacked) for flight in self._flights):
             return  # a later acknowledgement will tell
         self._undo()
@@ -390,31 +383,18 @@ class Sender:
         self.loss_at = inf
         if not self.has_sack or not self.in_flight or not (self.sacked or self._recovery_end):
             return
-        wait = self._delivered_trip + self._reordering_window()
-        for flight in self._flights:
-            if flight.is_sacked or flight.is_lost:
-                continue
-            if (flight.at, flight.end) >= (self._delivered, self._delivered_end):
-                continue
-            if flight.at + wait <= now:
-                self._mark_lost(flight)
-            else:
-                self.loss_at = min(self.loss_at, flight.at + wait)
+        is_certain = self._recovery_end > 0 or self.sacked >= _DUPLICATES * self.segment
+        lost, self.loss_at = self._rack.overdue(now, self.trips, is_certain=is_certain)
+        for flight in lost:
+            self._mark_lost(flight)
         if self.lost and not self._recovery_end:
             self._recover()
 
-    def _reordering_window(self) -> float:
-        if not self._seen_reordering and (self._recovery_end or self.sacked >= _DUPLICATES * self.segment):
-            return 0.0
-        shortest = self.trips.shortest if self.trips.shortest < inf else self.trips.smoothed
-        return min(self._reordering * shortest / 4, self.trips.smoothed)
-
     def _mark_lost(self, flight: Flight) -> None:
-        size = flight.end - flight.start
+        self._land(flight)
         flight.is_lost = True
+        self.lost += flight.end - flight.start
         self._lost_from = min(self._lost_from, flight.start)
-        self.in_flight -= size
-        self.lost += size
 
     def _lose(self, start: int, end: int) -> None:
         """A range is lost, whatever is known of it."""
@@ -423,12 +403,11 @@ class Sender:
         if flight.is_lost or flight.is_sacked:
             return
         if flight.start < start:
-            self._flights.insert(i + 1, flight.split(start))
-            flight = self._flights[i + 1]
+            self._split(i, start)
             i += 1
-        if flight.end > end:
-            self._flights.insert(i + 1, flight.split(end))
-        self._mark_lost(flight)
+        if self._flights[i].end > end:
+            self._split(i, end)
+        self._mark_lost(self._flights[i])
 
     def _recover(self) -> None:
         self._recovery_end = self.next
@@ -459,7 +438,7 @@ class Sender:
             if flight.is_sacked and has_forgotten:
                 flight.is_sacked = False
                 self.sacked -= flight.end - flight.start
-                self.in_flight += flight.end - flight.start
+                self._launch(flight)
             if not flight.is_lost and not flight.is_sacked:
                 self._mark_lost(flight)
         self._recovery_end, self._is_after_timeout = self.next, True
