@@ -33,6 +33,7 @@ from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
+from wgpy.net.binding import UDP_GRO
 from wgpy.net.sending import UDP_SEGMENT
 from wgpy.tun.checksum import checksum, pseudo_header_sum
 from wgpy.tun.splitting import SLOTS_SIZE, split
@@ -44,8 +45,9 @@ HEADERS, UDP_HEADERS = 40, 28  # of IPv4 and TCP without options, and of IPv4 an
 MSS: Final = MTU - HEADERS
 SEGMENTS: Final = 44
 BURSTS: Final = 128  # of each peer, to be opened: half a gigabyte in all
-WINDOW: Final = 4 << 20  # bytes that may be on their way into the gateway
+WINDOW: Final = 8 << 20  # bytes that may be on their way into the gateway: the queue of one worker would hold them all
 SECONDS: Final = 2.0  # for which it seals
+PAUSE: Final = 0.003  # seconds, in which the gateway does not empty its queues; reading its counters takes time, too
 PATIENCE: Final = 5.0  # seconds without progress after which bytes are lost
 NOWHERE: Final = "10.99.0.1"  # has no route on the gateway, which drops what the peers send once it is written
 FIRST: Final = IPv4Address("10.7.0.1")  # the first peer's inner address
@@ -66,6 +68,7 @@ class Peer:
     def __post_init__(self) -> None:
         self.device = Device(random=os.urandom, wall_clock=time.time_ns)
         self.sock.settimeout(5)
+        self.sock.setsockopt(socket.SOL_UDP, UDP_GRO, 1)  # a burst is dropped whole, and not cut into datagrams before
 
     def connect(self, gateway: Side) -> None:
         """Shake hands."""
@@ -189,7 +192,7 @@ class Window:
             elif now > self._moved_at + PATIENCE:
                 raise RuntimeError(f"{self._sent - self._done:,} bytes of {self._sent:,} are lost")
             else:
-                time.sleep(0.0005)
+                time.sleep(PAUSE)
 
 
 def opened(workers: int) -> float:
