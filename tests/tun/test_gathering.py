@@ -183,6 +183,17 @@ def test_a_connections_packets_keep_their_order_though_ecn_marks_only_its_data(k
     assert [part for burst in bursts for part in burst] == [part for each in parts for part in each]
 
 
+def test_a_full_burst_for_one_destination_does_not_end_the_bursts_for_the_others(kernel: Kernel) -> None:
+    """Where streams are read in turns, the one that is first to fill its burst begins another."""
+    packets = [reference.tcp_packet("10.0.0.1", f"10.0.0.{2 + i % 2}", bytes([i]) * 20_000) for i in range(4)]
+    packets += [reference.tcp_packet("10.0.0.1", "10.0.0.2", bytes(30_000)), packets[1]]
+    for packet in packets:
+        kernel.socket.send(cut(packet))
+    bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
+    segments = [whole(cut(packet)) for packet in packets]
+    assert bursts == [segments[0] + segments[2], segments[1] + segments[3] + segments[5], segments[4]]
+
+
 def test_a_super_packet_beside_which_there_is_no_room_is_a_burst_of_its_own(kernel: Kernel) -> None:
     """A burst is what one send takes: it is not divided."""
     sizes = [20_000, 20_000, 30_000, 40_000, 2000, 64_000]
@@ -203,7 +214,7 @@ def test_where_the_checksums_of_segments_are_is_not_believed(kernel: Kernel) -> 
     assert list(burst.packets()) == [part for packet in packets for part in whole(cut(packet))]
 
 
-@pytest.mark.parametrize(("packets_each", "most"), [(1, 130), (2, 66), (20, 8)])
+@pytest.mark.parametrize(("packets_each", "most"), [(1, 258), (2, 130), (20, 14)])
 def test_packets_that_are_read_ahead_are_bounded(kernel: Kernel, packets_each: int, most: int) -> None:
     """What waits in the kernel's queue for its turn is the kernel's memory, and its loss is counted there."""
     payload = bytes(1000 * packets_each)

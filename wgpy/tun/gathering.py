@@ -2,7 +2,8 @@
 
 Packets come from the TUN in any order: the acknowledgements of many peers' uploads one by one, and many streams'
 segments in super-packets of a few each, because the kernel paces each stream. Each of these alone would cost as much as
-a whole burst. What goes to one destination keeps its order; between destinations there is none to keep.
+a whole burst. What goes to one destination keeps its order; between destinations there is none to keep. The stream that
+is the first to fill a burst begins another: if it ended the reading, the others' bursts would be half as long.
 """
 
 from __future__ import annotations
@@ -103,27 +104,31 @@ class Groups:
         return self._add(burst_key(first.packet(0)), header, first, is_finished=True)
 
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
-        """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be."""
+        """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be.
+
+        What does not fit into the same burst begins another one, unless all packets so far are for that destination.
+        """
         key, is_lone = burst_key(packet), header.gso_type == GSO_NONE
         if not key:
             return 0
-        known, group = self._latest.get(key[2:], (key, None))
+        known, group = self._latest.get(key[2:], (b"", None))
         if known != key:  # with ECN, a connection's data and acknowledgements have different classes, and one order
             group = None
-        if group is not None and is_lone:
-            return group.take(header, packet)
-        if group is None and len(self._groups) == MAX_GROUPS:
-            return 0
-        if group is not None and len(packet) > group.room * header.gso_size:
+        if group is not None and is_lone and group.take(header, packet):
+            return 1
+        may_begin = len(self._groups) < MAX_GROUPS and (group is None or len(self._groups) > 1)
+        if group is not None and (is_lone or len(packet) > group.room * header.gso_size):
+            group = None
+        if group is None and not may_begin:
             return 0
         burst = split(header, packet, self._caches[len(self._groups)] if is_lone else self._slots, mtus, finished=False)
         if burst is None:
             return 0
         if not is_lone:
             header = unfinished(header)
-        if group is not None:
-            return len(burst) if group.take_segments(header, burst) else 0
-        if not has_room(burst):
+        if group is not None and group.take_segments(header, burst):
+            return len(burst)
+        if not may_begin or not has_room(burst):
             return 0
         self._add(key, header, burst, is_finished=is_lone)
         return len(burst)

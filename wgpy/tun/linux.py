@@ -34,7 +34,7 @@ _TUN_F_TSO: Final = 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN
 _TUN_F_USO: Final = 0x20 | 0x40  # USO4, USO6: Linux 6.2
 _EBADFD: Final = 77  # the descriptor has lost its interface
 
-_MAX_AHEAD: Final = 128  # packets that are read before the first of them is handed over
+_MAX_AHEAD: Final = 256  # packets that are read before the first of them is handed over
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, rounded up to a multiple of 16
 
