@@ -15,7 +15,8 @@ PREFIX ?= /usr/local
 help:  ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-test: packages-test lint docs  ## lint, types, and every test, on every Python found
+test: packages-test  ## lint, types, and every test, on every Python found
+	@$(MAKE) --no-print-directory -j2 lint docs
 	@$(BIN)/python -m tests.support.endings $(BIN)/python -m tests.support.suite $(OTHERS)
 
 check: lint  ## for every edit, in two minutes: lint, types, and the tests that need no root
@@ -55,7 +56,7 @@ fuzz: ready  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="dat
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
 docs:  ## make the documentation site in site/; a broken link is an error
-	@tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
+	@PIP_NO_COMPILE=1 tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
 	@echo "==> the documentation, as a site"
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"

@@ -15,9 +15,11 @@ ROOT = Path(suite.__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs that these tests start, elsewhere, need this package."""
+def _quickly_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that these tests start, elsewhere, need this package, and no plugin but xdist: most load slowly."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
 
 
 TESTS = """\
