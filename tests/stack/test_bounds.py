@@ -7,6 +7,7 @@ import random
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from ipaddress import ip_address
 from math import inf
 from typing import Any
 
@@ -14,10 +15,13 @@ import pytest
 
 from tests.stack.line import PORT, Application, Faults, Line, transfer
 from tests.stack.peer import drain, fragment, make_host, opened, segment
+from tests.support.bursts import V4, V6
+from tests.support.reference import udp_packet
 from wgpy.burst import Burst
 from wgpy.stack import udp
 from wgpy.stack.fragments import MAX_BYTES, MAX_DATAGRAMS, MAX_PIECES
-from wgpy.stack.host import MAX_ANSWERS, MAX_TIME_WAIT
+from wgpy.stack.host import MAX_ANSWERS, MAX_TIME_WAIT, Host
+from wgpy.stack.icmp import ERRORS_AT_ONCE, ERRORS_PER_SECOND
 from wgpy.stack.ip import Drop
 from wgpy.stack.memory import Budget
 from wgpy.stack.tcp.flights import Flight
@@ -341,6 +345,28 @@ def test_fragments_are_bounded_and_none_overlap() -> None:
     assert not socket.received
     host.receive(fragment(5, 0, bytes(8), more=True), 40.0)  # the others are too old by now
     assert len(fragments._waiting) == 1
+
+
+@pytest.mark.parametrize("family", [V4, V6])
+def test_errors_are_bounded_to_one_source_and_to_all(family: tuple[str, str]) -> None:
+    """A peer may have more addresses than anybody counts, or forge them."""
+    own = ip_address(family[1])
+    host = Host([own.packed], mtu=1420, random=random.Random(1).randbytes)
+
+    def errors(sources: list[int], now: float) -> int:
+        answers = 0
+        for number in sources:
+            source = str(ip_address(family[0]) + (number << 64 if own.version == 6 else number))
+            host.receive(Burst.of(udp_packet(source, family[1], b"x", ports=(7, 53))), now)
+            answers += len(drain(host, now))
+        return answers
+
+    many = list(range(1000))
+    assert errors(many, 1.0) == ERRORS_AT_ONCE
+    assert host.drops[Drop.RATE_LIMITED] == len(many) - ERRORS_AT_ONCE
+    assert errors(many, 1.02) == pytest.approx(0.02 * ERRORS_PER_SECOND, abs=1)
+    assert errors(many, 9.0) == ERRORS_AT_ONCE
+    assert errors([7] * 100, 20.0) == 5
 
 
 def test_a_fragmented_datagram_arrives_whole() -> None:

@@ -22,7 +22,6 @@ from hashlib import blake2s
 from typing import Final
 
 from wgpy.burst import Burst
-from wgpy.device.ratelimiter import RateLimiter
 from wgpy.stack import icmp, ip, udp
 from wgpy.stack.deadlines import Deadlines
 from wgpy.stack.departures import Batches, Packet, Slots, finished
@@ -74,7 +73,7 @@ class Host:
         self._answers = 0  # of the queue
         self._long: Departure | None = None  # of more than one segment, behind the batches
         self._batches = Batches(mtu)
-        self._errors = RateLimiter()
+        self._errors = icmp.ErrorLimit()
         self._deadlines = Deadlines()
         self._identification = int.from_bytes(random(2))
 
@@ -345,6 +344,8 @@ class Host:
                 message = icmp.port_unreachable(packet.destination, packet.source, packet.whole)
                 head = ip.header(packet.destination, packet.source, _icmp_protocol(packet.source), len(message))
                 self._answer(head + message)
+            else:
+                self.drops[ip.Drop.RATE_LIMITED] += 1
             return ip.Drop.CLOSED_PORT
         if not socket.arrive(datagram):
             return ip.Drop.QUEUE_FULL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
 from typing import Final, NamedTuple
 
+from wgpy.device.ratelimiter import RateLimiter
 from wgpy.stack import ip
 from wgpy.tun.checksum import checksum, ones_sum, pseudo_header_sum
 
@@ -16,6 +17,8 @@ _FRAGMENTATION_NEEDED: Final = 4
 _PACKET_TOO_BIG: Final = 2
 _QUOTED: Final = {4: 576 - 28, 16: 1280 - 48}  # bytes at the most of the packet that an error is about
 _HEADER_SIZE: Final = 8
+ERRORS_PER_SECOND: Final = 1000  # to all together, and
+ERRORS_AT_ONCE: Final = 50  # the kernel's icmp_msgs_per_sec and icmp_msgs_burst
 _LEAST_MTU: Final = {4: 576, 16: 1280}  # RFC 1191, 3 (a forged 68 would cost us much), RFC 8200, 5
 
 # RFC 1122, 4.2.3.9, and what Linux makes of the codes (icmp.c, icmp_err_convert; icmpv6_err_convert).
@@ -47,6 +50,27 @@ class Unreachable(NamedTuple):
     number: int
     mtu: int | None
     error: int
+
+
+class ErrorLimit:
+    """How many errors a host sends: few to one source, and not many to all, whose addresses may be forged.
+
+    As the kernel (net/ipv4/icmp.c, icmp_global_allow); echo replies are not limited.
+    """
+
+    def __init__(self) -> None:
+        self._by_source = RateLimiter()
+        self._tokens = float(ERRORS_AT_ONCE)
+        self._at = 0.0
+
+    def allow(self, source: bytes, now: float) -> bool:
+        """Whether `source`, an address of 4 or 16 bytes, may be sent one more error at `now` (seconds)."""
+        tokens = min(float(ERRORS_AT_ONCE), self._tokens + (now - self._at) * ERRORS_PER_SECOND)
+        self._at, self._tokens = now, tokens
+        if tokens < 1 or not self._by_source.allow(source, now):
+            return False
+        self._tokens -= 1
+        return True
 
 
 def parse(packet: ip.Packet) -> Echo | Unreachable | ip.Drop | None:
