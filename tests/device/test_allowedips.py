@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from random import Random
 from types import FrameType
@@ -295,3 +296,20 @@ def test_random_routes_and_their_near_duplicates_against_a_naive_list(bits: int)
         allowed_ips.remove_owner(owner)
     assert len(allowed_ips) == 0
     assert all(allowed_ips.lookup(address.to_bytes(bits // 8, "big")) is None for address in inserted)
+
+
+def test_each_change_counts_for_the_address_that_was_looked_up_last() -> None:
+    table: AllowedIPs[str] = AllowedIPs()
+    wide, narrow, address = ip_network("10.0.0.0/8"), ip_network("10.1.0.0/16"), ip_address("10.1.2.3").packed
+    changes: list[tuple[Callable[[], None], str | None]] = [
+        (lambda: table.insert(wide, "a"), "a"),
+        (lambda: table.insert(narrow, "b"), "b"),
+        (lambda: table.insert(narrow, "c"), "c"),
+        (lambda: table.change_owner("c", "d"), "d"),
+        (lambda: table.remove(narrow, "d"), "a"),
+        (lambda: table.remove_owner("a"), None),
+        (lambda: table.insert(wide, "e"), "e"),
+    ]
+    for change, owner in changes:
+        change()
+        assert [table.lookup(address), table.lookup(memoryview(address))] == [owner, owner]

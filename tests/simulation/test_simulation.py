@@ -128,13 +128,13 @@ def test_indices_that_are_never_freed_are_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_deadlines_that_pile_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = Deadlines.note
+    enter = Deadlines._enter
 
     def hoarding(self: Deadlines, peer: Peer) -> None:
-        note(self, peer)
+        enter(self, peer)
         self._heap += [(inf, next(self._tiebreak), peer) for _ in range(100)]
 
-    assert "deadlines to wait for" in breach(monkeypatch, Deadlines, "note", hoarding)
+    assert "deadlines to wait for" in breach(monkeypatch, Deadlines, "_enter", hoarding)
 
 
 def test_a_tunnel_that_does_not_recover_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,9 +69,13 @@ class AllowedIPs(Generic[T]):
         self._families: dict[int, _Family[T]] = {4: _Family(16), 16: _Family(96)}
         # The same from the owner's side, in order of insertion.
         self._owned: dict[T, dict[tuple[int, int, int], Network]] = {}
+        # What was found last: most packets go where the last one came from, or come from where it went.
+        self._latest = b""
+        self._latest_owner: T | None = None
 
     def insert(self, network: Network, owner: T) -> None:
         """Give `network` to `owner`, after its other prefixes, and take it from the owner before."""
+        self._latest, self._latest_owner = b"", None
         place = size, host_bits, prefix = _place(network)
         before = self._families[size].insert(host_bits, prefix, owner)
         if before is not None:
@@ -97,6 +101,8 @@ class AllowedIPs(Generic[T]):
 
     def lookup(self, address: bytes | memoryview) -> T | None:
         """The owner of the longest prefix that holds `address` (4 or 16 bytes); None when there is none."""
+        if address == self._latest:
+            return self._latest_owner
         if type(address) is not bytes:
             address = bytes(address)
         family, value = self._families[len(address)], _from_bytes(address, "big")
@@ -104,6 +110,7 @@ class AllowedIPs(Generic[T]):
         for host_bits in family.plans[family.plan_of[value >> family.block_bits & _PLACE]]:
             owner = tables[host_bits].get(value >> host_bits)
             if owner is not None:
+                self._latest, self._latest_owner = address, owner
                 return owner
         return None
 
@@ -122,6 +129,7 @@ class AllowedIPs(Generic[T]):
             del self._owned[owner]
 
     def _erase(self, place: tuple[int, int, int]) -> None:
+        self._latest, self._latest_owner = b"", None
         size, host_bits, prefix = place
         del self._families[size].tables[host_bits][prefix]
 

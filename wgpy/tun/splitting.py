@@ -140,7 +140,7 @@ class _Laid:
 def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     length, buffer = len(packet), slots.buffer
     stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
-    if length < shortest(header) or stride > len(buffer):
+    if not length or stride > len(buffer) or (header.flags and length < shortest(header)):
         return None
     buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
     if header.flags & NEEDS_CSUM:
