@@ -11,7 +11,6 @@ contain, each is looked at closely at most once, and arrays are made for at most
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
@@ -81,13 +80,13 @@ def _shape(version: int, protocol: int, end: int) -> _Shape:
 class _Headers:
     """The headers of all packets of a burst, read as if all were of one shape."""
 
-    __slots__ = ("_block", "_bounds", "_end", "layout", "places", "size")
+    __slots__ = ("_block", "_differ", "_end", "_rows", "layout", "places", "size")
 
     def __init__(self, burst: Burst, cache: ViewCache, shape: _Shape, longest: int) -> None:
         """`longest` is the length of the burst's longest packet in bytes."""
         l4, end, count = shape.l4, shape.end, len(burst.lengths)
         rows = count if burst.lengths[-1] > end else count - 1
-        self._end = end
+        self._end, self._rows = end, rows
         self.size: int = longest - end
         check = l4 + CHECK_AT[shape.protocol]
         layout = cache.recall(Layout, TRANSPORT_HEADER_SIZE, burst.stride, rows, l4, check, end, self.size)
@@ -100,20 +99,14 @@ class _Headers:
         # the same for neighbours in a run.
         self.places: list[int] = []
         if shape.protocol == TCP:
-            self.places = (layout.sequences - layout.offsets).tolist()
-        self._bounds: list[int] = [rows]
-        are_alike = self._block[end:] == self._block[:-end] and self.places[1:] == self.places[:-1]
-        if not are_alike or (shape.version == 4 and not self._block[6]):
-            self._bounds = self._find_bounds(words, shape)
-
-    def _find_bounds(self, words: Column, shape: _Shape) -> list[int]:
-        if shape.protocol == TCP:
-            words[:, shape.l4 // 4 + 1] = self.places
-        differ = (words[1:] != words[:-1]).any(1)
-        if shape.version == 4 and 0 in self._block[6 :: self._end]:
-            ids = self.layout.ids - self.layout.steps & 0xFFFF
-            differ |= ids[1:] != ids[:-1]
-        return [*(differ.nonzero()[0] + 1).tolist(), len(words)]
+            places = layout.sequences - layout.offsets
+            words[:, l4 // 4 + 1] = places
+            self.places = places.tolist()
+        differ = words[1:] != words[:-1]
+        if shape.version == 4 and 0 in self._block[6::end]:
+            ids = layout.ids - layout.steps & 0xFFFF
+            differ[:, 0] |= ids[1:] != ids[:-1]
+        self._differ = differ.tobytes()
 
     def key(self, i: int) -> bytes:
         """What the packets of a run share; of packet i."""
@@ -121,7 +114,9 @@ class _Headers:
 
     def alike(self, i: int) -> int:
         """The slot after packet i and those that follow it in a run, as far as they are neighbours."""
-        return self._bounds[bisect_right(self._bounds, i)]
+        words = self._end // 4
+        found = self._differ.find(1, i * words)
+        return found // words + 1 if found >= 0 else self._rows
 
     def payloads(self, slots: list[int]) -> IoVector:
         """The payloads of the longest packets in these slots."""
