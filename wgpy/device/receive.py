@@ -164,18 +164,20 @@ class Receiver:
                 elif not keypair.replay.accept(counter):
                     peer.drops[DropReason.REPLAYED] += 1
                     sizes[i] = -1
-        authenticated = len(sizes) - sizes.count(-1)
-        if not authenticated:
-            lengths += [0] * len(sizes)
-            return
-        data = authenticated - sizes.count(0)
-        packets = self._packet_lengths(peer, datagrams, first, plaintexts, sizes)
+            if sizes.count(-1) == len(sizes):
+                lengths += [0] * len(sizes)
+                return
+        packets = self._whole_packets(peer, datagrams, first, sizes)
+        data, dropped = len(sizes), 0
+        if packets is None:
+            data -= sizes.count(-1) + sizes.count(0)
+            packets = self._judge(peer, plaintexts, sizes)
+            dropped = sizes.count(-1)
         lengths += packets
         if ecn:
             for plaintext, length in zip(plaintexts, packets, strict=True):
                 if length:
                     ip.decapsulate_ecn(plaintext, ecn)
-        dropped = sizes.count(-1)
         peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
         peer.note_received(keypair, source, now, data, effects)
         self._deadlines.note(peer)
@@ -220,20 +222,21 @@ class Receiver:
         if length:
             effects.deliveries.append(Burst(view, datagrams.segment_size, [length], datagrams.cache))
 
-    def _packet_lengths(
-        self, peer: Peer, datagrams: Datagrams, first: int, plaintexts: list[memoryview], sizes: list[int]
-    ) -> Sequence[int]:
-        """The length without padding of each packet opened from datagram `first` on; 0 for one that is dropped.
+    def _whole_packets(self, peer: Peer, datagrams: Datagrams, first: int, sizes: list[int]) -> Sequence[int] | None:
+        """The lengths without padding of the packets opened from datagram `first` on, if all are to be delivered."""
+        if len(sizes) > 1:
+            at = first * datagrams.segment_size + TRANSPORT_HEADER_SIZE
+            alike = ip.lengths_and_shared_source(datagrams.view, at, datagrams.segment_size, sizes)
+            if alike is not None and self._allowed_ips.lookup(alike[1]) is peer:
+                return alike[0]
+        return None
+
+    def _judge(self, peer: Peer, plaintexts: list[memoryview], sizes: list[int]) -> Sequence[int]:
+        """The length without padding of each opened packet; 0 for one that is dropped.
 
         A packet that is not whole, or that the peer may not send, is dropped, and its size becomes -1 as if it had not
         been opened (kernel receive.c, wg_packet_consume_data_done).
         """
-        stride = datagrams.segment_size
-        if len(sizes) > 1:
-            at = first * stride + TRANSPORT_HEADER_SIZE
-            alike = ip.lengths_and_shared_source(datagrams.view, at, stride, sizes)
-            if alike is not None and self._allowed_ips.lookup(alike[1]) is peer:
-                return alike[0]
         lengths = [0] * len(sizes)
         for i, size in enumerate(sizes):
             if size <= 0:
