@@ -44,6 +44,7 @@ NAMES: Final = (
     "send: route, seal, count",
     "receive: open, check, count",
     "merge into a super-packet",
+    "merge into three, as timestamps differ",
     "merge 11 flows, mixed",
     "send, a lone packet",
     "receive, a lone packet",
@@ -75,7 +76,7 @@ class Stages:
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
         self._groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))), self._slots)
         self._small = [memoryview(_packet(b"p" * MSS * 2, 2 + i % 8)) for i in range(SEGMENTS // 2)]
-        mixed = _mixed()
+        mixed, three = _mixed(), _three()
         keypair = next(iter(self.sender._peers.values())).keypairs.current
         assert keypair is not None
         stages: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
@@ -85,6 +86,7 @@ class Stages:
             (self.split_burst, lambda burst: self.sender.send(burst, 1.0)),
             (self.sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
             (lambda: self.opened(self.sealed()), merge),
+            (lambda: three, merge),
             (lambda: mixed, merge),
             (self.lone, lambda burst: self.sender.send(burst, 1.0)),
             (self.lone_sealed, lambda datagrams: self.receiver.receive(datagrams, HERE, 1.0)),
@@ -149,6 +151,23 @@ def _mixed() -> Burst:
         for port in range(40000, 40011)
     ]
     packets = [packet for turn in (0, 2) for flow in flows for packet in flow[turn : turn + 2]]
+    burst = burst_of(*packets)
+    burst.cache = ViewCache(burst.view)
+    return burst
+
+
+def _three() -> Burst:
+    """As many packets, of one flow's three super-packets: a busy socket brings several at once."""
+    packets = [
+        tcp_packet(
+            "10.0.0.1",
+            "10.0.0.2",
+            b"p" * MSS,
+            sequence=i * MSS,
+            tcp_options=OPTIONS[:4] + (i * 3 // SEGMENTS).to_bytes(4, "big") + OPTIONS[8:],
+        )
+        for i in range(SEGMENTS)
+    ]
     burst = burst_of(*packets)
     burst.cache = ViewCache(burst.view)
     return burst
