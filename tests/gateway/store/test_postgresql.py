@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -90,6 +91,21 @@ def test_a_node_runs_once_and_others_beside_it(database: Database, place: str, t
             with other.running():
                 assert other.is_running()
         assert not again.is_running()
+
+
+@in_postgresql
+def test_a_node_is_free_at_its_end_though_the_server_notices_later_that_it_hung_up(
+    database: Database, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a busy server does: a gateway that was restarted at once would hear that the node runs already."""
+    key, open_yet = tmp_path / "gateway.key", list[psycopg.Connection]()
+    with closing(Database(place, key, node="a")) as one, closing(Database(place, key, node="a")) as again:
+        with monkeypatch.context() as late, one.running():
+            late.setattr(psycopg.Connection, "close", lambda connection: open_yet.append(connection))
+        with again.running():
+            assert open_yet
+    for connection in open_yet:
+        connection.close()
 
 
 @in_postgresql

@@ -213,6 +213,11 @@ class _Link:
 
     def close(self) -> None:
         if self._connection is not None:
+            if self._node:
+                # The server would free the node only when it notices that the connection was closed, which may be too
+                # late for a gateway that is restarted at once.
+                with suppress(psycopg.Error):
+                    self._connection.execute("SELECT pg_advisory_unlock_all()")
             self._connection.close()
             self._connection = None
 
