@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for, wgpy_program
 from tests.support.tools import Tools
 from wgpy.keys import PrivateKey
@@ -81,7 +82,7 @@ def test_a_default_route_comes_and_goes_with_its_mark_rules_and_guard(cable: Cab
         shown = "ip route show table all; ip rule; ip -6 rule; nft list ruleset; wg show NAME fwmark"
         return sorted(run("bash", "-c", shown.replace("NAME", name)).splitlines())
 
-    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    assert wait_for(lambda: is_settled(cable.left.namespace))
     before, file = surroundings(), ours.path.read_text()
     edit(ours, allowed_ips="0.0.0.0/0, ::/0, ")
     apply(ours)
@@ -222,7 +223,7 @@ def test_an_mtu_too_small_for_ipv6_is_refused_and_changes_nothing(cable: Cable) 
 def surroundings(cable: Cable) -> list[str]:
     """Everything that `apply` may change, with routes in sorted order."""
     name, run = cable.left.name, cable.left.namespace.run
-    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    assert wait_for(lambda: is_settled(cable.left.namespace))
     shown = (
         "ip -o address show dev NAME | sed 's/ *valid_lft.*//'; ip link show NAME; ip route show table all; "
         "ip -6 route show table all; ip rule; nft list ruleset; wg showconf NAME"

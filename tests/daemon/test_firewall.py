@@ -10,6 +10,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
+from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Side, Wgpy, WireguardGo, capture, peer_section, wait_for, wgpy_program
 from tests.support.tools import path_without
 from wgpy.daemon.uapi_client import socket_path
@@ -172,7 +173,7 @@ def test_nothing_leaks_outside_a_full_tunnel(
     run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
     for far in ("203.0.113.5/32", "2001:db8:99::5/128"):
         right.namespace.run("ip", "address", "add", far, "dev", "lo")
-    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    assert wait_for(lambda: is_settled(cable.left.namespace))
 
     def surroundings() -> str:
         shown = "ip -o link; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; nft list ruleset"

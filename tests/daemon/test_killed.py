@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Wgpy, WireguardGo, capture, peer_section, wait_for
 from wgpy.daemon.uapi_client import serving_pid
 
@@ -24,7 +25,7 @@ def everything_through(cable: Cable, *families: int) -> Wgpy:
     run("ip", "-6", "route", "add", "default", "via", "2001:db8::2")
     for far in FAR.values():
         cable.right.namespace.run("ip", "address", "add", far, "dev", "lo")
-    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    assert wait_for(lambda: is_settled(cable.left.namespace))
     theirs = WireguardGo(cable.right, peer_section(cable.left))
     cable.cleanup.callback(theirs.close)
     allowed = ", ".join({4: "0.0.0.0/0", 6: "::/0"}[family] for family in families)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
-from tests.support.netns import Namespace
+from tests.support.netns import Namespace, is_settled
 from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for, wgpy_program
 from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid
@@ -188,7 +188,7 @@ def test_stock_wg_quick_runs_on_it(cable: Cable, full: bool) -> None:
         f"[Interface]\nAddress = {left.inner4}/24, {left.inner6}/64\nPrivateKey = {left.key.base64()}\n{peer}\n"
     )
     run = left.namespace.run
-    assert wait_for(lambda: "tentative" not in run("ip", "-6", "address"))
+    assert wait_for(lambda: is_settled(left.namespace))
     surroundings = ("ip -o link", "ip rule", "ip -6 rule", "ip route show table all", "nft list ruleset")
     before = [run(*command.split()) for command in surroundings]
     cable.cleanup.callback(run, "wg-quick", "down", str(path), check=False)

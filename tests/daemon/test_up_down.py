@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.netns import Namespace
+from tests.support.netns import Namespace, is_settled
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
@@ -71,7 +71,7 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
-        assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))
+        assert wait_for(lambda: is_settled(namespace))
         yield host
         namespace.run(*WGPY, "down", host.name, check=False)
 

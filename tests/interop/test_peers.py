@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Side, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
@@ -198,7 +199,7 @@ def test_down_leaves_nothing_behind(cable: Cable) -> None:
         commands = ("ip -o link", "ip route show table all", "ip rule", "ip -6 rule", "ss -Hlun", "nft list ruleset")
         return [namespace.run(*command.split()) for command in commands]
 
-    assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))  # the cable has settled
+    assert wait_for(lambda: is_settled(namespace))
     before = surroundings()
     everything = peer_section(cable.right).replace("AllowedIPs = ", "AllowedIPs = 0.0.0.0/0, ::/0, 172.20.0.0/16, ")
     cable.open(cable.right, peer_section(cable.left))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.netns import Namespace
+from tests.support.netns import Namespace, is_settled
 from tests.support.peers import WGPY, fresh_name, wait_for, wgpy_program
 from tests.support.tools import Tools
 from wgpy.daemon.uapi_client import socket_path
@@ -98,7 +98,7 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     with Namespace() as namespace:
         host = Host(namespace, tmp_path)
-        assert wait_for(lambda: "tentative" not in namespace.run("ip", "-6", "address"))
+        assert wait_for(lambda: is_settled(namespace))
         yield host
         namespace.run(*WGPY, "down", host.name, check=False)
 

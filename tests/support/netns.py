@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import json
 import os
 import shutil
 import socket
@@ -75,6 +76,20 @@ def require_root() -> None:
     """Skip the running test where namespaces cannot be made."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
+
+
+def is_settled(namespace: netns.Namespace) -> bool:
+    """Whether each card that is up has its link-local address, and no address is tentative (RFC 4862, 5.4).
+
+    A test that compares addresses and routes waits for it first. It asks for the address itself, since the kernel adds
+    it some time after the card is up: until then nothing is tentative either.
+    """
+    links = json.loads(namespace.run("ip", "-json", "address"))
+    cards = [link for link in links if link["link_type"] == "ether" and "LOWER_UP" in link["flags"]]
+    local = [link for link in links if any(own["scope"] == "link" for own in link["addr_info"])]
+    return all(card in local for card in cards) and not any(
+        own.get("tentative") for link in links for own in link["addr_info"]
+    )
 
 
 def _run_in_child(enter: Callable[[], None], body: Callable[[], None]) -> None:
