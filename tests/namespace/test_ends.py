@@ -19,6 +19,7 @@ from tests.adapters.conftest import NAME, PAGE, Web
 from tests.adapters.conftest import web as web
 from tests.interop.conftest import Cable
 from tests.namespace.conftest import PORT, Server
+from tests.support.descriptors import descriptors
 from tests.support.nobody import NOBODY, as_nobody, let_pass
 from tests.support.peers import wait_for
 
@@ -29,12 +30,12 @@ def in_time(server: Server | Web, main: Callable[[], Awaitable[None]], seconds: 
     """Run it as nobody, within a time, after which there is no helper, no descriptor and no task more than before."""
 
     async def bounded() -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         async with asyncio.timeout(seconds):
             await main()
         assert wait_for(lambda: helpers() == [])
         await asyncio.sleep(0.1)  # closed transports' turns
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     as_nobody(server.client, bounded)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import reference
 from tests.support.bursts import burst_of, tcp_run
+from tests.support.descriptors import descriptors
 from tests.support.netns import in_fresh_namespace
 from tests.tun.test_linux import all_packets, ip
 from wgpy.errors import TunError
@@ -139,10 +140,10 @@ def test_an_interface_that_exists_needs_multi_queue() -> None:
 
 @in_fresh_namespace
 def test_a_failure_closes_the_queues_opened_before_it() -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     with pytest.raises(TunError):
         LinuxTun.open_queues("wg0", 300)  # the kernel has 256
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
     assert not exists("wg0")
     with pytest.raises(TunError, match="1 to 15 bytes"):
         LinuxTun.open_queues("a/b", 2)

@@ -11,6 +11,7 @@ from struct import pack
 
 import pytest
 
+from tests.support.descriptors import descriptors
 from wgpy.errors import ControlError
 from wgpy.workers import channel
 from wgpy.workers.channel import Channel, Kind, Message
@@ -87,9 +88,9 @@ def test_descriptors_arrive_with_their_message_even_if_closed_meanwhile() -> Non
                 assert not os.get_inheritable(fd)
                 os.close(fd)
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     connected(main)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_descriptors_of_a_worker_are_discarded() -> None:
