@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from itertools import pairwise
 from math import inf
 
@@ -11,7 +12,8 @@ from tests.stack.line import PORT, Application, Line
 from tests.stack.peer import PEER, drain, make_host, opened, segment
 from wgpy.stack.ip import Drop
 from wgpy.stack.tcp.congestion import Congestion
-from wgpy.stack.tcp.header import ACK, Options
+from wgpy.stack.tcp.header import ACK, RST, Options
+from wgpy.stack.tcp.receiving import DELAYED_ACK
 from wgpy.stack.tcp.state import State
 from wgpy.stack.tcp.timers import MAX_TIMEOUT, MIN_TIMEOUT, RoundTrips
 
@@ -77,6 +79,65 @@ def test_a_silly_window_is_not_filled() -> None:
     assert drain(host) == []
     host.receive(segment(1, upto, ACK, window=SEGMENT), 0.0)
     assert payloads(drain(host)) == [SEGMENT]
+
+
+@pytest.mark.parametrize("user_timeout", [None, 30.0])
+def test_a_closed_window_is_asked_about_for_as_long_as_it_takes(user_timeout: float | None) -> None:
+    """RFC 9293, 3.8.6.1: the update that opens it may be lost, so nothing but a user timeout ends the questions."""
+    host = make_host()
+    connection = opened(host)
+    connection.patience.settings.user_timeout = user_timeout
+    upto = connection.framing.number(1)
+    host.receive(segment(1, upto, ACK, window=0), 0.0)
+    connection.write(b"what waits")
+    host.wake(connection)
+    assert drain(host) == []
+    asked: list[float] = []
+    while len(asked) < 20 and (now := host.next_timeout()) < inf:
+        host.handle_timeout(now)
+        for packet in drain(host, now):
+            if connection.error is not None:
+                assert packet[33] & RST
+                break
+            assert payloads([packet]) == [0]
+            assert int.from_bytes(packet[24:28]) == upto - 1, "which the peer must answer"
+            asked.append(now)
+            host.receive(segment(1, upto, ACK, window=0), now)
+    gaps = [after - before for before, after in pairwise(asked)]
+    if user_timeout is None:
+        assert len(asked) == 20
+        assert gaps == sorted(gaps)
+        assert max(gaps) == pytest.approx(MAX_TIMEOUT)
+        host.receive(segment(1, upto, ACK, window=1000), now)
+        assert payloads(drain(host, now)) == [len(b"what waits")]
+    else:
+        assert connection.error is not None
+        assert connection.error.errno == ETIMEDOUT
+
+
+def test_what_comes_together_is_acknowledged_once_and_one_small_segment_later() -> None:
+    """RFC 5681, 4.2, by bursts; at the beginning of a connection each is acknowledged at once, as the kernel does."""
+    host = make_host()
+    connection = opened(host)
+    upto, number = connection.framing.number(1), 1
+
+    def come(packets: int, size: int) -> int:
+        nonlocal number
+        for _ in range(packets):
+            host.collect(segment(number, upto, ACK, bytes(size)), 0.0)
+            number += size
+        host.handle(0.0)
+        while connection.read():
+            pass
+        host.wake(connection)
+        return len(drain(host))
+
+    assert [come(1, 10) for _ in range(16)] == [1] * 16
+    assert come(20, 1000) == 1
+    assert come(1, 10) == 0
+    host.handle_timeout(DELAYED_ACK)
+    (answer,) = drain(host, DELAYED_ACK)
+    assert int.from_bytes(answer[28:32]) == number
 
 
 def test_the_last_segment_is_repeated_before_the_timeout_if_nothing_answers() -> None:
