@@ -91,7 +91,8 @@ class Arrivals:
 
     def take(self) -> Iterator[tuple[bytes, Segment]]:
         """The segments of one connection after the other, each with its connection's key, and forget them."""
-        self._place_mixed()
+        if self._mixed.shape is not None:
+            self._place_mixed()
         flows, self._flows = self._flows, {}
         for key, runs in flows.items():
             for run in runs:
@@ -137,7 +138,8 @@ class Arrivals:
         found = _plain(bytes(burst.packet(i)), addresses)
         if found is None:
             return not burst.lengths[i]
-        self._place_mixed()
+        if self._mixed.shape is not None:
+            self._place_mixed()
         self.add(*found)
         return True
 

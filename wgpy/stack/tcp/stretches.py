@@ -117,19 +117,19 @@ class Mixed:
     """Packets of many connections from several bursts, which are sorted by connection when all are there."""
 
     def __init__(self) -> None:
-        self._shape: Shape | None = None
+        self.shape: Shape | None = None  # of all that are here; None: none are
         self._headers: list[Words] = []
         self._payloads: list[Column] = []
         self._bytes = 0
 
     def begin(self, packets: Packets, shape: Shape) -> None:
         """Keep copies of packets as the first."""
-        self._shape, self._headers, self._payloads = shape, [packets.headers.copy()], [packets.payloads.copy()]
+        self.shape, self._headers, self._payloads = shape, [packets.headers.copy()], [packets.payloads.copy()]
         self._bytes = packets.headers.nbytes + packets.payloads.nbytes
 
     def add(self, packets: Packets, shape: Shape) -> bool:
         """Keep copies of more packets. False if none are here, or too many, or of another shape."""
-        if not self._bytes or shape != self._shape or self._bytes > _MOST:
+        if shape != self.shape or self._bytes > _MOST:
             return False
         self._headers.append(packets.headers.copy())
         self._payloads.append(packets.payloads.copy())
@@ -138,10 +138,11 @@ class Mixed:
 
     def take(self) -> Iterator[tuple[int, bytes, Segment]]:
         """As `stretches`, and forget them."""
-        if self._shape is None or not self._bytes:
+        shape, self.shape = self.shape, None
+        if shape is None:
             return iter(())
         headers, payloads = np.concatenate(self._headers), np.concatenate(self._payloads)
-        self._headers, self._payloads, self._bytes = [], [], 0
-        order = np.argsort(headers[:, self._shape.l4 // 4], kind="stable")  # by their ports
+        self._headers, self._payloads = [], []
+        order = np.argsort(headers[:, shape.l4 // 4], kind="stable")  # by their ports
         headers = headers[order]
-        return stretches(headers, payloads, starts(headers, self._shape), self._shape, order)
+        return stretches(headers, payloads, starts(headers, shape), shape, order)
