@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,18 @@ settings.load_profile("default")
 
 def pytest_configure() -> None:
     heed_signals()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without collecting garbage: nearly all that is made lives to the end, and looking for it takes a
+    third of the time. The tests' own garbage is collected as ever."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_keyboard_interrupt() -> None:
