@@ -116,8 +116,17 @@ async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
 async def close(writer: asyncio.StreamWriter) -> None:
     """Close, and wait until everything is sent or cannot be sent."""
     writer.close()
-    with suppress(OSError):
-        await asyncio.shield(writer.wait_closed())  # cancelling it would cancel it for all who wait
+    await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Wait until the connection is closed, however it ended."""
+    await asyncio.shield(_closed(writer))  # cancelling it would cancel it for all who wait
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):  # in here, because Python 3.14 logs what is raised after `shield` was cancelled
+        await writer.wait_closed()
 
 
 def end(writer: asyncio.StreamWriter) -> None:

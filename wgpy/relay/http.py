@@ -20,7 +20,7 @@ import h11
 from wgpy.config.services import Place, Proxy, parse_place
 from wgpy.errors import ConfigError, WgpyError
 from wgpy.net.admission import Admission, Admitted
-from wgpy.net.streams import Server, Stream, end, reset, send
+from wgpy.net.streams import Server, Stream, closed, end, reset, send
 from wgpy.relay.networks import HostNetwork, Network, connect, failure, join, log, serve
 
 HEAD_TIMEOUT: Final = 20.0  # seconds to wait for a request's head
@@ -179,7 +179,7 @@ class _Client:
         with suppress(OSError):
             while await self._reader.read(_CHUNK):
                 pass
-            await asyncio.shield(self._writer.wait_closed())  # unshielded, our cancellation would cancel `close`, too
+            await closed(self._writer)
         raise _ClientGone
 
     async def _answer_with(self, http: h11.Connection, server: Stream, admitted: Admitted) -> None:

@@ -171,7 +171,7 @@ def test_while_another_process_holds_the_database_sessions_go_on_and_none_begins
         assert "another process holds it: `fuser -v` on the file shows which; nothing was changed" in said
         other.execute("ROLLBACK")
     assert wait_for(lambda: troubled.reaches("bob"), 60)
-    assert wait_for(lambda: troubled.log()[-1] == "WARNING: all is well again")
+    assert wait_for(lambda: troubled.log()[-1:] == ["WARNING: all is well again"])
 
 
 def test_a_date_that_jumps_ends_no_session_and_gives_nobody_access_back(troubled: Troubled) -> None:

@@ -115,7 +115,8 @@ def _asked(url: str, ca: Path | None, body: dict[str, Any]) -> dict[str, Any]:
             answer["file"]
     except urllib.error.HTTPError as error:
         try:
-            why = str(json.loads(error.read(_LONGEST))["detail"])
+            with error:
+                why = str(json.loads(error.read(_LONGEST))["detail"])
         except (OSError, ValueError, LookupError, TypeError):
             why = f"HTTP {error.code}"
         raise ControlError(f"{url}: {''.join(filter(str.isprintable, why))}") from error
