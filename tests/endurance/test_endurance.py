@@ -9,7 +9,7 @@ from tests.endurance.__main__ import GROWTH, Sample, endure, verdict
 
 @pytest.mark.root
 def test_memory_and_open_files_do_not_grow_while_keys_are_renewed() -> None:
-    assert verdict(endure(10 / 60, print, every=2)) == []
+    assert verdict(endure(20 / 60, print, every=2)) == []
 
 
 @pytest.mark.parametrize(
