@@ -302,6 +302,7 @@ def test_the_answer_to_a_single_packet_leaves_with_the_write() -> None:
             writer.write(b"at once")
             sent = connection.sender.next
             assert sent == connection.sender.end
+            assert tun.is_dry  # so that no second burst was looked for
             writer.write(b"together")
             writer.write(b"with this")
             assert connection.sender.next == sent

@@ -24,7 +24,7 @@ class LoopTun:
     bursts_at_once: int
     """How many bursts of a socket are written before the other side and the timers have a turn."""
     is_dry: bool
-    """False: only a read tells that there is nothing more."""
+    """Whether nothing waits behind what was read last; False also where only a read tells."""
 
     def __init__(self, name: str, mtu: int) -> None:
         self.name = name

@@ -119,6 +119,7 @@ class StackTun(LoopTun):
             waiting, self.on_room = self.on_room, {}
             for call in waiting:
                 call()
+        self.is_dry = not self._host.has_more
         if burst is None:
             return None
         destination = burst.view[_V4] if burst.view[TRANSPORT_HEADER_SIZE] >> 4 == 4 else burst.view[_V6]

@@ -41,12 +41,10 @@ def is_expected(segment: Segment, framing: Framing, sender: Sender, receiver: Re
     return (
         segment.flags & ~PSH == ACK
         and not segment.has_congestion_mark
-        and segment.number == framing.their_number(receiver.next)
-        and segment.acknowledgement == framing.number(sender.next)
         and bool(segment.payload or sender.next > sender.acknowledged)
         and receiver.fin_at is None
         and sender.is_calm
-        and framing.expects(segment.options)
+        and framing.expects(segment, receiver.next, sender.next)
     )
 
 

@@ -146,17 +146,22 @@ class Framing:
             return False
         return (options.timestamp[0] - self._recent) & MASK > MASK // 2 and now - self._recent_at < _STAMP_LASTS
 
-    def expects(self, options: bytes) -> bool:
-        """Whether they are a timestamp no older than the last, and nothing else; none where there are none."""
+    def expects(self, segment: Segment, start: int, upto: int) -> bool:
+        """Whether a segment begins at the peer's offset `start`, acknowledges all before ours, `upto`, and is no older.
+
+        Its only option is a timestamp; it has none where the peers agreed on none.
+        """
+        if segment.number != (self.peer_isn + start) & MASK or segment.acknowledgement != (self.isn + upto) & MASK:
+            return False
         if not self.has_stamps:
-            return not options
-        stamp = lone_stamp(options)
+            return not segment.options
+        stamp = lone_stamp(segment.options)
         return stamp is not None and (stamp - self._recent) & MASK <= MASK // 2
 
     def note_expected(self, options: bytes, start: int, now: float) -> None:
         """As `note_stamp`, of what it `expects`."""
         if self.has_stamps and start <= self.last_acknowledged:
-            self._recent, self._recent_at = lone_stamp(options) or 0, now
+            self._recent, self._recent_at = int.from_bytes(options[4:8]), now
 
     def is_newer(self, number: int, options: Options, following: int) -> bool:
         """Whether a SYN is of a later connection than this, which has ended at offset `following` (RFC 6191)."""
