@@ -123,6 +123,8 @@ class Goal:
         reached = self.reached(results)
         if reached is None:
             return Verdict.UNKNOWN
+        if self.rival:
+            reached = round(reached, 2)  # as the table shows it
         for goal, verdict in ((self.target, Verdict.TARGET), (self.minimum, Verdict.MINIMUM)):
             if goal is None:
                 continue

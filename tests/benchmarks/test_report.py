@@ -56,6 +56,13 @@ def test_less_is_better_for_some_measures_and_more_for_others(goal: Goal, verdic
     assert goal.verdict(results()) is verdict
 
 
+def test_a_ratio_is_judged_as_the_table_shows_it() -> None:
+    measured = results()
+    measured.add("tcp8", WGPY, 0, 0.996, "iperf3")
+    measured.add("tcp8", GO, 0, 1.0, "iperf3")
+    assert Goal("tcp8", 0.9, 1.0, GO).verdict(measured) is Verdict.TARGET
+
+
 def test_each_goal_belongs_to_a_measure() -> None:
     assert {goal.measure for goal in GOALS} < set(MEASURES)
 
