@@ -43,6 +43,8 @@ def main(command: list[str]) -> int:
     if not _is_permitted():
         os.execvp(command[0], command)
     unshare(_CLONE_NEWPID)
+    # Until `_wait` passes them on: process 1 of a namespace loses a signal that it neither handles nor blocks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_OTHERS))
     first = os.fork()
     if first == 0:
         os._exit(_run_as_first_process(command))
@@ -63,6 +65,7 @@ def _run_as_first_process(command: list[str]) -> int:
     mount("proc", "/proc", "proc")  # one that knows the processes by their numbers in this namespace
     program = os.fork()
     if program == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *_OTHERS))
         os.execvp(command[0], command)
     return _wait(program)
 
@@ -72,6 +75,7 @@ def _wait(child: int) -> int:
     for number in (signal.SIGINT, *_OTHERS):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: _pass_on(number, child))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *_OTHERS))
     while True:
         ended, status = os.wait()
         if ended == child:
