@@ -85,12 +85,12 @@ def test_what_a_reader_remembers_is_bounded() -> None:
     buffer = memoryview(bytearray(1 << 17))
     cache = ViewCache(buffer)
     for stride in range(32, 2000):
-        cache.full_slots(stride, min(1024, len(buffer) // stride))
-        assert sum(len(known.sealed) for known in cache._bodies.values()) <= _MAX_VIEWS
+        cache.views(16, stride, stride - 16, min(1024, len(buffer) // stride))
+        assert sum(map(len, cache._views.values())) <= _MAX_VIEWS
         assert cache.recall(lambda *shape: shape[1:], 16, stride, 100) == (16, stride, 100)
         assert len(cache._made) <= _MAX_MADE
         assert sum(count for _, _, _, count in cache._made) <= _MAX_MADE_FOR
-    known = cache.full_slots(1999, 3)
-    assert known is cache.full_slots(1999, 2)
+    known = cache.views(16, 1999, 1999 - 16, 3)
+    assert known is cache.views(16, 1999, 1999 - 16, 2)
     assert cache.recall(Rows, 16, 1999, 3, 40) is cache.recall(Rows, 16, 1999, 3, 40)
-    assert [len(body) for body in known.sealed[:3]] == [1999 - 16] * 3
+    assert [len(body) for body in known[:3]] == [1999 - 16] * 3

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
-# A ViewCache holds at most so many slots, at 400 bytes each, and so many arrays over so many packets in all, at 1,500
-# bytes for each and up to 280 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
-_MAX_VIEWS: Final = 4096
+# A ViewCache holds at most so many views, at 200 bytes each, and so many arrays over so many packets in all, at 1,500
+# bytes for each and 80 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
+_MAX_VIEWS: Final = 8192
 _MAX_MADE: Final = 512
 _MAX_MADE_FOR: Final = 1 << 15
 
@@ -63,7 +63,8 @@ def bodies(view: memoryview, stride: int, cache: ViewCache | None = None) -> Bod
         return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
     found = Bodies([], [])
     if cache is not None:
-        plaintexts, sealed = cache.full_slots(stride, full)
+        plaintexts = cache.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_OVERHEAD, full)
+        sealed = cache.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_HEADER_SIZE, full)
         found = Bodies(plaintexts[:full], sealed[:full])
     for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
@@ -77,20 +78,21 @@ class ViewCache:
 
     def __init__(self, buffer: memoryview) -> None:
         self.buffer = buffer
-        self._bodies: dict[int, Bodies] = {}
-        self._bodies_held = 0
+        self._views: dict[tuple[int, int, int], list[memoryview]] = {}
+        self._views_held = 0
         self._made: dict[tuple[Any, ...], Any] = {}
         self._made_for = 0
 
-    def full_slots(self, stride: int, count: int) -> Bodies:
-        """The bodies of at least so many slots from the buffer's start, all of them `stride` bytes."""
-        known = self._bodies.get(stride)
-        if known is None or len(known.sealed) < count:
-            if self._bodies_held + count > _MAX_VIEWS:
-                self._bodies.clear()
-                self._bodies_held = 0
-            self._bodies_held += count
-            known = self._bodies[stride] = bodies(self.buffer[: count * stride], stride)
+    def views(self, at: int, stride: int, size: int, count: int) -> list[memoryview]:
+        """The `size` bytes at `at` of each of at least `count` slots, which are `stride` bytes apart."""
+        known = self._views.get((at, stride, size))
+        if known is None or len(known) < count:
+            if self._views_held + count > _MAX_VIEWS:
+                self._views.clear()
+                self._views_held = 0
+            self._views_held += count
+            starts = range(at, at + count * stride, stride)
+            known = self._views[at, stride, size] = [self.buffer[start : start + size] for start in starts]
         return known
 
     def recall(self, make: Callable[..., T], at: int, stride: int, count: int, *shape: int) -> T:

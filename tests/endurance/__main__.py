@@ -22,7 +22,7 @@ from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import Side, Wgpy, peer_section, wait_for
 from wgpy.daemon.uapi_client import serving_pid
 
-WARMING_UP: Final = 0.5  # of the time, at most a minute: buffers, caches and the allocator's pools fill
+WARMING_UP: Final = 0.25  # of the time, at most a minute: buffers, caches and the allocator's pools fill
 GROWTH: Final = 1024  # KiB that a daemon may grow afterwards; a session that stays is about four
 PATIENCE: Final = 60  # seconds for what is over at once on an idle machine
 

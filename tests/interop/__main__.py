@@ -97,8 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     registered = _Registered(kit)
     try:
         status = pytest.main(command, plugins=[registered, results])
-    except Exception:  # of an interrupted run's last steps, which are complete: pytest's tmp_path may raise KeyError,
-        if not registered.interrupted:  # and since Python 3.14 a process that nobody waits for becomes an error
+    except (KeyError, pytest.PytestUnraisableExceptionWarning):
+        # Of an interrupted run, whose teardown is complete: pytest's tmp_path raises KeyError when its test was
+        # interrupted during setup, and Python 3.14 warns of the process that nobody waited for.
+        if not registered.interrupted:
             raise
     if registered.interrupted:
         return 130  # and the records are as they were

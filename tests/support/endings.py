@@ -21,6 +21,7 @@ from typing import Final
 from wgpy.system.syscalls import CLONE_NEWNS, MS_PRIVATE, MS_REC, die_with_parent, mount, unshare
 
 _OTHERS = (signal.SIGTERM, signal.SIGHUP)
+_ALL = (signal.SIGINT, *_OTHERS)
 _CLONE_NEWPID: Final = 0x20000000
 
 
@@ -33,7 +34,7 @@ def heed_signals() -> None:
 
 def ignore_signals() -> None:
     """From now on nothing interrupts what clears away."""
-    for number in (signal.SIGINT, *_OTHERS):
+    for number in _ALL:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -44,7 +45,7 @@ def main(command: list[str]) -> int:
         os.execvp(command[0], command)
     unshare(_CLONE_NEWPID)
     # Until `_wait` passes them on: process 1 of a namespace loses a signal that it neither handles nor blocks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_OTHERS))
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
     first = os.fork()
     if first == 0:
         os._exit(_run_as_first_process(command))
@@ -65,17 +66,17 @@ def _run_as_first_process(command: list[str]) -> int:
     mount("proc", "/proc", "proc")  # one that knows the processes by their numbers in this namespace
     program = os.fork()
     if program == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *_OTHERS))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
         os.execvp(command[0], command)
     return _wait(program)
 
 
 def _wait(child: int) -> int:
     """Pass on the signals that end a program, until the child has ended; its status as a shell puts it."""
-    for number in (signal.SIGINT, *_OTHERS):
+    for number in _ALL:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: _pass_on(number, child))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *_OTHERS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
     while True:
         ended, status = os.wait()
         if ended == child:

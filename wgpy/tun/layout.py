@@ -1,4 +1,4 @@
-"""Where the header fields and payloads of many packets are, as arrays over the buffer that holds the packets.
+"""Where the header fields of many packets are, as arrays over the buffer that holds the packets.
 
 Making one costs as much as computing with it, so a reader, whose buffer stays the same, keeps them in its `ViewCache`.
 """
@@ -38,7 +38,7 @@ class Layout:
     in all packets but the last. `steps` numbers the packets from 0, `offsets` counts the payload bytes before each.
     """
 
-    __slots__ = ("checks", "headers", "ids", "offsets", "payloads", "sequences", "steps")
+    __slots__ = ("checks", "headers", "ids", "offsets", "sequences", "steps")
 
     def __init__(
         self, buffer: memoryview, at: int, stride: int, count: int, l4: int, check: int, end: int, size: int
@@ -47,8 +47,6 @@ class Layout:
             return np.ndarray((count,), dtype, buffer, at + offset, (stride,))
 
         self.headers: Column = np.ndarray((count, end // 4), np.uint32, buffer, at, (stride, 4))
-        starts = range(at + end, at + end + (count - 1) * stride, stride)
-        self.payloads: list[bytes | bytearray | memoryview] = [buffer[start : start + size] for start in starts]
         self.ids: Column = column(4, _U16)  # of IPv4
         self.sequences: Column = column(l4 + 4, U32)  # of TCP
         self.checks: Column = column(check, WORD)

@@ -80,7 +80,7 @@ def _shape(version: int, protocol: int, end: int) -> _Shape:
 class _Headers:
     """The headers of all packets of a burst, read as if all were of one shape."""
 
-    __slots__ = ("_block", "_differ", "_end", "_rows", "layout", "places", "size")
+    __slots__ = ("_block", "_differ", "_end", "_payloads", "_rows", "places", "size")
 
     def __init__(self, burst: Burst, cache: ViewCache, shape: _Shape, longest: int) -> None:
         """`longest` is the length of the burst's longest packet in bytes."""
@@ -90,7 +90,7 @@ class _Headers:
         self.size: int = longest - end
         check = l4 + CHECK_AT[shape.protocol]
         layout = cache.recall(Layout, TRANSPORT_HEADER_SIZE, burst.stride, rows, l4, check, end, self.size)
-        self.layout = layout
+        self._payloads = cache.views(TRANSPORT_HEADER_SIZE + end, burst.stride, self.size, rows - 1)
         words = layout.headers & _key_mask(shape)
         if shape.protocol == UDP and np.count_nonzero(layout.checks) < rows:
             words[layout.checks == 0, 0] = 0  # there is no checksum, so the super-packet could have none
@@ -118,12 +118,11 @@ class _Headers:
         found = self._differ.find(1, i * words)
         return found // words + 1 if found >= 0 else self._rows
 
-    def payloads(self, slots: list[int]) -> IoVector:
+    def payloads(self, slots: list[int]) -> list[memoryview]:
         """The payloads of the longest packets in these slots."""
-        payloads = self.layout.payloads
         if slots[-1] - slots[0] == len(slots) - 1:
-            return payloads[slots[0] : slots[-1] + 1]
-        return [payloads[i] for i in slots]
+            return self._payloads[slots[0] : slots[-1] + 1]
+        return [self._payloads[i] for i in slots]
 
 
 class _Run:

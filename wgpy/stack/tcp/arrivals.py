@@ -121,7 +121,7 @@ class Arrivals:
         lengths = burst.lengths
         count, length = len(lengths), lengths[0]
         if count == 1:
-            return [] if self._is_plain(burst, 0, addresses) else [0]
+            return [] if self._add_plain(burst, 0, addresses) else [0]
         if lengths.count(length) < count:
             ((length, _),) = Counter(lengths).most_common(1)
             if (count - 1) * burst.stride + TRANSPORT_HEADER_SIZE + length > len(burst.view):
@@ -130,11 +130,11 @@ class Arrivals:
         sample = burst.packet(lengths.index(length))
         if count < 2 or not _are_many(burst, count, sample) or not self._sort(burst, count, sample, addresses, others):
             count = 0
-        others += [i for i in range(count, len(lengths)) if not self._is_plain(burst, i, addresses)]
+        others += [i for i in range(count, len(lengths)) if not self._add_plain(burst, i, addresses)]
         return others
 
-    def _is_plain(self, burst: Burst, i: int, addresses: Container[bytes]) -> bool:
-        """Add one packet, if it is plain; an empty one is nothing."""
+    def _add_plain(self, burst: Burst, i: int, addresses: Container[bytes]) -> bool:
+        """Add one packet, if it is plain. False if it is to be looked at alone; an empty one is not."""
         found = _plain(bytes(burst.packet(i)), addresses)
         if found is None:
             return not burst.lengths[i]
@@ -179,7 +179,7 @@ class Arrivals:
         for i, key, segment in stretches(packets.headers, packets.payloads, begins, shape):
             if strange is None or not strange[i]:
                 self.add(key, segment)
-            elif not self._is_plain(burst, i, addresses):
+            elif not self._add_plain(burst, i, addresses):
                 others.append(i)
         return True
 
