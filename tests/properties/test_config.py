@@ -54,6 +54,12 @@ configs = st.builds(
     post_down=st.lists(commands, max_size=2).map(tuple),
     save_config=st.booleans(),
     peers=st.lists(peers, unique_by=lambda peer: peer.public_key, max_size=3).map(tuple),
+).filter(
+    # A file that shows its private key as a peer's public one is refused.
+    lambda config: (
+        config.private_key is None
+        or all(peer.public_key.base64() != config.private_key.base64() for peer in config.peers)
+    )
 )
 spaces = st.text(" \t", max_size=2)
 
