@@ -1,21 +1,26 @@
 """A gateway with two workers against the same gateway with one: 64 peers in each direction, handshakes, memory.
 
-What takes time beside the gateway is done beforehand, so that two workers have nearly all of two cores: the peers'
-datagrams are sealed before they are sent, and what the gateway sends is dropped by sockets that nobody reads.
+On two cores, whatever makes the traffic while the clock runs takes processor time from two workers, and none from one.
+So nothing does: the gateway's processes are stopped (SIGSTOP) for as long as it takes to fill their queues, which are
+made long enough to hold a second's work and more. The clock runs from the moment when they go on until an interface's
+counter has all of it. The peers' datagrams are sealed before, and what the gateway sends is dropped by sockets that
+nobody reads. This measures what the workers carry when they have more to do than they can. With one worker as with
+two, it leaves out what the kernel does before a queue: a network card's interrupts, and the sorting by worker.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from ipaddress import IPv4Address, ip_network
-from itertools import cycle
 from pathlib import Path
 from struct import pack
 from typing import Final
@@ -24,16 +29,16 @@ from benchmarks.goals import WGPY
 from benchmarks.handshakes import answered
 from benchmarks.plan import Plan
 from benchmarks.tunnels import cable
-from tests.support.peers import Side, Wgpy
+from tests.support.peers import Side, Wgpy, wait_for
 from tests.support.reference import udp_packet
 from wgpy.burst import Datagrams, ViewCache
-from wgpy.constants import TRANSPORT_OVERHEAD
+from wgpy.constants import MAX_DATAGRAM, TRANSPORT_OVERHEAD
 from wgpy.daemon import uapi_client
 from wgpy.device.changes import AllowedIPChange, DeviceChange, PeerChange
 from wgpy.device.device import Device
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PrivateKey
-from wgpy.net.binding import UDP_GRO
+from wgpy.net.binding import SO_RCVBUFFORCE, SO_SNDBUFFORCE, UDP_GRO
 from wgpy.net.sending import UDP_SEGMENT
 from wgpy.tun.checksum import checksum, pseudo_header_sum
 from wgpy.tun.splitting import SLOTS_SIZE, split
@@ -42,17 +47,19 @@ from wgpy.tun.virtio import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 PEERS: Final = 64
 MTU: Final = 1420
 HEADERS, UDP_HEADERS = 40, 28  # of IPv4 and TCP without options, and of IPv4 and UDP
+OUTER_HEADERS: Final = UDP_HEADERS + 14  # with Ethernet's
 MSS: Final = MTU - HEADERS
 SEGMENTS: Final = 44
-BURSTS: Final = 128  # of each peer, to be opened: half a gigabyte in all
-WINDOW: Final = 8 << 20  # bytes that may be on their way into the gateway: the queue of one worker would hold them all
-SECONDS: Final = 2.0  # for which it seals
-PAUSE: Final = 0.003  # seconds, in which the gateway does not empty its queues; reading its counters takes time, too
+BURSTS: Final = 192  # for each peer: 0.8 GB in all, for which one worker needs a second or two
+PAUSE: Final = 0.01  # seconds between two looks at a counter, which take processor time
 PATIENCE: Final = 5.0  # seconds without progress after which bytes are lost
 NOWHERE: Final = "10.99.0.1"  # has no route on the gateway, which drops what the peers send once it is written
 FIRST: Final = IPv4Address("10.7.0.1")  # the first peer's inner address
 PORT: Final = 5000
+ANSWER: Final = b"answer"
 OUTER: Final = "veth0"  # the gateway's cable
+_PIDFD_GETFD: Final = 438  # the system call's number, on every machine
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 _SUPER: Final = VnetHeader(NEEDS_CSUM, GSO_TCPV4, HEADERS, MSS, 20, 16)
 
 
@@ -97,7 +104,7 @@ class Peer:
 
     def answer(self, gateway: Side) -> memoryview:
         """A datagram of the other direction of the flow that `sealed`, below, sends through the gateway."""
-        packet = udp_packet(self.inner, gateway.inner4, b"answer", ports=(PORT, PORT))
+        packet = udp_packet(self.inner, gateway.inner4, ANSWER, ports=(PORT, PORT))
         (transmit,) = self.device.send(packet, 0.0).transmits
         return transmit.datagrams.view
 
@@ -131,6 +138,45 @@ class Gateway:
     def pid(self) -> int:
         return uapi_client.serving_pid(self.side.name)
 
+    def seconds(self, sends: Sequence[Callable[[], object]], interface: str, direction: int, size: int) -> float:
+        """How long the gateway works on bursts that are sent while its processes are stopped.
+
+        It ends when an interface has received (0) or sent (1) `size` bytes for each of them.
+        """
+        before, total = self.counter(interface, direction), len(sends) * size
+        self._signal(signal.SIGSTOP)
+        try:
+            assert wait_for(lambda: all(map(_is_stopped, self.pids())))
+            self._make_room(len(sends))
+            for send in sends:
+                send()
+        finally:
+            self._signal(signal.SIGCONT)
+        began = moved_at = time.monotonic()
+        done = 0
+        while True:
+            time.sleep(PAUSE)
+            now, last, done = time.monotonic(), done, self.counter(interface, direction) - before
+            if done >= total:
+                return now - began
+            if done > last:
+                moved_at = now
+            elif now > moved_at + PATIENCE:
+                raise RuntimeError(f"{total - done:,} bytes of {total:,} are lost")
+
+    def _make_room(self, bursts: int) -> None:
+        """Let so many bursts of full packets wait in any of its queues: the TUN's, the port's, and between workers."""
+        room = 2 * bursts  # the kernel has a few packets of its own for the TUN
+        self.side.namespace.run("ip", "link", "set", self.side.name, "txqueuelen", str(room))
+        for sock in _sockets(self.pid):  # control, if there is one, has them all
+            with sock:
+                for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
+                    sock.setsockopt(socket.SOL_SOCKET, option, bursts * MAX_DATAGRAM)
+
+    def _signal(self, number: int) -> None:
+        for pid in self.pids():
+            os.kill(pid, number)
+
     def pids(self) -> list[int]:
         """The daemon's processes."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
@@ -153,6 +199,24 @@ def gateway(workers: int) -> Iterator[Gateway]:
         yield Gateway(right, daemon, peers)
 
 
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _sockets(pid: int) -> Iterator[socket.socket]:
+    """Copies of a process's sockets (Linux 5.6)."""
+    process = os.pidfd_open(pid)
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(link).startswith("socket:"):
+                fd = _libc.syscall(_PIDFD_GETFD, process, int(link.name), 0)
+                if fd < 0:
+                    raise OSError(ctypes.get_errno(), "pidfd_getfd")
+                yield socket.socket(fileno=fd)
+    finally:
+        os.close(process)
+
+
 def measure(plan: Plan) -> None:
     """Two workers against one: 64 peers in each direction, handshakes, memory."""
     for number in range(plan.rounds):
@@ -168,44 +232,17 @@ def _row(plan: Plan, number: int, name: str, workers: int, rate: Callable[[int],
     plan.add(measure, WGPY, number, rate(workers), f"wgpy up CONFIG --workers {workers}")
 
 
-class Window:
-    """Keeps as many bytes on their way into the gateway as its queues hold without loss."""
-
-    def __init__(self, there: Gateway, direction: int) -> None:
-        """They are counted once the gateway has written them to its TUN (direction 0) or has read them (1)."""
-        self._count = partial(there.counter, there.side.name, direction)
-        self._before = self._count()
-        self._sent = self._done = 0
-        self._moved_at = time.monotonic()
-
-    def send(self, size: int) -> None:
-        """Wait until `size` bytes more may be sent."""
-        self._sent += size
-        self.wait(WINDOW)
-
-    def wait(self, allowed: int = 0) -> None:
-        """Wait until at most so many bytes are on their way."""
-        while self._sent - self._done > allowed:
-            now, done = time.monotonic(), self._count() - self._before
-            if done > self._done:
-                self._done, self._moved_at = done, now
-            elif now > self._moved_at + PATIENCE:
-                raise RuntimeError(f"{self._sent - self._done:,} bytes of {self._sent:,} are lost")
-            else:
-                time.sleep(PAUSE)
-
-
 def opened(workers: int) -> float:
     """Datagrams a second that the gateway opens and writes."""
     with gateway(workers) as there:
-        bursts = [peer.sealed(number) for number in range(BURSTS) for peer in there.peers]
-        window, segment = Window(there, 0), _segments(MTU + TRANSPORT_OVERHEAD)
-        began = time.monotonic()
-        for peer, burst in zip(cycle(there.peers), bursts, strict=False):
-            window.send(HEADERS + SEGMENTS * MSS)  # as it is written if it is merged
-            peer.sock.sendmsg([burst], segment)
-        window.wait()
-        return len(bursts) * SEGMENTS / (time.monotonic() - began)
+        segment = _segments(MTU + TRANSPORT_OVERHEAD)
+        sends = [
+            partial(peer.sock.sendmsg, [peer.sealed(number)], segment)
+            for number in range(BURSTS)
+            for peer in there.peers
+        ]
+        seconds = there.seconds(sends, there.side.name, 0, HEADERS + SEGMENTS * MSS)  # as is written if it is merged
+        return len(sends) * SEGMENTS / seconds
 
 
 def sealed(workers: int, *, are_answered: bool = True) -> float:
@@ -217,22 +254,14 @@ def sealed(workers: int, *, are_answered: bool = True) -> float:
         sender.bind((there.side.inner4, PORT))
         size = MTU - UDP_HEADERS
         payload, segment = bytes(SEGMENTS * size), _segments(size)
-        answers = [[peer.answer(there.side) for peer in there.peers] for _ in range(2 * int(SECONDS) + 2)]
-        window = Window(there, 1)
-        before, began = 0, 0.0
-        for half_second, each in enumerate(answers):
-            for peer, answer in zip(there.peers, each, strict=True):
-                if are_answered:
-                    peer.sock.send(answer)
-            if half_second == 1:
-                before, began = there.counter(OUTER, 1), time.monotonic()
-            end = time.monotonic() + 0.5
-            for peer in cycle(there.peers):
-                window.send(UDP_HEADERS + len(payload))
-                sender.sendmsg([payload], segment, 0, (peer.inner, PORT))
-                if time.monotonic() > end:
-                    break
-        return (there.counter(OUTER, 1) - before) * 8 / 1e6 / (time.monotonic() - began)
+        sends = [partial(sender.sendmsg, [payload], segment, 0, (peer.inner, PORT)) for peer in there.peers] * BURSTS
+        if are_answered:
+            for peer in there.peers:
+                peer.sock.send(peer.answer(there.side))
+            written = PEERS * (UDP_HEADERS + UDP_HEADERS + len(ANSWER))  # with what each peer said when it connected
+            assert wait_for(lambda: there.counter(there.side.name, 0) >= written)
+        burst = OUTER_HEADERS + SEGMENTS * (MTU + TRANSPORT_OVERHEAD)
+        return len(sends) * burst * 8 / 1e6 / there.seconds(sends, OUTER, 1, burst)
 
 
 def _segments(size: int) -> list[tuple[int, int, bytes]]:
