@@ -74,7 +74,7 @@ class Stages:
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
-        self._groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))), self._slots)
+        self._groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))))
         self._small = [memoryview(_packet(b"p" * MSS * 2, 2 + i % 8)) for i in range(SEGMENTS // 2)]
         mixed, three = _mixed(), _three()
         keypair = next(iter(self.sender._peers.values())).keypairs.current
@@ -99,9 +99,7 @@ class Stages:
         return burst
 
     def gathered(self) -> list[Burst]:
-        first = split(self._header, self._small[0], self._slots, (MTU,))
-        assert first is not None
-        self._groups.begin(self._header, first)
+        assert self._groups.begin(self._header, self._small[0], (MTU,)) is not None
         for packet in self._small[1:]:
             self._groups.take(self._header, packet, (MTU,))
         return self._groups.bursts((MTU,))

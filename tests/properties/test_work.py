@@ -18,6 +18,7 @@ from tests.support.world import Host, World
 from wgpy.burst import Datagrams, ViewCache
 from wgpy.device import ip, keypair
 from wgpy.endpoint import Endpoint
+from wgpy.tun.gathering import Groups
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import merge
 from wgpy.tun.splitting import SLOTS_SIZE, split
@@ -121,6 +122,23 @@ def test_merging_takes_bounded_work_for_each_packet(turn: str, v6: bool, udp: bo
             merge(burst)
         assert work.laid <= 16 * 400, (period, size, work.laid)
         assert work.calls <= 60 * 400, (period, size, work.calls)
+
+
+def test_many_small_super_packets_take_little_more_work_than_few(work: Work) -> None:
+    """As the kernel paces many streams. What is done by arrays is done once for all of them."""
+    packets = [memoryview(tcp_packet(*V4, bytes(200), ports=(i, 443))) for i in range(30)]
+    header = super_header(bytes(packets[0]), 100)
+    calls = {}
+    for count in (6, 30):
+        groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))))
+        with work:
+            groups.begin(header, packets[0], (1420,))
+            for packet in packets[1:count]:
+                assert groups.take(header, packet, (1420,)) == 2
+            (burst,) = groups.bursts((1420,))
+        assert len(burst) == 2 * count
+        calls[count] = work.calls
+    assert calls[30] - calls[6] <= 24 * 36, calls
 
 
 @pytest.mark.parametrize("merged", [0, errno.EIO], ids=["nothing is taken", "no super-packet is taken"])

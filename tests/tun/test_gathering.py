@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
-from tests.support.bursts import V4, V6, super_header
+from tests.support.bursts import MTUS, OPTIONS, V4, V6, slots, super_header
+from tests.support.reference import ACK, CWR, FIN, PSH
 from tests.tun.test_linux import Kernel, kernel, plain
 from wgpy.burst import padded_length
+from wgpy.tun.gathering import Groups
 from wgpy.tun.splitting import burst_key
 from wgpy.tun.virtio import GSO_NONE, GSO_TCPV4, NEEDS_CSUM, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
@@ -163,6 +165,42 @@ def test_small_super_packets_of_many_streams_are_read_as_a_burst_for_each_destin
         kernel.socket.send(cut(stream))
     bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
     assert bursts == [[part for each in streams[i::3] for part in whole(cut(each))] for i in range(3)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 12], ids="{} super-packets".format)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(reference.tcp_packet, *V4, flags=ACK | CWR | PSH, ip_options=b"\x94\x04\x00\x00", traffic_class=2),
+        partial(reference.tcp_packet, *V4, flags=ACK, tcp_options=OPTIONS),
+        partial(reference.tcp_packet, *V6, flags=ACK | FIN | PSH, tcp_options=OPTIONS),
+        partial(reference.udp_packet, *V4),
+        partial(reference.udp_packet, *V6),
+    ],
+    ids=["tcp4 with options", "tcp4", "tcp6", "udp4", "udp6"],
+)
+def test_headers_are_written_together_as_one_by_one(kind: partial[bytes], count: int) -> None:
+    """Identifications and sequence numbers pass zero, a packet alone is in between, and the last segment is short."""
+    packets = []
+    for i in range(count):
+        fields: dict[str, int] = {}
+        if kind.func is reference.tcp_packet:
+            fields["sequence"] = 0xFFFFFFFF - 700 * i
+        if kind.args == V4:
+            fields["identification"] = (0xFFFE - i) & 0xFFFF
+        packets.append(kind(bytes([i]) * (1000 if i == 3 else 1500 + 500 * (i < count - 1)), ports=(i, 443), **fields))
+    cache = slots()
+    cache.buffer[16 : 16 + len(packets[0])] = packets[0]
+    groups = Groups(cache)
+    first = super_header(packets[0], 1000)
+    assert groups.begin(first, cache.buffer[16 : 16 + len(packets[0])], MTUS) is not None
+    for packet in packets[1:]:
+        frame = cut(packet)
+        assert groups.take(VnetHeader.unpack(frame), memoryview(frame[VNET_HEADER_SIZE:]), MTUS)
+    (burst,) = groups.bursts(MTUS)
+    expected = [part for packet in packets for part in reference.segment_packet(packet, 1000)]
+    assert list(map(bytes, burst.packets())) == expected
+    assert all(map(reference.checksums_hold, expected))
 
 
 def test_a_connections_packets_keep_their_order_though_ecn_marks_only_its_data(kernel: Kernel) -> None:

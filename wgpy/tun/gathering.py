@@ -12,35 +12,57 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from wgpy.burst import Burst, ViewCache, padded_length
-from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TAG_SIZE, TRANSPORT_HEADER_SIZE
-from wgpy.tun.splitting import burst_key, finish, shortest, split, unfinished
-from wgpy.tun.virtio import GSO_NONE, VnetHeader
+from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.tun.splitting import Segments, burst_key, finish, shortest, spread, write_headers
+from wgpy.tun.virtio import GSO_NONE, NO_OFFLOAD, VnetHeader
 
 MAX_GROUPS: Final = 16
 _GROUP_SIZE: Final = 1 << 16  # bytes of slots: as many as one send takes
 
 
-def has_room(burst: Burst) -> bool:
-    """Whether one send takes at least as much again beside this burst."""
-    return 2 * len(burst.view) <= MAX_DATAGRAM
+def has_room(size: int) -> bool:
+    """Whether one send takes at least as much again beside so many bytes of slots."""
+    return 2 * size <= MAX_DATAGRAM
 
 
-class _Group:
-    """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first."""
+class Group:
+    """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first.
 
-    __slots__ = ("_cache", "_finished", "_header", "_least", "_lengths", "_stride", "at", "is_open", "length", "room")
+    Of super-packets the payloads are put into slots as they come. The headers of all their segments are written at the
+    end, because that takes as long for one super-packet as for many; and so are the checksums of all packets.
+    """
 
-    def __init__(self, cache: ViewCache, header: VnetHeader, first: Burst, *, is_finished: bool) -> None:
+    __slots__ = (
+        "_cache",
+        "_finished",
+        "_firsts",
+        "_form",
+        "_header",
+        "_least",
+        "_lengths",
+        "_places",
+        "_stride",
+        "at",
+        "is_open",
+        "length",
+        "room",
+    )
+
+    def __init__(self, cache: ViewCache, length: int, stride: int) -> None:
+        """An empty group, for a first packet of `length` bytes."""
         self._cache = cache
-        self._stride = first.stride
-        self._header = header
-        self._least = shortest(header)
-        self._lengths = first.lengths
-        self._finished = len(first) if is_finished else 0  # packets; the checksums of the others are to be completed
-        self.length = first.lengths[0]
-        self.at = len(first) * first.stride + TRANSPORT_HEADER_SIZE  # where the next packet begins
-        self.room = min(MAX_DATAGRAM // first.stride, MAX_SEGMENTS) - len(first)  # packets
-        self.is_open = self.room > 0 and first.lengths[-1] == self.length
+        self._stride = stride
+        self._header = NO_OFFLOAD
+        self._least = 1
+        self._lengths: list[int] = []
+        self._finished = 0  # packets; the checksums of the others are to be completed
+        self._form: Segments | None = None  # of the segments whose headers are to be written
+        self._places: list[int] = []  # their slots,
+        self._firsts: list[int] = []  # and for each the slot in which its super-packet begins
+        self.length: int = length
+        self.at: int = TRANSPORT_HEADER_SIZE  # where the next packet begins
+        self.room: int = min(MAX_DATAGRAM // stride, MAX_SEGMENTS)  # packets
+        self.is_open: bool = True
 
     def take(self, header: VnetHeader, packet: memoryview) -> bool:
         """Add a lone packet, if it belongs here; whether it did."""
@@ -56,18 +78,25 @@ class _Group:
         self.is_open = self.room > 0 and length == self.length
         return True
 
-    def take_segments(self, header: VnetHeader, segments: Burst) -> bool:
-        """Add segments with this `unfinished` header, if they belong here; whether they did."""
-        count, lengths, at = len(segments.lengths), segments.lengths, self.at - TRANSPORT_HEADER_SIZE
-        if not self.is_open or count > self.room or lengths[0] != self.length:
+    def take_segments(self, segments: Segments, packet: memoryview) -> bool:
+        """Add a super-packet's segments, if they belong here; whether they did."""
+        count, first, last = segments.pieces, len(self._lengths), segments.last(packet)
+        if not self.is_open or count > self.room or segments.end + segments.size != self.length:
             return False
-        if header != self._header:
+        if self._form is None or segments[:5] != self._form[:5]:
+            self._write_headers()
+            self._form = segments
+        header = segments.unfinished
+        if header is not self._header and header != self._header:
             self._turn_to(header)
-        self._cache.buffer[at : at + len(segments.view)] = segments.view
-        self._lengths += lengths
+        spread(segments, packet, self._cache.buffer, self.at, self._stride)
+        self._places += range(first, first + count)
+        self._firsts += [first] * count
+        self._lengths += [self.length] * (count - 1)
+        self._lengths.append(last)
         self.at += count * self._stride
         self.room -= count
-        self.is_open = self.room > 0 and lengths[-1] == self.length
+        self.is_open = self.room > 0 and last == self.length
         return True
 
     def _turn_to(self, header: VnetHeader) -> None:
@@ -75,7 +104,14 @@ class _Group:
         self._finish()
         self._header, self._least = header, shortest(header)
 
+    def _write_headers(self) -> None:
+        if self._form is not None and self._places:
+            last = self._lengths[self._places[-1]]
+            write_headers(self._form, self._cache, self._stride, self._places, self._firsts, last)
+            self._places, self._firsts = [], []
+
     def _finish(self) -> None:
+        self._write_headers()
         finish(self._cache, self._header, self._stride, self._finished, self._lengths)
         self._finished = len(self._lengths)
 
@@ -89,55 +125,53 @@ class _Group:
 class Groups:
     """What was read ahead. The first destination's packets are gathered where they are read."""
 
-    def __init__(self, cache: ViewCache, slots: ViewCache) -> None:
-        """`cache` has the buffer for reading; `slots` takes a super-packet's segments before they join a group."""
+    def __init__(self, cache: ViewCache) -> None:
+        """`cache` has the buffer for reading."""
         # Of anonymous memory, pages that are never written to take no room.
         memory = memoryview(mmap(-1, (MAX_GROUPS - 1) * _GROUP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
         others = [ViewCache(memory[at : at + _GROUP_SIZE]) for at in range(0, len(memory), _GROUP_SIZE)]
         self._caches = [cache, *others]
-        self._slots = slots
-        self._groups: list[_Group] = []
-        self._latest: dict[bytes, tuple[bytes, _Group]] = {}  # by destination, with its `burst_key`
+        self._groups: list[Group] = []
+        self._latest: dict[bytes, tuple[bytes, Group]] = {}  # by destination, with its `burst_key`
 
-    def begin(self, header: VnetHeader, first: Burst) -> _Group:
-        """Begin with what the first read brought: a packet in the buffer for reading, or segments in the slots."""
-        return self._add(burst_key(first.packet(0)), header, first, is_finished=True)
+    def begin(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> Group | None:
+        """Begin with what the first read brought, which lies where the first slot's packet does.
+
+        None if that is a super-packet beside which there is no room, or one that does not fit its header.
+        """
+        segments = None
+        if header.gso_type != GSO_NONE and (segments := Segments.of(header, packet)) is None:
+            return None
+        return self._begin(burst_key(packet), header, packet, segments, mtus)
 
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
         """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be.
 
         What does not fit into the same burst begins another one, unless all packets so far are for that destination.
         """
-        key, is_lone = burst_key(packet), header.gso_type == GSO_NONE
-        if not key:
+        key, segments = burst_key(packet), None
+        if not key or (header.gso_type != GSO_NONE and (segments := Segments.of(header, packet)) is None):
             return 0
         known, group = self._latest.get(key[2:], (b"", None))
         if known != key:  # with ECN, a connection's data and acknowledgements have different classes, and one order
             group = None
-        if group is not None and is_lone and group.take(header, packet):
-            return 1
-        may_begin = len(self._groups) < MAX_GROUPS and (group is None or len(self._groups) > 1)
-        if group is not None and (is_lone or len(packet) > group.room * header.gso_size):
-            group = None
-        if group is None and not may_begin:
-            return 0
-        burst = split(header, packet, self._caches[len(self._groups)] if is_lone else self._slots, mtus, finished=False)
-        if burst is None:
-            return 0
-        if not is_lone:
-            header = unfinished(header)
-        if group is not None and group.take_segments(header, burst):
-            return len(burst)
-        if not may_begin or not has_room(burst):
-            return 0
-        self._add(key, header, burst, is_finished=is_lone)
-        return len(burst)
+        if group is None or not (group.take(header, packet) if not segments else group.take_segments(segments, packet)):
+            if len(self._groups) == MAX_GROUPS or (group is not None and len(self._groups) == 1):
+                return 0
+            if self._begin(key, header, packet, segments, mtus) is None:
+                return 0
+        return segments.pieces if segments else 1
 
-    def _add(self, key: bytes, header: VnetHeader, first: Burst, *, is_finished: bool) -> _Group:
-        cache = self._caches[len(self._groups)]
-        if first.cache is not cache:
-            cache.buffer[: len(first.view)] = first.view
-        group = _Group(cache, header, first, is_finished=is_finished)
+    def _begin(
+        self, key: bytes, header: VnetHeader, packet: memoryview, segments: Segments | None, mtus: tuple[int, ...]
+    ) -> Group | None:
+        length, count = (segments.end + segments.size, segments.pieces) if segments else (len(packet), 1)
+        stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
+        if not has_room(count * stride):
+            return None
+        group = Group(self._caches[len(self._groups)], length, stride)
+        if not (group.take(header, packet) if not segments else group.take_segments(segments, packet)):
+            return None
         self._groups.append(group)
         self._latest[key[2:]] = key, group
         return group

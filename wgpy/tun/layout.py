@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wgpy.tun.checksum import WORD
 
 U8: Final = np.dtype("u1")
-_U16: Final = np.dtype(">u2")
+U16: Final = np.dtype(">u2")
 U32: Final = np.dtype(">u4")
 
 TCP: Final = 6
@@ -47,7 +47,7 @@ class Layout:
             return np.ndarray((count,), dtype, buffer, at + offset, (stride,))
 
         self.headers: Column = np.ndarray((count, end // 4), np.uint32, buffer, at, (stride, 4))
-        self.ids: Column = column(4, _U16)  # of IPv4
+        self.ids: Column = column(4, U16)  # of IPv4
         self.sequences: Column = column(l4 + 4, U32)  # of TCP
         self.checks: Column = column(check, WORD)
         self.steps: Column = np.arange(count)

@@ -21,11 +21,11 @@ from wgpy.errors import TunError
 from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
-from wgpy.tun.gathering import Groups, has_room
+from wgpy.tun.gathering import Group, Groups, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
 from wgpy.tun.splitting import SLOTS_SIZE, split
-from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, PLAIN, VNET_HEADER_SIZE, VnetHeader
+from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, NO_OFFLOAD, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
@@ -71,13 +71,13 @@ class LinuxTun:
         self._vnet_header = vnet_header
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
-        self._last_header, self._unpacked = PLAIN, _NO_OFFLOAD  # most headers are as the one before
+        self._last_header, self._unpacked = PLAIN, NO_OFFLOAD  # most headers are as the one before
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
         self._cache = ViewCache(self._buffer)  # lone packets stay where they are read
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
-        self._groups = Groups(self._cache, self._slots)
+        self._groups = Groups(self._cache)
         self._gathered: list[Burst] = []  # read already, the next one last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
@@ -189,16 +189,18 @@ class LinuxTun:
             if read is None:
                 return None
             header, packet = read
-            burst = split(header, packet, self._cache if header.gso_type == GSO_NONE else self._slots, self._mtus)
+            self.is_dry, is_lone = False, header.gso_type == GSO_NONE
+            if self._merging and not is_lone and (group := self._groups.begin(header, packet, self._mtus)):
+                return self._gather(group, self._read_at(group.at))
+            burst = split(header, packet, self._cache if is_lone else self._slots, self._mtus)
             if burst is None:
                 self.drops["malformed"] += 1
                 continue
-            self.is_dry = False
-            if self._merging and len(burst.lengths) == 1 and not self._read_ahead.looks_for_more():
-                self.is_dry = True
-            elif self._merging and has_room(burst):
-                self._gathered = self._gather(header, burst)
-                return self._gathered.pop()
+            if self._merging and is_lone:
+                if not self._read_ahead.looks_for_more():
+                    self.is_dry = True
+                elif has_room(len(burst.view)):
+                    return self._read_behind(burst)
             return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
@@ -206,7 +208,7 @@ class LinuxTun:
         packet = self._buffer[start : start + _MAX_READ]
         try:
             if not self._vnet_header:
-                return _NO_OFFLOAD, packet[: os.readv(self._fd, [packet])]
+                return NO_OFFLOAD, packet[: os.readv(self._fd, [packet])]
             length = os.readv(self._fd, [self._header, packet])
         except BlockingIOError:
             return None
@@ -217,26 +219,32 @@ class LinuxTun:
             self._unpacked = VnetHeader.unpack(self._last_header)
         return self._unpacked, packet[: length - VNET_HEADER_SIZE]
 
-    def _gather(self, header: VnetHeader, first: Burst) -> list[Burst]:
+    def _read_behind(self, lone: Burst) -> Burst:
+        """Look whether something waits behind a lone packet, and gather it."""
+        more = self._read_at(lone.stride + TRANSPORT_HEADER_SIZE)
+        if more is not None and (group := self._groups.begin(NO_OFFLOAD, lone.packet(0), self._mtus)):
+            return self._gather(group, more)
+        self.is_dry = True
+        self._read_ahead.looked(was_alone=True)
+        return lone
+
+    def _gather(self, group: Group, read: tuple[VnetHeader, memoryview] | None) -> Burst:
         """Read more, and put it together by destination; a packet then costs a third of a lone one.
 
-        Returns the bursts, the last first. The first read that cannot be put to the others of its destination is held.
+        `group` has what was read first, and `read` is what was read then. Returns the first burst; the others are kept
+        for the next calls of `read`. The first read that cannot be put to the others of its destination is held.
         """
-        read = self._read_at(len(first.lengths) * first.stride + TRANSPORT_HEADER_SIZE)
-        self.is_dry = read is None and len(first.lengths) == 1
-        self._read_ahead.looked(was_alone=self.is_dry)
-        if read is None:
-            return [first]
-        groups, mtus, ahead = self._groups, self._mtus, 0
-        group = groups.begin(header, first)
+        self._read_ahead.looked(was_alone=False)
+        ahead = 0
         while read is not None:
-            taken = groups.take(*read, mtus)
+            taken = self._groups.take(*read, self._mtus)
             if not taken:
                 self._held = read
                 break
             ahead += taken
             read = self._read_at(group.at) if ahead < _MAX_AHEAD else None
-        return groups.bursts(mtus)
+        self._gathered = self._groups.bursts(self._mtus)
+        return self._gathered.pop()
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, merged into as few writes as possible.
@@ -347,7 +355,6 @@ class LinuxTun:
         self.close()
 
 
-_NO_OFFLOAD: Final = VnetHeader()
 _DROPS: Final = {errno.EIO: "down", errno.EAGAIN: "full", errno.ENOBUFS: "full", errno.ENOMEM: "full"}
 
 

@@ -6,19 +6,23 @@ addition. `finish` completes the checksums of packets that were gathered one aft
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Self
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, complement, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U32, UDP, Column, store_lengths, u16
+from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, ones_sum, pseudo_header_sum
+from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U16, U32, UDP, Column, store_lengths, u16
 from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
+
+_ARRAYS_FROM: Final = 5  # super-packets; fewer are faster one by one
 
 Packet = bytes | bytearray | memoryview
 
@@ -55,53 +59,129 @@ def lay(
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
     is that of the first segment. Unless `finished`, the checksum field of each has its pseudo header's sum.
     """
-    l4, end, size, count, is_tcp = segments.l4, segments.end, segments.size, segments.pieces, segments.protocol == TCP
+    l4, end, size, count = segments.l4, segments.end, segments.size, segments.pieces
     longest, last = end + size, end + len(payload) - (count - 1) * size
     stride = padded_length(longest, mtus) + TRANSPORT_OVERHEAD
-    buffer = slots.buffer
+    buffer, at = slots.buffer, TRANSPORT_HEADER_SIZE
     if count * stride > len(buffer):
         return None
-    check = l4 + CHECK_AT[segments.protocol]
-    laid = slots.recall(_Laid, TRANSPORT_HEADER_SIZE, stride, count, segments.version, segments.protocol, l4, end, size)
+    laid, tail = _laid(segments, slots, at, stride), at + (count - 1) * stride
+    laid.payloads[:] = np.ndarray((count - 1, size), U8, payload)
+    buffer[tail + end : tail + last] = payload[(count - 1) * size :]
+    _write_headers(segments, start, laid, buffer, at, stride)
+    if last < longest:
+        _shorten(segments, buffer, tail, last)
+    if finished:
+        buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
+        slots.recall(Rows, at + l4, stride, count, longest - l4).store_checksums(laid.checks)
+    view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
+    return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
-    headers = bytearray(start)
-    store_lengths(headers, 0, segments.version, segments.protocol, l4, longest)
-    pseudo = pseudo_header_sum(start[segments.addresses], segments.protocol, longest - l4)
-    u16.pack_into(headers, check, pseudo)
-    flags = 0
-    if is_tcp:
+
+def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, stride: int) -> None:
+    """Put the payloads of a few segments into slots, the first packet at `at`, and the headers of all before its own.
+
+    The super-packet may itself be at `at`. `write_headers` does the rest.
+    """
+    end, size, total = segments.end, segments.size, len(packet)
+    buffer[at : at + total] = packet
+    for i in range(segments.pieces - 1, 0, -1):
+        start = end + i * size
+        length = min(size, total - start)
+        to, start = at + end + i * stride, at + start
+        buffer[to : to + length] = buffer[start : start + length]
+
+
+def write_headers(
+    segments: Segments, slots: ViewCache, stride: int, places: list[int], firsts: list[int], last: int
+) -> None:
+    """Write the headers of segments that were `spread`, as `lay` does, but unfinished: many super-packets' at once.
+
+    `places` are the segments' slots, in order, and `firsts` for each the slot in which its super-packet begins. All
+    super-packets have the form of `segments`. `last` is the length of the last packet in bytes; all others are full.
+    """
+    version, protocol, l4, end, size, _, addresses = segments
+    longest = end + size
+    if len(set(firsts)) < _ARRAYS_FROM:
+        for first, count in Counter(firsts).items():
+            at, one = TRANSPORT_HEADER_SIZE + first * stride, segments._replace(pieces=count)
+            start = slots.buffer[at : at + end]
+            _write_headers(one, start, _laid(one, slots, at, stride), slots.buffer, at, stride)
+    else:
+        rows = slots.recall(_headers, TRANSPORT_HEADER_SIZE, stride, places[-1] + 1, end)
+        where, begins = np.array(places), np.array(firsts)
+        headers, steps = rows[begins], where - begins
+        words, sum_of = headers.view(WORD), partial(np.add.reduce, axis=1, dtype=np.int64)
+        if version == 4:
+            words[:, 1] = _swapped(longest)
+            ids = headers.view(U16)[:, 2]
+            np.add(ids, steps, out=ids, casting="unsafe")
+            words[:, 5] = 0
+            words[:, 5] = -sum_of(words[:, : l4 // 2]) % MODULUS
+        else:
+            words[:, 2] = _swapped(longest - 40)
+        sums = sum_of(words[:, addresses.start // 2 : addresses.stop // 2])
+        words[:, (l4 + CHECK_AT[protocol]) // 2] = (sums + (protocol + longest - l4) * 256) % MODULUS
+        if protocol == TCP:
+            sequences = headers[:, l4 // 4 + 1]
+            np.add(sequences, steps * size, out=sequences, casting="unsafe")
+            flags = headers.view(U8)[:, l4 + 13]
+            if np.count_nonzero(flags & (FIN | PSH | CWR)):
+                flags[steps > 0] &= ~CWR & 0xFF
+                flags[:-1][steps[1:] > 0] &= ~(FIN | PSH) & 0xFF
+        else:
+            words[:, l4 // 2 + 2] = _swapped(longest - l4)
+        rows[where] = headers
+    if last < longest:
+        _shorten(segments, slots.buffer, TRANSPORT_HEADER_SIZE + places[-1] * stride, last)
+
+
+def _headers(buffer: memoryview, at: int, stride: int, count: int, end: int) -> Column:
+    return np.ndarray((count, end // 4), U32, buffer, at, (stride, 4))
+
+
+def _swapped(word: int) -> int:
+    """As a WORD."""
+    return word >> 8 | (word & 0xFF) << 8
+
+
+def _laid(segments: Segments, slots: ViewCache, at: int, stride: int) -> _Laid:
+    version, protocol, l4, end, size, count, _ = segments
+    return slots.recall(_Laid, at, stride, count, version, protocol, l4, end, size)
+
+
+def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memoryview, at: int, stride: int) -> None:
+    """Write the headers of one super-packet's segments, unfinished, as if the last were as long as the others."""
+    version, protocol, l4, end, size, count, addresses = segments
+    headers, longest, flags = bytearray(start), end + size, 0
+    store_lengths(headers, 0, version, protocol, l4, longest)
+    u16.pack_into(headers, l4 + CHECK_AT[protocol], pseudo_header_sum(start[addresses], protocol, longest - l4))
+    if protocol == TCP:
         flags = start[l4 + 13]
         headers[l4 + 13] = flags & ~(FIN | PSH | CWR)
-    if segments.version == 4:
+    if version == 4:
         headers[10:12] = bytes(2)
         ip_check = -ones_sum(headers[:l4]) % MODULUS
         u16.pack_into(headers, 10, ip_check)
     np.add(laid.steps, np.frombuffer(headers, U32), out=laid.headers, casting="unsafe")
-    laid.payloads[:] = np.ndarray((count - 1, size), U8, payload)
-    tail = TRANSPORT_HEADER_SIZE + (count - 1) * stride
-    buffer[tail + end : tail + last] = payload[(count - 1) * size :]
-    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
-    if segments.version == 4:
+    if version == 4:
         identification = u16.unpack_from(headers, 4)[0]
         if ip_check < count or identification + count > 0x10000:  # one of the two passes zero, where sums skip a number
             ids = identification + np.arange(count) & 0xFFFF
             laid.headers[:, 2] = (laid.headers[0, 2] & 0xFFFF0000) + (ip_check + identification - ids) % MODULUS
-        if last < longest:
-            u16.pack_into(buffer, tail + 10, (u16.unpack_from(buffer, tail + 10)[0] + longest - last) % MODULUS)
-    store_lengths(buffer, tail, segments.version, segments.protocol, l4, last)
-    if is_tcp:
-        buffer[tail + l4 + 13] |= flags & (FIN | PSH)
-        buffer[TRANSPORT_HEADER_SIZE + l4 + 13] |= flags & CWR
-    if finished:
-        rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + l4, stride, count, longest - l4)
-        rows.store_checksums(laid.checks)
-        if last < longest:
-            at = tail + check
-            u16.pack_into(buffer, at, complement(last - longest - u16.unpack_from(buffer, at)[0]))
-    elif last < longest:
-        u16.pack_into(buffer, tail + check, (pseudo + last - longest) % MODULUS)
-    view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
-    return Burst(view, stride, [longest] * (count - 1) + [last], slots)
+    if protocol == TCP:
+        buffer[at + (count - 1) * stride + l4 + 13] |= flags & (FIN | PSH)
+        buffer[at + l4 + 13] |= flags & CWR
+
+
+def _shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> None:
+    """Make the packet at `at`, which is unfinished and as long as the others, one of `length` bytes."""
+    version, protocol, l4, end, size, _, _ = segments
+    missing, check = end + size - length, at + l4 + CHECK_AT[protocol]
+    if version == 4:
+        u16.pack_into(buffer, at + 10, (u16.unpack_from(buffer, at + 10)[0] + missing) % MODULUS)
+    u16.pack_into(buffer, check, (u16.unpack_from(buffer, check)[0] - missing) % MODULUS)
+    store_lengths(buffer, at, version, protocol, l4, length)
 
 
 class _Laid:
@@ -181,15 +261,14 @@ def finish(slots: ViewCache, header: VnetHeader, stride: int, first: int, length
         _complete(header, buffer, at + alike * stride, lengths[-1])
 
 
-def unfinished(header: VnetHeader) -> VnetHeader:
-    """What describes a segment of a super-packet with this header, if it is not `finished`."""
-    check = CHECK_AT[UDP if header.gso_type == GSO_UDP_L4 else TCP]  # where `lay` has put it, whatever the header says
-    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, header.csum_start, check)
-
-
 def _complete(header: VnetHeader, slots: memoryview, at: int, length: int) -> None:
     start = at + header.csum_start
     u16.pack_into(slots, start + header.csum_offset, checksum(slots[start : at + length]))
+
+
+@lru_cache(maxsize=64)
+def _unfinished(l4: int, check: int) -> VnetHeader:
+    return VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, l4, check)
 
 
 class Segments(NamedTuple):
@@ -204,27 +283,43 @@ class Segments(NamedTuple):
     addresses: slice
 
     @classmethod
-    def of(cls, header: VnetHeader, packet: memoryview) -> Self | None:
+    def of(cls, header: VnetHeader, packet: memoryview) -> Segments | None:
         """Read it from the packet: `hdr_len` is wrong for forwarded ones. None if packet and header disagree."""
         l4, length = header.csum_start, len(packet)
         if l4 < 20 or l4 + 8 > length:
             return None
-        version = packet[0] >> 4
-        next_header: int | None
-        if version == 4 and l4 == (packet[0] & 15) * 4:
-            tcp, next_header, addresses = GSO_TCPV4, packet[9], slice(12, 20)
-        elif version == 6 and l4 >= 40 and l4 % 8 == 0:
-            # Behind extension headers, the kernel is trusted about the transport protocol.
-            tcp, next_header, addresses = GSO_TCPV6, packet[6] if l4 == 40 else None, slice(8, 40)
-        else:
-            return None
-        if header.gso_type & ~GSO_ECN == tcp and l4 + 20 <= length:
-            protocol, end = TCP, l4 + (packet[l4 + 12] >> 4) * 4
-        elif header.gso_type == GSO_UDP_L4:
-            protocol, end = UDP, l4 + 8
-        else:
-            return None
-        size = min(header.gso_size, length - end)
-        if size <= 0 or end < l4 + (20 if protocol == TCP else 8) or next_header not in (protocol, None):
-            return None
-        return cls(version, protocol, l4, end, size, -(-(length - end) // size), addresses)
+        next_header = packet[9 if packet[0] >> 4 == 4 else 6]
+        return _segments(header, length, packet[0], next_header, packet[l4 + 12] if l4 + 20 <= length else 0)
+
+    @property
+    def unfinished(self) -> VnetHeader:
+        """What describes each segment, where its checksum is yet to be completed."""
+        return _unfinished(self.l4, CHECK_AT[self.protocol])
+
+    def last(self, packet: memoryview) -> int:
+        """The length of the last segment's packet in bytes."""
+        return len(packet) - (self.pieces - 1) * self.size
+
+
+@lru_cache(maxsize=1024)
+def _segments(header: VnetHeader, length: int, first: int, next_header: int, tcp_offset: int) -> Segments | None:
+    """How to cut a super-packet of `length` bytes with these bytes in its headers; most are like one before."""
+    l4, version = header.csum_start, first >> 4
+    if version == 4 and l4 == (first & 15) * 4:
+        tcp, addresses = GSO_TCPV4, slice(12, 20)
+    elif version == 6 and l4 >= 40 and l4 % 8 == 0:
+        tcp, addresses = GSO_TCPV6, slice(8, 40)
+    else:
+        return None
+    if header.gso_type & ~GSO_ECN == tcp and l4 + 20 <= length:
+        protocol, end = TCP, l4 + (tcp_offset >> 4) * 4
+    elif header.gso_type == GSO_UDP_L4:
+        protocol, end = UDP, l4 + 8
+    else:
+        return None
+    size = min(header.gso_size, length - end)
+    # Behind extension headers, the kernel is trusted about the transport protocol.
+    has_protocol = next_header == protocol or (version == 6 and l4 > 40)
+    if size <= 0 or end < l4 + (20 if protocol == TCP else 8) or not has_protocol:
+        return None
+    return Segments(version, protocol, l4, end, size, -(-(length - end) // size), addresses)

@@ -41,4 +41,5 @@ class VnetHeader(NamedTuple):
         return cls._make(vnet_header.unpack_from(data))
 
 
-PLAIN: Final = VnetHeader().pack()
+NO_OFFLOAD: Final = VnetHeader()
+PLAIN: Final = NO_OFFLOAD.pack()
