@@ -99,7 +99,7 @@ class Stages:
         return burst
 
     def gathered(self) -> list[Burst]:
-        assert self._groups.begin(self._header, self._small[0], (MTU,)) is not None
+        self._groups.begin(self._header, self._small[0], (MTU,))
         for packet in self._small[1:]:
             self._groups.take(self._header, packet, (MTU,))
         return self._groups.bursts((MTU,))

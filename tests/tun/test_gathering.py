@@ -193,7 +193,7 @@ def test_headers_are_written_together_as_one_by_one(kind: partial[bytes], count:
     cache.buffer[16 : 16 + len(packets[0])] = packets[0]
     groups = Groups(cache)
     first = super_header(packets[0], 1000)
-    assert groups.begin(first, cache.buffer[16 : 16 + len(packets[0])], MTUS) is not None
+    groups.begin(first, cache.buffer[16 : 16 + len(packets[0])], MTUS)
     for packet in packets[1:]:
         frame = cut(packet)
         assert groups.take(VnetHeader.unpack(frame), memoryview(frame[VNET_HEADER_SIZE:]), MTUS)

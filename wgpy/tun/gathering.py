@@ -13,7 +13,7 @@ from typing import Final
 
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.splitting import Segments, burst_key, finish, shortest, spread, write_headers
+from wgpy.tun.splitting import FEW, Segments, burst_key, finish, place, shortest, spread, write_headers
 from wgpy.tun.virtio import GSO_NONE, NO_OFFLOAD, VnetHeader
 
 MAX_GROUPS: Final = 16
@@ -28,8 +28,9 @@ def has_room(size: int) -> bool:
 class Group:
     """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first.
 
-    Of super-packets the payloads are put into slots as they come. The headers of all their segments are written at the
-    end, because that takes as long for one super-packet as for many; and so are the checksums of all packets.
+    Of super-packets with few segments, only the payloads are put into slots as they come. The headers of all their
+    segments are written at the end, because that takes as long for one super-packet as for many; and so are the
+    checksums of all packets.
     """
 
     __slots__ = (
@@ -89,9 +90,13 @@ class Group:
         header = segments.unfinished
         if header is not self._header and header != self._header:
             self._turn_to(header)
-        spread(segments, packet, self._cache.buffer, self.at, self._stride)
-        self._places += range(first, first + count)
-        self._firsts += [first] * count
+        if count > FEW:
+            start, payload = packet[: segments.end], packet[segments.end :]
+            place(segments, start, payload, self._cache, self.at, self._stride)
+        else:
+            spread(segments, packet, self._cache.buffer, self.at, self._stride)
+            self._places += range(first, first + count)
+            self._firsts += [first] * count
         self._lengths += [self.length] * (count - 1)
         self._lengths.append(last)
         self.at += count * self._stride
@@ -134,15 +139,12 @@ class Groups:
         self._groups: list[Group] = []
         self._latest: dict[bytes, tuple[bytes, Group]] = {}  # by destination, with its `burst_key`
 
-    def begin(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> Group | None:
-        """Begin with what the first read brought, which lies where the first slot's packet does.
-
-        None if that is a super-packet beside which there is no room, or one that does not fit its header.
-        """
-        segments = None
-        if header.gso_type != GSO_NONE and (segments := Segments.of(header, packet)) is None:
-            return None
-        return self._begin(burst_key(packet), header, packet, segments, mtus)
+    def begin(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> Group:
+        """Begin with what the first read brought, which fits its header and beside which there is room."""
+        segments = Segments.of(header, packet) if header.gso_type != GSO_NONE else None
+        group = self._begin(burst_key(packet), header, packet, segments, mtus)
+        assert group is not None
+        return group
 
     def take(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> int:
         """Put what one read brought to the others of its destination: how many packets that were; 0 if it cannot be.

@@ -21,10 +21,10 @@ from wgpy.errors import TunError
 from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
-from wgpy.tun.gathering import Group, Groups, has_room
+from wgpy.tun.gathering import Groups, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
-from wgpy.tun.splitting import SLOTS_SIZE, split
+from wgpy.tun.splitting import SLOTS_SIZE, Segments, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, NO_OFFLOAD, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNSETOFFLOAD: Final = 0x400454D0
@@ -185,23 +185,26 @@ class LinuxTun:
         while True:
             if self._gathered:
                 return self._gathered.pop()
-            read, self._held = self._held or self._read_at(TRANSPORT_HEADER_SIZE), None
+            read = self._take_held() or self._read_at(TRANSPORT_HEADER_SIZE)
             if read is None:
                 return None
             header, packet = read
-            self.is_dry, is_lone = False, header.gso_type == GSO_NONE
-            if self._merging and not is_lone and (group := self._groups.begin(header, packet, self._mtus)):
-                return self._gather(group, self._read_at(group.at))
-            burst = split(header, packet, self._cache if is_lone else self._slots, self._mtus)
-            if burst is None:
-                self.drops["malformed"] += 1
-                continue
-            if self._merging and is_lone:
-                if not self._read_ahead.looks_for_more():
-                    self.is_dry = True
-                elif has_room(len(burst.view)):
-                    return self._read_behind(burst)
-            return burst
+            self.is_dry = False
+            if header.gso_type == GSO_NONE:
+                burst = split(header, packet, self._cache, self._mtus)
+                if burst is not None and self._merging:
+                    if self._read_ahead.looks_for_more():
+                        burst = self._gather(NO_OFFLOAD, burst.packet(0), burst.stride) or burst
+                    else:
+                        self.is_dry = True
+            else:
+                burst = None
+                if self._merging and (segments := Segments.of(header, packet)):
+                    burst = self._gather(header, packet, segments.pieces * segments.stride(self._mtus))
+                burst = burst or split(header, packet, self._slots, self._mtus)
+            if burst is not None:
+                return burst
+            self.drops["malformed"] += 1
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
         """Read one packet into the buffer at `start`."""
@@ -219,31 +222,40 @@ class LinuxTun:
             self._unpacked = VnetHeader.unpack(self._last_header)
         return self._unpacked, packet[: length - VNET_HEADER_SIZE]
 
-    def _read_behind(self, lone: Burst) -> Burst:
-        """Look whether something waits behind a lone packet, and gather it."""
-        more = self._read_at(lone.stride + TRANSPORT_HEADER_SIZE)
-        if more is not None and (group := self._groups.begin(NO_OFFLOAD, lone.packet(0), self._mtus)):
-            return self._gather(group, more)
-        self.is_dry = True
-        self._read_ahead.looked(was_alone=True)
-        return lone
+    def _take_held(self) -> tuple[VnetHeader, memoryview] | None:
+        """What was read last time, where a first read lies: more may be read behind it."""
+        held, self._held = self._held, None
+        if held is None:
+            return None
+        header, packet = held
+        first = self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + len(packet)]
+        first[:] = packet
+        return header, first
 
-    def _gather(self, group: Group, read: tuple[VnetHeader, memoryview] | None) -> Burst:
+    def _gather(self, header: VnetHeader, packet: memoryview, size: int) -> Burst | None:
         """Read more, and put it together by destination; a packet then costs a third of a lone one.
 
-        `group` has what was read first, and `read` is what was read then. Returns the first burst; the others are kept
-        for the next calls of `read`. The first read that cannot be put to the others of its destination is held.
+        `header` and `packet` are what was read first, which takes `size` bytes of slots. Returns the first burst, and
+        keeps the others for the next calls of `read`; None if nothing waits, or there is no room beside the first. The
+        first read that cannot be put to the others of its destination is held.
         """
-        self._read_ahead.looked(was_alone=False)
-        ahead = 0
+        if not has_room(size):
+            return None
+        read = self._read_at(size + TRANSPORT_HEADER_SIZE)
+        self.is_dry = read is None and header.gso_type == GSO_NONE
+        self._read_ahead.looked(was_alone=self.is_dry)
+        if read is None:
+            return None
+        groups, mtus, ahead = self._groups, self._mtus, 0
+        group = groups.begin(header, packet, mtus)
         while read is not None:
-            taken = self._groups.take(*read, self._mtus)
+            taken = groups.take(*read, mtus)
             if not taken:
                 self._held = read
                 break
             ahead += taken
             read = self._read_at(group.at) if ahead < _MAX_AHEAD else None
-        self._gathered = self._groups.bursts(self._mtus)
+        self._gathered = groups.bursts(mtus)
         return self._gathered.pop()
 
     def write(self, burst: Burst) -> None:

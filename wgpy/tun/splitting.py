@@ -22,7 +22,8 @@ from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4,
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
 
-_ARRAYS_FROM: Final = 5  # super-packets; fewer are faster one by one
+FEW: Final = 5  # segments
+_ARRAYS_FROM: Final = 5  # super-packets, whose headers are written together
 
 Packet = bytes | bytearray | memoryview
 
@@ -59,29 +60,39 @@ def lay(
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
     is that of the first segment. Unless `finished`, the checksum field of each has its pseudo header's sum.
     """
-    l4, end, size, count = segments.l4, segments.end, segments.size, segments.pieces
-    longest, last = end + size, end + len(payload) - (count - 1) * size
-    stride = padded_length(longest, mtus) + TRANSPORT_OVERHEAD
-    buffer, at = slots.buffer, TRANSPORT_HEADER_SIZE
+    end, size, count = segments.end, segments.size, segments.pieces
+    longest, last, at = end + size, end + len(payload) - (count - 1) * size, TRANSPORT_HEADER_SIZE
+    stride, buffer = segments.stride(mtus), slots.buffer
     if count * stride > len(buffer):
         return None
-    laid, tail = _laid(segments, slots, at, stride), at + (count - 1) * stride
-    laid.payloads[:] = np.ndarray((count - 1, size), U8, payload)
-    buffer[tail + end : tail + last] = payload[(count - 1) * size :]
-    _write_headers(segments, start, laid, buffer, at, stride)
-    if last < longest:
-        _shorten(segments, buffer, tail, last)
+    place(segments, start, payload, slots, at, stride)
     if finished:
+        tail = at + (count - 1) * stride
         buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
-        slots.recall(Rows, at + l4, stride, count, longest - l4).store_checksums(laid.checks)
+        rows = slots.recall(Rows, at + segments.l4, stride, count, longest - segments.l4)
+        rows.store_checksums(_laid(segments, slots, at, stride).checks)
     view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
 
-def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, stride: int) -> None:
-    """Put the payloads of a few segments into slots, the first packet at `at`, and the headers of all before its own.
+def place(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, at: int, stride: int) -> None:
+    """Put segments into slots as `lay` does, unfinished, the first packet at `at`, where there is room for them.
 
-    The super-packet may itself be at `at`. `write_headers` does the rest.
+    The super-packet may itself be at `at`.
+    """
+    end, size, count = segments.end, segments.size, segments.pieces
+    laid, tail, last = _laid(segments, slots, at, stride), at + (count - 1) * stride, payload[(count - 1) * size :]
+    slots.buffer[tail + end : tail + end + len(last)] = last
+    laid.payloads[:] = np.ndarray((count - 1, size), U8, payload)
+    _write_headers(segments, start, laid, slots.buffer, at, stride)
+    if len(last) < size:
+        _shorten(segments, slots.buffer, tail, end + len(last))
+
+
+def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, stride: int) -> None:
+    """Put segments into slots as `place` does, but for their headers, which `write_headers` writes later.
+
+    Up to FEW segments take less time so.
     """
     end, size, total = segments.end, segments.size, len(packet)
     buffer[at : at + total] = packet
@@ -290,6 +301,10 @@ class Segments(NamedTuple):
             return None
         next_header = packet[9 if packet[0] >> 4 == 4 else 6]
         return _segments(header, length, packet[0], next_header, packet[l4 + 12] if l4 + 20 <= length else 0)
+
+    def stride(self, mtus: Sequence[int]) -> int:
+        """Bytes from one segment's slot to the next."""
+        return padded_length(self.end + self.size, mtus) + TRANSPORT_OVERHEAD
 
     @property
     def unfinished(self) -> VnetHeader:
