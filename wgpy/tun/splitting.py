@@ -65,20 +65,20 @@ def lay(
     stride, buffer = segments.stride(mtus), slots.buffer
     if count * stride > len(buffer):
         return None
-    place(segments, start, payload, slots, at, stride)
+    laid = place(segments, start, payload, slots, at, stride)
     if finished:
         tail = at + (count - 1) * stride
         buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
         rows = slots.recall(Rows, at + segments.l4, stride, count, longest - segments.l4)
-        rows.store_checksums(_laid(segments, slots, at, stride).checks)
+        rows.store_checksums(laid.checks)
     view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
 
-def place(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, at: int, stride: int) -> None:
+def place(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, at: int, stride: int) -> _Laid:
     """Put segments into slots as `lay` does, unfinished, the first packet at `at`, where there is room for them.
 
-    The super-packet may itself be at `at`.
+    The super-packet may itself be at `at`. Returns where all lies.
     """
     end, size, count = segments.end, segments.size, segments.pieces
     laid, tail, last = _laid(segments, slots, at, stride), at + (count - 1) * stride, payload[(count - 1) * size :]
@@ -87,6 +87,7 @@ def place(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, 
     _write_headers(segments, start, laid, slots.buffer, at, stride)
     if len(last) < size:
         _shorten(segments, slots.buffer, tail, end + len(last))
+    return laid
 
 
 def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, stride: int) -> None:
