@@ -51,6 +51,7 @@ OUTER_HEADERS: Final = UDP_HEADERS + 14  # with Ethernet's
 MSS: Final = MTU - HEADERS
 SEGMENTS: Final = 44
 BURSTS: Final = 192  # for each peer: 0.8 GB in all, for which one worker needs a second or two
+FLOWS: Final = 4  # from the TUN to each peer: the kernel's hash divides many flows more evenly between workers than few
 PAUSE: Final = 0.01  # seconds between two looks at a counter, which take processor time
 PATIENCE: Final = 5.0  # seconds without progress after which bytes are lost
 NOWHERE: Final = "10.99.0.1"  # has no route on the gateway, which drops what the peers send once it is written
@@ -102,9 +103,9 @@ class Peer:
         (transmit,) = self.device.send(burst, 0.0).transmits
         return transmit.datagrams.view
 
-    def answer(self, gateway: Side) -> memoryview:
-        """A datagram of the other direction of the flow that `sealed`, below, sends through the gateway."""
-        packet = udp_packet(self.inner, gateway.inner4, ANSWER, ports=(PORT, PORT))
+    def answer(self, gateway: Side, port: int) -> memoryview:
+        """A datagram of the other direction of the flow that `sealed`, below, sends from `port` of the gateway."""
+        packet = udp_packet(self.inner, gateway.inner4, ANSWER, ports=(PORT, port))
         (transmit,) = self.device.send(packet, 0.0).transmits
         return transmit.datagrams.view
 
@@ -246,19 +247,28 @@ def opened(workers: int) -> float:
 
 
 def sealed(workers: int, *, are_answered: bool = True) -> float:
-    """Mbit/s of datagrams that the gateway makes of what it reads from its TUN, of a UDP flow to each peer.
+    """Mbit/s of datagrams that the gateway makes of what it reads from its TUN, of some UDP flows to each peer.
 
     Unless the flows `are_answered`, the kernel does not know which worker's queue a flow belongs in.
     """
-    with gateway(workers) as there, there.side.namespace.udp_socket() as sender:
-        sender.bind((there.side.inner4, PORT))
+    with gateway(workers) as there, ExitStack() as cleanup:
+        ports = range(PORT, PORT + FLOWS)
+        senders = [cleanup.enter_context(there.side.namespace.udp_socket()) for _ in ports]
+        for sender, port in zip(senders, ports, strict=True):
+            sender.bind((there.side.inner4, port))
         size = MTU - UDP_HEADERS
         payload, segment = bytes(SEGMENTS * size), _segments(size)
-        sends = [partial(sender.sendmsg, [payload], segment, 0, (peer.inner, PORT)) for peer in there.peers] * BURSTS
+        sends = [
+            partial(sender.sendmsg, [payload], segment, 0, (peer.inner, PORT))
+            for sender in senders
+            for peer in there.peers
+        ] * (BURSTS // FLOWS)
         if are_answered:
             for peer in there.peers:
-                peer.sock.send(peer.answer(there.side))
-            written = PEERS * (UDP_HEADERS + UDP_HEADERS + len(ANSWER))  # with what each peer said when it connected
+                for port in ports:
+                    peer.sock.send(peer.answer(there.side, port))
+            answers = FLOWS * (UDP_HEADERS + len(ANSWER))
+            written = PEERS * (UDP_HEADERS + answers)  # with what each peer said when it connected
             assert wait_for(lambda: there.counter(there.side.name, 0) >= written)
         burst = OUTER_HEADERS + SEGMENTS * (MTU + TRANSPORT_OVERHEAD)
         return len(sends) * burst * 8 / 1e6 / there.seconds(sends, OUTER, 1, burst)
