@@ -9,14 +9,14 @@ OTHERS := 3.11 3.12 3.13 3.14 3.14t 3.15
 
 # `make install` writes below $(DESTDIR)$(PREFIX), and touches no other Python than its own.
 PREFIX ?= /usr/local
-.PHONY: help test check wheel docs demo gateway-demo labs interop soak endurance bench fuzz types lint clean runtime runtime-gateway ready install uninstall
+.PHONY: help test check wheel docs demo gateway-demo labs interop soak endurance bench fuzz types pythons lint clean runtime runtime-gateway ready install uninstall
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: packages-test  ## lint, types, and every test, on every Python found
-	@$(MAKE) --no-print-directory -j2 lint docs
+	@$(MAKE) --no-print-directory -j3 lint docs pythons
 	@$(BIN)/python -m tests.support.endings $(BIN)/python -m tests.support.suite $(OTHERS)
 
 check: lint  ## for every edit, in two minutes: lint, types, and the tests that need no root
@@ -65,6 +65,9 @@ types:  ## pyright (needs Node): every public name of the library must have a kn
 	@tests/support/venv.sh $(PYTHON) .venv-types requirements.txt requirements-types.txt
 	@echo "==> pyright --verifytypes wgpy"
 	@PATH="$(CURDIR)/.venv-types/bin:$$PATH" .venv-types/bin/pyright --ignoreexternal --verifytypes wgpy
+
+pythons:
+	@nice $(PYTHON) -m tests.support.pythons $(OTHERS)
 
 lint: ready  ## ruff and mypy
 	@echo "==> ruff and mypy"

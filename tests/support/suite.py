@@ -4,8 +4,8 @@
 
 Most tests wait most of the time, for a timer or for a program that starts. So those of this Python are spread over
 several processes, which `tests.support.apart` keeps out of each other's way; those marked `quiet` come last, one at a
-time, when nothing else runs. The other Pythons take turns at the lowest priority, and what they print is shown when
-all is done.
+time, when nothing else runs. The other Pythons, which `tests.support.pythons` has set up, take turns at the lowest
+priority, and what they print is shown when all is done.
 
 A test beside four others on two processors may wait for its turn longer than any timer of a protocol allows for. So
 the few that failed run again, alone, and the summary names those that passed only then. The exit status is 1 when a
@@ -17,11 +17,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,10 +30,9 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support import kernel_peer, machine
+from tests.support.pythons import OWN, environment, found
 from tests.support.tools import missing
 
-OWN: Final = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"  # 3.14t is free-threaded
-REQUIREMENTS: Final = ("requirements.txt", "requirements-gateway.txt", "requirements-dev.txt")
 # The code is the same on the others: few examples show what a Python does otherwise, and the tests' own tools and the
 # programs that they start run here.
 QUICK: Final = "not root and not fuzzer and not peer"
@@ -55,15 +53,15 @@ MAX_REPEATED: Final = 3  # more failures than that are no accident
 
 
 def main(versions: list[str]) -> int:
-    others = {version: found for version in versions if version != OWN and (found := interpreter(version))}
+    others = list(found(versions))
     with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(1) as pool:
         results = Path(directory)
         running = {}
-        for version, python in others.items():
+        for version in others:
             log = results / f"{version}.log"
             print(f"==> beside them, the tests that need no root on Python {version}: {log}", flush=True)
-            omitted = STATIC if version == list(others)[-1] else (*STATIC, *DEAR)
-            running[log] = pool.submit(run_beside, version, python, results, omitted)
+            omitted = STATIC if version == others[-1] else (*STATIC, *DEAR)
+            running[log] = pool.submit(run_beside, version, results, omitted)
         fetch()
         print(f"==> every test on Python {OWN}, in {PROCESSES} processes", flush=True)
         statuses = {OWN: run(tests(results / OWN, ("-m", "not quiet"), PROCESSES))}
@@ -141,40 +139,26 @@ def fetch() -> None:
             kernel_peer.unpacked(machine.RESOLVED)
 
 
-def interpreter(version: str) -> str | None:
-    """The program that is Python of that version and can make virtual environments."""
-    for python in _candidates(version):
-        command = (python, "-c", "import ensurepip, venv")
-        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return python
-    return None
-
-
-def _candidates(version: str) -> Iterator[str]:
-    if on_path := shutil.which(f"python{version}"):
-        yield on_path
-    number, free_threaded = version.removesuffix("t"), "t" if version.endswith("t") else ""
-    yield from map(str, Path.home().glob(f".pyenv/versions/{number}.*[0-9]{free_threaded}/bin/python"))
-
-
-def run_beside(version: str, python: str, results: Path, omitted: Sequence[str]) -> int:
-    """Set up another Python and run its tests but for the `omitted`; the exit status."""
-    setting_up = ("tests/support/venv.sh", python, f".venv-{version}", *REQUIREMENTS)
-    testing = beside(version, results / version, omitted, 2)
-    environment = {**os.environ, "PIP_NO_COMPILE": "1"}  # most of what is installed is never imported
+def run_beside(version: str, results: Path, omitted: Sequence[str]) -> int:
+    """Run the tests on another Python but for the `omitted`; the exit status."""
+    command = ("nice", "-n", "19", *beside(version, results / version, omitted, 2))
     with (results / f"{version}.log").open("w") as output:
-        for command in (setting_up, testing):
-            niced = ("nice", "-n", "19", *command)
-            done = subprocess.run(niced, env=environment, stdout=output, stderr=output, check=False)
-            if done.returncode:
-                break
-    return done.returncode
+        return subprocess.run(command, stdout=output, stderr=output, check=False).returncode
 
 
 def beside(version: str, results: Path, chosen: Iterable[str], processes: int) -> list[str]:
     """The command that runs the `chosen` of the tests that need no root, or all, on another Python."""
     report = ("-p", "no:cacheprovider", f"--junitxml={results}.xml", "-o", "junit_family=xunit1")
-    return [f".venv-{version}/bin/python", "-m", "pytest", "-q", f"-n{processes}", *WITHOUT_ROOT, *report, *chosen]
+    return [
+        f"{environment(version)}/bin/python",
+        "-m",
+        "pytest",
+        "-q",
+        f"-n{processes}",
+        *WITHOUT_ROOT,
+        *report,
+        *chosen,
+    ]
 
 
 def summary(results: Path) -> str:

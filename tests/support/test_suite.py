@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import suite
+from tests.support import pythons, suite
 
 ROOT = Path(suite.__file__).parents[2]
 
@@ -42,16 +42,8 @@ def add_program(path: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("here", "quiet", "set_up", "tested", "status"),
-    [
-        (0, 0, 0, 0, 0),
-        (0, 5, 0, 0, 0),
-        (1, 0, 0, 0, 1),
-        (5, 0, 0, 0, 1),
-        (0, 1, 0, 0, 1),
-        (0, 0, 0, 1, 1),
-        (0, 0, 1, 0, 1),
-    ],
+    ("here", "quiet", "tested", "status"),
+    [(0, 0, 0, 0), (0, 5, 0, 0), (1, 0, 0, 1), (5, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 1)],
 )
 def test_what_fails_in_one_part_fails_all(
     tmp_path: Path,
@@ -59,7 +51,6 @@ def test_what_fails_in_one_part_fails_all(
     capfd: pytest.CaptureFixture[str],
     here: int,
     quiet: int,
-    set_up: int,
     tested: int,
     status: int,
 ) -> None:
@@ -71,12 +62,21 @@ def test_what_fails_in_one_part_fails_all(
         suite, "tests", lambda _, chosen, __: ["sh", "-c", f"exit {quiet if 'quiet' in chosen else here}"]
     )
     add_program(tmp_path / "python9.9", "exit 0")
-    add_program(tmp_path / "tests/support/venv.sh", f"echo setting up $2; exit {set_up}")
     add_program(tmp_path / ".venv-9.9/bin/python", f"echo 7 tests; exit {tested}")
-    assert suite.main([suite.OWN, "9.8", "9.9"]) == status
-    said = capfd.readouterr().out
-    assert "setting up .venv-9.9" in said
-    assert ("7 tests" in said) is (set_up == 0)
+    assert suite.main([pythons.OWN, "9.8", "9.9"]) == status
+    assert "7 tests" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_each_python_that_is_found_is_set_up_and_a_failure_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    add_program(tmp_path / "python9.9", "exit 0")
+    add_program(tmp_path / "tests/support/venv.sh", f"echo setting up $2; exit {status}")
+    assert pythons.main([pythons.OWN, "9.8", "9.9"]) == status
+    assert capfd.readouterr().out == "setting up .venv-9.9\n"
 
 
 PASSES_LATE = """\
@@ -105,7 +105,9 @@ def test_a_few_failures_are_repeated_alone_and_named(
     said = capfd.readouterr().out
     assert ("once more, alone" in said) is (status == 0)
     for number in range(failing):
-        name = f"PASSED ONLY WHEN REPEATED ALONE, on Python {suite.OWN}: test_late.py::test_fails_at_first[{number}]\n"
+        name = (
+            f"PASSED ONLY WHEN REPEATED ALONE, on Python {pythons.OWN}: test_late.py::test_fails_at_first[{number}]\n"
+        )
         assert (name in said) is (status == 0)
 
 
@@ -120,9 +122,9 @@ def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
     assert suite.main([]) == 1
     summary = capfd.readouterr().out.partition("==> all together\n")[2]
     summary = re.sub(r"[0-9.]+ min", "M min", summary)
-    assert f"Python {suite.OWN}: 4 tests in M min, 1 failed, 1 skipped\n" in summary
-    assert f"Python {suite.OWN}, again: 1 tests in M min, 1 failed, 0 skipped\n" in summary
-    assert f"Python {suite.OWN}, quiet: 1 tests in M min, 0 failed, 0 skipped\n" in summary
+    assert f"Python {pythons.OWN}: 4 tests in M min, 1 failed, 1 skipped\n" in summary
+    assert f"Python {pythons.OWN}, again: 1 tests in M min, 1 failed, 0 skipped\n" in summary
+    assert f"Python {pythons.OWN}, quiet: 1 tests in M min, 0 failed, 0 skipped\n" in summary
     assert len([line for line in summary.splitlines() if "s  test_here.py::test_" in line]) == 6
 
 
@@ -133,9 +135,9 @@ def test_a_free_threaded_python_counts_as_another_version(tmp_path: Path, monkey
     add_program(tmp_path / "python9.9t", "exit 0")
     add_program(tmp_path / ".pyenv/versions/9.8.1t/bin/python", "exit 0")
     add_program(tmp_path / "python9.7t", "exit 1")  # which cannot make virtual environments
-    assert suite.interpreter("9.9t") == str(tmp_path / "python9.9t")
-    assert suite.interpreter("9.8t") == str(tmp_path / ".pyenv/versions/9.8.1t/bin/python")
-    assert [suite.interpreter(version) for version in ("9.9", "9.8", "9.7t")] == [None, None, None]
+    assert pythons.interpreter("9.9t") == str(tmp_path / "python9.9t")
+    assert pythons.interpreter("9.8t") == str(tmp_path / ".pyenv/versions/9.8.1t/bin/python")
+    assert [pythons.interpreter(version) for version in ("9.9", "9.8", "9.7t")] == [None, None, None]
 
 
 @pytest.mark.root

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.support.suite import interpreter
+from tests.support.pythons import interpreter
 from wgpy import __version__
 
 ROOT: Final = Path(__file__).parents[2]
