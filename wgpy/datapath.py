@@ -23,7 +23,7 @@ from wgpy.device.device import Device
 from wgpy.device.effects import DropReason, Effects, Handover, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
-from wgpy.net.datagrams import Received, SendResult
+from wgpy.net.datagrams import SENT, Received, SendResult
 
 # How much is read from the TUN before the other side and the timers get their turn: two bursts of 45 packets, or more
 # that are shorter. It is counted in packets; a burst costs as much as BURST_WORK packets do, beside what it holds.
@@ -217,8 +217,12 @@ class DataPath:
                 return
             work = 0
             while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
-                work += BURST_WORK + len(burst)
-                self.carry_out(self._device.send(burst, now))
+                packets = len(burst.lengths)
+                work += BURST_WORK + packets
+                if packets == 1 and (transmit := self._device.send_lone(burst, now)) is not None:
+                    self._transmit(transmit)
+                else:
+                    self.carry_out(self._device.send(burst, now))
                 if self._waiting or self._tun.is_dry:
                     break
         except TunError as error:
@@ -235,6 +239,11 @@ class DataPath:
                 if udp is None or (received := udp.receive(sock)) is None:
                     break
                 datagrams, source, ecn, under_load, is_alone, senders = received
+                if is_alone and (length := self._device.receive_lone(datagrams, source, now, ecn)) >= 0:
+                    if length:
+                        self._tun.write(Burst(datagrams.view, datagrams.segment_size, [length], datagrams.cache))
+                        was_worth_it = True
+                    break
                 effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load, senders=senders)
                 self.carry_out(effects)
                 if effects.deliveries or effects.involves_peers:
@@ -274,14 +283,15 @@ class DataPath:
 
         The loop's clock stands still while the machine sleeps, so a timer set before would come late: it is cancelled.
         """
-        before, self._woke = self._woke, self._clock()
-        if self._woke - before > SUSPENDED_FROM:
-            suspended = self._woke - self._clock_awake()
+        before, now = self._woke, self._clock()
+        self._woke = now
+        if now - before > SUSPENDED_FROM:
+            suspended = now - self._clock_awake()
             if suspended - self._suspended > SUSPENDED_FROM:
                 self._suspended = suspended
                 self._cancel_timer()
                 self._device.forget_sessions()
-        return self._woke
+        return now
 
     def _deadline_came(self) -> None:
         self._timer = self._timer_at = None
@@ -298,7 +308,7 @@ class DataPath:
         A deadline that has moved later, as most do with each packet, is noticed when its old time comes.
         """
         self._tun.flush()
-        if self._timer_at is not None and self._timer_at <= self._device.quiet_until:
+        if self._timer_at is not None and self._timer_at <= self._device.quiet_until():
             return
         at = self._device.next_timeout()
         if at is None or (self._timer_at is not None and self._timer_at <= at):
@@ -330,7 +340,10 @@ class DataPath:
         if self._waiting:
             self._wait_writable(transmit)
             return
-        result = self.udp.send(transmit.datagrams, transmit.endpoint, transmit.traffic_class)
+        datagrams, endpoint, traffic_class, _ = transmit
+        result = self.udp.send(datagrams, endpoint, traffic_class)
+        if result is SENT:
+            return
         if result.source_stale and transmit.public_key is not None:
             self._device.forget_source(transmit.public_key)
         if result.refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -20,14 +21,14 @@ def running(jitter: bytes = NO_JITTER) -> Timers:
 
 def test_sent_data_arms_the_new_handshake_timer_once() -> None:
     timers = running()
-    timers.data_sent(100.0)
-    timers.data_sent(110.0)
+    timers.sent(100.0, data=True)
+    timers.sent(110.0, data=True)
     assert timers.new_handshake_at == 115.0
 
 
 def test_jitter_is_at_most_a_third_of_a_second() -> None:
     timers = running(FULL_JITTER)
-    timers.data_sent(100.0)
+    timers.sent(100.0, data=True)
     timers.handshake_initiated(100.0)
     assert 115.33 < timers.new_handshake_at < 115.0 + 1 / 3
     assert 105.33 < timers.retransmit_handshake_at < 105.0 + 1 / 3
@@ -35,9 +36,9 @@ def test_jitter_is_at_most_a_third_of_a_second() -> None:
 
 def test_first_data_received_arms_the_keepalive_and_more_data_asks_for_another() -> None:
     timers = running()
-    timers.data_received(100.0)
+    timers.received(100.0, data=1)
     assert (timers.send_keepalive_at, timers.need_another_keepalive) == (110.0, False)
-    timers.data_received(105.0)
+    timers.received(105.0, data=1)
     assert (timers.send_keepalive_at, timers.need_another_keepalive) == (110.0, True)
     assert timers.pop_due(110.0) is Timer.SEND_KEEPALIVE
     timers.keepalive_fired(110.0)
@@ -49,15 +50,15 @@ def test_first_data_received_arms_the_keepalive_and_more_data_asks_for_another()
 
 def test_anything_authenticated_sent_cancels_the_keepalive() -> None:
     timers = running()
-    timers.data_received(100.0)
-    timers.any_authenticated_packet_sent(101.0)
+    timers.received(100.0, data=1)
+    timers.sent(101.0, data=False)
     assert timers.send_keepalive_at == NEVER
 
 
 def test_anything_authenticated_received_cancels_the_new_handshake_timer() -> None:
     timers = running()
-    timers.data_sent(100.0)
-    timers.any_authenticated_packet_received(101.0)
+    timers.sent(100.0, data=True)
+    timers.received(101.0, data=0)
     assert timers.new_handshake_at == NEVER
 
 
@@ -85,7 +86,7 @@ def test_keys_are_erased_540_seconds_after_the_oldest_were_derived() -> None:
     assert timers.zero_key_material_at == 740.0
 
 
-@pytest.mark.parametrize("hook", [Timers.any_authenticated_packet_sent, Timers.any_authenticated_packet_received])
+@pytest.mark.parametrize("hook", [partial(Timers.sent, data=False), partial(Timers.received, data=0)])
 @pytest.mark.parametrize(("interval", "expected"), [(0, NEVER), (25, 125.0)])
 def test_anything_authenticated_rearms_the_persistent_keepalive_only_if_there_is_one(
     hook: Callable[[Timers, float], None], interval: int, expected: float
@@ -108,10 +109,8 @@ def test_giving_up_leaves_pending_erasure_alone_but_arms_a_missing_one() -> None
 def test_nothing_is_armed_while_the_interface_is_down() -> None:
     timers = Timers(lambda n: NO_JITTER)
     timers.persistent_keepalive = 1
-    timers.any_authenticated_packet_sent(1.0)
-    timers.any_authenticated_packet_received(1.0)
-    timers.data_sent(1.0)
-    timers.data_received(1.0)
+    timers.sent(1.0, data=True)
+    timers.received(1.0, data=1)
     timers.handshake_initiated(1.0)
     timers.session_derived(1.0)
     timers.handshake_abandoned(1.0)
@@ -121,10 +120,8 @@ def test_nothing_is_armed_while_the_interface_is_down() -> None:
 def test_stopping_cancels_all() -> None:
     timers = running()
     timers.persistent_keepalive = 1
-    timers.any_authenticated_packet_sent(1.0)
-    timers.any_authenticated_packet_received(1.0)
-    timers.data_sent(1.0)
-    timers.data_received(1.0)
+    timers.sent(1.0, data=True)
+    timers.received(1.0, data=1)
     timers.handshake_initiated(1.0)
     timers.session_derived(1.0)
     timers.stop()
@@ -134,9 +131,8 @@ def test_stopping_cancels_all() -> None:
 def test_due_timers_fire_in_the_order_of_their_deadlines_and_only_once() -> None:
     timers = running()
     timers.persistent_keepalive = 7
-    timers.any_authenticated_packet_sent(100.0)
-    timers.data_sent(100.0)
-    timers.data_received(100.0)
+    timers.sent(100.0, data=True)
+    timers.send_keepalive_at = 110.0  # which sending cancels, as receiving cancels the wait for an answer
     timers.handshake_initiated(100.0)
     timers.session_derived(100.0)
     assert timers.pop_due(104.9) is None

@@ -130,8 +130,8 @@ def test_indices_that_are_never_freed_are_noticed(monkeypatch: pytest.MonkeyPatc
 def test_deadlines_that_pile_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     enter = Deadlines._enter
 
-    def hoarding(self: Deadlines, peer: Peer) -> None:
-        enter(self, peer)
+    def hoarding(self: Deadlines, peer: Peer, at: float) -> None:
+        enter(self, peer, at)
         self._heap += [(inf, next(self._tiebreak), peer) for _ in range(100)]
 
     assert "deadlines to wait for" in breach(monkeypatch, Deadlines, "_enter", hoarding)
@@ -143,7 +143,8 @@ def test_a_tunnel_that_does_not_recover_is_noticed(monkeypatch: pytest.MonkeyPat
     simulation.calm()
     simulation.start_anew(simulation.server)
     simulation.calm()
-    monkeypatch.setattr(Timers, "data_sent", lambda self, now: None)
+    sent = Timers.sent
+    monkeypatch.setattr(Timers, "sent", lambda self, now, *, data: sent(self, now, data=False))
     simulation.start_anew(simulation.server)
     with pytest.raises(Breach, match="has not reached"):
         simulation.calm()

@@ -31,7 +31,6 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._heap)
 
-    @property
     def earliest(self) -> float:
         """No deadline is earlier, in seconds of `now`; it is that of a deadline that may have moved since."""
         if self._changed:
@@ -49,21 +48,22 @@ class Deadlines:
             heappop(self._heap)  # the deadline has moved since it was noted
             if at == peer.wakes_at:
                 peer.wakes_at = inf
-                self._enter(peer)
+                if due < inf:
+                    self._enter(peer, due)
         return None
 
     def _enter_changed(self) -> None:
         for peer in self._changed:
-            self._enter(peer)
+            at = peer.timers.next_at()
+            if at < peer.wakes_at:  # else the one that was entered comes first
+                self._enter(peer, at)
         self._changed.clear()
 
-    def _enter(self, peer: Peer) -> None:
-        """Enter the peer's next deadline, if it is earlier than the one that was entered."""
-        at = peer.timers.next_at()
-        if at < peer.wakes_at:
-            peer.wakes_at = at
-            heappush(self._heap, (at, next(self._tiebreak), peer))
-            if len(self._heap) > 2 * len(self._peers) + 64:  # mostly deadlines that have moved since
-                entered = (peer for peer in self._peers.values() if peer.wakes_at < inf)
-                self._heap = [(peer.wakes_at, next(self._tiebreak), peer) for peer in entered]
-                heapify(self._heap)
+    def _enter(self, peer: Peer, at: float) -> None:
+        """Enter the peer's next deadline."""
+        peer.wakes_at = at
+        heappush(self._heap, (at, next(self._tiebreak), peer))
+        if len(self._heap) > 2 * len(self._peers) + 64:  # mostly deadlines that have moved since
+            entered = (peer for peer in self._peers.values() if peer.wakes_at < inf)
+            self._heap = [(peer.wakes_at, next(self._tiebreak), peer) for peer in entered]
+            heapify(self._heap)

@@ -29,6 +29,7 @@ from wgpy.device.effects import DropReason, Effects, Handover, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
+from wgpy.device.lone import Lone
 from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.receive import Receiver
@@ -62,6 +63,14 @@ class Device:
     """The UDP port that was configured, 0 for any. Whoever owns the sockets opens it; the device has none."""
     fwmark: int
     """The firewall mark that was configured, 32 bits; 0 for none."""
+    send_lone: Callable[[Burst, float], Transmit | None]
+    """`send(burst, now)` for a burst of one packet, in fewer steps; None if it takes more than those (`Lone.send`)."""
+    receive_lone: Callable[[Datagrams, Endpoint, float, int], int]
+    """`receive(datagrams, source, now, ecn)` for one datagram, in fewer steps: the length in bytes of its packet; 0 if
+    there is none to deliver, -1 if it takes more than those (`Lone.receive`)."""
+    quiet_until: Callable[[], float]
+    """No timer is due before what this returns, in the seconds of `now`; `next_timeout`, which may return a later time,
+    takes longer."""
     share: Share
     """Which of the interface's workers this device is."""
 
@@ -85,8 +94,11 @@ class Device:
         self._receiver = Receiver(
             self._interface, self._indices, self._peers, self._foreign, self._allowed_ips, self._deadlines, self._drops
         )
+        lone = Lone(self._interface, self._indices, self._allowed_ips, self._deadlines)
+        self.send_lone, self.receive_lone = lone.send, lone.receive
         self._icmp_limiter = RateLimiter()
         self._resumption: Resumption | None = None
+        self.quiet_until = self._deadlines.earliest
         self.mtu = DEFAULT_MTU
         self.listen_port = 0
         self.fwmark = 0
@@ -200,6 +212,9 @@ class Device:
         effects = Effects()
         if isinstance(burst, bytes):
             burst = Burst.of(burst, self.mtu)
+        if len(burst.lengths) == 1 and (transmit := self.send_lone(burst, now)) is not None:
+            effects.transmits.append(transmit)
+            return effects
         packet = burst.packet(0)
         destination = ip.destination(packet)
         if destination is None:
@@ -301,15 +316,15 @@ class Device:
         if not self._interface.is_up:
             self._drops[DropReason.INTERFACE_DOWN] += len(datagrams)
             return effects
+        if not senders and (length := self.receive_lone(datagrams, source, now, ecn)) >= 0:
+            if length:
+                burst = Burst(datagrams.view, datagrams.segment_size, [length], datagrams.cache)
+                effects.deliveries.append(burst)
+            return effects
         self._receiver.receive(datagrams, source, now, ecn, effects, under_load, senders)
         return effects
 
     # Time.
-
-    @property
-    def quiet_until(self) -> float:
-        """No timer is due before this, in the seconds of `now`; `next_timeout`, which may be later, takes longer."""
-        return self._deadlines.earliest
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in the seconds of `now`; None when nothing is pending."""

@@ -1,7 +1,7 @@
 """One session's transport keys: sealing and opening whole bursts in place (paper, 5.4.6).
 
-A burst is sealed by `map`, because a loop in Python would cost half as much again as the AEAD. A lone packet is sealed
-directly, because setting up the `map` takes as long as sealing it.
+A burst is sealed by `map`, because a loop in Python would cost half as much again as the AEAD. For a lone packet,
+setting up the `map` takes as long as sealing it: see lone.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from wgpy.constants import (
     MESSAGE_TRANSPORT,
     REJECT_AFTER_MESSAGES,
     REJECT_AFTER_TIME,
-    TAG_SIZE,
     TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
@@ -30,10 +29,10 @@ from wgpy.noise.handshake import SessionKeys
 FIRST_LOOK: Final = 16
 MAX_RUN: Final = 135  # datagrams that are opened together: as many of an MTU of 1420 as a reader gathers
 
-_header = Struct("<QQ").pack_into  # type with index, and counter
+header = Struct("<QQ").pack_into  # type with index, and counter
 _type_and_index = Struct("<II").unpack_from
 _counter = Struct("<8xQ").unpack_from
-_nonce = Struct("<4xQ").pack
+nonce = Struct("<4xQ").pack
 _exhaust = deque[Any](maxlen=0).extend
 
 
@@ -89,20 +88,14 @@ class Keypair:
         view, lengths, first = burst.view, burst.lengths, self.send_counter
         self.send_counter = first + len(lengths)
         start = MESSAGE_TRANSPORT | self.remote_index << 32
-        if len(lengths) == 1:
-            plaintext = view[TRANSPORT_HEADER_SIZE:-TAG_SIZE]
-            plaintext[lengths[0] :] = bytes(len(plaintext) - lengths[0])
-            _header(view, 0, start, first)
-            self.sending.encrypt_into(_nonce(first), plaintext, None, view[TRANSPORT_HEADER_SIZE:])
-            return
         plaintexts, sealed = burst.bodies()
         if lengths.count(len(plaintexts[0])) < len(lengths):
             for length, plaintext in zip(lengths, plaintexts, strict=True):
                 if padding := len(plaintext) - length:
                     plaintext[length:] = bytes(padding)
         counters = range(first, first + len(lengths))
-        _exhaust(map(_header, repeat(view), range(0, len(view), burst.stride), repeat(start), counters))
-        _exhaust(map(self.sending.encrypt_into, map(_nonce, counters), plaintexts, repeat(None), sealed))
+        _exhaust(map(header, repeat(view), range(0, len(view), burst.stride), repeat(start), counters))
+        _exhaust(map(self.sending.encrypt_into, map(nonce, counters), plaintexts, repeat(None), sealed))
 
     def counters(self, datagrams: Datagrams, first: int, until: int) -> tuple[int, ...]:
         """The counters of the run of datagrams under this key that begins at `first`, which is one; MAX_RUN at most.
@@ -127,22 +120,13 @@ class Keypair:
                 break
         return fields[1::2][:length]
 
-    def open_lone(self, datagram: memoryview) -> tuple[int, int]:
-        """Open one datagram in place; returns its counter, and the size of the plaintext, -1 for an invalid tag."""
-        (counter,) = _counter(datagram)
-        sealed = datagram[TRANSPORT_HEADER_SIZE:]
-        try:
-            return counter, self.receiving.decrypt_into(_nonce(counter), sealed, None, sealed[:-TAG_SIZE])
-        except InvalidTag:
-            return counter, -1
-
     def open(self, counters: tuple[int, ...], bodies: Bodies) -> list[int]:
         """Open sealed bodies in place; returns the size of each plaintext in bytes, -1 for an invalid tag.
 
         The content of a slot whose tag was invalid must not be used.
         """
         plaintexts, sealed = bodies
-        opening = map(self.receiving.decrypt_into, map(_nonce, counters), sealed, repeat(None), plaintexts)
+        opening = map(self.receiving.decrypt_into, map(nonce, counters), sealed, repeat(None), plaintexts)
         opened: list[int] = []
         while len(opened) < len(counters):
             try:

@@ -118,13 +118,11 @@ class Peer:
         self.send_staged(now, effects)
 
     def _send_sealed(self, keypair: Keypair, burst: Burst, now: float, effects: Effects) -> None:
-        is_data = burst.lengths[0] != 0
-        traffic_class = ip.outer_ecn(burst.view, TRANSPORT_HEADER_SIZE) if is_data else 0
+        view, is_data = burst.view, burst.lengths[0] != 0
+        traffic_class = ip.outer_ecn(view, TRANSPORT_HEADER_SIZE) if is_data else 0
         keypair.seal(burst)
-        self.timers.any_authenticated_packet_sent(now)
-        self._transmit(Datagrams(burst.view, burst.stride), traffic_class, effects)
-        if is_data:
-            self.timers.data_sent(now)
+        self.timers.sent(now, data=is_data)
+        self._transmit(Datagrams(view, burst.stride), traffic_class, effects)
         if keypair.send_counter > REKEY_AFTER_MESSAGES or (
             keypair.is_initiator and now - keypair.created_at >= REKEY_AFTER_TIME
         ):
@@ -166,11 +164,7 @@ class Peer:
         ):
             timers.sent_lastminute_handshake = True
             self.initiate(now, effects)
-        timers.any_authenticated_packet_received(now)
-        if data:
-            timers.data_received(now)
-            if data > 1:
-                timers.data_received(now)  # the second finds the first's keepalive pending
+        timers.received(now, data=data)
 
     # The handshake.
 
@@ -201,7 +195,7 @@ class Peer:
 
     def _send_handshake(self, message: bytes, now: float, effects: Effects) -> None:
         stamped = self.cookie_stamp.stamp(message, now)
-        self.timers.any_authenticated_packet_sent(now)
+        self.timers.sent(now, data=False)
         self._transmit(Datagrams.of(stamped), HANDSHAKE_TRAFFIC_CLASS, effects)
 
     def consume_response(self, message: memoryview, source: Endpoint, now: float, effects: Effects) -> None:
@@ -235,7 +229,7 @@ class Peer:
         self.handshake_sent_at = now
         self._begin_session(keys, now)
         self._send_handshake(message, now, effects)
-        self.timers.any_authenticated_packet_received(now)
+        self.timers.received(now, data=0)
         return None
 
     def _tell_refusal(self, reason: DropReason, source: Endpoint, now: float, effects: Effects) -> None:
@@ -275,10 +269,8 @@ class Peer:
     def move_endpoint(self, source: Endpoint, effects: Effects) -> None:
         """Roaming: an authenticated message came from `source`, so that is where the peer is (paper, 2.1)."""
         known = self.endpoint
-        if source == known:
-            return
         self.endpoint = source
-        if known is not None and not source.same_remote(known):
+        if known is not None and source != known and not source.same_remote(known):
             effects.events.append(Event(EventKind.ENDPOINT_MOVED, self.public_key, source))
 
     def forget_source(self) -> None:

@@ -20,7 +20,6 @@ from wgpy.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
     RESPONSE_SIZE,
-    TAG_SIZE,
     TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
@@ -85,11 +84,6 @@ class Receiver:
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
         view, stride = datagrams.view, datagrams.segment_size
-        if TRANSPORT_OVERHEAD <= len(view) <= stride:  # there is only one
-            kind, index = _type_and_index(view)
-            if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
-                self._receive_lone(entry.peer, entry.keypair, datagrams, source, now, ecn, effects)
-                return
         lengths: list[int] = []
         for first, next_source, next_ecn in senders:
             self._receive_from(source, ecn, first, datagrams, now, lengths, effects, under_load)
@@ -181,46 +175,6 @@ class Receiver:
         peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
         peer.note_received(keypair, source, now, data, effects)
         self._deadlines.note(peer)
-
-    def _receive_lone(
-        self,
-        peer: Peer,
-        keypair: Keypair,
-        datagrams: Datagrams,
-        source: Endpoint,
-        now: float,
-        ecn: int,
-        effects: Effects,
-    ) -> None:
-        """Do for one datagram that came alone what `_receive_data` does for a run, in fewer steps.
-
-        After a rest the processor's caches have forgotten the code, and each step takes ten times as long.
-        """
-        if not keypair.can_receive(now):
-            peer.drops[DropReason.EXPIRED_KEY] += 1
-            return
-        view = datagrams.view
-        counter, size = keypair.open_lone(view)
-        if size < 0 or not keypair.replay.accept(counter):
-            peer.drops[DropReason.INVALID_TAG if size < 0 else DropReason.REPLAYED] += 1
-            return
-        length = 0
-        if size:
-            packet = view[TRANSPORT_HEADER_SIZE:-TAG_SIZE]
-            length, inner_source = ip.length_and_source(packet)
-            if not length:
-                peer.drops[DropReason.INVALID_PACKET] += 1
-            elif self._allowed_ips.lookup(inner_source) is not peer:
-                peer.drops[DropReason.DISALLOWED_SOURCE] += 1
-                length = 0
-            elif ecn:
-                ip.decapsulate_ecn(packet, ecn)
-        if length or not size:
-            peer.rx_bytes += len(view)
-        peer.note_received(keypair, source, now, 1 if size else 0, effects)
-        self._deadlines.note(peer)
-        if length:
-            effects.deliveries.append(Burst(view, datagrams.segment_size, [length], datagrams.cache))
 
     def _whole_packets(self, peer: Peer, datagrams: Datagrams, first: int, sizes: list[int]) -> Sequence[int] | None:
         """The lengths without padding of the packets opened from datagram `first` on, if all are to be delivered."""
@@ -314,7 +268,7 @@ class Receiver:
             peer.drops[DropReason.INVALID_HANDSHAKE] += 1
             return
         peer.rx_bytes += RESPONSE_SIZE
-        peer.timers.any_authenticated_packet_received(now)
+        peer.timers.received(now, data=0)
         self._deadlines.note(peer)
 
     def _receive_cookie_reply(self, message: memoryview, now: float) -> None:

@@ -1,7 +1,8 @@
 """The five timers of a peer: a table of deadlines with the names of the kernel's timers.c.
 
-Hooks are called when something has happened, and move deadlines. `pop_due` returns the timer that fires; the Peer does
-what it stands for. Deadlines are seconds of CLOCK_BOOTTIME; `NEVER` means that a timer is not pending.
+Hooks are called when something has happened, and move deadlines; where one stands for several of the kernel's, it says
+so. `pop_due` returns the timer that fires; the Peer does what it stands for. Deadlines are seconds of CLOCK_BOOTTIME;
+`NEVER` means that a timer is not pending.
 """
 
 from __future__ import annotations
@@ -91,38 +92,43 @@ class Timers:
 
     # Hooks. Each docstring says when to call it.
 
-    def data_sent(self, now: float) -> None:
-        """After at least one packet that is not a keepalive was sent."""
-        if self.new_handshake_at == NEVER and self.running:
-            self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + (self.jitter or self._draw_jitter())
-            self.awaiting_since = now
-        self.data_sent_at = now
-
-    def data_not_sent(self) -> None:
-        """After the data of the last `data_sent` turned out not to have been sent."""
-        if self.awaiting_since == self.data_sent_at:
-            self.new_handshake_at = NEVER
-
-    def data_received(self, now: float) -> None:
-        """After an authenticated packet that is not a keepalive was received."""
-        if self.send_keepalive_at != NEVER:
-            self.need_another_keepalive = True
-        elif self.running:
-            self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
-
     # The next two include the kernel's any_authenticated_packet_traversal, which always goes with either of them.
 
-    def any_authenticated_packet_sent(self, now: float) -> None:
-        """Before any authenticated message is sent: data, keepalive, initiation, response."""
+    def sent(self, now: float, *, data: bool) -> None:
+        """When an authenticated message is sent: data, keepalive, initiation, response.
+
+        The kernel's any_authenticated_packet_sent and, with `data`, data_sent: one packet at least is no keepalive.
+        """
         self.send_keepalive_at = NEVER
         if self.persistent_keepalive and self.running:
             self.persistent_keepalive_at = now + self.persistent_keepalive
+        if data:
+            if self.new_handshake_at == NEVER and self.running:
+                self.new_handshake_at = now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + (self.jitter or self._draw_jitter())
+                self.awaiting_since = now
+            self.data_sent_at = now
 
-    def any_authenticated_packet_received(self, now: float) -> None:
-        """After any authenticated message was received: data, keepalive, initiation, response."""
+    def data_not_sent(self) -> None:
+        """After the data of the last `sent` turned out not to have been sent."""
+        if self.awaiting_since == self.data_sent_at:
+            self.new_handshake_at = NEVER
+
+    def received(self, now: float, *, data: int) -> None:
+        """After authenticated messages were received: data, keepalive, initiation, response.
+
+        The kernel's any_authenticated_packet_received, and its data_received for each of `data` packets that are no
+        keepalives: the second finds the first's keepalive pending.
+        """
         self.new_handshake_at = NEVER
         if self.persistent_keepalive and self.running:
             self.persistent_keepalive_at = now + self.persistent_keepalive
+        if data:
+            if self.send_keepalive_at != NEVER:
+                self.need_another_keepalive = True
+            elif self.running:
+                self.send_keepalive_at = now + KEEPALIVE_TIMEOUT
+                if data > 1:
+                    self.need_another_keepalive = True
 
     def persistent_keepalive_wanted(self, now: float) -> None:
         """After a persistent keepalive was turned on, or the interface came up or got another key: one is due now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wgpy.burst import Datagrams
 from wgpy.endpoint import Endpoint, SenderChange
@@ -37,3 +37,7 @@ class SendResult(NamedTuple):
     """The bytes in them."""
     source_stale: bool = False
     """Whether to forget the endpoint's local address: it no longer works, and the route's choice does."""
+
+
+SENT: Final = SendResult()
+"""What every send that went well returns."""

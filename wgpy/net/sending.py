@@ -18,7 +18,7 @@ from wgpy.burst import Datagrams
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS
 from wgpy.endpoint import Endpoint
 from wgpy.net.binding import IP_PKTINFO
-from wgpy.net.datagrams import SendResult
+from wgpy.net.datagrams import SENT, SendResult
 
 UDP_SEGMENT: Final = 103  # a Linux constant that the socket module of Python 3.11 lacks
 
@@ -132,11 +132,8 @@ class Route:
                 refused_bytes += len(part)
             offset += count * size
         if not refused and not stale:
-            return _SENT
+            return SENT
         return SendResult(None, refused, refused_bytes, stale and not refused)
-
-
-_SENT: Final = SendResult()
 
 
 def _control(endpoint: Endpoint, traffic_class: int) -> list[_ControlMessage]:

@@ -24,7 +24,7 @@ from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
 from wgpy.tun.gathering import Groups, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
-from wgpy.tun.splitting import SLOTS_SIZE, Segments, split
+from wgpy.tun.splitting import SLOTS_SIZE, Segments, in_place, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, NO_OFFLOAD, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNSETOFFLOAD: Final = 0x400454D0
@@ -73,6 +73,7 @@ class LinuxTun:
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._last_header, self._unpacked = PLAIN, NO_OFFLOAD  # most headers are as the one before
         self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
+        self._first = self._parts(TRANSPORT_HEADER_SIZE)
         self._cache = ViewCache(self._buffer)  # lone packets stay where they are read
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
@@ -191,7 +192,7 @@ class LinuxTun:
             header, packet = read
             self.is_dry = False
             if header.gso_type == GSO_NONE:
-                burst = split(header, packet, self._cache, self._mtus)
+                burst = in_place(header, len(packet), self._cache, self._mtus)
                 if burst is not None and self._merging:
                     if self._read_ahead.looks_for_more():
                         burst = self._gather(NO_OFFLOAD, burst.packet(0), burst.stride) or burst
@@ -208,19 +209,23 @@ class LinuxTun:
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
         """Read one packet into the buffer at `start`."""
-        packet = self._buffer[start : start + _MAX_READ]
+        parts = self._first if start == TRANSPORT_HEADER_SIZE else self._parts(start)
         try:
-            if not self._vnet_header:
-                return NO_OFFLOAD, packet[: os.readv(self._fd, [packet])]
-            length = os.readv(self._fd, [self._header, packet])
+            length = os.readv(self._fd, parts)
         except BlockingIOError:
             return None
         except OSError as error:
             raise self._gone(error) from error
+        if not self._vnet_header:
+            return NO_OFFLOAD, parts[0][:length]
         if self._header != self._last_header:
             self._last_header = self._header.tobytes()
             self._unpacked = VnetHeader.unpack(self._last_header)
-        return self._unpacked, packet[: length - VNET_HEADER_SIZE]
+        return self._unpacked, parts[1][: length - VNET_HEADER_SIZE]
+
+    def _parts(self, start: int) -> tuple[memoryview, ...]:
+        packet = self._buffer[start : start + _MAX_READ]
+        return (self._header, packet) if self._vnet_header else (packet,)
 
     def _take_held(self) -> tuple[VnetHeader, memoryview] | None:
         """What was read last time, where a first read lies: more may be read behind it."""
@@ -263,8 +268,10 @@ class LinuxTun:
 
         Packets that the kernel does not take are counted in `drops`. Raises TunError if the interface went away.
         """
-        if len(burst.lengths) == 1:
-            if failure := self._write([PLAIN, burst.packet(0)]):
+        lengths = burst.lengths
+        if len(lengths) == 1:
+            packet = burst.view[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + lengths[0]]
+            if failure := self._write([PLAIN, packet]):
                 self._count(failure, 1)
             return
         for parts, slots in merge(burst, self._merging):

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from wgpy.burst import Burst, ViewCache, padded_length
-from wgpy.constants import TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
+from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U16, U32, UDP, Column, store_lengths, u16
 from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
@@ -230,11 +230,21 @@ class _Laid:
 
 
 def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
-    length, buffer = len(packet), slots.buffer
-    stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
+    end = TRANSPORT_HEADER_SIZE + len(packet)
+    if end > len(slots.buffer):
+        return None
+    slots.buffer[TRANSPORT_HEADER_SIZE:end] = packet
+    return in_place(header, len(packet), slots, mtus)
+
+
+def in_place(header: VnetHeader, length: int, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+    """What `split` makes of a plain packet of `length` bytes that was read to where it stays, `slots.buffer[16:]`."""
+    buffer, padded = slots.buffer, (length + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
+    if not mtus or padded > mtus[0]:
+        padded = padded_length(length, mtus)
+    stride = padded + TRANSPORT_OVERHEAD
     if not length or stride > len(buffer) or (header.flags and length < shortest(header)):
         return None
-    buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = packet
     if header.flags & NEEDS_CSUM:
         _complete(header, buffer, TRANSPORT_HEADER_SIZE, length)
     return Burst(buffer[:stride], stride, [length], slots)
