@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from ipaddress import IPv4Address
@@ -179,17 +180,22 @@ def spoofed(program: Program) -> float:
 
 
 def newcomers(program: Program, rate: int) -> list[int]:
-    """How many tries peers at new addresses need during a flood, while a tunnel carries a packet every 2 ms."""
+    """How many tries each of some peers at new addresses needs during a flood, while a tunnel is in use.
+
+    They come together, and the tunnel carries a packet every 2 ms.
+    """
     with ExitStack() as cleanup:
         scene = Scene(program, cleanup)
-        initiators, sock = scene.initiators(NEWCOMER_COUNT), scene.socket()
+        initiators = scene.initiators(NEWCOMER_COUNT)
+        sockets = [scene.socket() for _ in initiators]
         scene.connect()
+        pool = cleanup.enter_context(ThreadPoolExecutor(NEWCOMER_COUNT))
+
+        def tries(initiator: Initiator, sock: socket.socket) -> int:
+            return initiator.tries(sock, scene.right, str(NEWCOMERS + initiator.index), MOST_TRIES)
+
         with scene.trickle(), scene.flood(rate, STRANGERS):
-            sources = (str(NEWCOMERS + initiator.index) for initiator in initiators)
-            return [
-                initiator.tries(sock, scene.right, source, MOST_TRIES)
-                for initiator, source in zip(initiators, sources, strict=True)
-            ]
+            return list(pool.map(tries, initiators, sockets))
 
 
 def window(program: Program) -> int:
