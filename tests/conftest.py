@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import settings
 
 from tests.support.endings import heed_signals, ignore_signals
 from tests.support.tools import missing
+
+# The tests start wgpy some thousand times. Without bytecode, compiling its modules would be half of what each start
+# takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("brief", deadline=None, derandomize=True, max_examples=10)

@@ -91,5 +91,5 @@ def _is_kernels(name: str) -> bool:
 
 
 def _kernel_has_wireguard() -> bool:
-    """Whether the module is built in or loaded. If not, we save importing pyroute2, a third of a second."""
+    """Whether the module is built in or loaded. If not, we save importing pyroute2, a tenth of a second."""
     return (_MODULES / "wireguard").is_dir() or not _MODULES.is_dir()

@@ -1,7 +1,7 @@
 """What wg-quick uses `ip` for, over netlink: links, addresses, routes, rules and path MTUs.
 
 It uses pyroute2, which is synchronous and cannot run inside a running event loop: call it before the loop starts, or
-from another thread. pyroute2 is imported on first use, because that takes a third of a second.
+from another thread. pyroute2 is imported on first use, because that takes long.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from wgpy.errors import NetworkError
+from wgpy.net.pyroute import make_light
 from wgpy.system.refusals import explain, ipv6_is_off, net_admin
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -79,7 +80,8 @@ class Netlink:
     """A netlink socket in the calling thread's network namespace. A failed step raises NetworkError with its name."""
 
     def __init__(self) -> None:
-        from pyroute2 import IPRoute
+        make_light()
+        from pyroute2.iproute.linux import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
 
         self._netlink_error: type[Exception] = NetlinkError

@@ -21,6 +21,7 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import ControlError, NetworkError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.net.netlink import Netlink
+from wgpy.net.pyroute import make_light
 from wgpy.system.refusals import explain, net_admin
 
 _KIND: Final = "wireguard"
@@ -74,8 +75,9 @@ def _in_thread(function: Callable[[], T]) -> T:
 
 @contextmanager
 def _opened(name: str) -> Iterator[Any]:
-    from pyroute2 import WireGuard
+    make_light()
     from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic.wireguard import WireGuard
 
     with Netlink() as netlink:
         if not netlink.link_exists(name):

@@ -1,6 +1,6 @@
 """The netlink requests (rtnetlink(7)) that must be quick: a helper's set-up, and what a tunnel asks about routes.
 
-`wgpy.net.netlink` can do all this and more, but takes a third of a second to import.
+`wgpy.net.netlink` can do all this and more, but takes a tenth of a second to import.
 """
 
 from __future__ import annotations
