@@ -136,10 +136,15 @@ def timers(device: Device) -> list[list[object]]:
 
 
 def told(effects: list[Effects]) -> tuple[list[object], ...]:
+    """What was delivered, and each peer's datagrams and events: between two peers, these have no order."""
+    transmits = [transmit for each in effects for transmit in each.transmits]
+    transmits.sort(key=lambda transmit: bytes(transmit.public_key or b""))
+    events = [event for each in effects for event in each.events]
+    events.sort(key=lambda event: bytes(event.public_key))
     return (
         [bytes(packet) for each in effects for burst in each.deliveries for packet in burst.packets()],
-        [bytes(transmit.datagrams.view) for each in effects for transmit in each.transmits],
-        [event for each in effects for event in each.events],
+        [bytes(transmit.datagrams.view) for transmit in transmits],
+        [*events],
     )
 
 

@@ -197,6 +197,14 @@ def test_receiving_takes_bounded_work_for_each_datagram(turn: str, work: Work) -
         assert len(delivery) == 400
 
 
+def test_datagrams_that_two_peers_send_by_turns_are_opened_together_for_each_peer(work: Work) -> None:
+    """As the acknowledgements of many downloads come."""
+    receiver, datagrams = arriving("of another session", 1, 400)
+    with work:
+        receiver.device.receive(datagrams, Endpoint("192.0.2.9", 1), 1001.0)
+    assert work.calls <= 30 * 400, work.calls
+
+
 def arriving(turn: str, period: int, count: int) -> tuple[Host, Datagrams]:
     """Datagrams of 64 bytes on their way to a host that has sessions with two others."""
     world = World()

@@ -27,7 +27,7 @@ from wgpy.device.replay import ReplayWindow
 from wgpy.noise.handshake import SessionKeys
 
 FIRST_LOOK: Final = 16
-MAX_RUN: Final = 135  # datagrams that are opened together: as many of an MTU of 1420 as a reader gathers
+MAX_RUN: Final = 135  # datagrams whose headers are unpacked together: as many of an MTU of 1420 as a reader gathers
 
 header = Struct("<QQ").pack_into  # type with index, and counter
 _type_and_index = Struct("<II").unpack_from

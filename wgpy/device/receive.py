@@ -1,13 +1,15 @@
 """What comes from the UDP socket: messages of handshakes, and transport data (kernel receive.c).
 
 As in the kernel, cheap refusals come first, and nothing is believed before it is authenticated. Bookkeeping (endpoint,
-timers, counters, the key's age) is done once per burst.
+timers, counters, the key's age) is done once per burst for each peer, whose datagrams are opened together even if
+others' lie between them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from struct import Struct
 from typing import Final
 
@@ -47,6 +49,19 @@ _HANDSHAKE_SIZES: Final = {
 }
 
 
+class _Part:
+    """The datagrams of a burst that came from one sender under one key of a peer: they are opened together."""
+
+    __slots__ = ("ecn", "keypair", "peer", "runs", "source")
+
+    def __init__(self, peer: Peer, keypair: Keypair, source: Endpoint, ecn: int) -> None:
+        self.peer = peer
+        self.keypair = keypair
+        self.source = source
+        self.ecn = ecn
+        self.runs: list[tuple[int, tuple[int, ...]]] = []  # of neighbours: the first one's number, and their counters
+
+
 class Receiver:
     """The receiving half of a Device, which shares its tables with it.
 
@@ -84,72 +99,82 @@ class Receiver:
     ) -> None:
         """Take in datagrams as Device.receive does, and add what is to be done to `effects`."""
         view, stride = datagrams.view, datagrams.segment_size
-        lengths: list[int] = []
-        for first, next_source, next_ecn in senders:
-            self._receive_from(source, ecn, first, datagrams, now, lengths, effects, under_load)
-            source, ecn = next_source, next_ecn
-        self._receive_from(source, ecn, len(datagrams), datagrams, now, lengths, effects, under_load)
+        lengths = [0] * len(datagrams)
+        parts: dict[Peer, _Part] = {}
+        number = 0
+        for until, next_source, next_ecn in (*senders, (len(lengths), source, ecn)):
+            self._sort(datagrams, number, until, source, now, ecn, parts, lengths, effects, under_load)
+            number, source, ecn = until, next_source, next_ecn
+        for part in parts.values():
+            self._open(part, datagrams, now, lengths, effects)
         if any(lengths):
             effects.deliveries.append(Burst(view, stride, lengths, datagrams.cache))
 
-    def _receive_from(
+    def _sort(
         self,
-        source: Endpoint,
-        ecn: int,
-        until: int,
         datagrams: Datagrams,
+        number: int,
+        until: int,
+        source: Endpoint,
         now: float,
+        ecn: int,
+        parts: dict[Peer, _Part],
         lengths: list[int],
         effects: Effects,
         under_load: bool,
     ) -> None:
-        """Take in one sender's datagrams, from number `len(lengths)` up to `until`.
+        """Add one sender's datagrams, from `number` up to `until`, to their peers' parts; handle all other messages.
 
-        Appends the length of each packet that is to be delivered to `lengths`, 0 for none.
+        A peer's part is opened before something of that peer comes that does not belong to it, and all parts are opened
+        before a handshake message is handled: so each peer's datagrams are handled in the order in which they came.
         """
         view, stride, short, total = datagrams.view, datagrams.segment_size, datagrams.short, len(datagrams.view)
-        while len(lengths) < until:
-            start = len(lengths) * stride
-            end = min(start + (short.get(len(lengths), stride) if short else stride), total)
+        while number < until:
+            start = number * stride
+            end = min(start + (short.get(number, stride) if short else stride), total)
             kind, index = _type_and_index(view, start) if end - start >= TRANSPORT_OVERHEAD else (0, 0)
             if kind == MESSAGE_TRANSPORT and (entry := self._indices.get(index)) is not None and entry.keypair:
-                self._receive_data(entry.peer, entry.keypair, datagrams, source, now, ecn, until, lengths, effects)
+                part = parts.get(entry.peer)
+                if part is None:
+                    part = parts[entry.peer] = _Part(entry.peer, entry.keypair, source, ecn)
+                elif part.keypair is not entry.keypair or part.source is not source or part.ecn != ecn:
+                    self._open(parts.pop(entry.peer), datagrams, now, lengths, effects)
+                    continue
+                counters = entry.keypair.counters(datagrams, number, until)
+                part.runs.append((number, counters))
+                number += len(counters)
                 continue
-            lengths.append(0)
+            number += 1
             if kind == MESSAGE_TRANSPORT:
                 self._drops[DropReason.UNKNOWN_INDEX] += 1
             elif _HANDSHAKE_SIZES.get(kind) == end - start:
+                for part in parts.values():
+                    self._open(part, datagrams, now, lengths, effects)
+                parts.clear()
                 self._receive_handshake(kind, view[start:end], source, now, effects, under_load)
             else:
                 self._drops[DropReason.MALFORMED] += 1
 
-    def _receive_data(
-        self,
-        peer: Peer,
-        keypair: Keypair,
-        datagrams: Datagrams,
-        source: Endpoint,
-        now: float,
-        ecn: int,
-        until: int,
-        lengths: list[int],
-        effects: Effects,
-    ) -> None:
-        """Open the run of datagrams under `keypair` that begins at datagram number `len(lengths)`, as `_receive_from`.
+    def _open(self, part: _Part, datagrams: Datagrams, now: float, lengths: list[int], effects: Effects) -> None:
+        """Open one peer's part of the datagrams, and note in `lengths` how long each packet is that is to be delivered.
 
-        What another sender sent is no part of it: somebody else's datagram in front of a peer's must not move the
-        peer's endpoint.
+        A part has one sender: somebody else's datagram in front of a peer's must not move the peer's endpoint.
         """
-        first = len(lengths)
-        counters = keypair.counters(datagrams, first, until)
+        peer, keypair, (first, counters) = part.peer, part.keypair, part.runs[0]
+        slots: Sequence[int] = range(first, first + len(counters))
+        if len(part.runs) > 1:
+            slots = [i for at, run in part.runs for i in range(at, at + len(run))]
+            counters = tuple(chain.from_iterable(run for _, run in part.runs))
+        count = len(counters)
         if not keypair.can_receive(now):
-            peer.drops[DropReason.EXPIRED_KEY] += len(counters)
-            lengths += [0] * len(counters)
+            peer.drops[DropReason.EXPIRED_KEY] += count
             return
         plaintexts, sealed = datagrams.bodies()
-        if first or len(counters) < len(sealed):
-            run = slice(first, first + len(counters))
-            plaintexts, sealed = plaintexts[run], sealed[run]
+        are_neighbours = slots[-1] - first == count - 1
+        if not are_neighbours:
+            plaintexts, sealed = [plaintexts[i] for i in slots], [sealed[i] for i in slots]
+        elif count < len(sealed):
+            plaintexts, sealed = plaintexts[first : first + count], sealed[first : first + count]
         sizes = keypair.open(counters, Bodies(plaintexts, sealed))
         if -1 in sizes or not keypair.replay.accept_run(counters):
             for i, counter in enumerate(counters):
@@ -158,22 +183,25 @@ class Receiver:
                 elif not keypair.replay.accept(counter):
                     peer.drops[DropReason.REPLAYED] += 1
                     sizes[i] = -1
-            if sizes.count(-1) == len(sizes):
-                lengths += [0] * len(sizes)
+            if sizes.count(-1) == count:
                 return
-        packets = self._whole_packets(peer, datagrams, first, sizes)
-        data, dropped = len(sizes), 0
+        packets = self._whole_packets(peer, datagrams, first, sizes) if are_neighbours else None
+        data, dropped = count, 0
         if packets is None:
             data -= sizes.count(-1) + sizes.count(0)
             packets = self._judge(peer, plaintexts, sizes)
             dropped = sizes.count(-1)
-        lengths += packets
-        if ecn:
+        if are_neighbours:
+            lengths[first : first + count] = packets
+        else:
+            for i, length in zip(slots, packets, strict=True):
+                lengths[i] = length
+        if part.ecn:
             for plaintext, length in zip(plaintexts, packets, strict=True):
                 if length:
-                    ip.decapsulate_ecn(plaintext, ecn)
-        peer.rx_bytes += sum(sizes) + dropped + (len(sizes) - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
-        peer.note_received(keypair, source, now, data, effects)
+                    ip.decapsulate_ecn(plaintext, part.ecn)
+        peer.rx_bytes += sum(sizes) + dropped + (count - dropped) * TRANSPORT_OVERHEAD  # each counts as -1
+        peer.note_received(keypair, part.source, now, data, effects)
         self._deadlines.note(peer)
 
     def _whole_packets(self, peer: Peer, datagrams: Datagrams, first: int, sizes: list[int]) -> Sequence[int] | None:
