@@ -1,4 +1,4 @@
-"""The service is killed at every call of nft and every step of the database, with a kernel's table and a real database.
+"""The service is killed before each change of the table and the database, with a kernel's table and a real database.
 
 Whenever that is, what is open in the kernel is a session in the database, and the next process makes both the same.
 """
@@ -76,7 +76,11 @@ def live(database: Database) -> None:
 
 
 class Countdown:
-    """Kills this process at the nth point: before and after each call of nft and each commit."""
+    """Kills this process at the nth point: before each call of nft that changes the table, and before each commit.
+
+    From one point to the next, only what the first is about changes anything that outlives the process: so they meet
+    every state that a process which is killed can leave behind.
+    """
 
     def __init__(self, points: int) -> None:
         self._left = points
@@ -91,16 +95,15 @@ class Countdown:
         """Count the points of this process."""
 
         def run(command: list[str], *rest: Any) -> str:
-            self.pass_by()
-            said = firewall.run(command, *rest)
-            self.pass_by()
-            return said
+            if "list" not in command:
+                self.pass_by()
+            return firewall.run(command, *rest)
 
         def committing(_: Connection) -> None:
             self.pass_by()
 
         nft.__dict__["run"] = run
-        event.listen(Engine, "commit", committing)  # before it is done; after it comes the next call of nft
+        event.listen(Engine, "commit", committing)  # before it is done
 
 
 def killed_at(point: int, directory: Path) -> bool:
@@ -157,5 +160,5 @@ def test_whenever_it_is_killed_nothing_is_open_that_is_not_written_down_and_the_
             if not was_killed:
                 break
             points += 1
-        assert points > 20
+        assert points > 10
         assert seen == {(), ("phone",), ("laptop", "phone")}, "of each state of the sessions some point has told"
