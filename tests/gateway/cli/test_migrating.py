@@ -6,12 +6,16 @@ import json
 import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import wgpy
+import pytest
+
+from tests.support.forked import forked_wgpy
 from wgpy.config.wgquick import parse
+
+Shell = Callable[..., str]
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "gateway-migrating.md"
 INDEX = """V\t350101000000Z\t\t01\tunknown\t/CN=server
@@ -34,35 +38,41 @@ def commands(section: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def shell(directory: Path, *scripts: str) -> str:
-    """Run scripts in a directory where the gateway is, too."""
-    program = directory / "bin" / "wgpy"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m wgpy "$@"\n')
-    program.chmod(0o700)
+@pytest.fixture(scope="module")
+def wgpy() -> Iterator[Path]:
+    with forked_wgpy() as program:
+        yield program
+
+
+@pytest.fixture
+def shell(tmp_path: Path, wgpy: Path) -> Shell:
+    """Runs scripts in a directory where the gateway is, too."""
     environment = {
         **os.environ,
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(wgpy.__file__).parents[1]),
-        "WGPY_GATEWAY": str(directory / "gateway"),
-        "WGPY_GATEWAY_KEY": str(directory / "key"),
+        "PATH": f"{wgpy.parent}:{os.environ['PATH']}",
+        "WGPY_GATEWAY": str(tmp_path / "gateway"),
+        "WGPY_GATEWAY_KEY": str(tmp_path / "key"),
     }
-    command = ["sh", "-euc", "\n".join(scripts)]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def run(*scripts: str) -> str:
+        command = ["sh", "-euc", "\n".join(scripts)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def exported(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(shell(directory, "wgpy gateway export"))
+def exported(shell: Shell) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shell("wgpy gateway export"))
     return found
 
 
-def test_the_commands_for_openvpn(tmp_path: Path) -> None:
+def test_the_commands_for_openvpn(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/index.txt").write_text(INDEX)
-    shell(tmp_path, *commands("From OpenVPN"))
-    found = exported(tmp_path)
+    shell(*commands("From OpenVPN"))
+    found = exported(shell)
     assert [user["name"] for user in found["users"]] == ["alice", "bob@example.org"]
     assert [device["name"] for device in found["devices"]] == ["alice", "bob@example.org"]
     config = parse((tmp_path / "clients" / "alice.conf").read_text()).config
@@ -70,12 +80,12 @@ def test_the_commands_for_openvpn(tmp_path: Path) -> None:
     assert config.dns == ("10.50.0.53",)
 
 
-def test_the_commands_for_aws_client_vpn(tmp_path: Path) -> None:
+def test_the_commands_for_aws_client_vpn(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "rules.json").write_text(json.dumps(RULES))
     (tmp_path / "routes.json").write_text(json.dumps(ROUTES))
-    said = shell(tmp_path, *commands("From AWS Client VPN"))
+    said = shell(*commands("From AWS Client VPN"))
     assert said.startswith("allowed: 10.0.0.0/16")
-    found = exported(tmp_path)
+    found = exported(shell)
     rules = [(rule["destination"], rule["everyone"], rule["groups"]) for rule in found["rules"]]
     assert rules == [("0.0.0.0/0", True, []), ("10.0.0.0/16", False, ["S-1-5-21-1-2-3-1104"])]
     assert [route["network"] for route in found["routes"]] == ["10.0.0.0/16"]
