@@ -67,6 +67,8 @@ class Reader:
         self._mixes_senders = carries_data and not carries_handshakes  # else a flood from many hosts would be one burst
         self._size = 0  # bytes of the longest datagram of the last burst
         self._origins: dict[_Key, tuple[Endpoint, int]] = {}
+        self._latest_key: _Key | None = None  # most datagrams come from where the last one came from
+        self._latest_origin = Endpoint("", 0), 0
 
     def take_count(self) -> int:
         """How many datagrams were handed over since this was last called, of a socket that carries handshakes."""
@@ -83,7 +85,11 @@ class Reader:
         if start:  # a burst begins where the buffer does, of which views are at hand
             self._buffer[: end - start] = self._buffer[start:end]
             end -= start
-        source, ecn = self._origins.get(key) or self._origin(key)
+        if key != self._latest_key:
+            self._latest_key, self._latest_origin = key, self._origin(key)
+        source, ecn = self._latest_origin
+        if self._mixes_senders and not merged_size and not self._read_ahead.looks_for_more():
+            return Received(Datagrams(self._buffer[:end], end or 1, self._cache), source, ecn, under_load, True)
         size = merged_size or end or 1
         short: dict[int, int] = {}
         senders: list[SenderChange] = []
@@ -92,7 +98,7 @@ class Reader:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = (at_once, end, size, key), at_once
-        elif merged_size or self._read_ahead.looks_for_more():
+        elif merged_size or self._mixes_senders or self._read_ahead.looks_for_more():
             if not merged_size and self._mixes_senders:
                 size = max(size, self._size)
             before, end = end, self._gather(end, size, key, short, senders)

@@ -186,7 +186,7 @@ class LinuxTun:
         while True:
             if self._gathered:
                 return self._gathered.pop()
-            read = self._take_held() or self._read_at(TRANSPORT_HEADER_SIZE)
+            read = self._move_up(self._held) if self._held else self._read_at(TRANSPORT_HEADER_SIZE)
             if read is None:
                 return None
             header, packet = read
@@ -227,11 +227,9 @@ class LinuxTun:
         packet = self._buffer[start : start + _MAX_READ]
         return (self._header, packet) if self._vnet_header else (packet,)
 
-    def _take_held(self) -> tuple[VnetHeader, memoryview] | None:
-        """What was read last time, where a first read lies: more may be read behind it."""
-        held, self._held = self._held, None
-        if held is None:
-            return None
+    def _move_up(self, held: tuple[VnetHeader, memoryview]) -> tuple[VnetHeader, memoryview]:
+        """Move what was held to where a first read lies: more may be read behind it."""
+        self._held = None
         header, packet = held
         first = self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + len(packet)]
         first[:] = packet
