@@ -41,6 +41,7 @@ class Group:
         "_header",
         "_least",
         "_lengths",
+        "_most",
         "_places",
         "_stride",
         "at",
@@ -62,7 +63,8 @@ class Group:
         self._firsts: list[int] = []  # and for each the slot in which its super-packet begins
         self.length: int = length
         self.at: int = TRANSPORT_HEADER_SIZE  # where the next packet begins
-        self.room: int = min(MAX_DATAGRAM // stride, MAX_SEGMENTS)  # packets
+        self._most = min(MAX_DATAGRAM // stride, MAX_SEGMENTS)  # packets
+        self.room: int = self._most
         self.is_open: bool = True
 
     def take(self, header: VnetHeader, packet: memoryview) -> bool:
@@ -92,7 +94,7 @@ class Group:
             self._turn_to(header)
         if count > FEW:
             start, payload = packet[: segments.end], packet[segments.end :]
-            place(segments, start, payload, self._cache, self.at, self._stride)
+            place(segments, start, payload, self._cache, first, self._stride, self._most)
         else:
             spread(segments, packet, self._cache.buffer, self.at, self._stride)
             self._places += range(first, first + count)
@@ -112,7 +114,7 @@ class Group:
     def _write_headers(self) -> None:
         if self._form is not None and self._places:
             last = self._lengths[self._places[-1]]
-            write_headers(self._form, self._cache, self._stride, self._places, self._firsts, last)
+            write_headers(self._form, self._cache, self._stride, self._most, self._places, self._firsts, last)
             self._places, self._firsts = [], []
 
     def _finish(self) -> None:

@@ -28,63 +28,56 @@ _ARRAYS_FROM: Final = 5  # super-packets, whose headers are written together
 Packet = bytes | bytearray | memoryview
 
 
-def split(
-    header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int], *, finished: bool = True
-) -> Burst | None:
+def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     """Put what one TUN read brought into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
     `mtus`); the burst's view ends with the last slot. A plain packet may already be at `slots.buffer[16:]`; a
-    super-packet must be in another buffer. Unfinished checksums are completed; unless `finished`, those of segments are
-    left to `finish`. Returns None for a packet and header that do not fit together.
+    super-packet must be in another buffer. Unfinished checksums are completed. Returns None for a packet and header
+    that do not fit together.
     """
     if header.gso_type == GSO_NONE:
         return _plain(header, packet, slots, mtus)
     segments = Segments.of(header, packet)
     if segments is None:
         return None
-    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus, finished=finished)
+    return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus)
 
 
-def lay(
-    segments: Segments,
-    start: Packet,
-    payload: Packet,
-    slots: ViewCache,
-    mtus: Sequence[int],
-    *,
-    finished: bool = True,
-) -> Burst | None:
+def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
     """Put segments into `slots` as `split` does: `start` is the headers of all, `payload` the bytes that they share.
 
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
-    is that of the first segment. Unless `finished`, the checksum field of each has its pseudo header's sum.
+    is that of the first segment.
     """
     end, size, count = segments.end, segments.size, segments.pieces
     longest, last, at = end + size, end + len(payload) - (count - 1) * size, TRANSPORT_HEADER_SIZE
     stride, buffer = segments.stride(mtus), slots.buffer
     if count * stride > len(buffer):
         return None
-    laid = place(segments, start, payload, slots, at, stride)
-    if finished:
-        tail = at + (count - 1) * stride
-        buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
-        rows = slots.recall(Rows, at + segments.l4, stride, count, longest - segments.l4)
-        rows.store_checksums(laid.checks)
+    laid = place(segments, start, payload, slots, 0, stride, count)
+    tail = at + (count - 1) * stride
+    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
+    rows = slots.recall(Rows, at + segments.l4, stride, count, longest - segments.l4)
+    rows.store_checksums(laid.checks)
     view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
     return Burst(view, stride, [longest] * (count - 1) + [last], slots)
 
 
-def place(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, at: int, stride: int) -> _Laid:
-    """Put segments into slots as `lay` does, unfinished, the first packet at `at`, where there is room for them.
+def place(
+    segments: Segments, start: Packet, payload: Packet, slots: ViewCache, first: int, stride: int, most: int
+) -> _Laid:
+    """Put segments into slots as `lay` does, from slot `first` on. There is room for `most` in all.
 
-    The super-packet may itself be at `at`. Returns where all lies.
+    They are unfinished: the checksum field of each has its pseudo header's sum, for `finish`. The super-packet may
+    itself be where the first packet will be. Returns where all lies.
     """
-    end, size, count = segments.end, segments.size, segments.pieces
-    laid, tail, last = _laid(segments, slots, at, stride), at + (count - 1) * stride, payload[(count - 1) * size :]
+    end, size, after = segments.end, segments.size, first + segments.pieces
+    laid, last = _laid(segments, slots, stride, most), payload[(segments.pieces - 1) * size :]
+    tail = TRANSPORT_HEADER_SIZE + (after - 1) * stride
     slots.buffer[tail + end : tail + end + len(last)] = last
-    laid.payloads[:] = np.ndarray((count - 1, size), U8, payload)
-    _write_headers(segments, start, laid, slots.buffer, at, stride)
+    laid.payloads[first : after - 1] = np.ndarray((segments.pieces - 1, size), U8, payload)
+    _write_headers(segments, start, laid, slots.buffer, first, stride)
     if len(last) < size:
         _shorten(segments, slots.buffer, tail, end + len(last))
     return laid
@@ -105,22 +98,23 @@ def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, 
 
 
 def write_headers(
-    segments: Segments, slots: ViewCache, stride: int, places: list[int], firsts: list[int], last: int
+    segments: Segments, slots: ViewCache, stride: int, most: int, places: list[int], firsts: list[int], last: int
 ) -> None:
     """Write the headers of segments that were `spread`, as `lay` does, but unfinished: many super-packets' at once.
 
     `places` are the segments' slots, in order, and `firsts` for each the slot in which its super-packet begins. All
     super-packets have the form of `segments`. `last` is the length of the last packet in bytes; all others are full.
+    There is room for `most` slots.
     """
     version, protocol, l4, end, size, _, addresses = segments
     longest = end + size
     if len(set(firsts)) < _ARRAYS_FROM:
         for first, count in Counter(firsts).items():
             at, one = TRANSPORT_HEADER_SIZE + first * stride, segments._replace(pieces=count)
-            start = slots.buffer[at : at + end]
-            _write_headers(one, start, _laid(one, slots, at, stride), slots.buffer, at, stride)
+            laid = _laid(segments, slots, stride, most)
+            _write_headers(one, slots.buffer[at : at + end], laid, slots.buffer, first, stride)
     else:
-        rows = slots.recall(_headers, TRANSPORT_HEADER_SIZE, stride, places[-1] + 1, end)
+        rows = _laid(segments, slots, stride, most).headers
         where, begins = np.array(places), np.array(firsts)
         headers, steps = rows[begins], where - begins
         words, sum_of = headers.view(WORD), partial(np.add.reduce, axis=1, dtype=np.int64)
@@ -148,21 +142,17 @@ def write_headers(
         _shorten(segments, slots.buffer, TRANSPORT_HEADER_SIZE + places[-1] * stride, last)
 
 
-def _headers(buffer: memoryview, at: int, stride: int, count: int, end: int) -> Column:
-    return np.ndarray((count, end // 4), U32, buffer, at, (stride, 4))
-
-
 def _swapped(word: int) -> int:
     """As a WORD."""
     return word >> 8 | (word & 0xFF) << 8
 
 
-def _laid(segments: Segments, slots: ViewCache, at: int, stride: int) -> _Laid:
-    version, protocol, l4, end, size, count, _ = segments
-    return slots.recall(_Laid, at, stride, count, version, protocol, l4, end, size)
+def _laid(segments: Segments, slots: ViewCache, stride: int, most: int) -> _Laid:
+    version, protocol, l4, end, size, _, _ = segments
+    return slots.recall(_Laid, TRANSPORT_HEADER_SIZE, stride, most, version, protocol, l4, end, size)
 
 
-def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memoryview, at: int, stride: int) -> None:
+def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memoryview, first: int, stride: int) -> None:
     """Write the headers of one super-packet's segments, unfinished, as if the last were as long as the others."""
     version, protocol, l4, end, size, count, addresses = segments
     headers, longest, flags = bytearray(start), end + size, 0
@@ -175,15 +165,17 @@ def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memor
         headers[10:12] = bytes(2)
         ip_check = -ones_sum(headers[:l4]) % MODULUS
         u16.pack_into(headers, 10, ip_check)
-    np.add(laid.steps, np.frombuffer(headers, U32), out=laid.headers, casting="unsafe")
+    rows = laid.headers[first : first + count]
+    np.add(laid.steps[:count], np.frombuffer(headers, U32), out=rows, casting="unsafe")
     if version == 4:
         identification = u16.unpack_from(headers, 4)[0]
         if ip_check < count or identification + count > 0x10000:  # one of the two passes zero, where sums skip a number
             ids = identification + np.arange(count) & 0xFFFF
-            laid.headers[:, 2] = (laid.headers[0, 2] & 0xFFFF0000) + (ip_check + identification - ids) % MODULUS
+            rows[:, 2] = (rows[0, 2] & 0xFFFF0000) + (ip_check + identification - ids) % MODULUS
     if protocol == TCP:
-        buffer[at + (count - 1) * stride + l4 + 13] |= flags & (FIN | PSH)
-        buffer[at + l4 + 13] |= flags & CWR
+        at = TRANSPORT_HEADER_SIZE + first * stride + l4 + 13
+        buffer[at + (count - 1) * stride] |= flags & (FIN | PSH)
+        buffer[at] |= flags & CWR
 
 
 def _shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> None:
@@ -197,7 +189,7 @@ def _shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> No
 
 
 class _Laid:
-    """Where `lay` puts the headers and payloads of `count` segments, and what it adds to each header.
+    """Where the headers and payloads of segments are in `count` slots, and what `lay` adds to each header.
 
     Headers are numbers of four bytes, so that those of all segments are made by one addition: from one to the next, the
     IPv4 identification grows by one and its checksum shrinks by one, and TCP's sequence number grows by `size`.
@@ -218,7 +210,7 @@ class _Laid:
         size: int,
     ) -> None:
         self.headers: Column = np.ndarray((count, end // 4), U32, buffer, at, (stride, 4))
-        self.payloads: Column = np.ndarray((count - 1, size), U8, buffer, at + end, (stride, 1))
+        self.payloads: Column = np.ndarray((count, size), U8, buffer, at + end, (stride, 1))
         self.checks: Column = np.ndarray((count,), WORD, buffer, at + l4 + CHECK_AT[protocol], (stride,))
         self.steps: Column = np.zeros((count, end // 4), np.uint32)
         steps = np.arange(count, dtype=np.uint32)
