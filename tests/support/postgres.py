@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from tests.support.netns import Namespace
 from wgpy.labs.traffic import wait_for
 
@@ -36,6 +38,7 @@ class Postgres:
         self._user = _AS_POSTGRES if os.getuid() == 0 else ()
         self.directory: Path = Path(tempfile.mkdtemp(prefix="wgpy-postgres-", dir="/tmp"))  # a socket's path is short
         self._server: subprocess.Popen[str] | None = None
+        self._connection: psycopg.Connection | None = None  # for `sql`: psql is a process and a connection each time
         (self.directory / "password").write_text(PASSWORD)
         self._tls: dict[str, str] = {}
         for name, source in zip(("ssl_cert_file", "ssl_key_file"), tls or (), strict=False):
@@ -71,6 +74,9 @@ class Postgres:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: by SIGINT it ends its clients, and by SIGQUIT as if it had crashed."""
         assert self._server
+        if self._connection:
+            self._connection.close()
+            self._connection = None
         self._server.send_signal(how)
         self._server.wait(20)
 
@@ -79,9 +85,13 @@ class Postgres:
         return f"postgresql://postgres@/{database}?host={self.directory}"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """What psql prints."""
-        command = ("psql", "-h", str(self.directory), "-U", "postgres", "-XAtqc", statement, database)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        """What `psql -At` prints: a line for each row, with | between the columns."""
+        if database != "postgres":
+            with psycopg.connect(self.url(database), autocommit=True) as connection:
+                return _printed(connection, statement)
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url(), autocommit=True)
+        return _printed(self._connection, statement)
 
     def delete(self) -> None:
         if self._server and self._server.poll() is None:
@@ -91,6 +101,13 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._user, str(self._programs / program), *arguments]
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)
+
+
+def _printed(connection: psycopg.Connection, statement: str) -> str:
+    found = connection.execute(statement.encode()).pgresult
+    assert found
+    rows = ((found.get_value(row, column) or b"" for column in range(found.nfields)) for row in range(found.ntuples))
+    return "\n".join(b"|".join(row).decode() for row in rows)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
 from tests.support.postgres import PASSWORD, postgres
@@ -32,6 +33,7 @@ class Cluster:
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         self.directory = directory
+        self._wgpy = str(stack.enter_context(forked_wgpy()))
         switch = stack.enter_context(Namespace())
         self.spaces = {name: stack.enter_context(Namespace()) for name in HOSTS}
         switch.run("ip", "link", "add", "br0", "up", "type", "bridge")
@@ -62,12 +64,12 @@ class Cluster:
 
     def gateway(self, node: str, words: str, *, check: bool = True) -> str:
         """What a command prints on a gateway's host."""
-        return self.spaces[node].run(*self._command(node, *words.split()), env=ENVIRONMENT, check=check)
+        return self.spaces[node].run(self._wgpy, *self._command(node, *words.split()), env=ENVIRONMENT, check=check)
 
     def run(self, node: str) -> subprocess.Popen[str]:
         command = self._command(node, "run", "--node", node, "--interface", self.interfaces[node])
         with (self.directory / f"{node}.log").open("a") as log:
-            return self.spaces[node].popen(*command, stdout=log, stderr=log, env=ENVIRONMENT)
+            return self.spaces[node].popen(*WGPY, *command, stdout=log, stderr=log, env=ENVIRONMENT)
 
     def move_to(self, node: str) -> None:
         """The name that clients know leads to this gateway from now on."""
@@ -112,7 +114,7 @@ class Cluster:
 
     def _command(self, node: str, *words: str) -> tuple[str, ...]:
         places = ("--directory", str(self.directory / node), "--key", str(self.directory / f"{node}.key"))
-        return (*WGPY, "gateway", *words, *places)
+        return ("gateway", *words, *places)
 
 
 @pytest.fixture(scope="module")
