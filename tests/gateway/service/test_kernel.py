@@ -31,8 +31,13 @@ ROUTER = ("10.77.0.2", "fd77::2")
 
 
 TALK = f"""
-import socket, sys
-connection = socket.create_connection(({GATEWAY[0]!r}, {CONTROL}), 1)
+import socket, sys, time
+for _ in range(600):
+    try:
+        connection = socket.create_connection(({GATEWAY[0]!r}, {CONTROL}), 1)
+        break
+    except OSError:
+        time.sleep(0.5)
 connection.settimeout(None)
 stream = connection.makefile("rw")
 print("ready", flush=True)
@@ -111,14 +116,11 @@ class World(Clients):
         script = f"{' '.join(command)} {self.gateway_dir} {CONTROL} >/tmp/log 2>&1 </dev/null &"
         there.run("sh", "-c", script)
 
-        def is_connected() -> bool:
-            self._control = self.router.popen(
-                sys.executable, "-c", TALK, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-            assert self._control.stdout
-            return self._control.stdout.readline() == "ready\n"
-
-        assert wait_for(is_connected, 300), there.run("cat", "/tmp/log")
+        self._control = self.router.popen(
+            sys.executable, "-c", TALK, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._control.stdout
+        assert self._control.stdout.readline() == "ready\n", there.run("cat", "/tmp/log")
 
     def gateway(self, *words: str) -> None:
         """Run a command of the gateway where it is."""
