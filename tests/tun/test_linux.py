@@ -257,6 +257,51 @@ def test_lone_packets_cause_few_empty_reads(kernel: Kernel, monkeypatch: pytest.
     assert reads <= 80 + 80 // 7
 
 
+def test_an_answer_that_came_while_a_lone_packet_was_written_is_read_at_once(kernel: Kernel) -> None:
+    async def scenario() -> None:
+        got: list[bytes] = []
+
+        def readable() -> None:
+            burst = kernel.tun.read()
+            if burst is not None:
+                got.append(bytes(burst.packet(0)))
+
+        kernel.tun.start_reading(asyncio.get_running_loop(), readable)
+        for answer in (b"first", b"second"):
+            kernel.socket.send(PLAIN + answer)
+            kernel.tun.write(burst_of(b"question"))
+            kernel.tun.flush()
+        assert got == [b"first", b"second"]
+        kernel.socket.send(PLAIN + b"not an answer")
+        kernel.tun.flush()
+        kernel.tun.write(burst_of(b"a", b"burst"))
+        kernel.tun.flush()
+        assert got == [b"first", b"second"]  # the loop will call
+        kernel.tun.stop_reading()
+
+    asyncio.run(scenario())
+
+
+def test_answers_are_seldom_looked_for_where_none_come(kernel: Kernel) -> None:
+    async def scenario() -> None:
+        looks = 0
+
+        def readable() -> None:
+            nonlocal looks
+            looks += 1
+            assert kernel.tun.read() is None
+
+        kernel.tun.start_reading(asyncio.get_running_loop(), readable)
+        for _ in range(170):
+            kernel.tun.write(burst_of(b"question"))
+            kernel.tun.flush()
+            kernel.received()
+        assert looks == 10
+        kernel.tun.stop_reading()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("together", [2, 4, 7, 8, 15])
 def test_packets_that_begin_to_come_together_are_noticed(kernel: Kernel, together: int) -> None:
     packet = reference.udp_packet(*V4, bytes(100))

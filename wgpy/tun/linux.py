@@ -36,6 +36,8 @@ _EBADFD: Final = 77  # the descriptor has lost its interface
 
 _MAX_AHEAD: Final = 256  # packets that are read before the first of them is handed over
 
+_SKIPS: Final = 16  # lone packets, after one that the kernel did not answer while it was written
+
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, rounded up to a multiple of 16
 
 log: Final = logging.getLogger("wgpy.tun")
@@ -80,6 +82,9 @@ class LinuxTun:
         self._held: tuple[VnetHeader, memoryview] | None = None
         self._groups = Groups(self._cache)
         self._gathered: list[Burst] = []  # read already, the next one last
+        self._wrote_lone = False
+        self._found = False  # something, since `flush` began to look for an answer
+        self._skips = 0  # lone packets whose answers `flush` does not look for
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callback: Callable[[], None] | None = None
         self._mtu = 0
@@ -190,7 +195,7 @@ class LinuxTun:
             if read is None:
                 return None
             header, packet = read
-            self.is_dry = False
+            self.is_dry, self._found = False, True
             if header.gso_type == GSO_NONE:
                 burst = in_place(header, len(packet), self._cache, self._mtus)
                 if burst is not None and self._merging:
@@ -268,6 +273,7 @@ class LinuxTun:
         """
         lengths = burst.lengths
         if len(lengths) == 1:
+            self._wrote_lone = True
             packet = burst.view[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + lengths[0]]
             if failure := self._write([PLAIN, packet]):
                 self._count(failure, 1)
@@ -280,7 +286,20 @@ class LinuxTun:
                 self._count(failure, len(slots))
 
     def flush(self) -> None:
-        """All that came together was written: it has reached the kernel already."""
+        """Read what the kernel has answered to a lone packet while that was written, as it answers a ping.
+
+        This is sooner than the loop would call. After a packet without such an answer, the next ones are not tried.
+        """
+        if not self._wrote_lone:
+            return
+        self._wrote_lone = False
+        if self._skips:
+            self._skips -= 1
+            return
+        self._skips, self._found = _SKIPS, False
+        self._readable()
+        if self._found:
+            self._skips = 0
 
     def _write_apart(self, packets: list[memoryview], header: VnetHeader, failure: int) -> None:
         """Write a refused super-packet's packets one by one; if the kernel takes them, make no more of its kind.
