@@ -192,6 +192,12 @@ def test_segments_are_split_evenly_between_calls(
     assert [length // size for _, length in picky.calls] == shares
 
 
+def test_a_short_datagram_behind_a_full_burst_needs_no_send_of_its_own(receiver: UdpSockets, picky: Picky) -> None:
+    UdpSockets([picky]).send(of_sizes(46, 1452, 96), Endpoint("127.0.0.1", receiver.port), 0)
+    assert picky.calls == [(1452, 45 * 1452 + 96)]
+    assert list(map(len, receive(receiver).datagrams)) == [1452] * 45 + [96]
+
+
 def test_an_empty_socket_gives_none(receiver: UdpSockets) -> None:
     assert not any(map(receiver.receive, receiver.sockets))
 

@@ -243,6 +243,52 @@ def test_a_super_packet_beside_which_there_is_no_room_is_a_burst_of_its_own(kern
     assert [part for burst in bursts for part in burst] == [part for each in packets for part in whole(cut(each))]
 
 
+FULL = reference.tcp_packet(*V4, bytes(60_000))
+ACKNOWLEDGEMENT = reference.tcp_packet(*V4, b"", ports=(5201, 40000))
+
+
+def test_an_acknowledgement_behind_a_long_super_packet_is_the_last_of_its_burst(kernel: Kernel) -> None:
+    """In both directions at once, it needs no send of its own; a second one does."""
+    for frame in (
+        cut(FULL),
+        unfinished(ACKNOWLEDGEMENT),
+        cut(FULL),
+        unfinished(ACKNOWLEDGEMENT),
+        plain(ACKNOWLEDGEMENT),
+    ):
+        kernel.socket.send(frame)
+    bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
+    whole_burst = [*whole(cut(FULL)), ACKNOWLEDGEMENT]
+    assert bursts == [whole_burst, whole_burst, [ACKNOWLEDGEMENT]]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        reference.tcp_packet("10.0.0.1", "10.0.0.3", b""),
+        reference.tcp_packet(*V4, b"", traffic_class=2),
+        reference.tcp_packet(*V4, bytes(1000)),
+        reference.tcp_packet(*V4, bytes(3000)),
+        b"\x45",
+    ],
+    ids=["another destination", "another class", "as long", "a super-packet", "no packet"],
+)
+def test_what_cannot_ride_along_is_read_next(kernel: Kernel, behind: bytes) -> None:
+    for frame in (cut(FULL), cut(behind)):
+        kernel.socket.send(frame)
+    bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
+    assert bursts == [whole(cut(FULL)), whole(cut(behind))]
+
+
+def test_what_rides_along_still_fits_into_one_send(kernel: Kernel) -> None:
+    """A segment takes a slot of 1,072 bytes, so 61 leave 115: enough for 80 bytes and 32 around them, not for 96."""
+    packet = reference.tcp_packet(*V4, bytes(61_000))
+    for length, counts in ((80, [62]), (81, [61, 1])):
+        for frame in (cut(packet), unfinished(reference.tcp_packet(*V4, bytes(length - 40)))):
+            kernel.socket.send(frame)
+        assert [len(burst) for burst in iter(kernel.tun.read, None)] == counts
+
+
 def test_where_the_checksums_of_segments_are_is_not_believed(kernel: Kernel) -> None:
     packets = [reference.tcp_packet(*V4, bytes([number]) * 2000) for number in range(3)]
     for packet in packets:

@@ -52,12 +52,15 @@ class Sender:
         self._refusals: dict[str, int] = {}  # host -> the smallest segment that exceeds its route's MTU
         self._refusals_expire = 0.0
 
-    def segments(self, count: int, size: int, host: str) -> int:
-        """How many of `count` datagrams, two or more, the next sendmsg takes: equal shares, not 44 and then 2."""
+    def segments(self, total: int, size: int, host: str) -> int:
+        """How many datagrams of two or more, `total` bytes, the next sendmsg takes: equal shares, not 44 and then 2."""
         if self._refusals and time.monotonic() > self._refusals_expire:
             self._refusals.clear()
         if not self._segmentation or size >= self._refusals.get(host, size + 1):
             return 1
+        count = -(-total // size)
+        if total <= self._max_payload and count <= MAX_SEGMENTS:
+            return count
         limit = min(MAX_SEGMENTS, self._max_payload // size) or 1
         calls = -(-count // limit)
         return -(-count // calls)
@@ -112,7 +115,7 @@ class Route:
         offset, end = 0, len(view)
         refused, refused_bytes, stale = 0, 0, False
         while offset < end:
-            count = sender.segments(-(-(end - offset) // size), size, host) if end - offset > size else 1
+            count = sender.segments(end - offset, size, host) if end - offset > size else 1
             control = always if count == 1 else [*always, (socket.SOL_UDP, UDP_SEGMENT, _U16.pack(size))]
             part = view[offset : offset + count * size]
             try:

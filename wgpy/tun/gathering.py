@@ -25,6 +25,30 @@ def has_room(size: int) -> bool:
     return 2 * size <= MAX_DATAGRAM
 
 
+def append(burst: Burst, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> bool:
+    """Add a lone packet to a burst as its last, if it is shorter, belongs to it, and one send takes both.
+
+    All packets of the burst are equally long, and its buffer has room behind them. Whether it was added.
+    """
+    length, count = len(packet), len(burst.lengths)
+    end = count * burst.stride + padded_length(length, mtus) + TRANSPORT_OVERHEAD
+    if (
+        header.gso_type != GSO_NONE
+        or burst.cache is None
+        or not shortest(header) <= length < burst.lengths[0]
+        or count >= MAX_SEGMENTS
+        or end > MAX_DATAGRAM
+        or burst_key(packet) != burst_key(burst.packet(0))
+    ):
+        return False
+    at = count * burst.stride + TRANSPORT_HEADER_SIZE
+    burst.cache.buffer[at : at + length] = packet
+    burst.lengths.append(length)
+    burst.view = burst.cache.buffer[:end]
+    finish(burst.cache, header, burst.stride, count, burst.lengths)
+    return True
+
+
 class Group:
     """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first.
 

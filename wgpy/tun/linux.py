@@ -21,7 +21,7 @@ from wgpy.errors import TunError
 from wgpy.system import kernel, refusals
 from wgpy.system.forks import abandon_in_child
 from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
-from wgpy.tun.gathering import Groups, has_room
+from wgpy.tun.gathering import Groups, append, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
 from wgpy.tun.splitting import SLOTS_SIZE, Segments, in_place, split
@@ -207,7 +207,10 @@ class LinuxTun:
                 burst = None
                 if self._merging and (segments := Segments.of(header, packet)):
                     burst = self._gather(header, packet, segments.pieces * segments.stride(self._mtus))
-                burst = burst or split(header, packet, self._slots, self._mtus)
+                if burst is None:
+                    burst = split(header, packet, self._slots, self._mtus)
+                    if burst is not None and self._merging and not has_room(len(burst.view)):
+                        self._take_along(burst)
             if burst is not None:
                 return burst
             self.drops["malformed"] += 1
@@ -265,6 +268,15 @@ class LinuxTun:
             read = self._read_at(group.at) if ahead < _MAX_AHEAD else None
         self._gathered = groups.bursts(mtus)
         return self._gathered.pop()
+
+    def _take_along(self, burst: Burst) -> None:
+        """Read what waits behind a long super-packet: a short packet to the same destination rides as its last.
+
+        So an acknowledgement of the other direction needs no send and no receipt of its own.
+        """
+        read = self._read_at(TRANSPORT_HEADER_SIZE) if burst.lengths[-1] == burst.lengths[0] else None
+        if read is not None and not append(burst, *read, self._mtus):
+            self._held = read
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, merged into as few writes as possible.
