@@ -127,11 +127,15 @@ class StockTools(ABC):
         self.side = side
         self.open()
         lines = ["[Interface]", f"PrivateKey = {side.key.base64()}", f"ListenPort = {side.port}", *peers]
-        name, run = side.name, side.namespace.run
-        run("sh", "-c", f"wg setconf {name} /dev/stdin <<'END'\n{chr(10).join(lines)}\nEND")
-        run("ip", "address", "add", f"{side.inner4}/24", "dev", name)
-        run("ip", "address", "add", f"{side.inner6}/64", "dev", name, "nodad")
-        run("ip", "link", "set", name, "mtu", str(mtu), "up")
+        steps = [
+            f"wg setconf {side.name} /dev/stdin <<'END'",
+            *lines,
+            "END",
+            f"ip address add {side.inner4}/24 dev {side.name}",
+            f"ip address add {side.inner6}/64 dev {side.name} nodad",
+            f"ip link set {side.name} mtu {mtu} up",
+        ]
+        side.namespace.run("sh", "-ec", "\n".join(steps))
 
     def wg(self, *arguments: str) -> str:
         """`wg show NAME ...`, without the trailing newline."""

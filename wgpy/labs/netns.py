@@ -62,6 +62,8 @@ class Namespace:
         self.delete()
 
     def _inside(self, command: Sequence[str]) -> list[str]:
+        if command[0] == "ip":  # enters by itself, in half the time
+            return ["ip", "-n", self.name, *command[1:]]
         return ["ip", "netns", "exec", self.name, *command]
 
 
@@ -81,10 +83,8 @@ def join(a: Namespace, a_name: str, b: Namespace, b_name: str) -> None:
 
 def bring_up(namespace: Namespace, name: str, *addresses: str, mtu: int = 1500) -> None:
     """Give an interface its addresses, usable at once, and set it up."""
-    for address in addresses:
-        nodad = ["nodad"] if ":" in address else []
-        ip("-n", namespace.name, "address", "add", address, "dev", name, *nodad)
-    ip("-n", namespace.name, "link", "set", name, "mtu", str(mtu), "up")
+    steps = [f"address add {each} dev {name}{' nodad' if ':' in each else ''}" for each in addresses]
+    ip("-n", namespace.name, "-batch", "-", given="\n".join([*steps, f"link set {name} mtu {mtu} up"]))
 
 
 def delete(*names: str) -> None:
@@ -105,9 +105,9 @@ def delete(*names: str) -> None:
         RESOLVER.rmdir()  # if we made it and nothing else is in it
 
 
-def ip(*arguments: str) -> None:
-    """Run `ip`. Raises LabError with what it said."""
-    done = subprocess.run(["ip", *arguments], stderr=subprocess.PIPE, text=True, check=False)
+def ip(*arguments: str, given: str = "") -> None:
+    """Run `ip` with a text on its standard input. Raises LabError with what it said."""
+    done = subprocess.run(["ip", *arguments], input=given, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
