@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy import control
@@ -26,10 +27,14 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
     confine = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{left}", f"--inh-caps=-all,{left}"]
     places = ["--directory", str(tmp_path / "gateway"), "--key", str(tmp_path / "gateway.key")]
     name = fresh_name()
-    with Namespace() as host, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    with (
+        Namespace() as host,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        forked_wgpy() as wgpy,
+    ):
 
         def gateway(*words: str, check: bool = True) -> str:
-            return host.run(*WGPY, "gateway", *words, *places, check=check)
+            return host.run(str(wgpy), "gateway", *words, *places, check=check)
 
         gateway("init", "--interface", name, "--host", "192.0.2.1", "--pool", "10.99.0.0/24", "--data-plane", "wgpy")
         manager.bind(str(tmp_path / "notify"))
