@@ -23,6 +23,7 @@ from wgpy.daemon import uapi_client
 from wgpy.daemon.uapi_client import serving_pid
 from wgpy.device.status import DeviceStatus
 from wgpy.keys import PrivateKey
+from wgpy.system.priority import NICE
 
 pytestmark = pytest.mark.root
 
@@ -100,6 +101,8 @@ def test_each_peer_has_a_worker_and_there_is_one_status(gateway: Gateway) -> Non
     assert gateway.run("wg", "show", gateway.name, "latest-handshakes").count("\n") == 2
     assert [worker["peers"] for worker in gateway.served.status()["workers"]] == [1, 1]
     assert len({worker.pid for worker in status.workers} | {serving_pid(gateway.name)}) == 3
+    assert [os.getpriority(os.PRIO_PROCESS, worker.pid) for worker in status.workers] == [NICE] * 2
+    assert os.getpriority(os.PRIO_PROCESS, serving_pid(gateway.name)) == 0  # which hooks inherit
     assert gateway.log == ""
 
 

@@ -25,6 +25,7 @@ from wgpy.errors import SocketError, TunError, WgpyError
 from wgpy.keys import PublicKey
 from wgpy.net.udp import UdpSockets
 from wgpy.system.loop import run_loop
+from wgpy.system.priority import raise_priority
 from wgpy.system.syscalls import die_with_parent, name_process
 from wgpy.tun.linux import LinuxTun
 from wgpy.tunnel import Tunnel
@@ -106,6 +107,7 @@ class Worker:
         if message is None or message.kind is not Kind.BEGIN:
             return
         self._begin(message)
+        raising = asyncio.ensure_future(raise_priority())
         listening = asyncio.ensure_future(self._listen())
         closed = asyncio.ensure_future(self._tunnel.wait_closed())
         await asyncio.wait((listening, closed), return_when=asyncio.FIRST_COMPLETED)
@@ -113,6 +115,7 @@ class Worker:
             listening.result()
         self._tunnel.close()
         listening.cancel()
+        raising.cancel()
         with suppress(TunError):  # control notices it as well
             await closed
 
