@@ -131,9 +131,10 @@ class StockTools(ABC):
             f"wg setconf {side.name} /dev/stdin <<'END'",
             *lines,
             "END",
-            f"ip address add {side.inner4}/24 dev {side.name}",
-            f"ip address add {side.inner6}/64 dev {side.name} nodad",
-            f"ip link set {side.name} mtu {mtu} up",
+            "ip=$(which ip)",  # with its path, or the guest's shell takes busybox's
+            f"$ip address add {side.inner4}/24 dev {side.name}",
+            f"$ip address add {side.inner6}/64 dev {side.name} nodad",
+            f"$ip link set {side.name} mtu {mtu} up",
         ]
         side.namespace.run("sh", "-ec", "\n".join(steps))
 
