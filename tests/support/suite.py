@@ -38,15 +38,17 @@ from tests.support.tools import missing
 QUICK: Final = "not root and not fuzzer and not peer"
 SAMPLE: Final = ("-p", "tests.support.sample", "--hypothesis-profile=brief")
 WITHOUT_ROOT: Final = ("-m", QUICK, "--ignore=tests/support", *SAMPLE)
-# What no Python changes: the text of pages, and who imports whom; what is measured beside pages of ten thousand rows;
-# what shells offer.
+# What no Python changes: the text of pages, and who imports whom; how many queries a page of ten thousand rows takes;
+# what shells offer; and what `make install` puts where, which `make wheel` installs on each Python.
 STATIC: Final = tuple(
     f"--ignore=tests/{name}.py"
-    for name in ("test_layers", "test_documents", "test_reference", "test_types", "cli/test_completion")
-)
-# What takes more than half of the time is tried on the newest and the oldest: the gateway, the installation and the
-# simulated hours.
-DEAR: Final = tuple(f"--ignore=tests/{name}" for name in ("gateway", "test_install.py", "simulation"))
+    for name in (
+        "test_layers", "test_documents", "test_reference", "test_types", "test_install", "cli/test_completion",
+        "gateway/web/console/test_scale",
+    )
+)  # fmt: skip
+# What takes more than half of the time is tried on the newest and the oldest: the gateway and the simulated hours.
+DEAR: Final = tuple(f"--ignore=tests/{name}" for name in ("gateway", "simulation"))
 PROCESSES: Final = 2 * (os.cpu_count() or 1)
 SLOWEST: Final = 20
 MAX_REPEATED: Final = 3  # more failures than that are no accident
