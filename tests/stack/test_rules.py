@@ -163,6 +163,41 @@ def test_the_last_segment_is_repeated_before_the_timeout_if_nothing_answers() ->
     assert not connection.sender.trips.is_backed_off
 
 
+@pytest.mark.parametrize("is_sacked", [False, True])
+def test_a_tail_probe_that_is_answered_before_it_leaves_stays(is_sacked: bool) -> None:
+    """What comes between the timer and the departure, in one turn of a loop, may have made the probe needless."""
+    host = make_host()
+    connection = opened(host, Options(mss=SEGMENT, sack_permitted=True).pack())
+    sender, framing = connection.sender, connection.framing
+
+    def write(count: int, now: float) -> None:
+        connection.write(bytes(count))
+        host.wake(connection)
+        drain(host, now)
+
+    def acknowledge(upto: int, now: float, *sacks: tuple[int, int]) -> None:
+        options = Options(sacks=tuple((framing.number(start), framing.number(end)) for start, end in sacks)).pack()
+        host.receive(segment(1, framing.number(upto), ACK, options=options), now)
+
+    write(1, 1.0)
+    acknowledge(sender.next, 1.1)  # so that it knows the round trip
+    first = sender.next
+    write(SEGMENT, 2.0)
+    last = sender.next
+    write(SEGMENT, 2.0)
+    due = sender.probe_at
+    assert due < sender.timeout_at
+    host.handle_timeout(due)
+    if is_sacked:
+        acknowledge(first, due, (last, sender.next))
+    else:
+        acknowledge(sender.next, due)
+    assert drain(host, due) == []
+    assert sender.in_flight == (SEGMENT if is_sacked else 0)
+    acknowledge(sender.next, due + 0.1)
+    assert (sender.in_flight, sender.sacked, sender.lost) == (0, 0, 0)
+
+
 def test_initial_sequence_numbers_cannot_be_guessed_and_grow_for_the_same_names() -> None:
     """RFC 6528, 3: a clock of four microseconds, and a secret offset for each pair of names."""
 

@@ -38,8 +38,6 @@ _transport_header = Struct("<IIQ").unpack_from  # type, index, counter
 # Of a packet in its slot: traffic class, protocol, destination. IPv6's class begins in the first byte.
 _ipv4 = Struct(f">{TRANSPORT_HEADER_SIZE}xxB7xB6x4s").unpack_from
 _ipv6 = Struct(f">{TRANSPORT_HEADER_SIZE}xH4xB17x16s").unpack_from
-
-
 _MAY_BE_UDP: Final = (17, 44)  # UDP, or a fragment's header in IPv6
 
 

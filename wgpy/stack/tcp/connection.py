@@ -360,11 +360,12 @@ class Connection:
         if sender.acknowledged == sender.next < sender.end and now - sender.idle_since > sender.trips.timeout:
             sender.congestion.idle()
             sender.idle_since = now
-        leaving = self._tail_probe
+        leaving, self._tail_probe = self._tail_probe, None
+        if leaving is not None and leaving.is_repeated and not sender.is_unanswered(leaving):
+            leaving = None
         if leaving is None and self._black_hole is not None and not self.receiver.blocks():
             leaving = self._black_hole.probe(sender, self.framing, now)
         leaving = leaving or sender.leaving(most * sender.segment, nodelay=self.patience.settings.nodelay)
-        self._tail_probe = None
         if leaving is not None:
             return self._send(leaving, now)
         if sender.next < sender.end and not sender.in_flight and not sender.lost:

@@ -463,6 +463,13 @@ class Sender:
         self._probe_is_repeated = True
         return Leaving(max(last.start, last.end - self.segment), last.end, True)
 
+    def is_unanswered(self, leaving: Leaving) -> bool:
+        """Whether nothing has come since that acknowledges a range which was to be repeated, or a part of it."""
+        if leaving.start < self.acknowledged:
+            return False
+        flights = self._flights[self._index(leaving.start) :]
+        return not any(flight.is_sacked and flight.start < leaving.end for flight in flights)
+
     def _arm_probe(self, now: float) -> None:
         self.probe_at = inf
         if not self.has_sack or self._recovery_end or self._probe_end or self.sacked or not self.in_flight:
