@@ -21,19 +21,6 @@ from wgpy.keys import PrivateKey
 ELSEWHERE = Endpoint("198.51.100.7", 4444)
 
 
-def connected(world: World) -> tuple[Host, Host]:
-    a, b = world.pair()
-    world.send(a, b)
-    world.run(1)
-    world.send(b, a)
-    world.run(1)
-    for host in (a, b):
-        host.received.clear()
-        host.events.clear()
-    world.eve.clear()
-    return a, b
-
-
 def drops(a: Host, b: Host) -> dict[str, int]:
     """What `a` has dropped, with `b` as the peer or with none."""
     return {**a.device.status().drops, **a.peer(b).drops}
@@ -52,7 +39,7 @@ def captured(world: World, a: Host, b: Host, payload: bytes = b"hello") -> bytes
 
 def test_a_replayed_datagram_is_delivered_once_and_does_not_roam() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     datagram = captured(world, a, b)
     world.arrive(b, datagram, a.endpoint)
     world.arrive(b, datagram, ELSEWHERE)
@@ -63,7 +50,7 @@ def test_a_replayed_datagram_is_delivered_once_and_does_not_roam() -> None:
 
 def test_a_forged_datagram_neither_uses_up_its_counter_nor_roams() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     datagram = captured(world, a, b)
     forged = datagram[:20] + bytes([datagram[20] ^ 1]) + datagram[21:]
     world.arrive(b, forged, ELSEWHERE)
@@ -75,7 +62,7 @@ def test_a_forged_datagram_neither_uses_up_its_counter_nor_roams() -> None:
 
 def test_the_peer_is_where_its_last_authenticated_datagram_came_from() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     world.arrive(b, captured(world, a, b), ELSEWHERE)
     assert b.peer(a).endpoint == ELSEWHERE
     assert b.happened(EventKind.ENDPOINT_MOVED) == 1
@@ -85,7 +72,7 @@ def test_the_peer_is_where_its_last_authenticated_datagram_came_from() -> None:
 
 def test_a_new_local_address_is_remembered_but_is_no_roaming() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     source = a.endpoint._replace(source=b"\x0a\x01\x02\x03", source_ifindex=7)
     world.arrive(b, captured(world, a, b), source)
     assert b.peer(a).endpoint == source
@@ -99,7 +86,7 @@ def test_a_new_local_address_is_remembered_but_is_no_roaming() -> None:
 @pytest.mark.parametrize("change", [DeviceChange(listen_port=7), DeviceChange(fwmark=7)])
 def test_another_port_or_mark_lets_the_routes_choose_the_local_address(change: DeviceChange) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     source = a.endpoint._replace(source=b"\x0a\x01\x02\x03", source_ifindex=7)
     world.arrive(b, captured(world, a, b), source)
     assert b.peer(a).endpoint == source
@@ -109,7 +96,7 @@ def test_another_port_or_mark_lets_the_routes_choose_the_local_address(change: D
 
 def test_a_source_address_that_is_not_the_peers_is_dropped_but_still_roams() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     world.link.cut = True
     world.inject(a, ipv4_packet("10.9.9.9", b.inner, b"not mine"))
     world.arrive(b, world.eve[-1].datagram, ELSEWHERE)
@@ -137,7 +124,7 @@ def test_a_more_specific_prefix_of_another_peer_takes_precedence() -> None:
 )
 def test_data_that_is_not_an_ip_packet_is_dropped(plaintext: bytes) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     sender = a.device._peers[b.public_key].keypairs.current
     assert sender is not None
     burst = Burst.of(plaintext)
@@ -149,7 +136,7 @@ def test_data_that_is_not_an_ip_packet_is_dropped(plaintext: bytes) -> None:
 
 def test_padding_is_removed_by_the_packets_own_length() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     for size in range(40):
         world.send(a, b, b"x" * size)
     world.run(1)
@@ -159,7 +146,7 @@ def test_padding_is_removed_by_the_packets_own_length() -> None:
 
 def test_padding_stops_at_the_mtu() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     a.device.mtu = 1420
     for size in (1400, 1420):
         world.send(a, b, b"x" * (size - 20))
@@ -170,7 +157,7 @@ def test_padding_stops_at_the_mtu() -> None:
 def test_a_packet_in_a_burst_is_as_long_as_its_slot(waits: bool) -> None:
     """The reader that made the burst has chosen the padding."""
     world = World()
-    a, b = world.pair() if waits else connected(world)
+    a, b = world.pair() if waits else world.connected()
     packet = ipv4_packet(a.inner, b.inner, bytes(1277))
     world.inject(a, Burst.of(packet, 1299))
     world.run(1)
@@ -180,7 +167,7 @@ def test_a_packet_in_a_burst_is_as_long_as_its_slot(waits: bool) -> None:
 
 def test_a_burst_of_many_datagrams_is_opened_in_one_call() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     packet = ipv4_packet(a.inner, b.inner, b"y" * 100)
     stride = 16 + 128 + 16
     view = memoryview(bytearray(stride * 5))
@@ -199,7 +186,7 @@ def test_a_burst_of_many_datagrams_is_opened_in_one_call() -> None:
 
 def test_stale_bytes_in_the_buffer_are_never_sent_as_padding() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     packet = ipv4_packet(a.inner, b.inner, b"z")
     view = memoryview(bytearray(b"\xaa" * (16 + 32 + 16)))
     view[16 : 16 + 21] = packet
@@ -214,7 +201,7 @@ def test_stale_bytes_in_the_buffer_are_never_sent_as_padding() -> None:
 def test_stale_bytes_are_not_sent_behind_any_packet_of_a_burst() -> None:
     """Packets of different lengths may share a burst, if they are as long when padded."""
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     packets = [ipv4_packet(a.inner, b.inner, bytes(size)) for size in (12, 5, 12)]
     view = memoryview(bytearray(b"\xaa" * (3 * 64)))
     for i, packet in enumerate(packets):
@@ -233,7 +220,7 @@ def test_stale_bytes_are_not_sent_behind_any_packet_of_a_burst() -> None:
 )
 def test_unknown_datagrams_are_counted(datagram: bytes) -> None:
     world = World()
-    a, _ = connected(world)
+    a, _ = world.connected()
     world.arrive(a, datagram or b"\x00", ELSEWHERE)
     assert a.device.status().drops == {DropReason.MALFORMED: 1}
     assert world.eve == []
@@ -241,7 +228,7 @@ def test_unknown_datagrams_are_counted(datagram: bytes) -> None:
 
 def test_random_datagrams_of_every_kind_and_length_are_dropped_without_an_answer() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     random = Random(7)
     before = a.peer(b)
     for number in range(3000):
@@ -369,7 +356,7 @@ def test_a_wrong_mac1_costs_nothing_and_is_never_answered() -> None:
 
 def test_a_packet_that_is_not_ip_is_dropped() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     for packet in (b"", b"\x00" * 40, b"\x45" * 19, b"\x60" * 39):
         world.inject(a, packet)
     assert world.eve == []
@@ -379,7 +366,7 @@ def test_a_packet_that_is_not_ip_is_dropped() -> None:
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_packet_that_no_peer_takes_is_answered_with_unreachable(version: int) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     if version == 4:
         world.inject(a, ipv4_packet(a.inner, "10.77.0.1", b"x"))
         (answer,) = a.received
@@ -394,7 +381,7 @@ def test_a_packet_that_no_peer_takes_is_answered_with_unreachable(version: int) 
 def test_a_datagram_that_is_routed_back_into_the_tunnel_is_not_sealed_again() -> None:
     """The endpoint is routed to the peer itself: each round would add 60 bytes, then fragments, without end."""
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     looped = ipv4_packet(a.inner, b.inner, bytes(8) + captured(world, a, b))
     ipv6 = ip_network("fd00::2")
     world.configure(a, public_key=b.public_key, allowed_ips=(AllowedIPChange(ipv6),))
@@ -425,7 +412,7 @@ def test_a_packet_for_a_peer_without_endpoint_is_answered_with_unreachable() -> 
 
 def test_unreachable_answers_are_rate_limited() -> None:
     world = World()
-    a, _ = connected(world)
+    a, _ = world.connected()
     for _ in range(100):
         world.inject(a, ipv4_packet(a.inner, "10.77.0.1"))
     assert len(a.received) == 5
@@ -434,7 +421,7 @@ def test_unreachable_answers_are_rate_limited() -> None:
 @pytest.mark.parametrize(("inner", "outer"), [(0, 0), (1, 1), (2, 2), (3, 2)])
 def test_the_ecn_field_is_copied_out_and_nothing_else_of_the_traffic_class(inner: int, outer: int) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     world.inject(a, ipv4_packet(a.inner, b.inner, tos=0xB8 | inner))
     assert world.eve[-1].traffic_class == outer
 
@@ -444,7 +431,7 @@ def test_the_ecn_field_is_copied_out_and_nothing_else_of_the_traffic_class(inner
 )
 def test_congestion_marked_outside_is_marked_inside(inner: int, outer: int, arrives: int) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     world.link.cut = True
     world.inject(a, ipv4_packet(a.inner, b.inner, tos=0xB8 | inner))
     world.arrive(b, world.eve[-1].datagram, a.endpoint, ecn=outer)
@@ -454,7 +441,7 @@ def test_congestion_marked_outside_is_marked_inside(inner: int, outer: int, arri
 
 def test_nothing_passes_while_the_interface_is_down() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     datagram = captured(world, b, a)
     a.device.stop()
     world.eve.clear()
@@ -466,7 +453,7 @@ def test_nothing_passes_while_the_interface_is_down() -> None:
 
 def test_a_datagram_may_hold_transport_data_for_several_sessions() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     one = captured(world, a, b)
     world.run(130)
     world.send(a, b)
@@ -483,7 +470,7 @@ def test_a_datagram_may_hold_transport_data_for_several_sessions() -> None:
 def test_many_short_runs_cost_no_more_than_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index is not authenticated: anyone who has seen one can put it into every second datagram."""
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     datagram = captured(world, a, b)
     cut: list[int] = []
 

@@ -16,15 +16,6 @@ from wgpy.device.changes import AllowedIPChange
 from wgpy.endpoint import Endpoint
 
 
-def connected(world: World) -> tuple[Host, Host]:
-    a, b = world.pair()
-    world.send(a, b)
-    world.run(1)
-    world.send(b, a)
-    world.run(1)
-    return a, b
-
-
 def sealed(world: World, a: Host, b: Host) -> Datagrams:
     """A datagram from a to b, which has not arrived."""
     transmit = a.device.send_lone(Burst.of(ipv4_packet(a.inner, b.inner), 1420), world.now)
@@ -34,7 +25,7 @@ def sealed(world: World, a: Host, b: Host) -> Datagrams:
 
 def test_an_ordinary_packet_takes_it_in_both_directions() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     packet = ipv4_packet(a.inner, b.inner, b"payload")
     transmit = a.device.send_lone(Burst.of(packet, 1420), world.now)
     assert transmit is not None
@@ -63,7 +54,7 @@ def no_peer(world: World, a: Host, b: Host) -> None:
 @pytest.mark.parametrize("happens", [no_session, down, handshake_due, no_peer])
 def test_a_packet_to_send_that_takes_more_is_left_as_it_was(happens: Callable[[World, Host, Host], None]) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     happens(world, a, b)
     burst, before = Burst.of(ipv4_packet(a.inner, b.inner), 1420), a.device.status()
     untouched = bytes(burst.view)
@@ -73,7 +64,7 @@ def test_a_packet_to_send_that_takes_more_is_left_as_it_was(happens: Callable[[W
 
 def test_what_is_no_ip_packet_or_would_go_round_is_left_as_it_was() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     looped = ipv4_packet(a.inner, b.inner, bytes(8) + bytes(sealed(world, a, b).view))
     before = a.device.status()
     for packet in (b"", b"\x45" + bytes(18), b"\x60" + bytes(38), b"\x75" + bytes(40), looped):
@@ -98,7 +89,7 @@ def asleep(world: World, a: Host, b: Host) -> Endpoint:
 @pytest.mark.parametrize("happens", [moved, forgotten, asleep])
 def test_a_datagram_that_takes_more_is_left_as_it_was(happens: Callable[[World, Host, Host], Endpoint]) -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     datagrams = sealed(world, a, b)
     source = happens(world, a, b)
     untouched, before = bytes(datagrams.view), b.device.status()
@@ -108,7 +99,7 @@ def test_a_datagram_that_takes_more_is_left_as_it_was(happens: Callable[[World, 
 
 def test_a_peer_that_is_known_by_an_equal_endpoint_takes_it_from_its_second_packet_on() -> None:
     world = World()
-    a, b = connected(world)
+    a, b = world.connected()
     source = Endpoint(*a.endpoint)
     assert b.device.receive_lone(sealed(world, a, b), source, world.now, 0) == -1
     world.arrive(b, bytes(sealed(world, a, b).view), source)

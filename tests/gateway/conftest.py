@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, inspect
 
+from tests.support.forked import forked_wgpy
 from tests.support.postgres import Postgres, postgres
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group, User
@@ -53,6 +54,13 @@ def _migrations_are_replayed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "_upgrade", replay)
         yield
+
+
+@pytest.fixture(scope="module")
+def wgpy() -> Iterator[Path]:
+    """The program, for commands that end by themselves."""
+    with forked_wgpy() as program:
+        yield program
 
 
 @pytest.fixture(scope="session")

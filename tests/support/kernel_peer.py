@@ -28,10 +28,9 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 # not work, as in many a virtual machine, and then qemu ends or hangs.
 ACCELERATORS: Final = {"kvm": 20.0, "tcg": 300.0}
 CARD: Final = "veth0"  # on both sides, as of the cables between namespaces
-# What a kernel checks at each access to a program's memory, and a fifth level of page tables, cost an emulator a fifth
-# of its time.
-# Where it is emulated, a walk through five levels of page tables costs more than through four, and pages need not be
-# zeroed when they are given out, ciphers tested, nor addresses random.
+# An emulator takes long for what this kernel need not do: zero pages before it gives them out, test its ciphers, draw
+# addresses at random. In _QEMU the same goes for checks at each access to a program's memory, and for a fifth level of
+# page tables.
 _KERNEL: Final = "quiet panic=-1 mitigations=off init_on_alloc=0 cryptomgr.notests nokaslr no_timer_check"
 _QEMU: Final = (
     "qemu-system-x86_64 -cpu max,-smap,-smep,-umip,-pku,-la57 -m 512 -nodefaults -display none -no-reboot "

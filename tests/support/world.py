@@ -123,6 +123,19 @@ class World:
         self.introduce(a, b, psk=psk, one_way=one_way)
         return a, b
 
+    def connected(self) -> tuple[Host, Host]:
+        """Two hosts with a session that both have used; what that took is forgotten."""
+        a, b = self.pair()
+        self.send(a, b)
+        self.run(1)
+        self.send(b, a)
+        self.run(1)
+        for host in (a, b):
+            host.received.clear()
+            host.events.clear()
+        self.eve.clear()
+        return a, b
+
     def introduce(self, a: Host, b: Host, *, psk: PresharedKey | None = None, one_way: bool = False) -> None:
         """Make each the other's peer; with `one_way` only `a` knows where `b` is."""
         for host, other, endpoint in ((a, b, b.endpoint), (b, a, None if one_way else a.endpoint)):

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.forked import forked_wgpy
 from tests.support.postgres import Postgres
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
@@ -87,12 +86,6 @@ class Host:
     def is_shared(self) -> bool:
         with self.database() as database:
             return database.is_shared
-
-
-@pytest.fixture(scope="module")
-def wgpy() -> Iterator[Path]:
-    with forked_wgpy() as program:
-        yield program
 
 
 @pytest.fixture

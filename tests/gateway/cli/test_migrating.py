@@ -6,13 +6,12 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.forked import forked_wgpy
 from wgpy.config.wgquick import parse
 
 Shell = Callable[..., str]
@@ -36,12 +35,6 @@ ROUTES = {"Routes": [{"DestinationCidr": "10.0.0.0/16", "TargetSubnet": "a"}, {"
 def commands(section: str) -> list[str]:
     text = PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def wgpy() -> Iterator[Path]:
-    with forked_wgpy() as program:
-        yield program
 
 
 @pytest.fixture

@@ -7,23 +7,15 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.forked import forked_wgpy
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.gateway.web.server import MOST
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def wgpy() -> Iterator[Path]:
-    with forked_wgpy() as program:
-        yield program
 
 
 def test_strangers_that_fill_the_web_server_leave_the_gateway_its_work(tmp_path: Path, wgpy: Path) -> None:
