@@ -9,6 +9,7 @@ import pytest
 from tests.support.machine import Machine
 from tests.support.peers import wait_for
 from wgpy.keys import PrivateKey
+from wgpy.system.priority import NICE
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("systemd")]
 
@@ -33,6 +34,8 @@ peer wg set peer0 listen-port 51820 private-key /dev/stdin peer {public_key} all
 peer ip address add 10.9.0.2/24 dev peer0; peer ip -6 address add fd09::2/64 dev peer0 nodad; peer ip link set peer0 up
 peer ip address add 203.0.113.1/32 dev lo
 """
+# LimitNICE does nothing where this system may not raise its own limits (CAP_SYS_RESOURCE).
+PERMITTED = "[Service]\nCapabilityBoundingSet=CAP_SYS_NICE\n"
 QUICKLY = "[Service]\nRestartSec=100ms\nWatchdogSec=2\n"
 
 
@@ -43,6 +46,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         machine.run("bash", "-ec", f"shopt -s expand_aliases\n{script}", text=THEIRS.base64() + "\n")
         machine.write("/etc/wireguard/wg0.conf", CONFIG)
         machine.write("/etc/systemd/system/wgpy@.service.d/quickly.conf", QUICKLY)
+        for name in ("wgpy@", "wgpy-quick@"):
+            machine.write(f"/etc/systemd/system/{name}.service.d/permitted.conf", PERMITTED)
         machine.run("systemctl", "daemon-reload")
         yield machine
 
@@ -60,12 +65,17 @@ def reaches(machine: Machine, address: str) -> bool:
     return " 1 received" in machine.run("ping", "-c1", "-W5", address, check=False)
 
 
+def nice(machine: Machine, pid: str) -> int:
+    return int(machine.run("ps", "-o", "nice=", pid))
+
+
 def handshake(machine: Machine) -> str:
     return machine.run("wg", "show", "wg0", "latest-handshakes")
 
 
 def test_a_full_tunnel_is_ready_when_start_returns_and_gone_when_stop_returns(machine: Machine, unit: str) -> None:
     assert machine.properties(unit, "NRestarts", "ActiveState") == ["0", "active"]
+    assert nice(machine, *machine.properties(unit, "MainPID")) == NICE
     for address in ("10.9.0.2", "fd09::2", "203.0.113.1"):
         assert reaches(machine, address)
     assert "dev wg0" in machine.run("ip", "route", "get", "198.51.100.1")
@@ -103,12 +113,14 @@ def test_a_daemon_that_is_killed_or_hangs_is_restarted(machine: Machine, unit: s
 def test_up_and_down_work_within_the_restrictions_of_wgpy_quick(machine: Machine) -> None:
     """With a hook that could not work in wgpy@: it makes a network namespace that everyone can see."""
     hooks = "PostUp = ip netns add hooked; nft add table inet hooked; sysctl -qw net.ipv4.ip_forward=1\n"
-    hooks += "PostUp = umask >/run/witness\nPostDown = nft delete table inet hooked; ip netns delete hooked\n"
+    hooks += "PostUp = umask >/run/witness; nice >>/run/witness\n"
+    hooks += "PostDown = nft delete table inet hooked; ip netns delete hooked\n"
     machine.write("/etc/wireguard/wg0.conf", CONFIG.replace("[Peer]", hooks + "[Peer]"))
     machine.run("systemctl", "start", "wgpy-quick@wg0")
     assert reaches(machine, "203.0.113.1")
     machine.run("ip", "netns", "exec", "hooked", "true")
-    assert machine.run("cat", "/run/witness") == "0022\n"
+    assert nice(machine, machine.run("pgrep", "-f", "wgpy up wg0").strip()) == NICE
+    assert machine.run("cat", "/run/witness") == "0022\n0\n"
     assert machine.run("resolvectl", "dns", "wg0").split()[-1] == "10.9.0.2"
     machine.run("systemctl", "reload", "wgpy-quick@wg0")
     assert reaches(machine, "10.9.0.2")

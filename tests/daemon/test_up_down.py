@@ -16,6 +16,7 @@ from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
 from wgpy.keys import PrivateKey
+from wgpy.system.priority import NICE
 
 pytestmark = pytest.mark.root
 
@@ -154,6 +155,21 @@ def test_what_a_hook_writes_is_world_readable_whatever_the_umask(host: Host, tmp
     host.wgpy("down", host.name)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("P*")}
     assert modes == dict.fromkeys(("PreUp", "PostUp", "PreDown", "PostDown"), 0o644)
+
+
+def test_the_daemon_has_a_higher_priority_and_its_hooks_have_not(host: Host, tmp_path: Path) -> None:
+    """Nor has what a hook leaves running, also where Linux groups processes by session."""
+    look = "{ nice; cat /proc/self/autogroup; }"
+    host.write("".join(f"{key} = {look} >> {tmp_path}/{key}\n" for key in ("PreUp", "PostUp", "PreDown", "PostDown")))
+    host.up()
+    daemon = serving_pid(host.name)
+    assert os.getpriority(os.PRIO_PROCESS, daemon) == NICE
+    group = Path(f"/proc/{daemon}/autogroup")
+    assert wait_for(lambda: not group.exists() or group.read_text().endswith(f" nice {NICE}\n"))
+    host.wgpy("down", host.name)
+    seen = {path.name: path.read_text() for path in tmp_path.glob("P*")}
+    assert seen.keys() == {"PreUp", "PostUp", "PreDown", "PostDown"}
+    assert {re.sub(r"/autogroup-\d+ nice", "group", found) for found in seen.values()} <= {"0\ngroup 0\n", "0\n"}
 
 
 @pytest.mark.parametrize(

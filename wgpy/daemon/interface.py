@@ -6,6 +6,7 @@ Tunnel, so that it does not matter to them in which process the peers' sessions 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from wgpy.device.changes import DeviceChange
 from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.keys import PublicKey
+from wgpy.system.priority import raise_priority
 from wgpy.tunnel import Tunnel
 
 Sessions = tuple[PublicKey, Mapping[PublicKey, tuple[Endpoint, float]]]
@@ -54,6 +56,7 @@ class LocalInterface:
     def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
         self.sessions = lambda: None
+        self._raising: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +84,7 @@ class LocalInterface:
     async def start(self, *, up: bool) -> None:
         if sessions := self.sessions():
             self._tunnel.device.resume(*sessions)
+        self._raising = asyncio.ensure_future(raise_priority())
         await self._tunnel.start(up=up)
 
     def follow_link(self) -> None:
@@ -96,6 +100,8 @@ class LocalInterface:
         await self._tunnel.reconfigure(config)
 
     async def close(self) -> None:
+        if self._raising is not None:
+            self._raising.cancel()
         self._tunnel.close()
 
     async def wait_closed(self) -> None:

@@ -28,6 +28,7 @@ from wgpy.device.status import DeviceStatus
 from wgpy.endpoint import Endpoint
 from wgpy.errors import NetworkError, WgpyError
 from wgpy.net.netlink import MAIN_TABLE, IPInterface, IPNetwork, Netlink, table_number
+from wgpy.system.priority import begins_session
 
 FALLBACK_MTU: Final = 1500
 FIRST_TABLE: Final = 51820
@@ -156,8 +157,13 @@ class Quick:
             command = command.replace("%i", self.name)
             shown = redacted(command)  # steps end up in a log
             self._say(shown)
-            bash = ["bash", "-c", command]
-            status = subprocess.run(bash, stdin=subprocess.DEVNULL, check=False, umask=dns.UMASK).returncode
+            status = subprocess.run(
+                ["bash", "-c", command],
+                stdin=subprocess.DEVNULL,
+                check=False,
+                umask=dns.UMASK,
+                start_new_session=begins_session(),  # what it leaves running must not have the daemon's priority
+            ).returncode
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed with status {status}"
             if status and not forgiving:
                 raise NetworkError(f"{key} {how}: {shown}")

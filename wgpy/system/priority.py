@@ -1,4 +1,4 @@
-"""The priority of processes that only carry packets.
+"""The priority of what carries packets: a worker, or the daemon if it has none.
 
 Each packet that is delivered on this machine wakes a program, and Linux lets that one have the processor at once: the
 process that carries packets is then interrupted after each burst, and comes back to cold caches and a few more packets.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,18 +23,31 @@ _TRIES: Final = 20
 
 
 async def raise_priority() -> None:
-    """Raise this process and its session's group to NICE, if the system permits it and nobody has set a nice value.
+    """Raise the loop's thread to NICE, and its session's group if this process began the session.
 
-    The session must have no other process: a program that is started later inherits the priority.
+    Nothing happens if the system does not permit it, or somebody has set a nice value. Programs inherit the value of
+    the thread that starts them: start them in the loop's default executor, whose threads keep the ordinary one. The
+    group's value counts for each program of the session, so give them a session of their own (`begins_session`).
     """
     with suppress(OSError):  # it needs CAP_SYS_NICE or RLIMIT_NICE
         if os.getpriority(os.PRIO_PROCESS, 0):
             return
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        for _ in range(_TRIES):
+        executor = ThreadPoolExecutor(thread_name_prefix="ordinary", initializer=_be_ordinary)
+        asyncio.get_running_loop().set_default_executor(executor)
+        for _ in range(_TRIES if begins_session() else 0):
             try:
                 _AUTOGROUP.write_text(str(NICE))
             except BlockingIOError:
                 await asyncio.sleep(_AGAIN_AFTER)
             else:
                 return
+
+
+def _be_ordinary() -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, 0)  # of this thread alone: on Linux, each has a nice value of its own
+
+
+def begins_session() -> bool:
+    """Whether this process began its session, as a service and a daemon in the background do: it has no terminal."""
+    return os.getsid(0) == os.getpid()
