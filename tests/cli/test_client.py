@@ -11,6 +11,7 @@ import pytest
 from tests.cli.test_commands import wgpy
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
+from tests.support.forked import forked_wgpy
 from tests.support.peers import WGPY, Wgpy, wait_for
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
@@ -209,14 +210,14 @@ def test_a_running_gateway_adds_and_removes_a_client_while_another_stays_connect
     far = cable.right.namespace.run
 
     def manage(*arguments: str) -> str:
-        return run(*WGPY, "client", *arguments, "--config", str(hub.path))
+        return run(forked_wgpy(), "client", *arguments, "--config", str(hub.path))
 
     for name in ("one", "two"):
         output = cable.directory / f"{cable.right.name}{name[0]}.conf"
         manage("add", name, "--endpoint", cable.left.endpoint, "--output", str(output))
         output.write_text(output.read_text().replace("[Peer]", "Table = off\n[Peer]"))  # both lead to one network
-        far(*WGPY, "up", str(output))
-        cable.cleanup.callback(far, *WGPY, "down", str(output), check=False)
+        far(forked_wgpy(), "up", str(output))
+        cable.cleanup.callback(far, forked_wgpy(), "down", str(output), check=False)
     first, second = f"{cable.right.name}o", f"{cable.right.name}t"
     far("ping", "-c", "1", "-W", "5", "-I", first, cable.left.inner4)
     far("ping", "-c", "1", "-W", "5", "-I", second, cable.left.inner4)

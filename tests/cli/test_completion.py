@@ -13,8 +13,9 @@ from typing import Final
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
-from tests.support.peers import WGPY, fresh_name
+from tests.support.peers import fresh_name
 from wgpy.cli import completion
 from wgpy.keys import PrivateKey, PublicKey
 
@@ -185,10 +186,10 @@ def test_interfaces_and_peers_are_completed(tmp_path: Path, offers: Callable[[st
     conf.touch(mode=0o600)
     conf.write_text(f"[Interface]\nPrivateKey = {PrivateKey.generate().base64()}\n[Peer]\nPublicKey = {peer}\n")
     with Namespace() as namespace:
-        namespace.run(*WGPY, "up", str(conf))
+        namespace.run(forked_wgpy(), "up", str(conf))
         try:
             for line in ("wgpy show", "wgpy set", "wgpy syncconf", "wgpy down"):
                 assert offers(f"{line} {name[:-1]}") >= {name}
             assert offers(f"wgpy set {name} peer ") == {peer}
         finally:
-            namespace.run(*WGPY, "down", str(conf))
+            namespace.run(forked_wgpy(), "down", str(conf))

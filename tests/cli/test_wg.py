@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.cli import main
@@ -61,7 +62,7 @@ class Served:
             with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
                 status = main(list(words))
             return said.getvalue(), status
-        command = (*(WGPY if program == "wgpy" else ("wg",)), *words)
+        command = (forked_wgpy() if program == "wgpy" else "wg", *words)
         text, _, end = self.namespace.run(
             "bash", "-c", '"$@"; echo "status $?"', "bash", *command, check=False, **options
         ).rpartition("status ")
@@ -117,7 +118,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     with Namespace() as namespace:
         served = Served(namespace, tmp_path)
         if request.param == "wgpy":
-            namespace.run(*WGPY, served.name)
+            namespace.run(forked_wgpy(), served.name)
         else:
             environment = {**os.environ, "LOG_LEVEL": "silent", "WG_PROCESS_FOREGROUND": "1"}
             namespace.popen("wireguard-go", "-f", served.name, env=environment)
@@ -152,7 +153,8 @@ def test_every_form_of_show_works_for_an_empty_interface(served: Served) -> None
 
 @pytest.mark.parametrize("variable", ["WG_HIDE_KEYS=never", "WG_COLOR_MODE=always", "WG_COLOR_MODE=never"])
 def test_environment_variables_work_as_for_wg(served: Served, variable: str) -> None:
-    ours, theirs = (served.namespace.run("env", variable, *program, "show", served.name) for program in (WGPY, ("wg",)))
+    programs = (forked_wgpy(), "wg")
+    ours, theirs = (served.namespace.run("env", variable, program, "show", served.name) for program in programs)
     assert ordered(ours) == ordered(theirs)
     assert ("\x1b" in ours) is (variable == "WG_COLOR_MODE=always")
     assert (KEY.base64() in ours and PSK.base64() in ours) is (variable == "WG_HIDE_KEYS=never")
@@ -236,7 +238,7 @@ def test_syncconf_removes_what_the_file_leaves_out(served: Served) -> None:
 
 
 def test_a_file_may_come_from_standard_input(served: Served) -> None:
-    assert served.namespace.run(*WGPY, "setconf", served.name, "/dev/stdin", input=SMALL) == ""
+    assert served.namespace.run(forked_wgpy(), "setconf", served.name, "/dev/stdin", input=SMALL) == ""
     assert served.wg("show", served.name, "peers") == f"{C}\n"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for, wgpy_program
 from tests.support.tools import Tools
@@ -30,7 +31,7 @@ def bring_up(cable: Cable) -> tuple[Wgpy, WireguardGo]:
 
 
 def apply(ours: Wgpy, *, check: bool = True) -> str:
-    return ours.side.namespace.run(*WGPY, "apply", str(ours.path), check=check)
+    return ours.side.namespace.run(forked_wgpy(), "apply", str(ours.path), check=check)
 
 
 def edit(ours: Wgpy, interface: str = "", allowed_ips: str = "") -> None:
@@ -119,7 +120,7 @@ def test_dns_is_changed_and_undone(cable: Cable, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def wgpy(verb: str) -> str:
-        return cable.left.namespace.run(*WGPY, verb, str(ours.path), env=environment)
+        return cable.left.namespace.run(forked_wgpy(), verb, str(ours.path), env=environment)
 
     file = ours.path.read_text()
     wgpy("up")
@@ -173,7 +174,7 @@ def test_an_interface_that_wg_quick_brought_up_is_changed_too(cable: Cable) -> N
 def test_the_steps_can_be_printed_as_json(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     edit(ours, "MTU = 1300")
-    command = (*WGPY, "apply", "--json", str(ours.path))
+    command = (forked_wgpy(), "apply", "--json", str(ours.path))
     said = json.loads(ours.side.namespace.run(*command))
     assert said == {"interface": ours.side.name, "steps": [f"ip link set mtu 1300 dev {ours.side.name}"], "error": None}
     edit(ours, "Table = nonsense")
@@ -186,7 +187,7 @@ def test_apply_refuses_an_interface_of_another_program(cable: Cable) -> None:
     _, theirs = bring_up(cable)
     path = cable.directory / f"{theirs.side.name}.conf"
     path.write_text("[Interface]\n")
-    said = theirs.side.namespace.run(*WGPY, "apply", str(path), check=False)
+    said = theirs.side.namespace.run(forked_wgpy(), "apply", str(path), check=False)
     assert "not served by wgpy" in said
     assert "Traceback" not in said
 
@@ -272,7 +273,7 @@ def test_a_default_route_that_cannot_be_added_is_undone(cable: Cable) -> None:
 def test_strip_prints_what_wg_accepts(cable: Cable) -> None:
     ours, _ = bring_up(cable)
     run, name = cable.left.namespace.run, cable.left.name
-    stripped = run(*WGPY, "strip", str(ours.path))
+    stripped = run(forked_wgpy(), "strip", str(ours.path))
     assert "Address" not in stripped
     before = run("wg", "showconf", name)
     run("bash", "-c", f"wg syncconf {name} <({' '.join(WGPY)} strip {ours.path})")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, Wgpy, WireguardGo, capture, peer_section, wait_for
 from tests.support.tools import path_without
@@ -53,7 +54,7 @@ class Site:
         program = ("env", *(f"{name}={value}" for name, value in environment.items()), *WGPY)
         kind = type("Given", (Wgpy,), {"program": program})
         self.ours: Wgpy = kind(cable.left, cable.directory, peer_section(cable.right), extra=f"MTU = 1420\n{extra}")
-        cable.cleanup.callback(self.run, *WGPY, "down", self.name, check=False)
+        cable.cleanup.callback(self.run, forked_wgpy(), "down", self.name, check=False)
 
     def agreed(self) -> list[set[str]]:
         """The MSS that SYNs to the server have in the tunnel, and that the answers have behind the router."""
@@ -82,7 +83,7 @@ def test_segments_fit_both_ways_until_it_is_switched_off(cable: Cable, tool: str
     assert ("TCPMSS" in site.rules()) == (tool == "iptables")
     path = site.ours.path
     path.write_text(path.read_text().replace("ClampMss = on", "ClampMss = off"))
-    assert f"on {site.name}" in site.run(*site.ours.program, "apply", str(path)) or tool == "nft"
+    assert f"on {site.name}" in site.ours.wgpy("apply", str(path)) or tool == "nft"
     assert site.agreed() == [LONG, LONG]
     site.ours.close()
     assert "mss" not in site.rules().lower()
@@ -93,7 +94,7 @@ def test_what_a_killed_daemon_left_is_removed(cable: Cable) -> None:
     assert f"table inet wgpy-mss-{site.name}\n" in site.rules()
     os.kill(serving_pid(site.name), signal.SIGKILL)
     assert wait_for(lambda: site.name not in site.run("ip", "-o", "link"))
-    site.run(*WGPY, "down", site.name)
+    site.run(forked_wgpy(), "down", site.name)
     assert "wgpy-mss" not in site.rules()
 
 
@@ -104,6 +105,6 @@ def test_without_a_firewall_tool_up_says_what_it_needs(cable: Cable, tmp_path: P
     path.touch(mode=0o600)
     path.write_text(f"[Interface]\nPrivateKey = {cable.left.key.base64()}\n# ClampMss = on\n")
     environment = {**os.environ, "PATH": path_without(programs, "nft", "iptables-restore")}
-    said = cable.left.namespace.run(*WGPY, "up", str(path), env=environment, check=False)
+    said = cable.left.namespace.run(forked_wgpy(), "up", str(path), env=environment, check=False)
     assert "ClampMss needs nft or iptables: neither nft nor iptables is installed" in said
     assert cable.left.name not in cable.left.namespace.run("ip", "-o", "link")

@@ -15,8 +15,9 @@ import pytest
 
 from tests.daemon.test_up_down import Host
 from tests.daemon.test_up_down import host as host
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import WGPY, Side, Wgpy, peer_section, wait_for
+from tests.support.peers import Side, Wgpy, peer_section, wait_for
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
@@ -134,7 +135,7 @@ def test_a_change_to_a_port_in_use_keeps_the_old_port(ends: tuple[End, End]) -> 
     def occupied() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("0.0.0.0", 5557))
-            command = (*WGPY, "set", a.side.name, "listen-port", "5557")
+            command = (forked_wgpy(), "set", a.side.name, "listen-port", "5557")
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "Address already in use" in done.stderr
@@ -163,7 +164,7 @@ def test_ten_thousand_peers_are_removed_under_traffic(ends: tuple[End, End], tmp
     with pinging(a) as said:
         for _ in range(3):
             for path in (crowd, alone):
-                a.side.namespace.run(*WGPY, "syncconf", a.side.name, str(path), timeout=60)
+                a.side.namespace.run(forked_wgpy(), "syncconf", a.side.name, str(path), timeout=60)
                 sizes.append(a.resident())
     assert " 0% packet loss" in said[0], said[0]
     assert len(a.daemon.status()["peers"]) == 1

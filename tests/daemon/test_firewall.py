@@ -10,6 +10,7 @@ import pytest
 
 from tests.interop.conftest import Cable
 from tests.interop.conftest import cable as cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Side, Wgpy, WireguardGo, capture, peer_section, wait_for, wgpy_program
 from tests.support.tools import path_without
@@ -103,13 +104,13 @@ def test_without_nft_the_iptables_rules_are_those_of_wg_quick(cable: Cable, tmp_
     assert rules() == []
     assert wait_for(lambda: not socket_path(name).exists())
     fails(programs, "nft")
-    run(*WGPY, "up", str(path), env=environment)
+    run(forked_wgpy(), "up", str(path), env=environment)
     assert rules() == theirs
     path.write_text(text.replace("Address = ", "Address = 10.77.0.1/32, "))
-    run(*WGPY, "apply", str(path), env=environment)
+    run(forked_wgpy(), "apply", str(path), env=environment)
     assert next(rule for rule in rules() if rule not in theirs).startswith("-A PREROUTING -d 10.77.0.1/32 ! -i")
     assert len(rules()) == 7
-    run(*WGPY, "down", str(path), env=environment)
+    run(forked_wgpy(), "down", str(path), env=environment)
     assert rules() == []
 
 
@@ -122,10 +123,10 @@ def test_without_a_working_firewall_tool_up_succeeds_and_names_what_is_missing(c
     path = tmp_path / f"{name}.conf"
     path.touch(mode=0o600)
     path.write_text(f"[Interface]\nPrivateKey = {cable.left.key.base64()}\n{peer_section(cable.right)}, 0.0.0.0/0\n")
-    said = cable.left.namespace.run(*WGPY, "up", str(path), env=environment)
+    said = cable.left.namespace.run(forked_wgpy(), "up", str(path), env=environment)
     assert "no firewall rules against spoofed IPv4 packets: nft: Operation not supported; iptables-restore: Op" in said
     assert ruleset(cable) == ""
-    cable.left.namespace.run(*WGPY, "down", str(path), env=environment)
+    cable.left.namespace.run(forked_wgpy(), "down", str(path), env=environment)
 
 
 def test_a_packet_to_the_tunnels_address_from_outside_it_is_dropped(cable: Cable) -> None:

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import is_settled
 from tests.support.peers import WGPY, Wgpy, WireguardGo, capture, peer_section, wait_for
 from wgpy.daemon.uapi_client import serving_pid
@@ -32,7 +33,7 @@ def everything_through(cable: Cable, *families: int) -> Wgpy:
     ours = Wgpy(
         cable.left, cable.directory, re.sub("AllowedIPs = .*", f"AllowedIPs = {allowed}", peer_section(cable.right))
     )
-    cable.cleanup.callback(run, *WGPY, "down", cable.left.name, check=False)
+    cable.cleanup.callback(run, forked_wgpy(), "down", cable.left.name, check=False)
     return ours
 
 
@@ -67,11 +68,11 @@ def test_nothing_leaks_when_the_daemon_of_a_full_tunnel_is_killed(cable: Cable, 
         assert reaches(cable, cable.right.outer), "what is not behind the default route is reached as ever"
         for family in families:
             assert reaches(cable, FAR[family], "-m", "51820"), "the daemon's own datagrams bear its mark"
-        run(*WGPY, "up", str(ours.path))
+        run(forked_wgpy(), "up", str(ours.path))
         assert all(reaches(cable, FAR[family]) for family in families)
         assert run("ip", "route", "show", "table", "51820").count("unreachable default") == 1
     kill(cable)
-    run(*WGPY, "down", cable.left.name)
+    run(forked_wgpy(), "down", cable.left.name)
     assert "unreachable default table" not in surroundings()
     assert "51820" not in surroundings()
     assert all(reaches(cable, FAR[family]) for family in families)

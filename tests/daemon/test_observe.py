@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.peers import WGPY, Wgpy, WireguardGo, peer_section, wait_for
 from wgpy.errors import LabError
 from wgpy.keys import PresharedKey
@@ -88,7 +89,7 @@ def test_an_event_log_that_nobody_reads_does_not_delay_packets(cable: Cable) -> 
 
 def test_show_names_peers_and_stock_wg_can_still_read_the_status(cable: Cable) -> None:
     ours, _ = bring_up(cable)
-    assert "  name: right-hand side\n" in cable.left.namespace.run(*WGPY, "show", cable.left.name)
+    assert "  name: right-hand side\n" in cable.left.namespace.run(forked_wgpy(), "show", cable.left.name)
     assert ours.status()["peers"][0]["name"] == "right-hand side"
     assert cable.left.namespace.run("wg", "show", cable.left.name, "peers").strip() == cable.right.public_key.base64()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.nobody import NOBODY
 from tests.support.peers import WGPY, fresh_name
@@ -56,7 +57,7 @@ Endpoint = 192.0.2.7:7
         self.wgpy("up")
 
     def wgpy(self, verb: str, *, check: bool = True) -> str:
-        return self.run(*WGPY, verb, str(self.path), check=check)
+        return self.run(forked_wgpy(), verb, str(self.path), check=check)
 
     def set(self, *settings: str) -> None:
         self.run("wg", "set", self.name, *settings)
@@ -80,7 +81,7 @@ def test_only_what_has_changed_is_saved(tmp_path: Path) -> None:
         host.set("peer", new, "allowed-ips", "10.9.0.5/32")
         host.run("ip", "address", "add", "fd09::1/64", "dev", host.name)
         host.path.chmod(0o640)
-        said = host.run(*WGPY, "save", "--json", str(host.path))
+        said = host.run(forked_wgpy(), "save", "--json", str(host.path))
         changes = json.loads(said)
         assert changes["interface_changed"] is True
         assert changes["peers"] == {"added": [new], "removed": [], "changed": [BOB]}

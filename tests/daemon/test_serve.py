@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, is_settled
 from tests.support.peers import WGPY, WireguardGo, fresh_name, peer_section, wait_for, wgpy_program
 from wgpy.daemon.stop import log_path
@@ -48,7 +49,7 @@ def bare() -> Iterator[Bare]:
 
 
 def test_serve_returns_when_the_interface_can_be_configured(bare: Bare) -> None:
-    bare.run(*WGPY, bare.name)
+    bare.run(forked_wgpy(), bare.name)
     assert bare.exists()
     assert bare.socket.stat().st_mode & 0o777 == 0o700
     assert bare.socket.parent.stat().st_mode & 0o777 == 0o755
@@ -57,7 +58,7 @@ def test_serve_returns_when_the_interface_can_be_configured(bare: Bare) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_new_interface_has_the_mtu_of_wireguard_gos(bare: Bare, workers: str) -> None:
-    bare.run(*WGPY, "serve", "--workers", workers, bare.name)
+    bare.run(forked_wgpy(), "serve", "--workers", workers, bare.name)
     bare.run("wireguard-go", "other")
     ours, theirs = (bare.run("cat", f"/sys/class/net/{name}/mtu") for name in (bare.name, "other"))
     assert ours == theirs == "1420\n"
@@ -65,7 +66,7 @@ def test_a_new_interface_has_the_mtu_of_wireguard_gos(bare: Bare, workers: str) 
 
 
 def test_sockets_are_open_while_the_link_is_up_and_keep_their_port(bare: Bare) -> None:
-    bare.run(*WGPY, bare.name)
+    bare.run(forked_wgpy(), bare.name)
     assert not bare.listens()
     for _ in range(2):
         bare.run("ip", "link", "set", bare.name, "up")
@@ -79,7 +80,7 @@ def test_sockets_are_open_while_the_link_is_up_and_keep_their_port(bare: Bare) -
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "link", "socket"])
 def test_serve_ends_and_leaves_nothing(bare: Bare, how: str) -> None:
-    bare.run(*WGPY, bare.name)
+    bare.run(forked_wgpy(), bare.name)
     pid = serving_pid(bare.name)
     if how == "link":
         bare.run("ip", "link", "delete", bare.name)
@@ -118,7 +119,7 @@ def test_with_log_level_the_daemon_logs_to_standard_error(bare: Bare, tmp_path: 
 
 
 def test_a_name_with_a_pattern_gets_a_number(bare: Bare) -> None:
-    bare.run(*WGPY, f"{bare.name}-%d")
+    bare.run(forked_wgpy(), f"{bare.name}-%d")
     bare.name += "-0"
     bare.socket = bare.socket.with_name(f"{bare.name}.sock")
     assert bare.exists()
@@ -127,8 +128,8 @@ def test_a_name_with_a_pattern_gets_a_number(bare: Bare) -> None:
 
 
 def test_a_second_daemon_for_an_interface_is_refused(bare: Bare) -> None:
-    bare.run(*WGPY, bare.name)
-    said = bare.run(*WGPY, bare.name, check=False)
+    bare.run(forked_wgpy(), bare.name)
+    said = bare.run(forked_wgpy(), bare.name, check=False)
     assert "already exists" in said
     assert said.count("\n") == 1
     assert bare.name in bare.run("wg", "show", "interfaces")
@@ -163,7 +164,7 @@ def test_a_bad_file_descriptor_gives_one_clear_error(bare: Bare) -> None:
 
 
 def test_a_change_of_the_mtu_is_noticed(bare: Bare) -> None:
-    bare.run(*WGPY, bare.name)
+    bare.run(forked_wgpy(), bare.name)
     bare.run("ip", "address", "add", "10.9.0.1/24", "dev", bare.name)
     bare.run("ip", "link", "set", bare.name, "mtu", "1000", "up")
     peer = PrivateKey(b"p" * 32).public_key.base64()
@@ -205,7 +206,7 @@ def test_20_it_follows_its_interface_into_another_namespace(bare: Bare) -> None:
 
     The kernel's scenario 20: when that namespace is deleted, nothing keeps it, nor the daemon.
     """
-    bare.run(*WGPY, bare.name)
+    bare.run(forked_wgpy(), bare.name)
     pid = serving_pid(bare.name)
     with Namespace() as inside:
         bare.run("ip", "link", "set", bare.name, "netns", inside.name)

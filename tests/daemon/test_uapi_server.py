@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name
 from wgpy.daemon import uapi_client, uapi_server
@@ -30,7 +31,7 @@ class Interface:
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self.name = fresh_name()
-        namespace.run(*WGPY, self.name)
+        namespace.run(forked_wgpy(), self.name)
         peer = f"public_key={PEER.hex()}\nallowed_ip=10.1.0.0/16"
         assert self.ask(f"set=1\nprivate_key={KEY.hex()}\nlisten_port=7001\n{peer}\n\n") == "errno=0\n\n"
 
@@ -136,7 +137,7 @@ def test_idle_connections_and_half_requests_do_not_block_others(interface: Inter
         regular = connected()
         regular.sendall(b"get=1\n\n")
         assert regular.recv(1 << 16)
-        pid = int(interface.namespace.run("pgrep", "-f", f"wgpy {interface.name}$").split()[0])
+        pid = uapi_client.serving_pid(interface.name)
         for number in range(300):
             with suppress(ConnectionError):  # it may have made room already
                 connected().sendall(b"set=1\nfwmark=9\n" if number % 2 else b"")
@@ -153,7 +154,7 @@ def test_no_user_but_a_group_that_root_chose_may_write_beside_the_socket(interfa
     before = directory.stat().st_mode
     try:
         directory.chmod(0o770)
-        interface.namespace.run(*WGPY, name)
+        interface.namespace.run(forked_wgpy(), name)
         interface.namespace.run("ip", "link", "delete", name)
         directory.chmod(0o777)
         said = interface.namespace.run("sh", "-c", '"$@" 2>&1; true', "sh", *WGPY, "--foreground", name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, is_settled
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.daemon.stop import log_path
@@ -45,16 +46,15 @@ class Host:
         )
 
     def wgpy(self, *arguments: str) -> str:
-        return self.namespace.run(*WGPY, *arguments)
+        return self.namespace.run(forked_wgpy(), *arguments)
 
     def up(self) -> str:
         return self.wgpy("up", str(self.path))
 
     def refused(self, *arguments: str) -> str:
         """What a command prints that fails with status 1; checks that it is no traceback."""
-        said = self.namespace.run(
-            "bash", "-c", '"$@"; echo "status $?"', "bash", *WGPY, *(arguments or ("up", str(self.path))), check=False
-        )
+        command = (forked_wgpy(), *(arguments or ("up", str(self.path))))
+        said = self.namespace.run("bash", "-c", '"$@"; echo "status $?"', "bash", *command, check=False)
         assert said.endswith("status 1\n"), said
         assert "Traceback" not in said
         return said
@@ -74,7 +74,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         host = Host(namespace, tmp_path)
         assert wait_for(lambda: is_settled(namespace))
         yield host
-        namespace.run(*WGPY, "down", host.name, check=False)
+        namespace.run(forked_wgpy(), "down", host.name, check=False)
 
 
 def test_addresses_mtu_and_routes_are_set_and_undone(host: Host) -> None:
@@ -375,7 +375,7 @@ def test_the_socket_of_a_killed_daemon_does_not_block_the_next_up(host: Host) ->
 def test_no_secret_is_in_the_arguments_or_the_log(host: Host) -> None:
 
     host.write()
-    host.up()
+    host.namespace.run(*WGPY, "up", str(host.path))
     pid = serving_pid(host.name)
     assert KEY.base64().encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     assert KEY.base64() not in log_path(host.name).read_text()

@@ -56,11 +56,10 @@ def _migrations_are_replayed() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def wgpy() -> Iterator[Path]:
+@pytest.fixture
+def wgpy() -> Path:
     """The program, for commands that end by themselves."""
-    with forked_wgpy() as program:
-        yield program
+    return Path(forked_wgpy())
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from functools import partial
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import is_settled
-from tests.support.peers import WGPY, Side, StockTools, Wgpy, iperf3, peer_section, wait_for
+from tests.support.peers import Side, StockTools, Wgpy, iperf3, peer_section, wait_for
 from wgpy.keys import PresharedKey
 
 pytestmark = [pytest.mark.root, pytest.mark.without_wgpy]
@@ -169,7 +170,7 @@ def test_stock_wg_reads_our_status(cable: Cable) -> None:
     assert fields[2:4] == [cable.right.endpoint, f"{cable.right.inner4}/32,{cable.right.inner6}/128"]
     assert int(fields[4]) > 1_600_000_000
     assert fields[7] == "off"
-    assert wait_for(lambda: shown_by(cable, "wg") == shown_by(cable, *WGPY)), "but for the age of the handshake"
+    assert wait_for(lambda: shown_by(cable, "wg") == shown_by(cable, forked_wgpy())), "but for the age of the handshake"
     assert ours.status()["public_key"] == cable.left.public_key.base64()
     assert cable.right.namespace.run("wg", "show", cable.right.name, "peers").strip() == cable.left.public_key.base64()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, Wgpy, WireguardGo, fresh_name, peer_section, wait_for
 from wgpy.keys import PresharedKey, PrivateKey
@@ -76,7 +77,7 @@ def interfaces(tmp_path: Path) -> Iterator[Interfaces]:
     with Namespace() as ours, Namespace() as theirs:
         interfaces = Interfaces(ours, theirs, tmp_path)
         (_, our_name), (_, their_name) = interfaces.sides
-        ours.run(*WGPY, our_name)
+        ours.run(forked_wgpy(), our_name)
         environment = {**os.environ, "LOG_LEVEL": "silent", "WG_PROCESS_FOREGROUND": "1"}
         theirs.popen("wireguard-go", "-f", their_name, env=environment)
         sockets = [Path(f"/var/run/wireguard/{name}.sock") for _, name in interfaces.sides]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, is_settled
-from tests.support.peers import WGPY, fresh_name, wait_for, wgpy_program
+from tests.support.peers import fresh_name, wait_for, wgpy_program
 from tests.support.tools import Tools
 from wgpy.daemon.uapi_client import socket_path
 from wgpy.keys import PrivateKey
@@ -72,8 +73,8 @@ class Host:
         self.path.write_text(text.replace("LOG", str(self.log)))
 
     def run(self, program: str, verb: str) -> str:
-        command = WGPY if program == "wgpy" else ("wg-quick",)
-        said = self.namespace.run(*command, verb, str(self.path), env=self.environment)
+        command = forked_wgpy() if program == "wgpy" else program
+        said = self.namespace.run(command, verb, str(self.path), env=self.environment)
         if verb == "down":
             assert wait_for(lambda: not socket_path(self.name).exists())
         return said
@@ -100,7 +101,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         host = Host(namespace, tmp_path)
         assert wait_for(lambda: is_settled(namespace))
         yield host
-        namespace.run(*WGPY, "down", host.name, check=False)
+        namespace.run(forked_wgpy(), "down", host.name, check=False)
 
 
 @pytest.mark.parametrize("what", FILES)
@@ -138,13 +139,13 @@ def test_a_file_that_others_may_read_gets_a_warning(host: Host) -> None:
 def test_a_failed_up_is_undone(host: Host, interface: str) -> None:
     host.write(f"DNS = 10.9.0.53\n{interface}", f"AllowedIPs = 0.0.0.0/0, 10.8.0.0/16\n{ENDPOINT}")
     before = host.surroundings()
-    for command in (WGPY, ("wg-quick",)):
+    for command in (forked_wgpy(), "wg-quick"):
         said = host.namespace.run(
             "bash",
             "-c",
             '"$@"; echo "status $?"',
             "sh",
-            *command,
+            command,
             "up",
             str(host.path),
             env=host.environment,
@@ -152,7 +153,7 @@ def test_a_failed_up_is_undone(host: Host, interface: str) -> None:
         )
         assert "status 0" not in said
         assert wait_for(lambda: not socket_path(host.name).exists())
-        if command == WGPY or "PostUp" not in interface:  # wg-quick leaves its rules
+        if command != "wg-quick" or "PostUp" not in interface:  # wg-quick leaves its rules
             assert host.surroundings() == before
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final, Protocol, Self
 
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
 from wgpy.labs.traffic import iperf3 as iperf3
@@ -89,7 +90,7 @@ class Wgpy:
     """`wgpy up` of a file; `close` is `wgpy down`."""
 
     cannot: ClassVar[Mapping[str, str]] = {}
-    program: ClassVar[tuple[str, ...]] = WGPY
+    program: ClassVar[tuple[str, ...]] = ()  # if it is not `forked_wgpy`
 
     def __init__(self, side: Side, directory: Path, *peers: str, extra: str = "", options: Sequence[str] = ()) -> None:
         self.side = side
@@ -104,18 +105,21 @@ class Wgpy:
             *peers,
         ]
         self.path.write_text("\n".join(lines) + "\n")
-        self.said = side.namespace.run(*self.program, "up", str(self.path), *options)
+        self.said = self.wgpy("up", str(self.path), *options)
         self.running = True
+
+    def wgpy(self, *arguments: str) -> str:
+        return self.side.namespace.run(*(self.program or (forked_wgpy(),)), *arguments)
 
     def status(self) -> dict[str, Any]:
         """`wgpy show --json`."""
-        status: dict[str, Any] = json.loads(self.side.namespace.run(*WGPY, "show", self.side.name, "--json"))
+        status: dict[str, Any] = json.loads(self.side.namespace.run(forked_wgpy(), "show", self.side.name, "--json"))
         return status[self.side.name]  # type: ignore[no-any-return]
 
     def close(self) -> None:
         if self.running:
             self.running = False
-            self.said += self.side.namespace.run(*self.program, "down", self.side.name)
+            self.said += self.wgpy("down", self.side.name)
 
 
 class StockTools(ABC):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Cable
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, Side, Wgpy, fresh_name, peer_section, wait_for
 from wgpy.daemon import uapi_client
@@ -41,7 +42,7 @@ class Gateway:
         lines = f"# Workers = {workers}\n{extra}"
         peers = [peer_section(client, endpoint=None) for client in self.clients]
         self.served = Wgpy(cable.left, cable.directory, *peers, extra=lines)
-        cable.cleanup.callback(self.run, *WGPY, "down", self.name, check=False)
+        cable.cleanup.callback(self.run, forked_wgpy(), "down", self.name, check=False)
         endpoints = [self.side.endpoint, f"198.51.100.1:{self.side.port}"]
         self.open = [
             Wgpy(client, cable.directory, peer_section(cable.left, endpoint=endpoint))
@@ -97,7 +98,7 @@ def test_each_peer_has_a_worker_and_there_is_one_status(gateway: Gateway) -> Non
     assert [worker.peers for worker in status.workers] == [1, 1]
     assert [peer.public_key for peer in status.peers] == [client.public_key for client in gateway.clients]
     assert all(peer.last_handshake_ns and peer.endpoint and peer.rx_bytes for peer in status.peers)
-    assert "  workers: 2\n" in gateway.run(*WGPY, "show", gateway.name)
+    assert "  workers: 2\n" in gateway.run(forked_wgpy(), "show", gateway.name)
     assert gateway.run("wg", "show", gateway.name, "latest-handshakes").count("\n") == 2
     assert [worker["peers"] for worker in gateway.served.status()["workers"]] == [1, 1]
     assert len({worker.pid for worker in status.workers} | {serving_pid(gateway.name)}) == 3
@@ -216,7 +217,7 @@ def test_when_control_is_killed_in_the_middle_of_a_change_everything_ends_and_up
         change.communicate(timeout=30)
     assert wait_for(lambda: all(map(is_gone, workers)))
     assert wait_for(lambda: gateway.name not in gateway.run("ip", "-o", "link"))
-    gateway.run(*WGPY, "up", str(gateway.served.path))
+    gateway.run(forked_wgpy(), "up", str(gateway.served.path))
     assert wait_for(lambda: gateway.reached(0))
     assert wait_for(lambda: gateway.reached(1))
 
@@ -311,7 +312,7 @@ def test_apply_says_that_another_number_of_workers_needs_a_restart(gateway: Gate
     path.write_text(
         path.read_text().replace("# Workers = 2", "# Workers = 3").replace("ListenPort", "MTU = 1400\nListenPort")
     )
-    said = gateway.run(*WGPY, "apply", str(path))
+    said = gateway.run(forked_wgpy(), "apply", str(path))
     assert "[#] # Workers takes effect when the interface is brought up again\n" in said
     assert f"ip link set mtu 1400 dev {gateway.name}" in said
     assert len(gateway.status().workers) == 2
@@ -327,7 +328,7 @@ def test_deleting_the_interface_ends_all_processes(gateway: Gateway) -> None:
 
 def test_down_ends_all_processes_and_removes_the_interface_before_it_returns(gateway: Gateway) -> None:
     pids = [serving_pid(gateway.name), gateway.worker(0), gateway.worker(1)]
-    gateway.run(*WGPY, "down", gateway.name)
+    gateway.run(forked_wgpy(), "down", gateway.name)
     assert gateway.name not in gateway.run("ip", "-o", "link")
     assert all(map(is_gone, pids))
 
@@ -375,7 +376,7 @@ def test_a_wrong_number_is_reported_with_its_source(cable: Cable, value: str) ->
     path.write_text(f"[Interface]\n# Workers = {value}\n")
     expected = f"expected auto or a number of processes, 1 to 64, not '{value}'"
     run = cable.left.namespace.run
-    assert f"wrong.conf:2: # Workers: {expected}" in run(*WGPY, "up", str(path), check=False)
-    assert f"--workers: {expected}" in run(*WGPY, "serve", f"--workers={value}", fresh_name(), check=False)
+    assert f"wrong.conf:2: # Workers: {expected}" in run(forked_wgpy(), "up", str(path), check=False)
+    assert f"--workers: {expected}" in run(forked_wgpy(), "serve", f"--workers={value}", fresh_name(), check=False)
     said = run("env", f"WGPY_WORKERS={value}", *WGPY, fresh_name(), check=False)
     assert f"WGPY_WORKERS: {expected}" in said

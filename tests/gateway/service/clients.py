@@ -12,8 +12,9 @@ from typing import Final
 
 from tests.gateway.enforcement.probes import Probe
 from tests.gateway.scenarios import PLACES
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
-from tests.support.peers import WGPY, Side, WireguardGo, wait_for
+from tests.support.peers import Side, WireguardGo, wait_for
 from wgpy.config.wgquick import parse
 
 GROUPS: Final = ("engineering", "development", "manager")  # each has a user and a device with the group's name
@@ -42,7 +43,7 @@ class Clients:
             for network in BEHIND:
                 client.run("ip", "route", "add", network, "dev", path.stem)
         else:
-            client.run(*WGPY, "up", str(path))
+            client.run(forked_wgpy(), "up", str(path))
 
     def answers(self, group: str, probes: Iterable[tuple[str, str, int]]) -> list[str]:
         """What a group's client is answered by (destination, protocol, port), in its own version's address."""

@@ -33,7 +33,7 @@ class Cluster:
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         self.directory = directory
-        self._wgpy = str(stack.enter_context(forked_wgpy()))
+        self._wgpy = forked_wgpy()
         switch = stack.enter_context(Namespace())
         self.spaces = {name: stack.enter_context(Namespace()) for name in HOSTS}
         switch.run("ip", "link", "add", "br0", "up", "type", "bridge")
@@ -60,7 +60,7 @@ class Cluster:
         self.move_to("a")
         self.name = fresh_name()
         conf = (directory / "phone.conf").rename(directory / f"{self.name}.conf")
-        self.spaces["client"].run(*WGPY, "up", str(conf))
+        self.spaces["client"].run(forked_wgpy(), "up", str(conf))
 
     def gateway(self, node: str, words: str, *, check: bool = True) -> str:
         """What a command prints on a gateway's host."""
@@ -78,8 +78,8 @@ class Cluster:
     def look_up(self) -> None:
         """The client looks the name up again."""
         client = self.spaces["client"]
-        gateway = client.run(*WGPY, "show", self.name, "peers").strip()
-        client.run(*WGPY, "set", self.name, "peer", gateway, "endpoint", f"{SERVICE}:51820")
+        gateway = client.run(forked_wgpy(), "show", self.name, "peers").strip()
+        client.run(forked_wgpy(), "set", self.name, "peer", gateway, "endpoint", f"{SERVICE}:51820")
 
     def reaches(self) -> bool:
         """Whether the client reaches the server now."""

@@ -30,11 +30,10 @@ def test_it_runs_with_the_capabilities_of_its_unit_and_what_it_made_stays_until_
     with (
         Namespace() as host,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        forked_wgpy() as wgpy,
     ):
 
         def gateway(*words: str, check: bool = True) -> str:
-            return host.run(str(wgpy), "gateway", *words, *places, check=check)
+            return host.run(forked_wgpy(), "gateway", *words, *places, check=check)
 
         gateway("init", "--interface", name, "--host", "192.0.2.1", "--pool", "10.99.0.0/24", "--data-plane", "wgpy")
         manager.bind(str(tmp_path / "notify"))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import wgpy
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.cli import main
@@ -75,13 +76,13 @@ class Troubled:
     def up(self, name: str) -> None:
         """A device comes, unless it is there."""
         if name not in self._present:
-            self._clients[name].run(*WGPY, "up", str(self._files[name]))
+            self._clients[name].run(forked_wgpy(), "up", str(self._files[name]))
             self._present.add(name)
 
     def down(self, name: str) -> None:
         """A device goes away, if it is there, and its session with it."""
         if name in self._present:
-            self._clients[name].run(*WGPY, "down", str(self._files[name]))
+            self._clients[name].run(forked_wgpy(), "down", str(self._files[name]))
             self._present.remove(name)
             self.do(f"session terminate {name}")
             assert wait_for(lambda: name not in self.sessions(), 30)

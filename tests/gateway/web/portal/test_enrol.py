@@ -18,6 +18,7 @@ import pytest
 from tests.gateway.enforcement.probes import Probe
 from tests.gateway.web.browser import PHONE, Browser, browser
 from tests.gateway.web.shown import scanned
+from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.cli import main
@@ -114,7 +115,7 @@ def test_a_phone_connects_by_its_qr_code_and_is_back_after_signing_in_through_it
     path = world.directory / f"{fresh_name()}.conf"
     path.touch(mode=0o600)
     path.write_text("".join(line for line in text.splitlines(True) if not line.startswith("DNS")))  # of this host
-    world.phone.run(*WGPY, "up", str(path))
+    world.phone.run(forked_wgpy(), "up", str(path))
     everything = {"portal", "names", "server"}
     assert wait_for(lambda: world.reached() == everything, 15), world.reached()
 
