@@ -74,7 +74,7 @@ class Stages:
         self._header = VnetHeader(flags=1, gso_type=GSO_TCPV4, hdr_len=52, gso_size=MSS, csum_start=20, csum_offset=16)
         self._lone = _packet(b"p" * MSS)
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE)))
-        self._groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))))
+        self._groups = Groups(SLOTS_SIZE)
         self._small = [memoryview(_packet(b"p" * MSS * 2, 2 + i % 8)) for i in range(SEGMENTS // 2)]
         mixed, three = _mixed(), _three()
         keypair = next(iter(self.sender._peers.values())).keypairs.current

@@ -27,6 +27,7 @@ LAYERS = [
     ["wgpy.noise", "wgpy.tun.checksum", "wgpy.tun.virtio"],
     ["wgpy.tun.layout"],
     ["wgpy.tun.splitting", "wgpy.tun.merging"],
+    ["wgpy.tun.spreading"],
     ["wgpy.tun.gathering"],
     ["wgpy.device"],
     ["wgpy.stack"],

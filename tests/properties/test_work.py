@@ -130,7 +130,7 @@ def test_many_small_super_packets_take_little_more_work_than_few(work: Work) -> 
     header = super_header(bytes(packets[0]), 100)
     calls = {}
     for count in (6, 30):
-        groups = Groups(ViewCache(memoryview(bytearray(SLOTS_SIZE))))
+        groups = Groups(SLOTS_SIZE)
         with work:
             groups.begin(header, packets[0], (1420,))
             for packet in packets[1:count]:

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
-from tests.support.bursts import MTUS, OPTIONS, V4, V6, slots, super_header
+from tests.support.bursts import MTUS, OPTIONS, V4, V6, super_header
 from tests.support.reference import ACK, CWR, FIN, PSH
 from tests.tun.test_linux import Kernel, kernel, plain
 from wgpy.burst import padded_length
 from wgpy.tun.gathering import Groups
-from wgpy.tun.splitting import burst_key
+from wgpy.tun.splitting import SLOTS_SIZE, burst_key
 from wgpy.tun.virtio import GSO_NONE, GSO_TCPV4, NEEDS_CSUM, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 __all__ = ["kernel"]  # the fixture
@@ -189,11 +189,11 @@ def test_headers_are_written_together_as_one_by_one(kind: partial[bytes], count:
         if kind.args == V4:
             fields["identification"] = (0xFFFE - i) & 0xFFFF
         packets.append(kind(bytes([i]) * (1000 if i == 3 else 1500 + 500 * (i < count - 1)), ports=(i, 443), **fields))
-    cache = slots()
-    cache.buffer[16 : 16 + len(packets[0])] = packets[0]
-    groups = Groups(cache)
+    groups = Groups(SLOTS_SIZE)
+    buffer = groups.reading.buffer
+    buffer[16 : 16 + len(packets[0])] = packets[0]
     first = super_header(packets[0], 1000)
-    groups.begin(first, cache.buffer[16 : 16 + len(packets[0])], MTUS)
+    groups.begin(first, buffer[16 : 16 + len(packets[0])], MTUS)
     for packet in packets[1:]:
         frame = cut(packet)
         assert groups.take(VnetHeader.unpack(frame), memoryview(frame[VNET_HEADER_SIZE:]), MTUS)
@@ -201,6 +201,24 @@ def test_headers_are_written_together_as_one_by_one(kind: partial[bytes], count:
     expected = [part for packet in packets for part in reference.segment_packet(packet, 1000)]
     assert list(map(bytes, burst.packets())) == expected
     assert all(map(reference.checksums_hold, expected))
+
+
+def test_headers_of_several_forms_and_destinations_are_written_wherever_their_slots_begin() -> None:
+    """With an odd MTU, slots begin anywhere. Each destination's last segment is short."""
+    packets = []
+    for i, length in itertools.product(range(3), (2762, 2000)):
+        v4, v6 = ("10.0.0.1", f"10.0.0.{2 + i}"), ("fd00::1", f"fd00::{2 + i}")
+        packets += [reference.tcp_packet(*v4, bytes([i]) * length, flags=ACK | PSH, identification=0xFFFF)]
+        packets += [reference.tcp_packet(*v6, bytes([i]) * (length - 40))]
+    frames = [cut(packet, 1421 - 40 if packet[0] >> 4 == 4 else 1421 - 60) for packet in packets]
+    groups = Groups(SLOTS_SIZE)
+    groups.begin(VnetHeader.unpack(frames[0]), memoryview(packets[0]), (1421,))
+    for frame in frames[1:]:
+        assert groups.take(VnetHeader.unpack(frame), memoryview(frame[VNET_HEADER_SIZE:]), (1421,))
+    bursts = groups.bursts((1421,))
+    assert {burst.stride for burst in bursts} == {1421 + 32}
+    seen = by_destination([bytes(packet) for burst in bursts for packet in burst.packets()])
+    assert seen == by_destination([part for frame in frames for part in whole(frame)])
 
 
 def test_a_connections_packets_keep_their_order_though_ecn_marks_only_its_data(kernel: Kernel) -> None:

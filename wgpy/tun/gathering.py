@@ -13,7 +13,8 @@ from typing import Final
 
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import MAX_DATAGRAM, MAX_SEGMENTS, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.splitting import FEW, Segments, burst_key, finish, place, shortest, spread, write_headers
+from wgpy.tun.splitting import Segments, burst_key, finish, place, shortest
+from wgpy.tun.spreading import FEW, Spread
 from wgpy.tun.virtio import GSO_NONE, NO_OFFLOAD, VnetHeader
 
 MAX_GROUPS: Final = 16
@@ -52,21 +53,18 @@ def append(burst: Burst, header: VnetHeader, packet: memoryview, mtus: tuple[int
 class Group:
     """Packets of one destination, in slots from the beginning of a buffer; all but the last as long as the first.
 
-    Of super-packets with few segments, only the payloads are put into slots as they come. The headers of all their
-    segments are written at the end, because that takes as long for one super-packet as for many; and so are the
-    checksums of all packets.
+    Their checksums are completed at the end, when all headers are written.
     """
 
     __slots__ = (
         "_cache",
-        "_finished",
-        "_firsts",
-        "_form",
+        "_earlier",
         "_header",
         "_least",
         "_lengths",
         "_most",
-        "_places",
+        "_origin",
+        "_spread",
         "_stride",
         "at",
         "is_open",
@@ -74,17 +72,16 @@ class Group:
         "room",
     )
 
-    def __init__(self, cache: ViewCache, length: int, stride: int) -> None:
-        """An empty group, for a first packet of `length` bytes."""
+    def __init__(self, cache: ViewCache, spread: Spread, origin: int, length: int, stride: int) -> None:
+        """An empty group, for a first packet of `length` bytes. Its buffer begins at `origin` in `spread`'s memory."""
         self._cache = cache
+        self._spread = spread
+        self._origin = origin
         self._stride = stride
         self._header = NO_OFFLOAD
+        self._earlier: list[tuple[VnetHeader, int]] = []  # headers, each with the number of the packet after its last
         self._least = 1
         self._lengths: list[int] = []
-        self._finished = 0  # packets; the checksums of the others are to be completed
-        self._form: Segments | None = None  # of the segments whose headers are to be written
-        self._places: list[int] = []  # their slots,
-        self._firsts: list[int] = []  # and for each the slot in which its super-packet begins
         self.length: int = length
         self.at: int = TRANSPORT_HEADER_SIZE  # where the next packet begins
         self._most = min(MAX_DATAGRAM // stride, MAX_SEGMENTS)  # packets
@@ -107,48 +104,37 @@ class Group:
 
     def take_segments(self, segments: Segments, packet: memoryview) -> bool:
         """Add a super-packet's segments, if they belong here; whether they did."""
-        count, first, last = segments.pieces, len(self._lengths), segments.last(packet)
-        if not self.is_open or count > self.room or segments.end + segments.size != self.length:
+        count, length = segments.pieces, self.length
+        if not self.is_open or count > self.room or segments.end + segments.size != length:
             return False
-        if self._form is None or segments[:5] != self._form[:5]:
-            self._write_headers()
-            self._form = segments
         header = segments.unfinished
         if header is not self._header and header != self._header:
             self._turn_to(header)
         if count > FEW:
-            start, payload = packet[: segments.end], packet[segments.end :]
+            start, payload, first = packet[: segments.end], packet[segments.end :], len(self._lengths)
             place(segments, start, payload, self._cache, first, self._stride, self._most)
         else:
-            spread(segments, packet, self._cache.buffer, self.at, self._stride)
-            self._places += range(first, first + count)
-            self._firsts += [first] * count
-        self._lengths += [self.length] * (count - 1)
+            self._spread.add(segments, packet, self._origin + self.at, self._stride)
+        last = segments.last(packet)
+        self._lengths += [length] * (count - 1)
         self._lengths.append(last)
         self.at += count * self._stride
         self.room -= count
-        self.is_open = self.room > 0 and last == self.length
+        self.is_open = self.room > 0 and last == length
         return True
 
     def _turn_to(self, header: VnetHeader) -> None:
         """What comes now has another header than what came before."""
-        self._finish()
+        if self._lengths:
+            self._earlier.append((self._header, len(self._lengths)))
         self._header, self._least = header, shortest(header)
-
-    def _write_headers(self) -> None:
-        if self._form is not None and self._places:
-            last = self._lengths[self._places[-1]]
-            write_headers(self._form, self._cache, self._stride, self._most, self._places, self._firsts, last)
-            self._places, self._firsts = [], []
-
-    def _finish(self) -> None:
-        self._write_headers()
-        finish(self._cache, self._header, self._stride, self._finished, self._lengths)
-        self._finished = len(self._lengths)
 
     def burst(self, mtus: tuple[int, ...]) -> Burst:
         """All of them."""
-        self._finish()
+        first = 0
+        for header, after in (*self._earlier, (self._header, len(self._lengths))):
+            finish(self._cache, header, self._stride, first, self._lengths[:after])
+            first = after
         last = self.at - self._stride + padded_length(self._lengths[-1], mtus) + TAG_SIZE
         return Burst(self._cache.buffer[:last], self._stride, self._lengths, self._cache)
 
@@ -156,14 +142,16 @@ class Group:
 class Groups:
     """What was read ahead. The first destination's packets are gathered where they are read."""
 
-    def __init__(self, cache: ViewCache) -> None:
-        """`cache` has the buffer for reading."""
+    def __init__(self, size: int) -> None:
+        """The buffer for reading has `size` bytes."""
         # Of anonymous memory, pages that are never written to take no room.
-        memory = memoryview(mmap(-1, (MAX_GROUPS - 1) * _GROUP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
-        others = [ViewCache(memory[at : at + _GROUP_SIZE]) for at in range(0, len(memory), _GROUP_SIZE)]
-        self._caches = [cache, *others]
+        memory = memoryview(mmap(-1, size + (MAX_GROUPS - 1) * _GROUP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
+        self._origins = [0, *range(size, len(memory), _GROUP_SIZE)]
+        self._caches = [ViewCache(memory[at : at + (_GROUP_SIZE if at else size)]) for at in self._origins]
         self._groups: list[Group] = []
         self._latest: dict[bytes, tuple[bytes, Group]] = {}  # by destination, with its `burst_key`
+        self._spread = Spread(memory)
+        self.reading: ViewCache = self._caches[0]
 
     def begin(self, header: VnetHeader, packet: memoryview, mtus: tuple[int, ...]) -> Group:
         """Begin with what the first read brought, which fits its header and beside which there is room."""
@@ -197,7 +185,8 @@ class Groups:
         stride = padded_length(length, mtus) + TRANSPORT_OVERHEAD
         if not has_room(count * stride):
             return None
-        group = Group(self._caches[len(self._groups)], length, stride)
+        number = len(self._groups)
+        group = Group(self._caches[number], self._spread, self._origins[number], length, stride)
         if not (group.take(header, packet) if not segments else group.take_segments(segments, packet)):
             return None
         self._groups.append(group)
@@ -206,6 +195,7 @@ class Groups:
 
     def bursts(self, mtus: tuple[int, ...]) -> list[Burst]:
         """A burst for each group, the last first; then there are none."""
+        self._spread.write_headers()
         made = [group.burst(mtus) for group in reversed(self._groups)]
         self._groups.clear()
         self._latest.clear()

@@ -74,13 +74,13 @@ class LinuxTun:
         self._merging = merging
         self._header = memoryview(bytearray(VNET_HEADER_SIZE))
         self._last_header, self._unpacked = PLAIN, NO_OFFLOAD  # most headers are as the one before
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD))
+        self._groups = Groups(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD)
+        self._cache = self._groups.reading  # lone packets stay where they are read
+        self._buffer = self._cache.buffer
         self._first = self._parts(TRANSPORT_HEADER_SIZE)
-        self._cache = ViewCache(self._buffer)  # lone packets stay where they are read
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
-        self._groups = Groups(self._cache)
         self._gathered: list[Burst] = []  # read already, the next one last
         self._wrote_lone = False
         self._found = False  # something, since `flush` began to look for an answer

@@ -6,9 +6,8 @@ addition. `finish` completes the checksums of packets that were gathered one aft
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,14 +15,12 @@ import numpy as np
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, ones_sum, pseudo_header_sum
-from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U16, U32, UDP, Column, store_lengths, u16
+from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U32, UDP, Column, store_lengths, u16
 from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
 
-FEW: Final = 5  # segments
-_ARRAYS_FROM: Final = 5  # super-packets, whose headers are written together
 
 Packet = bytes | bytearray | memoryview
 
@@ -79,72 +76,8 @@ def place(
     laid.payloads[first : after - 1] = np.ndarray((segments.pieces - 1, size), U8, payload)
     _write_headers(segments, start, laid, slots.buffer, first, stride)
     if len(last) < size:
-        _shorten(segments, slots.buffer, tail, end + len(last))
+        shorten(segments, slots.buffer, tail, end + len(last))
     return laid
-
-
-def spread(segments: Segments, packet: memoryview, buffer: memoryview, at: int, stride: int) -> None:
-    """Put segments into slots as `place` does, but for their headers, which `write_headers` writes later.
-
-    Up to FEW segments take less time so.
-    """
-    end, size, total = segments.end, segments.size, len(packet)
-    buffer[at : at + total] = packet
-    for i in range(segments.pieces - 1, 0, -1):
-        start = end + i * size
-        length = min(size, total - start)
-        to, start = at + end + i * stride, at + start
-        buffer[to : to + length] = buffer[start : start + length]
-
-
-def write_headers(
-    segments: Segments, slots: ViewCache, stride: int, most: int, places: list[int], firsts: list[int], last: int
-) -> None:
-    """Write the headers of segments that were `spread`, as `lay` does, but unfinished: many super-packets' at once.
-
-    `places` are the segments' slots, in order, and `firsts` for each the slot in which its super-packet begins. All
-    super-packets have the form of `segments`. `last` is the length of the last packet in bytes; all others are full.
-    There is room for `most` slots.
-    """
-    version, protocol, l4, end, size, _, addresses = segments
-    longest = end + size
-    if len(set(firsts)) < _ARRAYS_FROM:
-        for first, count in Counter(firsts).items():
-            at, one = TRANSPORT_HEADER_SIZE + first * stride, segments._replace(pieces=count)
-            laid = _laid(segments, slots, stride, most)
-            _write_headers(one, slots.buffer[at : at + end], laid, slots.buffer, first, stride)
-    else:
-        rows = _laid(segments, slots, stride, most).headers
-        where, begins = np.array(places), np.array(firsts)
-        headers, steps = rows[begins], where - begins
-        words, sum_of = headers.view(WORD), partial(np.add.reduce, axis=1, dtype=np.int64)
-        if version == 4:
-            words[:, 1] = _swapped(longest)
-            ids = headers.view(U16)[:, 2]
-            np.add(ids, steps, out=ids, casting="unsafe")
-            words[:, 5] = 0
-            words[:, 5] = -sum_of(words[:, : l4 // 2]) % MODULUS
-        else:
-            words[:, 2] = _swapped(longest - 40)
-        sums = sum_of(words[:, addresses.start // 2 : addresses.stop // 2])
-        words[:, (l4 + CHECK_AT[protocol]) // 2] = (sums + (protocol + longest - l4) * 256) % MODULUS
-        if protocol == TCP:
-            sequences = headers[:, l4 // 4 + 1]
-            np.add(sequences, steps * size, out=sequences, casting="unsafe")
-            flags = headers.view(U8)[:, l4 + 13]
-            if np.count_nonzero(flags & (FIN | PSH | CWR)):
-                flags[steps > 0] &= ~CWR & 0xFF
-                flags[:-1][steps[1:] > 0] &= ~(FIN | PSH) & 0xFF
-        else:
-            words[:, l4 // 2 + 2] = _swapped(longest - l4)
-        rows[where] = headers
-    if last < longest:
-        _shorten(segments, slots.buffer, TRANSPORT_HEADER_SIZE + places[-1] * stride, last)
-
-
-def _swapped(word: int) -> int:
-    """As a WORD."""
-    return word >> 8 | (word & 0xFF) << 8
 
 
 def _laid(segments: Segments, slots: ViewCache, stride: int, most: int) -> _Laid:
@@ -178,7 +111,7 @@ def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memor
         buffer[at] |= flags & CWR
 
 
-def _shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> None:
+def shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> None:
     """Make the packet at `at`, which is unfinished and as long as the others, one of `length` bytes."""
     version, protocol, l4, end, size, _, _ = segments
     missing, check = end + size - length, at + l4 + CHECK_AT[protocol]
