@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from wgpy.cli import commands, main
 from wgpy.cli.commands import parse
 from wgpy.cli.interface import permitted
@@ -29,9 +30,8 @@ AllowedIPs = 10.0.0.0/8
 
 def wgpy(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `wgpy` in a process of its own, as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", "wgpy", *arguments], input=stdin, capture_output=True, text=True, check=False, cwd=cwd
-    )
+    command = (forked_wgpy(), *arguments)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_genkey_and_pubkey_make_a_pair() -> None:
@@ -174,7 +174,7 @@ def test_each_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_without_arguments_the_help_is_printed() -> None:
-    done = wgpy()
+    done = subprocess.run([sys.executable, "-m", "wgpy"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "genkey" in done.stdout
 
