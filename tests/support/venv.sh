@@ -22,9 +22,12 @@ if [ ! -e "$directory/ready" ]; then
     pwd >"$("$directory/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wgpy.pth"
     touch "$directory/ready"
 fi
+lacking=
 for file; do
-    [ ! -e "$directory/$file" ] || continue
-    echo "==> installing $file in $directory"
-    "$directory/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$file"
-    cp "$file" "$directory/"
+    [ -e "$directory/$file" ] || lacking="$lacking $file"
 done
+[ -n "$lacking" ] || exit 0
+echo "==> installing$lacking in $directory"
+# At once, because pip takes a while to start.
+"$directory/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: $(printf ' -r %s' $lacking)
+cp $lacking "$directory/"
