@@ -67,7 +67,7 @@ class Troubled:
 
     def gateway(self, words: str, *, check: bool = True) -> str:
         """What a command says."""
-        return self._host.run(*self._command(*words.split()), check=check)
+        return self._host.run(forked_wgpy(), "gateway", *words.split(), *self._places, check=check)
 
     def do(self, words: str) -> None:
         """The same in this process, which is faster, while nothing is wrong."""
@@ -90,7 +90,7 @@ class Troubled:
     def run(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": f"{self._directory}:{Path(wgpy.__file__).parents[1]}"}
         with self._log.open("a") as log:
-            return self._host.popen(*self._command("run"), stdout=log, stderr=log, env=environment)
+            return self._host.popen(*WGPY, "gateway", "run", *self._places, stdout=log, stderr=log, env=environment)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -128,9 +128,6 @@ class Troubled:
 
     def make_room(self) -> None:
         (self.disk / "filler").unlink()
-
-    def _command(self, *words: str) -> tuple[str, ...]:
-        return (*WGPY, "gateway", *words, *self._places)
 
 
 @pytest.fixture(scope="module")
