@@ -9,6 +9,7 @@ slices in a `ViewCache`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -22,6 +23,7 @@ _MAX_MADE_FOR: Final = 1 << 15
 
 _ALONE_FROM: Final = 8  # packets in a row, each of which came alone
 _SKIPS_TWICE: Final = 6 + 7  # lone packets between three looks
+_REST: Final = 0.01  # seconds; what comes after as long without lone packets is mostly alone
 
 T = TypeVar("T")
 
@@ -112,23 +114,29 @@ class ReadAhead:
     """Whether a reader should read again before it hands over what it has read.
 
     Packets that come together are cheaper to handle together, but a lone packet would have to wait for a read that
-    finds nothing. So when several packets in a row have come alone, the reader looks for more only now and then. If
-    something waits for which it did not look, the loop calls again.
+    finds nothing. So when several packets in a row have come alone, the reader looks for more only now and then, and
+    not at once after a rest, when the processor's caches have forgotten all that a look takes. If something waits for
+    which it did not look, the loop calls again.
     """
 
-    __slots__ = ("_alone", "_skipped", "_skips")
+    __slots__ = ("_alone", "_asked_at", "_skipped", "_skips")
 
     def __init__(self) -> None:
         self._alone = 0  # how many packets in a row
+        self._asked_at = inf
         self._skipped = 0
         self._skips = _SKIPS_TWICE // 2
 
-    def looks_for_more(self) -> bool:
-        """Ask this after each read that brought something.
+    def looks_for_more(self, now: float) -> bool:
+        """Ask this after each read that brought a lone packet, at `now` in seconds of any clock.
 
         When packets come alone, this is true the seventh time, then the eighth, by turns: so packets that have begun to
         come together are noticed, however many they are.
         """
+        rested = now - self._asked_at > _REST
+        self._asked_at = now
+        if rested:
+            return False
         if self._alone < _ALONE_FROM:
             return True
         if self._skipped < self._skips:

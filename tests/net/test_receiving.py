@@ -39,6 +39,14 @@ def reader(queue: Queue, *, carries_data: bool = True, carries_handshakes: bool 
     return made
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The reader's time, which stands still until a test moves it."""
+    now = [1000.0]
+    monkeypatch.setattr("wgpy.net.receiving.monotonic", lambda: now[0])
+    return now
+
+
 def call(made: Reader) -> list[int]:
     """What the data path does when the loop calls; the numbers of datagrams that were handed over together."""
     received = made.receive()
@@ -59,6 +67,7 @@ def test_single_datagrams_cause_few_empty_reads() -> None:
 
 
 @pytest.mark.parametrize("together", [2, 4, 7, 8, 15])
+@pytest.mark.usefixtures("clock")
 def test_datagrams_that_begin_to_come_together_are_noticed(together: int) -> None:
     queue = Queue()
     made = reader(queue)
@@ -72,6 +81,25 @@ def test_datagrams_that_begin_to_come_together_are_noticed(together: int) -> Non
             calls.append(call(made))
     assert sum(map(sum, calls)) == 20 * together
     assert calls[-8:] == [[together]] * 8
+
+
+@pytest.mark.parametrize("carries_handshakes", [False, True])
+def test_the_first_datagram_after_a_rest_is_handed_over_without_a_look(
+    clock: list[float], carries_handshakes: bool
+) -> None:
+    queue = Queue()
+    made = reader(queue, carries_handshakes=carries_handshakes)
+    queue.waiting.append(bytes(100))
+    assert call(made) == [1]
+    queue.in_vain = 0
+    for _ in range(20):
+        clock[0] += 0.2
+        queue.waiting.append(bytes(100))
+        assert call(made) == [1]
+    assert queue.in_vain == 0
+    clock[0] += 0.2
+    queue.waiting += [bytes(100)] * 5
+    assert [call(made), call(made)] == [[1], [4]]  # the loop calls as long as some wait
 
 
 def origins(received: Received) -> list[tuple[str, bytes]]:

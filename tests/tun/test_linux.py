@@ -303,7 +303,10 @@ def test_answers_are_seldom_looked_for_where_none_come(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("together", [2, 4, 7, 8, 15])
-def test_packets_that_begin_to_come_together_are_noticed(kernel: Kernel, together: int) -> None:
+def test_packets_that_begin_to_come_together_are_noticed(
+    kernel: Kernel, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgpy.tun.linux.monotonic", lambda: 1000.0)
     packet = reference.udp_packet(*V4, bytes(100))
     for _ in range(20):
         kernel.socket.send(PLAIN + packet)
@@ -316,6 +319,24 @@ def test_packets_that_begin_to_come_together_are_noticed(kernel: Kernel, togethe
             calls.append(call(kernel.tun))
     assert sum(map(sum, calls)) == 20 * together
     assert calls[-8:] == [[together]] * 8
+
+
+def test_the_first_packet_after_a_rest_is_handed_over_without_a_look(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("wgpy.tun.linux.monotonic", lambda: now)
+    packet = reference.udp_packet(*V4, bytes(100))
+    kernel.socket.send(PLAIN + packet)
+    assert call(kernel.tun) == [1]
+    now += 0.2
+    for _ in range(5):
+        kernel.socket.send(PLAIN + packet)
+    burst = kernel.tun.read()
+    assert burst is not None
+    assert len(burst.lengths) == 1
+    assert kernel.tun.is_dry  # so the data path hands it over; the loop calls as long as some wait
+    assert call(kernel.tun) == [4]
 
 
 def test_only_a_tun_can_be_adopted() -> None:

@@ -16,6 +16,7 @@ import socket
 import sys
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from struct import Struct
+from time import monotonic
 from typing import Any, Final
 
 from wgpy.burst import Datagrams, ReadAhead, ViewCache
@@ -88,7 +89,7 @@ class Reader:
         if key != self._latest_key:
             self._latest_key, self._latest_origin = key, self._origin(key)
         source, ecn = self._latest_origin
-        if self._mixes_senders and not merged_size and not self._read_ahead.looks_for_more():
+        if self._mixes_senders and not merged_size and not self._read_ahead.looks_for_more(monotonic()):
             return Received(Datagrams(self._buffer[:end], end or 1, self._cache), source, ecn, under_load, True)
         size = merged_size or end or 1
         short: dict[int, int] = {}
@@ -98,7 +99,7 @@ class Reader:
             at_once = MAX_HANDSHAKES * size
             if end > at_once:
                 self.held, end = (at_once, end, size, key), at_once
-        elif merged_size or self._mixes_senders or self._read_ahead.looks_for_more():
+        elif merged_size or self._mixes_senders or self._read_ahead.looks_for_more(monotonic()):
             if not merged_size and self._mixes_senders:
                 size = max(size, self._size)
             before, end = end, self._gather(end, size, key, short, senders)

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from fcntl import ioctl
+from time import monotonic
 from typing import Final, Self
 
 from wgpy.burst import Burst, ReadAhead, ViewCache
@@ -199,7 +200,7 @@ class LinuxTun:
             if header.gso_type == GSO_NONE:
                 burst = in_place(header, len(packet), self._cache, self._mtus)
                 if burst is not None and self._merging:
-                    if self._read_ahead.looks_for_more():
+                    if self._read_ahead.looks_for_more(monotonic()):
                         burst = self._gather(NO_OFFLOAD, burst.packet(0), burst.stride) or burst
                     else:
                         self.is_dry = True
