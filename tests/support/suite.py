@@ -4,8 +4,8 @@
 
 Most tests wait most of the time, for a timer or for a program that starts. So those of this Python are spread over
 several processes, which `tests.support.apart` keeps out of each other's way; those marked `quiet` come last, one at a
-time, when nothing else runs. The other Pythons, which `tests.support.pythons` has set up, take turns at the lowest
-priority, and what they print is shown when all is done.
+time, when nothing else runs. The other Pythons, which `tests.support.pythons` has set up, run at the lowest priority:
+two at a time, each in one process, since each process has to load all tests. What they print is shown when all is done.
 
 A test beside four others on two processors may wait for its turn longer than any timer of a protocol allows for. So
 the few that failed run again, alone, and the summary names those that passed only then. The exit status is 1 when a
@@ -56,7 +56,7 @@ MAX_REPEATED: Final = 3  # more failures than that are no accident
 
 def main(versions: list[str]) -> int:
     others = list(found(versions))
-    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(prefix="wgpy-tests-") as directory, ThreadPoolExecutor(2) as pool:
         results = Path(directory)
         running = {}
         for version in others:
@@ -92,7 +92,7 @@ def repeat(results: Path, name: str, status: int) -> list[tuple[str, str]]:
         return []
     print(f"==> once more, alone, what failed on Python {name}", *failed, sep="\n", flush=True)
     version, again = name.partition(",")[0], results / f"{name}, again"
-    command = tests(again, failed, 1) if version == OWN else beside(version, again, failed, 1)
+    command = tests(again, failed, 1) if version == OWN else beside(version, again, failed)
     return [(name, test) for test in failed] if run(command) == pytest.ExitCode.OK else []
 
 
@@ -143,12 +143,12 @@ def fetch() -> None:
 
 def run_beside(version: str, results: Path, omitted: Sequence[str]) -> int:
     """Run the tests on another Python but for the `omitted`; the exit status."""
-    command = ("nice", "-n", "19", *beside(version, results / version, omitted, 2))
+    command = ("nice", "-n", "19", *beside(version, results / version, omitted))
     with (results / f"{version}.log").open("w") as output:
         return subprocess.run(command, stdout=output, stderr=output, check=False).returncode
 
 
-def beside(version: str, results: Path, chosen: Iterable[str], processes: int) -> list[str]:
+def beside(version: str, results: Path, chosen: Iterable[str]) -> list[str]:
     """The command that runs the `chosen` of the tests that need no root, or all, on another Python."""
     report = ("-p", "no:cacheprovider", f"--junitxml={results}.xml", "-o", "junit_family=xunit1")
     return [
@@ -156,7 +156,6 @@ def beside(version: str, results: Path, chosen: Iterable[str], processes: int) -
         "-m",
         "pytest",
         "-q",
-        f"-n{processes}",
         *WITHOUT_ROOT,
         *report,
         *chosen,
