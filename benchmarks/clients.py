@@ -17,7 +17,7 @@ from benchmarks.goals import GO, WGPY
 from benchmarks.plan import Plan
 from benchmarks.tunnels import PROGRAMS
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import CurrentWireguardGo, Interface, Side, Wgpy, peer_section, wait_for
+from tests.support.peers import CurrentWireguardGo, Interface, Side, StartedWgpy, peer_section, wait_for
 
 CLIENTS: Final = 8
 FIRST_PORT: Final = 5201
@@ -42,7 +42,7 @@ def _round(plan: Plan, number: int, name: str) -> None:
         sections = [peer_section(client, endpoint=None) for client in clients]
         daemon: Interface
         if name == WGPY:
-            daemon = Wgpy(gateway, directory, *sections, options=("--workers", "2"))
+            daemon = StartedWgpy(gateway, directory, *sections, options=("--workers", "2"))
         else:
             daemon = CurrentWireguardGo(gateway, *sections)
         cleanup.callback(daemon.close)

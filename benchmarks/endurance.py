@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.plan import Plan, progress
 from benchmarks.tunnels import cable
-from tests.support.peers import Wgpy, WireguardGo, peer_section, wait_for
+from tests.support.peers import StartedWgpy, WireguardGo, peer_section, wait_for
 
 INTERVAL = 0.1  # seconds between two counts of iperf3
 
@@ -24,7 +24,7 @@ def measure(plan: Plan) -> None:
         left, right = cable(cleanup)
         theirs = WireguardGo(right, peer_section(left))
         cleanup.callback(theirs.close)
-        cleanup.callback(Wgpy(left, directory, peer_section(right)).close)
+        cleanup.callback(StartedWgpy(left, directory, peer_section(right)).close)
         server = right.namespace.popen("iperf3", "-s", "-1", stdout=subprocess.DEVNULL)
         assert wait_for(lambda: ":5201" in right.namespace.run("ss", "-Hltn"))
         report_path = directory / "report.json"

@@ -23,7 +23,7 @@ from benchmarks.plan import Plan
 from benchmarks.tunnels import cable
 from tests.namespace.serve import CHUNK
 from tests.support.nobody import become_nobody
-from tests.support.peers import Wgpy, WireguardGo, iperf3, peer_section
+from tests.support.peers import StartedWgpy, WireguardGo, iperf3, peer_section
 
 SIZE: Final = 250_000_000  # bytes of each transfer
 PORT: Final = 8080
@@ -44,7 +44,7 @@ def _round(plan: Plan, number: int) -> None:
         far = WireguardGo(right, peer_section(left, endpoint=None))
         cleanup.callback(far.close)
 
-        near = Wgpy(left, directory, peer_section(right))
+        near = StartedWgpy(left, directory, peer_section(right))
         cleanup.callback(near.close)
         end = iperf3(left.namespace, right.namespace, right.inner4, "-n", str(SIZE))
         rate = end["sum_received"]["bits_per_second"] / 1e6

@@ -22,8 +22,8 @@ from tests.support.peers import (
     Interface,
     Kernel,
     Side,
+    StartedWgpy,
     Userspace,
-    Wgpy,
     WireguardGo,
     peer_section,
 )
@@ -49,7 +49,7 @@ class Program(NamedTuple):
 
 
 def _wgpy(side: Side, other: Side, directory: Path) -> Interface:
-    return Wgpy(side, directory, peer_section(other))
+    return StartedWgpy(side, directory, peer_section(other))
 
 
 def _userspace(name: str, kind: type[Userspace], key: str) -> Program:

@@ -29,7 +29,7 @@ from benchmarks.goals import WGPY
 from benchmarks.handshakes import answered
 from benchmarks.plan import Plan
 from benchmarks.tunnels import cable
-from tests.support.peers import Side, Wgpy, wait_for
+from tests.support.peers import Side, StartedWgpy, wait_for
 from tests.support.reference import udp_packet
 from wgpy.burst import Datagrams, ViewCache
 from wgpy.constants import MAX_DATAGRAM, TRANSPORT_OVERHEAD
@@ -126,7 +126,7 @@ class Gateway:
     """A gateway that some number of workers serve, and its peers, which have sessions."""
 
     side: Side
-    daemon: Wgpy
+    daemon: StartedWgpy
     peers: list[Peer]
 
     def counter(self, interface: str, direction: int) -> int:
@@ -193,7 +193,7 @@ def gateway(workers: int) -> Iterator[Gateway]:
         sections = [
             f"[Peer]\nPublicKey = {peer.key.public_key.base64()}\nAllowedIPs = {peer.inner}/32" for peer in peers
         ]
-        daemon = Wgpy(right, directory, *sections, options=("--workers", str(workers)))
+        daemon = StartedWgpy(right, directory, *sections, options=("--workers", str(workers)))
         cleanup.callback(daemon.close)
         for peer in peers:
             peer.connect(right)
@@ -281,8 +281,8 @@ def _segments(size: int) -> list[tuple[int, int, bytes]]:
 def handshakes(workers: int) -> float:
     """Handshakes a second that the gateway answers."""
 
-    def opener(side: Side, other: Side, directory: Path) -> Wgpy:
-        return Wgpy(side, directory, options=("--workers", str(workers)))
+    def opener(side: Side, other: Side, directory: Path) -> StartedWgpy:
+        return StartedWgpy(side, directory, options=("--workers", str(workers)))
 
     return answered(opener, on_one_core=False)
 

@@ -122,6 +122,12 @@ class Wgpy:
             self.said += self.wgpy("down", self.side.name)
 
 
+class StartedWgpy(Wgpy):
+    """As a user starts it, by a Python of its own: what it takes is measured."""
+
+    program = WGPY
+
+
 class StockTools(ABC):
     """Somebody else's interface, configured by `wg setconf` and `ip`."""
 
