@@ -17,7 +17,7 @@ from tests.daemon.test_up_down import Host
 from tests.daemon.test_up_down import host as host
 from tests.support.forked import forked_wgpy
 from tests.support.netns import Namespace, veth_pair
-from tests.support.peers import Side, Wgpy, peer_section, wait_for
+from tests.support.peers import Side, StartedWgpy, peer_section, wait_for
 from wgpy.daemon.leftovers import Leftovers
 from wgpy.daemon.stop import log_path
 from wgpy.daemon.uapi_client import serving_pid, socket_path
@@ -36,7 +36,7 @@ class End:
         self.up()
 
     def up(self) -> None:
-        self.daemon = Wgpy(self.side, self.directory, peer_section(self.other))
+        self.daemon = StartedWgpy(self.side, self.directory, peer_section(self.other))
         self.pid = serving_pid(self.side.name)
 
     def reaches(self, seconds: int = 30) -> bool:
