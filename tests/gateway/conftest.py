@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, inspect
 
-from tests.support.forked import forked_wgpy
 from tests.support.postgres import Postgres, postgres
 from wgpy.gateway.policy.endpoint import Endpoint
 from wgpy.gateway.policy.people import Group, User
@@ -54,12 +53,6 @@ def _migrations_are_replayed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "_upgrade", replay)
         yield
-
-
-@pytest.fixture
-def wgpy() -> Path:
-    """The program, for commands that end by themselves."""
-    return Path(forked_wgpy())
 
 
 @pytest.fixture(scope="session")

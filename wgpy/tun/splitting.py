@@ -21,7 +21,6 @@ from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4,
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
 
-
 Packet = bytes | bytearray | memoryview
 
 

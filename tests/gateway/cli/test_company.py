@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.postgres import Postgres
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
@@ -37,8 +38,8 @@ def commands(section: str, language: str = "sh") -> list[str]:
 class Host:
     """A host with /etc/wgpy, /var/lib/wgpy/gateway and /root in a directory, and `first`, which scp can copy from."""
 
-    def __init__(self, directory: Path, wgpy: Path, url: str = "", first: Path | None = None) -> None:
-        self.directory, self.wgpy, self.url, self._first = directory, wgpy, url, first or directory
+    def __init__(self, directory: Path, url: str = "", first: Path | None = None) -> None:
+        self.directory, self.url, self._first = directory, url, first or directory
         self.gateway, self.key = directory / "var/lib/wgpy/gateway", directory / "etc/wgpy/gateway.key"
         for path in ("bin", "root"):
             (directory / path).mkdir(parents=True)
@@ -54,7 +55,7 @@ class Host:
         script = script.replace(f"{URL}?", f"{self.url}&").replace(URL, self.url)
         environment = {
             **os.environ,
-            "PATH": f"{self.directory}/bin:{self.wgpy.parent}:{os.environ['PATH']}",
+            "PATH": f"{self.directory}/bin:{Path(forked_wgpy()).parent}:{os.environ['PATH']}",
             "WGPY_GATEWAY": str(self.gateway),
             "WGPY_GATEWAY_KEY": str(self.key),
         }
@@ -89,9 +90,9 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, wgpy: Path) -> Host:
+def host(tmp_path: Path) -> Host:
     """A host with a gateway that knows Alice and her phone."""
-    made = Host(tmp_path / "host", wgpy)
+    made = Host(tmp_path / "host")
     made.run("init --host vpn.example.org --pool 10.99.0.0/24")
     made.run("group add staff")
     made.run("user add alice --group staff")
@@ -126,7 +127,7 @@ def test_a_gateway_moves_to_postgresql_and_back(company: Host) -> None:
 
 
 def test_another_host_becomes_a_gateway_and_is_given_a_new_key_of_the_secrets(company: Host, tmp_path: Path) -> None:
-    other = Host(tmp_path / "other", company.wgpy, company.url, company.directory)
+    other = Host(tmp_path / "other", company.url, company.directory)
     other.shell(*commands("Add gateways"))
     assert other.content() == company.content()
     company.shell(*commands("Change the key file")[:1])
@@ -142,7 +143,7 @@ def test_a_backup_is_restored_here_and_on_a_host_that_has_the_key_only(host: Hos
     host.run("user add bob")
     host.shell(restore)
     assert host.content() == before
-    other = Host(tmp_path / "other", host.wgpy, first=host.directory)
+    other = Host(tmp_path / "other", first=host.directory)
     other.shell(
         "mkdir -p /etc/wgpy", "scp first:/etc/wgpy/gateway.key /etc/wgpy/", f"cp {host.directory}/root/* /root/"
     )
@@ -175,7 +176,7 @@ def test_a_gateway_with_the_new_wireguard_key_serves_the_same_devices_beside_the
 ) -> None:
     old = host.public_key()
     host.shell(*commands("Backup")[:1])
-    other = Host(tmp_path / "other", host.wgpy, first=host.directory)
+    other = Host(tmp_path / "other", first=host.directory)
     other.shell(*commands("Change the WireGuard key")[1:])
     assert other.content()["devices"] == host.content()["devices"]
     assert other.content()["endpoint"]["host"] == "vpn2.example.org"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from wgpy.config.wgquick import parse
 
 Shell = Callable[..., str]
@@ -38,11 +39,11 @@ def commands(section: str) -> list[str]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, wgpy: Path) -> Shell:
+def shell(tmp_path: Path) -> Shell:
     """Runs scripts in a directory where the gateway is, too."""
     environment = {
         **os.environ,
-        "PATH": f"{wgpy.parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(forked_wgpy()).parent}:{os.environ['PATH']}",
         "WGPY_GATEWAY": str(tmp_path / "gateway"),
         "WGPY_GATEWAY_KEY": str(tmp_path / "key"),
     }

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import forked_wgpy
 from tests.support.peers import WGPY, fresh_name, wait_for
 from wgpy.gateway.web.server import MOST
 
 pytestmark = pytest.mark.root
 
 
-def test_strangers_that_fill_the_web_server_leave_the_gateway_its_work(tmp_path: Path, wgpy: Path) -> None:
+def test_strangers_that_fill_the_web_server_leave_the_gateway_its_work(tmp_path: Path) -> None:
     places = ["--directory", str(tmp_path / "gateway"), "--key", str(tmp_path / "gateway.key")]
     name = fresh_name()
 
     def gateway(*words: str) -> str:
-        return subprocess.run([wgpy, "gateway", *words, *places], capture_output=True, text=True, check=True).stdout
+        command = (forked_wgpy(), "gateway", *words, *places)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def token_answer() -> str:
         curl = [
