@@ -56,7 +56,7 @@ fuzz: ready  ## coverage-guided fuzzing: SECONDS=60 for each target, TARGET="dat
 	@$(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
 docs:  ## make the documentation site in site/; a broken link is an error
-	@PIP_NO_COMPILE=1 tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
+	@tests/support/venv.sh $(PYTHON) .venv-docs requirements.txt requirements-docs.txt
 	@echo "==> the documentation, as a site"
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"

@@ -21,9 +21,9 @@ def make(target: str, directory: Path | str, prefix: str = "/opt", **changes: st
     offline = {
         "PYTHONPATH": PACKAGES,
         "PIP_NO_DEPS": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1",
-        "PIP_NO_COMPILE": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip takes 0 for yes in this and the next
+        "PIP_NO_COMPILE": "0",
     }
     command = ["make", target, f"DESTDIR={directory}", f"PREFIX={prefix}", f"PYTHON={sys.executable}"]
     environment = {**os.environ, **offline, **changes}

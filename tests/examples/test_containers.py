@@ -61,8 +61,9 @@ def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif word == "WORKDIR":
             (directory / "src").mkdir()
         elif word == "RUN":
-            offline = dict.fromkeys(("PIP_NO_DEPS", "PIP_NO_INDEX", "PIP_NO_COMPILE"), "1")
-            offline |= {"PYTHONPATH": PACKAGES, "PIP_NO_BUILD_ISOLATION": "0"}
+            offline = dict.fromkeys(("PIP_NO_DEPS", "PIP_NO_INDEX"), "1")
+            offline |= dict.fromkeys(("PIP_NO_BUILD_ISOLATION", "PIP_NO_COMPILE"), "0")  # pip takes 0 for yes in these
+            offline |= {"PYTHONPATH": PACKAGES}
             path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
             script = f"mount --bind {directory}/opt /opt && cd {directory}/src && {rest}"
             command = ["unshare", "--mount", "sh", "-c", script]
