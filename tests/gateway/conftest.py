@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -69,11 +71,13 @@ def both_kinds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place
         yield lambda name: tmp_path / f"{name}.db"
         return
     server: Postgres = request.getfixturevalue("postgresql")
+    copied = request.getfixturevalue("company_in_postgresql").stem if "database" in request.fixturenames else ""
     made: list[str] = []
 
     def make(name: str) -> str:
         if name not in made:
-            server.sql(f'CREATE DATABASE "{name}"')
+            template = copied if name == "gateway" and copied else "template1"
+            server.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
             made.append(name)
         return server.url(name)
 
@@ -94,17 +98,51 @@ def place(places: Places) -> Path | str:
     return places("gateway")
 
 
-@pytest.fixture
-def database(place: Path | str, tmp_path: Path) -> Iterator[Database]:
-    """A new database with an endpoint, two groups, and Alice, who is in one of them."""
-    made = Database.create(place, tmp_path / "gateway.key", clock=lambda: 1000.0)
+def _make_company(place: Path | str, key: Path) -> None:
     settings = Endpoint(
         host="vpn.example.org", pools=(ip_network("10.99.0.0/29"), ip_network("fd00:99::/64")), session_max=8 * 3600
     )
-    with made.change("root") as change:
+    with closing(Database.create(place, key, clock=_clock)) as made, made.change("root") as change:
         endpoint.add(change, settings, PrivateKey.generate())
         for name in ("staff", "ops"):
             groups.add(change, Group(name=name))
         users.add(change, User(name="alice", groups=frozenset({"staff"})))
-    yield made
-    made.close()
+
+
+def _clock() -> float:
+    return 1000.0
+
+
+@pytest.fixture(scope="session")
+def company_in_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The key of what `database` copies, which is beside it."""
+    key = tmp_path_factory.mktemp("company") / "company.key"
+    _make_company(key.with_suffix(".db"), key)
+    return key
+
+
+@pytest.fixture(scope="session")
+def company_in_postgresql(postgresql: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The key of what `database` copies: that database of the server is called as the file."""
+    key = tmp_path_factory.mktemp("company") / "company.key"
+    postgresql.sql(f'CREATE DATABASE "{key.stem}"')
+    _make_company(postgresql.url(key.stem), key)
+    return key
+
+
+@pytest.fixture
+def database(place: Path | str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database with an endpoint, two groups, and Alice, who is in one of them.
+
+    It is a copy of one that is made once in a process: to make it takes longer than most tests.
+    """
+    if isinstance(place, Path):
+        made: Path = request.getfixturevalue("company_in_sqlite")
+        shutil.copy(made.with_suffix(".db"), place)
+    else:
+        made = request.getfixturevalue("company_in_postgresql")
+    key = tmp_path / "gateway.key"
+    shutil.copy(made, key)
+    opened = Database(place, key, clock=_clock)
+    yield opened
+    opened.close()

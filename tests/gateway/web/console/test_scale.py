@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event, insert
@@ -22,9 +24,28 @@ DEVICES, ENTRIES = 10_000, 100_000
 GROUPS, RULES, OWN = 1000, 200, 40  # OWN devices are the administrator's
 POOL = ip_address("10.99.0.0")
 
+pytestmark = pytest.mark.xdist_group("scale")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test leaves its database for the others: to make it takes longer than to look at it."""
+    return tmp_path_factory.mktemp("large") / "gateway.db"
+
 
 @pytest.fixture
-def large(filled: Site) -> Site:
+def filled(filled: Site, saved: Path) -> Site:
+    """A site with very many of everything."""
+    place = Path(filled.database.name)
+    if saved.exists():
+        shutil.copy(saved, place)
+    else:
+        enlarge(filled)
+        shutil.copy(place, saved)
+    return filled
+
+
+def enlarge(filled: Site) -> None:
     entry = session_row("x", "dev-7", "user-7", 0.0, "idle")["entry"]
     with filled.database.change("root") as change:
         execute = change.connection.execute
@@ -49,7 +70,6 @@ def large(filled: Site) -> Site:
             {"at": n / 100, "who": "root", "kind": "user", "name": f"user-{n % DEVICES}", "before": None, "after": {}}
             for n in range(ENTRIES)
         ])  # fmt: skip
-    return filled
 
 
 @pytest.fixture
@@ -66,7 +86,7 @@ def queries() -> Iterator[list[str]]:
     event.remove(Engine, "before_cursor_execute", note)
 
 
-def test_each_page_costs_a_few_queries_and_stays_small(admin: Person, large: Site, queries: list[str]) -> None:
+def test_each_page_costs_a_few_queries_and_stays_small(admin: Person, queries: list[str]) -> None:
     for path in (
         "", "/now", "/users", "/users?page=100", "/users?search=user-9", "/users/user-77", "/add/user",
         "/devices?search=dev-99", "/devices?page=200",
@@ -88,7 +108,7 @@ def test_each_page_costs_a_few_queries_and_stays_small(admin: Person, large: Sit
 
 
 def test_a_persons_pages_cost_a_few_queries_however_many_devices_and_rules_there_are(
-    admin: Person, large: Site, queries: list[str]
+    admin: Person, queries: list[str]
 ) -> None:
     for path in ("/", "/reach", "/devices/add", "/account"):
         queries.clear()
@@ -98,9 +118,9 @@ def test_a_persons_pages_cost_a_few_queries_however_many_devices_and_rules_there
         assert len(queries) <= 15, (path, queries)
 
 
-def test_where_there_are_very_many_groups_they_are_typed(admin: Person, large: Site) -> None:
+def test_where_there_are_very_many_groups_they_are_typed(admin: Person, filled: Site) -> None:
     admin.save("/users/user-77", {"group": ["group-7"], "more_groups": "group-8, group-900"})
-    with large.database.read() as connection:
+    with filled.database.read() as connection:
         assert users_of.find(connection, "user-77").groups == {"group-7", "group-8", "group-900"}
     said = admin.save("/users/user-77", {"group": ["group-7"], "more_groups": "group-8, nonsense"}).text
     assert "nonsense" in said
