@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks.goals import GO, WGPY
 from benchmarks.plan import Plan
+from benchmarks.traffic import WITH_CUBIC
 from benchmarks.tunnels import PROGRAMS
 from tests.support.netns import Namespace, veth_pair
 from tests.support.peers import CurrentWireguardGo, Interface, Side, StartedWgpy, peer_section, wait_for
@@ -22,7 +23,7 @@ from tests.support.peers import CurrentWireguardGo, Interface, Side, StartedWgpy
 CLIENTS: Final = 8
 FIRST_PORT: Final = 5201
 OUTER: Final = "10.3.0.1"  # the gateway's, on its loopback interface
-OPTIONS: Final = {"clients_up": (), "clients_down": ("-R",)}  # of iperf3
+OPTIONS: Final = {"clients_up": WITH_CUBIC, "clients_down": (*WITH_CUBIC, "-R")}  # of iperf3
 
 
 def measure(plan: Plan) -> None:

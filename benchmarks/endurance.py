@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from benchmarks.plan import Plan, progress
+from benchmarks.traffic import WITH_CUBIC
 from benchmarks.tunnels import cable
 from tests.support.peers import StartedWgpy, WireguardGo, peer_section, wait_for
 
@@ -28,7 +29,7 @@ def measure(plan: Plan) -> None:
         server = right.namespace.popen("iperf3", "-s", "-1", stdout=subprocess.DEVNULL)
         assert wait_for(lambda: ":5201" in right.namespace.run("ss", "-Hltn"))
         report_path = directory / "report.json"
-        command = ("iperf3", "-c", right.inner4, "-t", str(seconds), "-i", str(INTERVAL), "--json")
+        command = ("iperf3", "-c", right.inner4, "-t", str(seconds), "-i", str(INTERVAL), *WITH_CUBIC, "--json")
         with report_path.open("w") as output:
             client = left.namespace.popen(*command, stdout=output)
             handshakes: set[str] = set()

@@ -20,6 +20,7 @@ from typing import Final
 import wgpy
 from benchmarks.goals import WGPY
 from benchmarks.plan import Plan
+from benchmarks.traffic import WITH_CUBIC
 from benchmarks.tunnels import cable
 from tests.namespace.serve import CHUNK
 from tests.support.nobody import become_nobody
@@ -46,9 +47,10 @@ def _round(plan: Plan, number: int) -> None:
 
         near = StartedWgpy(left, directory, peer_section(right))
         cleanup.callback(near.close)
-        end = iperf3(left.namespace, right.namespace, right.inner4, "-n", str(SIZE))
+        options = ("-n", str(SIZE), *WITH_CUBIC)
+        end = iperf3(left.namespace, right.namespace, right.inner4, *options)
         rate = end["sum_received"]["bits_per_second"] / 1e6
-        plan.add("rooted", WGPY, number, rate, f"iperf3 -c ADDRESS -n {SIZE}, of `wgpy up` to wireguard-go")
+        plan.add("rooted", WGPY, number, rate, f"iperf3 -c ADDRESS {' '.join(options)}, of `wgpy up` to wireguard-go")
         near.close()
 
         serve = (sys.executable, "-m", "tests.namespace.serve", right.inner4, str(PORT))

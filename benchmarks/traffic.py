@@ -19,6 +19,7 @@ from tests.support.peers import iperf3, wait_for
 
 Row = Callable[[], tuple[float, str]]  # a value, and the command that made it
 
+WITH_CUBIC: Final = ("-C", "cubic")  # of iperf3: it is Linux's default, but some machines have BBR instead
 # By measure: iperf3's options, and whether it uses the inner IPv6.
 TCP: Final = {
     "tcp": ((), False),
@@ -125,7 +126,9 @@ class _Load(AbstractContextManager[None]):
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._server = right.namespace.popen("iperf3", "-s", "-1", "-B", right.inner4, **quiet)
         assert wait_for(lambda: ":5201" in right.namespace.run("ss", "-Hltn")), "iperf3 does not listen"
-        self._client = left.namespace.popen("iperf3", "-c", right.inner4, "-t", str(self._seconds), **quiet)
+        self._client = left.namespace.popen(
+            "iperf3", "-c", right.inner4, "-t", str(self._seconds), *WITH_CUBIC, **quiet
+        )
         time.sleep(1)  # for TCP to find its rate
 
     def __exit__(self, *exc_info: object) -> None:
@@ -136,7 +139,7 @@ class _Load(AbstractContextManager[None]):
 def tcp(through: Tunnel, seconds: float, *options: str, inner6: bool = False) -> tuple[float, str]:
     """Mbit/s received, in all directions together, and the command."""
     address = through.right.inner6 if inner6 else through.right.inner4
-    options = ("-t", f"{seconds:.0f}", *options)
+    options = ("-t", f"{seconds:.0f}", *WITH_CUBIC, *options)
     end = iperf3(through.left.namespace, through.right.namespace, address, *options)
     received = sum(end[part]["bits_per_second"] for part in end if part.startswith("sum_received"))
     return received / 1e6, " ".join(("iperf3", "-c", address, *options))
