@@ -64,7 +64,7 @@ def main(versions: list[str]) -> int:
             print(f"==> beside them, the tests that need no root on Python {version}: {log}", flush=True)
             omitted = STATIC if version == others[-1] else (*STATIC, *DEAR)
             running[log] = pool.submit(run_beside, version, results, omitted)
-        fetch()
+        prepare()
         print(f"==> every test on Python {OWN}, in {PROCESSES} processes", flush=True)
         statuses = {OWN: run(tests(results / OWN, ("-m", "not quiet"), PROCESSES))}
         for log, other in running.items():
@@ -133,8 +133,13 @@ def files_with(marker: str) -> list[str]:
     return [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if f"mark.{marker}" in path.read_text()]
 
 
-def fetch() -> None:
-    """Download what some tests boot: apart, they reach no network. If it cannot be had, those tests say so."""
+def prepare() -> None:
+    """Do once what all processes would do.
+
+    To load all tests leaves their bytecode, and that of what they load. What some tests boot is downloaded: apart, they
+    reach no network. If it cannot be had, those tests say so.
+    """
+    subprocess.run((sys.executable, "-m", "pytest", "-q", "--collect-only"), stdout=subprocess.DEVNULL, check=False)
     if not missing():
         with suppress(AssertionError, OSError):
             kernel_peer.images()

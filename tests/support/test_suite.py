@@ -57,7 +57,7 @@ def test_what_fails_in_one_part_fails_all(
     """5 is that no test was found, which may be so for those that need a quiet machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "prepare", lambda: None)
     monkeypatch.setattr(
         suite, "tests", lambda _, chosen, __: ["sh", "-c", f"exit {quiet if 'quiet' in chosen else here}"]
     )
@@ -97,7 +97,7 @@ def test_a_few_failures_are_repeated_alone_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failing: int, status: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "prepare", lambda: None)
     monkeypatch.setattr(suite, "PROCESSES", 2)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = quiet\n")
     (tmp_path / "test_late.py").write_text(PASSES_LATE.format(failing=failing))
@@ -115,7 +115,7 @@ def test_the_summary_counts_all_parts_and_names_the_slowest_tests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(suite, "fetch", lambda: None)
+    monkeypatch.setattr(suite, "prepare", lambda: None)
     monkeypatch.setattr(suite, "PROCESSES", 2)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = quiet\n")
     (tmp_path / "test_here.py").write_text(TESTS)

@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,9 +16,11 @@ from tests.gateway.web.conftest import URL
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.policy.tokens import SCOPES, Token
 from wgpy.gateway.store import tokens
+from wgpy.gateway.web.api.app import application as api
 from wgpy.gateway.web.app import application
 from wgpy.gateway.web.site import Site
 
+SCHEMA: Final[dict[str, Any]] = api().openapi()  # once for all, because it takes half a second
 ME = pwd.getpwuid(os.geteuid()).pw_name
 API = Callable[..., TestClient]
 

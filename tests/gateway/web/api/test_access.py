@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.gateway.web.api.conftest import API
+from tests.gateway.web.api.conftest import API, SCHEMA
 from wgpy.gateway.policy.tokens import SCOPES
 from wgpy.gateway.store import audit, tokens
-from wgpy.gateway.web.api.app import application
 from wgpy.gateway.web.security import COOKIE
 from wgpy.gateway.web.site import Site
 
 PATHS = [
     (method.upper(), path.replace("{name}", "x").replace("{network}", "10.0.0.0/8").replace("{device}", "x"), operation)
-    for path, each in application().openapi()["paths"].items()
+    for path, each in SCHEMA["paths"].items()
     for method, operation in each.items()
 ]
 

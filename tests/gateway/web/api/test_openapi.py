@@ -13,12 +13,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.testclient import TestClient
 
 from tests.gateway.conftest import Places
+from tests.gateway.web.api.conftest import SCHEMA
 from tests.support import api_reference
 from wgpy.gateway.store import audit
-from wgpy.gateway.web.api.app import application
 from wgpy.gateway.web.site import Site
 
-SCHEMA = application().openapi()
 OPERATIONS = [
     (method, path) for path, each in sorted(SCHEMA["paths"].items()) for method in each if not path.endswith("/check")
 ]
