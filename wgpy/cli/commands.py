@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -46,7 +46,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments. `[-f] INTERFACE`, wireguard-go's command line, means `serve [-f] INTERFACE`."""
     if _is_interface(argv):
         argv = ["serve", *argv]
-    top, verbs = _build([module for module, names in MODULES.items() if argv and argv[0] in names] or MODULES)
+    modules = [module for module, names in MODULES.items() if argv and argv[0] in names]
+    top, verbs = _build(modules or MODULES, argv[1:])
     if not argv or argv[0] not in _KNOWN:
         if argv and not any(option.startswith(argv[0]) for option in top._option_string_actions):
             top.error(_no_option(argv, top) if argv[0].startswith("-") else _no_command(argv))
@@ -122,7 +123,8 @@ def _program_apart(verb: argparse.ArgumentParser, argv: list[str]) -> tuple[list
     return argv, []
 
 
-def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:
+def _build(modules: Iterable[str], words: Sequence[str] = ()) -> tuple[argparse.ArgumentParser, Any]:
+    """Make the parser of these modules' commands; of the gateway's very many, those that `words` after it ask for."""
     top = _Parser(
         prog="wgpy",
         description="WireGuard in pure Python: bring up an interface from a wg-quick file, inspect it, take it down.",
@@ -132,5 +134,6 @@ def _build(modules: Iterable[str]) -> tuple[argparse.ArgumentParser, Any]:
     top.add_argument("--version", action="version", version=f"wgpy {__version__}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for module in modules:
-        import_module(f"wgpy.cli.{module}").add(verbs)
+        asked = (words,) if module == "gateway" else ()
+        import_module(f"wgpy.cli.{module}").add(verbs, *asked)
     return top, verbs

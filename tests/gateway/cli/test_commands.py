@@ -23,7 +23,7 @@ from wgpy.cli.commands import parser
 from wgpy.config.wgquick import parse
 from wgpy.device.device import Device
 from wgpy.device.status import DeviceStatus
-from wgpy.gateway.cli import common
+from wgpy.gateway.cli import OBJECTS, common
 from wgpy.gateway.enforcement.dataplane import DataPlane
 from wgpy.gateway.identity import administration
 from wgpy.gateway.policy.people import User
@@ -432,6 +432,22 @@ def test_help_loads_only_what_it_needs() -> None:
     loaded = {*done.stdout.splitlines()[-1].split()}
     assert "wgpy.gateway.cli.enrol" in loaded
     assert not loaded & {"asyncio", "cryptography", "email", "http.client", "sqlalchemy", "ssl", "wgpy.config.wgquick"}
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        ("group list -h", {"group"}),
+        ("--key k group list -h", {*OBJECTS}),
+        ("grup list", {*OBJECTS}),  # so that the error names all
+        ("demo -h", {*OBJECTS}),
+    ],
+)
+def test_a_command_loads_no_other_kind_of_object(command: str, kinds: set[str]) -> None:
+    program = "import sys; from wgpy.cli import main\ntry: main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    words = [sys.executable, "-c", program, "gateway", *command.split()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert {name for name in OBJECTS if f"wgpy.gateway.cli.{name}" in done.stdout.split()} == kinds
 
 
 def test_lists_of_revoked_certificates_are_copied_from_pem_and_from_der(gateway: Gateway, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,12 @@ OBJECTS: Final = (
 )  # fmt: skip
 
 
-def add(verbs: Any) -> Any:
-    """Add the command to the command line; returns what further commands of it can be added to."""
+def add(verbs: Any, words: Sequence[str] = ()) -> Any:
+    """Add the command to the command line; returns what further commands of it can be added to.
+
+    If the first of the words that follow it is a kind of object, those of other kinds are left out: to load and make
+    all takes as long as to do what many of them do.
+    """
     gateway = verbs.add_parser(
         "gateway",
         help="run a gateway: who may reach which private network, and for how long",
@@ -33,6 +38,6 @@ def add(verbs: Any) -> Any:
         Path(os.environ.get("WGPY_GATEWAY_KEY", common.KEY)),
     )
     objects = gateway.add_subparsers(metavar="COMMAND", required=True)
-    for name in OBJECTS:
+    for name in words[:1] if words and words[0] in OBJECTS else OBJECTS:
         import_module(f"wgpy.gateway.cli.{name}").add(objects)
     return objects
