@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.tools import needs
 from wgpy.cli import documents
 from wgpy.cli.arguments import commands
 from wgpy.config import clients, services, wgquick
@@ -64,7 +64,7 @@ def test_the_page_about_files_has_every_key() -> None:
         assert re.findall(r"`(\w+)`", row[1]) == list(keys)
 
 
-@pytest.mark.skipif(not shutil.which("groff"), reason="groff is missing")
+@needs("groff")
 @pytest.mark.parametrize("page", ["man", "conf"])
 def test_groff_accepts_the_manuals(page: str) -> None:
     command = ["groff", "-man", "-Tutf8", "-ww", "-z"]

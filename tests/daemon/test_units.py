@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.peers import WGPY, fresh_name, wait_for
+from tests.support.tools import needs
 from wgpy.keys import PrivateKey
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+@needs("systemd-analyze")
 @pytest.mark.parametrize("unit", ["wgpy@.service", "wgpy-quick@.service", "wgpy-gateway.service"])
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_systemd_accepts_each_unit(tmp_path: Path, unit: str, spoilt: bool) -> None:
@@ -36,7 +36,7 @@ def test_systemd_accepts_each_unit(tmp_path: Path, unit: str, spoilt: bool) -> N
     assert spoilt or done.returncode == 0
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+@needs("systemd-analyze")
 @pytest.mark.parametrize(
     ("unit", "exposure"), [("wgpy@.service", 3.0), ("wgpy-quick@.service", 7.0), ("wgpy-gateway.service", 3.0)]
 )

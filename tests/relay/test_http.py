@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.relay.helpers import ANY_PORT, HOST, NOWHERE, admission, port_of, run
+from tests.support.tools import needs
 from wgpy.config.services import Proxy
 from wgpy.net.streams import reset
 from wgpy.relay.http import serve_http
@@ -157,6 +158,7 @@ def test_bytes_after_the_first_request_reach_no_server() -> None:
     run(main)
 
 
+@needs("curl")
 def test_requests_and_curl_keep_sites_apart() -> None:
     async def main() -> None:
         me = Proxy("http", ANY_PORT, "me", "secret")

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 TOOLS = ("ip", "ss", "ping", "iperf3", "wg", "wireguard-go", "nft", "sysctl", "setpriv", "tcpdump", "tshark")
 
 
@@ -16,6 +18,12 @@ def missing() -> str:
     if not Path("/dev/net/tun").exists():
         return "/dev/net/tun (modprobe tun)"
     return ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Marks a test that runs these programs: it is skipped where one of them is missing."""
+    lacking = [program for program in programs if shutil.which(program) is None]
+    return pytest.mark.skipif(bool(lacking), reason=f"needs {', '.join(lacking)}")
 
 
 def path_without(directory: Path, *hidden: str) -> str:

@@ -58,6 +58,7 @@ def test_an_error_of_a_statement_does_not_tell_its_values(database: Database) ->
     assert "s3cr3t" not in str(failed.value)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("both_kinds", ["postgresql"], indirect=True)
 def test_a_crowd_that_takes_all_connections_keeps_others_waiting_and_ends_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from starlette.testclient import TestClient
 
 from tests.gateway.identity.authority import CLIENT, Authority
 from tests.gateway.web.conftest import URL, Running, serving
+from tests.support.tools import needs
 from wgpy.cli import main
 from wgpy.config.wgquick import parse
 from wgpy.gateway.policy import certificates as policy
@@ -136,7 +136,7 @@ def test_the_command_enrols_a_device_and_signs_it_in_again(
 
 
 @pytest.mark.parametrize("key", ["ec", "rsa"])
-@pytest.mark.skipif(which("jq") is None or which("curl") is None, reason="needs jq and curl")
+@needs("jq", "curl")
 def test_the_pages_commands_of_openssl_and_curl_do_the_same(key: str, gateway: Gateway, tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "gateway-sign-in.md").read_text()
     (commands,) = re.findall(r"```sh\n([^`]*openssl dgst[^`]*)```", page)

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.gateway.web.conftest import serving
 from tests.support.peers import wait_for
+from tests.support.tools import needs
 from wgpy.errors import ControlError
 from wgpy.gateway.web import server
 from wgpy.gateway.web.certificate import own_certificate
@@ -120,6 +121,7 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
+@needs("curl")
 def test_the_unix_socket_is_for_its_owner_only_and_knows_who_asks(app: ASGIApp, socket_at: Path) -> None:
     with serving(app, lambda web: web.listen_unix(socket_at)):
         assert stat.S_IMODE(socket_at.stat().st_mode) == 0o600
@@ -169,6 +171,7 @@ def test_a_stale_socket_is_replaced_and_a_successors_is_kept(app: ASGIApp, socke
         assert socket_at.exists()
 
 
+@needs("curl")
 def test_tls_by_our_own_certificate_which_curl_trusts_if_told_so(app: ASGIApp, pem: Path) -> None:
     certificate = own_certificate(pem, "https://localhost", datetime.now(UTC))
     with serving(app, lambda web: web.listen_tcp("127.0.0.1:0", certificate)) as port:
@@ -311,6 +314,7 @@ def is_now_closed(client: socket.socket) -> bool:
         return False
 
 
+@needs("curl")
 def test_handshakes_that_do_not_end_count_as_connections(
     app: ASGIApp, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

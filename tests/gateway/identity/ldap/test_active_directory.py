@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 
 from tests.gateway.identity.authority import Authority
 from tests.support.netns import in_fresh_namespace
+from tests.support.tools import needs
 from wgpy.gateway.identity.directory import Unavailable
 from wgpy.gateway.identity.ldap.people import Denied, People
 from wgpy.gateway.policy.ldap import ACTIVE_DIRECTORY, Settings
@@ -100,7 +100,7 @@ def names(person: object) -> set[str]:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(which("samba") is None or which("samba-tool") is None, reason="needs samba-ad-dc")
+@needs("samba", "samba-tool")
 @in_fresh_namespace
 def test_a_domain_controller(tmp_path: Path) -> None:
     domain, now, right = Domain(tmp_path), time.time(), "Al1ce-Passw0rd"
