@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,11 +81,17 @@ def test_each_command_parses(line: str) -> None:
     words = shlex.split(command)[1:]
     if "..." in words or (words and words[0] not in _verbs()):  # abridged; or wireguard-go's way: `wgpy wg0`
         return
-    parser().parse_args(words)
+    _parser().parse_args(words)
 
 
+@cache
+def _parser() -> argparse.ArgumentParser:
+    return parser()
+
+
+@cache
 def _verbs() -> set[str]:
-    return set(re.findall(r"^    (\w+) ", parser().format_help(), re.MULTILINE)) | {"show", "set", "up", "exec"}
+    return set(re.findall(r"^    (\w+) ", _parser().format_help(), re.MULTILINE)) | {"show", "set", "up", "exec"}
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "ini"], ids=lambda block: block.place)

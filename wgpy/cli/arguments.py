@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from wgpy.cli.commands import parser
 from wgpy.cli.show import _SCRIPTS
@@ -41,11 +41,12 @@ class Command:
         return [argument for argument in self.arguments if not argument.flags]
 
 
-def commands() -> list[Command]:
+@cache
+def commands() -> tuple[Command, ...]:
     """All commands, in the order of `wgpy -h`."""
     (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: action.help or "" for action in verbs._choices_actions}
-    return [_command(name, summaries[name], verb) for name, verb in verbs.choices.items() if name in summaries]
+    return tuple(_command(name, summaries[name], verb) for name, verb in verbs.choices.items() if name in summaries)
 
 
 def _command(name: str, summary: str, verb: argparse.ArgumentParser) -> Command:
