@@ -34,14 +34,36 @@ from wgpy.keys import PresharedKey, PrivateKey
 Gateway = Callable[..., Any]
 
 
+HOST = {"this host's address on eth0,": [ip_network("192.0.2.1/32")]}
+MADE = (
+    "init --host vpn.example.org --pool 10.99.0.0/24 --pool fd00:99::/64 --dns 10.50.0.53 --search corp.example",
+    "group add staff",
+    "user add alice --group staff --expires 2030-12-31",
+    "route add 10.50.0.0/16",
+    "rule add web 10.50.1.0/24:443/tcp --group staff",
+)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a gateway's directory and key are that `gateway` copies: to make it takes longer than most tests."""
+    place = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataPlane, "networks_of_host", lambda self, *interfaces: HOST)
+        for command in MADE:
+            places = ("--directory", str(place / "gateway"), "--key", str(place / "gateway.key"))
+            assert main(["gateway", *command.split(), *places]) == 0
+    return place
+
+
 @pytest.fixture
-def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gateway:
+def gateway(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gateway:
     """Runs `wgpy gateway ... --json`, and returns what it prints; or the error, if it fails."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("WGPY_GATEWAY", str(tmp_path / "gateway"))
     monkeypatch.setenv("WGPY_GATEWAY_KEY", str(tmp_path / "gateway.key"))
     monkeypatch.chdir(tmp_path)
-    host = {"this host's address on eth0,": [ip_network("192.0.2.1/32")]}
-    monkeypatch.setattr(DataPlane, "networks_of_host", lambda self, *interfaces: host)
+    monkeypatch.setattr(DataPlane, "networks_of_host", lambda self, *interfaces: HOST)
 
     def run(command: str, *, status: int = 0, as_json: bool = True) -> Any:
         assert main(["gateway", *command.split(), *(["--json"] if as_json else [])]) == status
@@ -50,11 +72,6 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             return printed.out + printed.err
         return json.loads(printed.out) if printed.out else printed.err.removeprefix("wgpy: ").strip()
 
-    run("init --host vpn.example.org --pool 10.99.0.0/24 --pool fd00:99::/64 --dns 10.50.0.53 --search corp.example")
-    run("group add staff")
-    run("user add alice --group staff --expires 2030-12-31")
-    run("route add 10.50.0.0/16")
-    run("rule add web 10.50.1.0/24:443/tcp --group staff")
     return run
 
 

@@ -12,6 +12,7 @@ import pytest
 from pyotp import parse_uri
 
 from tests.gateway.cli.test_commands import gateway as gateway
+from tests.gateway.cli.test_commands import made as made
 from wgpy.gateway.cli import common
 from wgpy.gateway.identity import passwords, totp
 from wgpy.gateway.policy.people import User
