@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from wgpy.config.edit import rewritten
 from wgpy.config.values import EndpointName, InterfaceConfig, PeerConfig
 from wgpy.config.wgquick import ROWS, ConfigFileError, parse
@@ -138,7 +139,7 @@ def test_strip_keeps_what_wg_knows_and_is_idempotent(file: tuple[InterfaceConfig
     assert parse(stripped).strip() == stripped
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(files(), configs)
 def test_a_rewritten_file_has_the_new_values_and_its_comments(
     file: tuple[InterfaceConfig, str], other: InterfaceConfig

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support import reference
 from tests.support.bursts import MTUS, V4, V6, burst_of, by_flow, outcome, slots, super_header
+from tests.support.examples import examples
 from tests.support.reference import ACK, CWR, FIN, PSH, tcp_packet, udp_packet
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.tun.merging import merge
@@ -122,14 +123,14 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(packet[: draw(st.integers(0, len(packet)))])
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(headers, damaged(), mtus)
 def test_no_bytes_make_split_raise(header: VnetHeader, packet: bytes, mtus: list[int]) -> None:
     burst = split(header, memoryview(packet), slots(), mtus)
     assert burst is None or all(burst.lengths)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(st.lists(damaged(), min_size=1, max_size=6), st.integers(1, 4))
 def test_no_bytes_make_merge_raise_or_change_them(packets: list[bytes], repeat: int) -> None:
     packets = [packet for packet in packets for _ in range(repeat)]

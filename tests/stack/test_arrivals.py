@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.bursts import OPTIONS, PAYLOAD, V4, V6, burst_of, tcp_run
+from tests.support.examples import examples
 from tests.support.reference import ACK, FIN, PSH, tcp_packet
 from wgpy.burst import Burst, ViewCache
 from wgpy.stack import ip
@@ -81,7 +82,7 @@ def gathered(bursts: list[list[bytes]]) -> tuple[list[tuple[bytes, Segment]], li
     return list(arrivals.take()), refused
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(packets, min_size=1, max_size=40), st.integers(1, 20))
 def test_arrivals_agree_with_reading_each_packet(drawn: list[Drawn], most: int) -> None:
     made: list[bytes] = []
@@ -131,7 +132,7 @@ def test_a_connections_packets_are_one_segment_whatever_lies_between_them() -> N
     ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(packets, st.integers(0, 700).map(lambda bit: max(0, bit - 300)))
 def test_the_fast_path_agrees_with_the_general_one(drawn: Drawn, damage: int) -> None:
     """One look at a plain header finds what the functions for all packets find, also with a bit turned."""

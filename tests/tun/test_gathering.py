@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import reference
 from tests.support.bursts import MTUS, OPTIONS, V4, V6, super_header
+from tests.support.examples import examples
 from tests.support.reference import ACK, CWR, FIN, PSH
 from tests.tun.test_linux import Kernel, kernel, plain
 from wgpy.burst import padded_length
@@ -113,7 +114,7 @@ packets = (
 forms = st.sampled_from([plain, plain, unfinished, cut, cut, partial(cut, size=700), misleading, damaged])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     st.lists(
         st.builds(lambda packet, count, form: [form(packet)] * count, packets, st.integers(1, 5), forms), max_size=12

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from tests.gateway.conftest import Places
 from tests.gateway.web.api.conftest import SCHEMA
 from tests.support import api_reference
+from tests.support.examples import examples
 from wgpy.gateway.store import audit
 from wgpy.gateway.web.site import Site
 
@@ -91,7 +92,7 @@ def test_everything_is_described() -> None:
         assert schema.get("description") or name.startswith(("Page", "Problem")), name
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request=requests())
 def test_no_request_makes_it_fail_and_what_it_refuses_changes_nothing(
     request: tuple[str, str, bytes], admin: TestClient, site: Site

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from tests.gateway.web.conftest import URL
 from tests.gateway.web.console.conftest import ADMIN, SESSION, Person
+from tests.support.examples import examples
 from wgpy.gateway.policy.logins import FRESH, IDLE_MAX
 from wgpy.gateway.policy.people import Group, User
 from wgpy.gateway.store import audit, endpoint, groups, users
@@ -212,7 +213,7 @@ def elements(admin: Person) -> set[tuple[str, ...]]:
 
 
 @given(text=ODD)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_odd_texts_never_become_elements(
     text: str, elements: set[tuple[str, ...]], admin: Person, filled: Site
 ) -> None:
@@ -234,7 +235,7 @@ def test_odd_texts_never_become_elements(
 
 
 @given(kind=st.sampled_from(["users", "groups", "devices", "rules", "routes", "sessions", "tokens"]), text=ODD)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_odd_addresses_of_pages_are_answered(kind: str, text: str, admin: Person) -> None:
     path = "".join(f"%{byte:02x}" for byte in text.encode(errors="replace").replace(b"/", b""))
     assert admin.get(f"/{kind}/{path}").status_code in (200, 307, 400, 404, 405)
