@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "examples/containers"
 PACKAGES = sysconfig.get_path("purelib")
 
+pytestmark = pytest.mark.xdist_group("image")
+
 
 def instructions() -> list[tuple[str, str]]:
     """The Containerfile's instructions with their arguments."""

@@ -19,7 +19,7 @@ from tests.support.peers import Side, Wgpy, iperf3, peer_section, wait_for
 from wgpy.daemon import uapi_client
 from wgpy.device.status import DeviceStatus
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("clients")]
 
 CLIENTS = 4
 OUTER = "10.3.0.1"  # the gateway's

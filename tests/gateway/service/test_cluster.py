@@ -20,7 +20,7 @@ from tests.support.peers import WGPY, fresh_name, wait_for
 from tests.support.postgres import PASSWORD, postgres
 from wgpy.labs.netns import bring_up, ip, join
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("cluster")]
 SERVICE = "192.0.2.1"  # where clients find a gateway; the test moves it, as DNS would
 SERVER = "10.7.0.2"
 HOSTS = {"db": "10.9.0.1", "a": "10.9.0.2", "b": "10.9.0.3", "client": "10.9.0.10", "server": "10.9.0.20"}

@@ -23,7 +23,7 @@ from wgpy.gateway.store import sessions
 from wgpy.gateway.store.database import Database
 from wgpy.labs.netns import bring_up, join
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("troubles")]
 GATEWAY = "10.99.0.1"  # in the pool
 DAY = 86_400
 JUMPING = """import time

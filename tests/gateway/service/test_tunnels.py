@@ -22,7 +22,7 @@ from wgpy.gateway.policy.rules import Rule
 from wgpy.gateway.store import rules
 from wgpy.gateway.store.database import Database
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("tunnels")]
 
 
 class World(Clients):

@@ -21,7 +21,7 @@ from wgpy.gateway.store.database import Database
 from wgpy.gateway.store.postgresql import risk
 from wgpy.labs.traffic import wait_for
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("tls")]
 
 NAME, ADDRESS = "db.example.org", "127.0.0.77"
 SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"  # the first that a client says (PostgreSQL's documentation, 55.7)
