@@ -25,7 +25,8 @@ from wgpy.constants import (
 from wgpy.noise.cookie import CookieChecker
 from wgpy.noise.handshake import LocalStatic, RemoteStatic, open_initiation
 
-pytestmark = [pytest.mark.root, pytest.mark.wire]
+# All in one process, because each would wait for all programs, the emulated kernel among them.
+pytestmark = [pytest.mark.root, pytest.mark.wire, pytest.mark.xdist_group("kernel")]
 
 EARLY = 0.3  # seconds by which a timer may be early: some programs read their clock every quarter of a second
 LATE = 1.5  # seconds by which it may be late, on a busy machine or by a program that looks at its timers now and then

@@ -14,7 +14,7 @@ from wgpy.gateway.identity.ldap.people import Denied
 from wgpy.gateway.policy.directories import Directory
 from wgpy.gateway.policy.people import Person
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("slapd")]
 
 
 def opened(server: Slapd, **other: object) -> LdapClient:

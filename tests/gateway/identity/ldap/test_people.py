@@ -16,7 +16,7 @@ from wgpy.gateway.identity.ldap.people import DEEPEST, Denied, People
 from wgpy.gateway.policy.ldap import Membership
 from wgpy.gateway.policy.people import Person
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("slapd")]
 
 NOW = time.time()
 

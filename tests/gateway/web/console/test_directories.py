@@ -14,7 +14,7 @@ from wgpy.gateway.policy.people import User
 from wgpy.gateway.store import directories, users
 from wgpy.gateway.web.site import Site
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("slapd")]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from wgpy.gateway.web.sign_in import ldap
 from wgpy.gateway.web.sign_in.pages import WRONG
 from wgpy.gateway.web.site import Site
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.xdist_group("slapd")]
 
 
 @pytest.fixture(scope="module")
