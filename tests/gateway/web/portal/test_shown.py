@@ -40,6 +40,12 @@ def file_shown(chrome: Browser) -> str:
     return text
 
 
+def saved(chrome: Browser, path: Path) -> str:
+    """The text of a file that the browser saves, in the place of an empty one that it makes at first."""
+    chrome.wait_for(lambda: path.exists() and path.stat().st_size > 0)
+    return path.read_text()
+
+
 def test_every_page_is_accessible_light_and_dark_on_a_desktop_and_on_a_phone(chrome: Browser, site: Site) -> None:
     found = []
     for path in ("/", "/devices/add", "/reach", "/missing"):
@@ -78,8 +84,7 @@ def test_the_qr_code_and_the_saved_file_say_what_the_page_says(chrome: Browser, 
     chrome.screenshot(tmp_path / "page.png")
     assert scanned((tmp_path / "page.png").read_bytes()) == text.strip(), "a camera that sees the page"
     chrome.press("Save tv.conf")
-    chrome.wait_for(lambda: (tmp_path / "tv.conf").exists())
-    assert (tmp_path / "tv.conf").read_text() == text
+    assert saved(chrome, tmp_path / "tv.conf") == text
     key = parse(text).config.private_key
     assert key
     assert key.public_key == key_of(site, "alice-tv")
@@ -97,8 +102,7 @@ def test_a_key_that_the_browser_makes_never_leaves_it(chrome: Browser, site: Sit
     chrome.wait("!document.getElementById('made-here').hidden")
     assert chrome.problems() == []
     chrome.press("Save the file")
-    chrome.wait_for(lambda: (tmp_path / "tv.conf").exists())
-    config = parse((tmp_path / "tv.conf").read_text()).config
+    config = parse(saved(chrome, tmp_path / "tv.conf")).config
     assert config.private_key
     assert config.private_key.public_key == key_of(site, "alice-tv")
     assert config.peers[0].preshared_key
