@@ -110,6 +110,27 @@ class ViewCache:
         return made
 
 
+class Single:
+    """Views of the only slot of a burst or of datagrams; cut once, for a reader may hand over the same one again."""
+
+    __slots__ = ("padding", "plaintext", "sealed", "zeros")
+
+    padding: memoryview
+    """What follows the packet in its plaintext."""
+    plaintext: memoryview
+    """The packet and its padding."""
+    sealed: memoryview
+    """The same with its tag."""
+    zeros: bytes
+    """As many bytes as the padding has."""
+
+    def __init__(self, view: memoryview, length: int) -> None:
+        self.sealed = view[TRANSPORT_HEADER_SIZE:]
+        self.plaintext = self.sealed[:-TAG_SIZE]
+        self.padding = self.plaintext[length:]
+        self.zeros = bytes(len(self.padding))
+
+
 class ReadAhead:
     """Whether a reader should read again before it hands over what it has read.
 
@@ -157,7 +178,7 @@ class Burst:
     destination address and the same ECN field, and all but the last the same length when padded.
     """
 
-    __slots__ = ("cache", "lengths", "stride", "view")
+    __slots__ = ("_alone", "_datagrams", "_single", "cache", "lengths", "stride", "view")
 
     view: memoryview
     """The slots, writable. It ends after the last slot, whose room may be shorter than `stride`."""
@@ -173,6 +194,9 @@ class Burst:
         self.stride = stride
         self.lengths = lengths
         self.cache = cache
+        self._alone: memoryview | None = None
+        self._datagrams: Datagrams | None = None
+        self._single: Single | None = None
 
     @classmethod
     def of(cls, packet: bytes | bytearray | memoryview, mtu: int = 0) -> Self:
@@ -191,9 +215,30 @@ class Burst:
         start = i * self.stride + TRANSPORT_HEADER_SIZE
         return self.view[start : start + self.lengths[i]]
 
+    def alone(self) -> memoryview:
+        """The packet of a burst of one; cut once, as `single` is."""
+        packet = self._alone
+        if packet is None:
+            packet = self._alone = self.packet(0)
+        return packet
+
     def packets(self) -> Iterator[memoryview]:
         """The packets that are there, in order."""
         return (self.packet(i) for i, length in enumerate(self.lengths) if length)
+
+    def single(self) -> Single:
+        """The views of a burst of one packet."""
+        single = self._single
+        if single is None:
+            single = self._single = Single(self.view, self.lengths[0])
+        return single
+
+    def datagrams(self) -> Datagrams:
+        """The same slots, which are datagrams once they are sealed."""
+        datagrams = self._datagrams
+        if datagrams is None:
+            datagrams = self._datagrams = Datagrams(self.view, self.stride)
+        return datagrams
 
     def singles(self) -> Iterator[Burst]:
         """Each packet as a burst by itself, in a buffer of its own, with the same padding."""
@@ -214,7 +259,7 @@ class Burst:
 class Datagrams:
     """UDP payloads in slots of one buffer, all as long as their slot but the last and the `short` ones."""
 
-    __slots__ = ("_bodies", "cache", "segment_size", "short", "view")
+    __slots__ = ("_bodies", "_opened", "_single", "cache", "segment_size", "short", "view")
 
     view: memoryview
     """The payloads. Received ones are writable: they are opened in place."""
@@ -237,6 +282,8 @@ class Datagrams:
         self.cache = cache
         self.short = short
         self._bodies: Bodies | None = None
+        self._single: Single | None = None
+        self._opened: Burst | None = None
 
     @classmethod
     def of(cls, datagram: bytes | bytearray) -> Self:
@@ -252,6 +299,20 @@ class Datagrams:
     def __getitem__(self, i: int) -> memoryview:
         start = i * self.segment_size
         return self.view[start : start + self.short.get(i, self.segment_size)]
+
+    def single(self) -> Single:
+        """The views of a lone datagram; how long its packet is, its header tells."""
+        single = self._single
+        if single is None:
+            single = self._single = Single(self.view, len(self.view) - TRANSPORT_OVERHEAD)
+        return single
+
+    def opened(self, length: int) -> Burst:
+        """The same slot, if this is a lone datagram that was opened, with a packet of `length` bytes."""
+        burst = self._opened
+        if burst is None or burst.lengths[0] != length:
+            burst = self._opened = Burst(self.view, self.segment_size, [length], self.cache)
+        return burst
 
     def bodies(self) -> Bodies:
         """The bodies, if these are transport datagrams. They are cut once, and used for each run under one key."""

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from wgpy.burst import Burst, Datagrams
 from wgpy.config.values import ALL_OFFLOADS, Offloads
 from wgpy.device.device import Device
-from wgpy.device.effects import DropReason, Effects, Handover, Transmit
+from wgpy.device.effects import DropReason, Effects, Handover, Sealed, Transmit
 from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
 from wgpy.net.datagrams import SENT, Received, SendResult
@@ -219,8 +219,8 @@ class DataPath:
             while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
                 packets = len(burst.lengths)
                 work += BURST_WORK + packets
-                if packets == 1 and (transmit := self._device.send_lone(burst, now)) is not None:
-                    self._transmit(transmit)
+                if packets == 1 and (sealed := self._device.send_lone(burst, now)) is not None:
+                    self._transmit(sealed)
                 else:
                     self.carry_out(self._device.send(burst, now))
                 if self._waiting or self._tun.is_dry:
@@ -235,23 +235,27 @@ class DataPath:
         now = self.wake()
         udp, was_worth_it = self.udp, False
         try:
-            for _ in range(self._tun.bursts_at_once):
+            bursts = self._tun.bursts_at_once
+            while bursts:
+                bursts -= 1
                 if udp is None or (received := udp.receive(sock)) is None:
                     break
-                datagrams, source, ecn, under_load, is_alone, senders = received
-                if is_alone and (length := self._device.receive_lone(datagrams, source, now, ecn)) >= 0:
+                datagrams, source, ecn = received.datagrams, received.source, received.ecn
+                if received.is_alone and (length := self._device.receive_lone(datagrams, source, now, ecn)) >= 0:
                     if length:
-                        self._tun.write(Burst(datagrams.view, datagrams.segment_size, [length], datagrams.cache))
+                        self._tun.write(datagrams.opened(length))
                         was_worth_it = True
                     break
-                effects = self._device.receive(datagrams, source, now, ecn, under_load=under_load, senders=senders)
+                effects = self._device.receive(
+                    datagrams, source, now, ecn, under_load=received.under_load, senders=received.senders
+                )
                 self.carry_out(effects)
                 if effects.deliveries or effects.involves_peers:
                     was_worth_it = True
                 if self.udp is not udp:  # an event's receiver has closed us, or changed the port
                     was_worth_it = True
                     break
-                if is_alone:
+                if received.is_alone:
                     break
         except TunError as error:
             self._fail(error)
@@ -334,16 +338,17 @@ class DataPath:
         if effects.unanswered or effects.events:
             self._report(effects)
 
-    def _transmit(self, transmit: Transmit) -> None:
+    def _transmit(self, transmit: Transmit | Sealed) -> None:
         if self.udp is None:
             return
         if self._waiting:
-            self._wait_writable(transmit)
+            self._wait_writable(Transmit(*transmit))
             return
         datagrams, endpoint, traffic_class, _ = transmit
         result = self.udp.send(datagrams, endpoint, traffic_class)
         if result is SENT:
             return
+        transmit = Transmit(*transmit)
         if result.source_stale and transmit.public_key is not None:
             self._device.forget_source(transmit.public_key)
         if result.refused:

@@ -13,25 +13,47 @@ from tests.support.world import Host, Link, World
 from wgpy.burst import Burst, Datagrams
 from wgpy.constants import REKEY_AFTER_TIME
 from wgpy.device.changes import AllowedIPChange
+from wgpy.device.effects import Transmit
 from wgpy.endpoint import Endpoint
 
 
 def sealed(world: World, a: Host, b: Host) -> Datagrams:
     """A datagram from a to b, which has not arrived."""
-    transmit = a.device.send_lone(Burst.of(ipv4_packet(a.inner, b.inner), 1420), world.now)
-    assert transmit is not None
-    return transmit.datagrams
+    fields = a.device.send_lone(Burst.of(ipv4_packet(a.inner, b.inner), 1420), world.now)
+    assert fields is not None
+    return Transmit(*fields).datagrams
 
 
 def test_an_ordinary_packet_takes_it_in_both_directions() -> None:
     world = World()
     a, b = world.connected()
     packet = ipv4_packet(a.inner, b.inner, b"payload")
-    transmit = a.device.send_lone(Burst.of(packet, 1420), world.now)
-    assert transmit is not None
+    fields = a.device.send_lone(Burst.of(packet, 1420), world.now)
+    assert fields is not None
+    transmit = Transmit(*fields)
     assert (transmit.endpoint, transmit.public_key) == (b.endpoint, b.public_key)
     length = b.device.receive_lone(transmit.datagrams, a.endpoint, world.now, 0)
     assert bytes(transmit.datagrams.view[16 : 16 + length]) == packet
+
+
+def test_a_burst_that_comes_again_is_sealed_and_opened_as_a_new_one() -> None:
+    world = World()
+    a, b = world.connected()
+    burst, fresh = Burst.of(ipv4_packet(a.inner, b.inner, bytes(30)), 1420), bytes(range(30))
+    arriving = Datagrams(memoryview(bytearray(burst.view)), burst.stride)
+    for number in range(4):
+        packet = ipv4_packet(a.inner, b.inner, fresh[number:] + fresh[:number])
+        burst.view[:] = b"\xff" * len(burst.view)  # as a longer packet might have left it
+        burst.view[16 : 16 + len(packet)] = packet
+        fields = a.device.send_lone(burst, world.now)
+        assert fields is not None
+        arriving.view[:] = Transmit(*fields).datagrams.view
+        shorter = b.device.receive_lone(arriving, a.endpoint, world.now, 0)
+        assert shorter == len(packet)
+        assert bytes(arriving.view[16:-16]) == packet + bytes(len(burst.view) - 32 - len(packet))
+        assert list(map(bytes, arriving.opened(shorter).packets())) == [packet]
+        assert bytes(arriving.opened(shorter).alone()) == packet
+        assert bytes(arriving.opened(shorter - 5).alone()) == packet[:-5]
 
 
 def no_session(world: World, a: Host, b: Host) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wgpy.net.datagrams import Received
-from wgpy.net.receiving import MAX_ORIGINS, Reader
+from wgpy.net.receiving import MAX_KEPT, MAX_ORIGINS, Reader
 
 SENDER = ("192.0.2.1", 51820)
 OTHERS = [(f"192.0.2.{number}", 51820) for number in range(2, 9)]
@@ -111,6 +111,30 @@ def origins(received: Received) -> list[tuple[str, bytes]]:
         source = senders.get(number, source)
         found.append((source.host, bytes(datagram)))
     return found
+
+
+def test_a_lone_datagram_has_its_own_sender_and_content_whatever_came_before(clock: list[float]) -> None:
+    queue = Queue()
+    made = reader(queue)
+    for number, sender in enumerate([SENDER, SENDER, OTHERS[0], SENDER, SENDER, OTHERS[0], OTHERS[1]] * 2):
+        clock[0] += 0.2
+        datagram = bytes([number]) * (100 if number % 3 else 60)
+        queue.waiting, queue.senders = [datagram], [sender]
+        received = made.receive(under_load=number % 2 == 1)
+        assert received is not None
+        assert (origins(received), received.under_load) == ([(sender[0], datagram)], number % 2 == 1)
+
+
+def test_what_is_kept_of_lone_datagrams_is_bounded(clock: list[float]) -> None:
+    queue = Queue()
+    made = reader(queue)
+    for size in range(MAX_KEPT + 100):
+        clock[0] += 0.2
+        queue.waiting = [bytes(size)]
+        received = made.receive()
+        assert received is not None
+        assert len(received.datagrams.view) == size
+        assert len(made._alone) <= MAX_KEPT
 
 
 def busy(queue: Queue, **options: bool) -> Reader:

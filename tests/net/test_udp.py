@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -82,7 +83,7 @@ def receive(sockets: UdpSockets, timeout: float = 5) -> Received:
         assert received or select.select(sockets.sockets, [], [], timeout)[0], "nothing arrived"
     there = received.datagrams
     datagrams = Datagrams(memoryview(bytearray(there.view)), there.segment_size, short=there.short)
-    return received._replace(datagrams=datagrams)
+    return replace(received, datagrams=datagrams)
 
 
 def assert_arrives(sockets: UdpSockets, sent: Datagrams) -> list[Received]:
@@ -319,9 +320,10 @@ def test_what_the_sender_remembers_is_bounded(picky: Picky, monkeypatch: pytest.
 
 
 def test_truncated_reads_are_dropped_and_counted(
-    sender: UdpSockets, receiver: UdpSockets, monkeypatch: pytest.MonkeyPatch
+    sender: UdpSockets, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(receiving, "READ_SIZE", 100)
+    receiver: UdpSockets = request.getfixturevalue("receiver")  # its reads are no longer than that from the beginning
     for size in (101, 100):
         sender.send(of_sizes(1, size), Endpoint("127.0.0.1", receiver.port), 0)
     assert len(receive(receiver).datagrams.view) == 100

@@ -17,15 +17,19 @@ import pytest
 from tests.support import reference
 from tests.support.bursts import V4, burst_of, outcome, sizes, super_header, tcp_run, udp_run
 from tests.support.netns import in_fresh_namespace
+from wgpy.burst import Burst
 from wgpy.errors import TunError
 from wgpy.tun.linux import LinuxTun
 from wgpy.tun.merging import IoVector
 from wgpy.tun.virtio import (
+    GSO_NONE,
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP_L4,
     MERGEABLE,
+    NEEDS_CSUM,
     PLAIN,
+    VnetHeader,
 )
 
 
@@ -337,6 +341,33 @@ def test_the_first_packet_after_a_rest_is_handed_over_without_a_look(
     assert len(burst.lengths) == 1
     assert kernel.tun.is_dry  # so the data path hands it over; the loop calls as long as some wait
     assert call(kernel.tun) == [4]
+
+
+def test_a_lone_packet_becomes_the_same_whatever_came_before(kernel: Kernel) -> None:
+    for mtu in (1420, 28 + 33, 1420):
+        kernel.tun.mtu = mtu
+        for text in (b"a" * 33, b"b" * 33, b"c" * 20, b"d" * 33):
+            packet = reference.udp_packet(*V4, text)
+            pseudo = reference.pseudo_header(*V4, 17, len(packet) - 20)
+            begun = (reference.internet_checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
+            unfinished = VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, 20, 6).pack() + packet[:26] + begun + packet[28:]
+            for sent in (PLAIN + packet, unfinished, unfinished, PLAIN + packet):
+                kernel.socket.send(sent)
+                burst = kernel.tun.read()
+                assert burst is not None
+                fresh = Burst.of(packet, mtu)
+                assert list(map(bytes, burst.packets())) == [packet]
+                assert (burst.stride, len(burst.view)) == (fresh.stride, len(fresh.view))
+
+
+def test_what_is_kept_of_lone_packets_is_bounded(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wgpy.tun.linux._MAX_KEPT", 4)
+    for size in range(20):
+        kernel.socket.send(PLAIN + reference.udp_packet(*V4, bytes(size)))
+        burst = kernel.tun.read()
+        assert burst is not None
+        assert burst.lengths == [28 + size]
+        assert len(kernel.tun._alone) <= 4
 
 
 def test_only_a_tun_can_be_adopted() -> None:

@@ -25,7 +25,7 @@ from wgpy.device import icmp, ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.deadlines import Deadlines
-from wgpy.device.effects import DropReason, Effects, Handover, Transmit
+from wgpy.device.effects import DropReason, Effects, Handover, Sealed, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
@@ -63,8 +63,9 @@ class Device:
     """The UDP port that was configured, 0 for any. Whoever owns the sockets opens it; the device has none."""
     fwmark: int
     """The firewall mark that was configured, 32 bits; 0 for none."""
-    send_lone: Callable[[Burst, float], Transmit | None]
-    """`send(burst, now)` for a burst of one packet, in fewer steps; None if it takes more than those (`Lone.send`)."""
+    send_lone: Callable[[Burst, float], Sealed | None]
+    """`send(burst, now)` for a burst of one packet, in fewer steps: the fields of its transmit; None if it takes more
+    than those (`Lone.send`)."""
     receive_lone: Callable[[Datagrams, Endpoint, float, int], int]
     """`receive(datagrams, source, now, ecn)` for one datagram, in fewer steps: the length in bytes of its packet; 0 if
     there is none to deliver, -1 if it takes more than those (`Lone.receive`)."""
@@ -212,8 +213,8 @@ class Device:
         effects = Effects()
         if isinstance(burst, bytes):
             burst = Burst.of(burst, self.mtu)
-        if len(burst.lengths) == 1 and (transmit := self.send_lone(burst, now)) is not None:
-            effects.transmits.append(transmit)
+        if len(burst.lengths) == 1 and (sealed := self.send_lone(burst, now)) is not None:
+            effects.transmits.append(Transmit(*sealed))
             return effects
         packet = burst.packet(0)
         destination = ip.destination(packet)
@@ -318,8 +319,7 @@ class Device:
             return effects
         if not senders and (length := self.receive_lone(datagrams, source, now, ecn)) >= 0:
             if length:
-                burst = Burst(datagrams.view, datagrams.segment_size, [length], datagrams.cache)
-                effects.deliveries.append(burst)
+                effects.deliveries.append(datagrams.opened(length))
             return effects
         self._receiver.receive(datagrams, source, now, ecn, effects, under_load, senders)
         return effects

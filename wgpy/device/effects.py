@@ -90,6 +90,10 @@ class Transmit(NamedTuple):
     """The peer; None for a cookie reply."""
 
 
+Sealed = tuple[Datagrams, Endpoint, int, PublicKey]
+"""The fields of a `Transmit`, of a packet that comes alone: a plain tuple is made and read in a third of the time."""
+
+
 class EventKind(StrEnum):
     """What has happened."""
 

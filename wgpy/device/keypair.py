@@ -51,12 +51,14 @@ class Keypair:
         "replay",
         "send_counter",
         "sending",
+        "sending_header",
         "sending_valid",
     )
 
     def __init__(self, keys: SessionKeys, now: float) -> None:
         self.local_index: int = keys.local_index
         self.remote_index: int = keys.remote_index
+        self.sending_header: int = MESSAGE_TRANSPORT | keys.remote_index << 32  # type and index, before the counter
         self.is_initiator: bool = keys.is_initiator
         self.created_at: float = now
         self.sending: ChaCha20Poly1305 = ChaCha20Poly1305(keys.sending)
@@ -87,14 +89,13 @@ class Keypair:
         """
         view, lengths, first = burst.view, burst.lengths, self.send_counter
         self.send_counter = first + len(lengths)
-        start = MESSAGE_TRANSPORT | self.remote_index << 32
         plaintexts, sealed = burst.bodies()
         if lengths.count(len(plaintexts[0])) < len(lengths):
             for length, plaintext in zip(lengths, plaintexts, strict=True):
                 if padding := len(plaintext) - length:
                     plaintext[length:] = bytes(padding)
         counters = range(first, first + len(lengths))
-        _exhaust(map(header, repeat(view), range(0, len(view), burst.stride), repeat(start), counters))
+        _exhaust(map(header, repeat(view), range(0, len(view), burst.stride), repeat(self.sending_header), counters))
         _exhaust(map(self.sending.encrypt_into, map(nonce, counters), plaintexts, repeat(None), sealed))
 
     def counters(self, datagrams: Datagrams, first: int, until: int) -> tuple[int, ...]:

@@ -19,14 +19,13 @@ from wgpy.constants import (
     REJECT_AFTER_MESSAGES,
     REKEY_AFTER_MESSAGES,
     REKEY_AFTER_TIME,
-    TAG_SIZE,
     TRANSPORT_HEADER_SIZE,
     TRANSPORT_OVERHEAD,
 )
 from wgpy.device import ip
 from wgpy.device.allowedips import AllowedIPs
 from wgpy.device.deadlines import Deadlines
-from wgpy.device.effects import DropReason, Transmit
+from wgpy.device.effects import DropReason, Sealed
 from wgpy.device.indextable import IndexTable
 from wgpy.device.interface import Interface
 from wgpy.device.keypair import header, nonce
@@ -58,7 +57,7 @@ class Lone:
         self._allowed_ips = allowed_ips
         self._note = deadlines.note
 
-    def send(self, burst: Burst, now: float) -> Transmit | None:
+    def send(self, burst: Burst, now: float) -> Sealed | None:
         """Seal the only packet of a burst, in place; None if it takes more than that, and nothing is done."""
         view, length = burst.view, burst.lengths[0]
         version = view[TRANSPORT_HEADER_SIZE] >> 4
@@ -87,16 +86,15 @@ class Lone:
                 return None  # the general way counts it as a loop
         counter = keypair.send_counter
         keypair.send_counter = counter + 1
-        plaintext = view[TRANSPORT_HEADER_SIZE:-TAG_SIZE]
-        if padding := len(plaintext) - length:
-            plaintext[length:] = bytes(padding)
-        header(view, 0, MESSAGE_TRANSPORT | keypair.remote_index << 32, counter)
-        keypair.sending.encrypt_into(nonce(counter), plaintext, None, view[TRANSPORT_HEADER_SIZE:])
+        single = burst.single()
+        single.padding[:] = single.zeros
+        header(view, 0, keypair.sending_header, counter)
+        keypair.sending.encrypt_into(nonce(counter), single.plaintext, None, single.sealed)
         peer.timers.sent(now, data=True)
         peer.tx_bytes += len(view)
         self._note(peer)
         ecn = traffic_class & 3
-        return Transmit(Datagrams(view, burst.stride), endpoint, ip.ECT_0 if ecn == ip.CE else ecn, peer.public_key)
+        return burst.datagrams(), endpoint, ip.ECT_0 if ecn == ip.CE else ecn, peer.public_key
 
     def receive(self, datagrams: Datagrams, source: Endpoint, now: float, ecn: int) -> int:
         """Open a lone datagram, in place: the length of its packet, which begins TRANSPORT_HEADER_SIZE bytes later.
@@ -118,10 +116,10 @@ class Lone:
             or keypair.replay.newest >= REJECT_AFTER_MESSAGES
         ):
             return -1
-        sealed = view[TRANSPORT_HEADER_SIZE:]
-        packet = sealed[:-TAG_SIZE]
+        single = datagrams.single()
+        packet = single.plaintext
         try:
-            size = keypair.receiving.decrypt_into(nonce(counter), sealed, None, packet)
+            size = keypair.receiving.decrypt_into(nonce(counter), single.sealed, None, packet)
         except InvalidTag:
             peer.drops[DropReason.INVALID_TAG] += 1
             return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from wgpy.burst import Datagrams
 from wgpy.endpoint import Endpoint, SenderChange
 
 
-class Received(NamedTuple):
+@dataclass(slots=True)
+class Received:
     """Datagrams that were read together."""
 
     datagrams: Datagrams

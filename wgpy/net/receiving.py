@@ -30,6 +30,7 @@ GATHER_SIZE: Final = 2 * READ_SIZE  # bytes that are gathered before the last re
 MAX_GATHERED: Final = GATHER_SIZE >> 6  # datagrams before that: the shortest with a packet in them has 64 bytes
 HANDSHAKE_SIZES: Final = frozenset({INITIATION_SIZE, RESPONSE_SIZE})
 MAX_HANDSHAKES: Final = 8  # handed over at once, so that data gets its turn soon
+MAX_KEPT: Final = 1024  # lengths of lone datagrams
 MAX_ORIGINS: Final = 256  # senders whose endpoints are remembered
 
 _PKTINFO_V4: Final = Struct("=i4s4s")  # interface index, local address, destination in the header
@@ -63,6 +64,7 @@ class Reader:
         self._count = 0
         # What is gathered, and one more read. Of anonymous memory, pages that are never read into take no room.
         self._buffer = memoryview(mmap(-1, GATHER_SIZE + 2 * READ_SIZE, MAP_PRIVATE | MAP_ANONYMOUS))
+        self._first = [self._buffer[:READ_SIZE]]
         self._cache = ViewCache(self._buffer)
         self._read_ahead = ReadAhead()
         self._mixes_senders = carries_data and not carries_handshakes  # else a flood from many hosts would be one burst
@@ -70,6 +72,7 @@ class Reader:
         self._origins: dict[_Key, tuple[Endpoint, int]] = {}
         self._latest_key: _Key | None = None  # most datagrams come from where the last one came from
         self._latest_origin = Endpoint("", 0), 0
+        self._alone: dict[int, Received] = {}  # of that sender, by the length of the datagram
 
     def take_count(self) -> int:
         """How many datagrams were handed over since this was last called, of a socket that carries handshakes."""
@@ -88,9 +91,17 @@ class Reader:
             end -= start
         if key != self._latest_key:
             self._latest_key, self._latest_origin = key, self._origin(key)
+            self._alone.clear()
         source, ecn = self._latest_origin
         if self._mixes_senders and not merged_size and not self._read_ahead.looks_for_more(monotonic()):
-            return Received(Datagrams(self._buffer[:end], end or 1, self._cache), source, ecn, under_load, True)
+            received = self._alone.get(end)
+            if received is None:
+                if len(self._alone) >= MAX_KEPT:
+                    self._alone.clear()
+                datagrams = Datagrams(self._buffer[:end], end or 1, self._cache)
+                received = self._alone[end] = Received(datagrams, source, ecn, is_alone=True)
+            received.under_load = under_load
+            return received
         size = merged_size or end or 1
         short: dict[int, int] = {}
         senders: list[SenderChange] = []
@@ -152,11 +163,10 @@ class Reader:
         return end
 
     def _read(self, at: int) -> _Read | None:
+        parts = [self._buffer[at : at + READ_SIZE]] if at else self._first
         while True:
             try:
-                size, control, flags, address = self.socket.recvmsg_into(
-                    [self._buffer[at : at + READ_SIZE]], _CONTROL_SPACE
-                )
+                size, control, flags, address = self.socket.recvmsg_into(parts, _CONTROL_SPACE)
             except BlockingIOError:
                 return None
             except ConnectionError:  # an ICMP error about something that was sent earlier

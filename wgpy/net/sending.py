@@ -47,6 +47,7 @@ class Sender:
 
     def __init__(self, sock: socket.socket, *, gso: bool) -> None:
         self.socket = sock
+        self.sendmsg = sock.sendmsg
         self._max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
         self._segmentation = gso and _has_segmentation(sock)
         self._refusals: dict[str, int] = {}  # host -> the smallest segment that exceeds its route's MTU
@@ -94,11 +95,12 @@ class Sender:
 class Route:
     """The way to one endpoint, with one traffic class (the IPv4 TOS or IPv6 traffic class byte)."""
 
-    __slots__ = ("_address", "_control", "_endpoint", "_sender", "_traffic_class")
+    __slots__ = ("_address", "_control", "_endpoint", "_host", "_sender", "_source", "_traffic_class")
 
     def __init__(self, sender: Sender, endpoint: Endpoint, traffic_class: int) -> None:
         self._sender = sender
         self._endpoint = endpoint
+        self._host, self._source = endpoint.host, endpoint.source
         self._traffic_class = traffic_class
         self._address: tuple[Any, ...] = (endpoint.host, endpoint.port)
         if endpoint.is_ipv6:
@@ -110,16 +112,17 @@ class Route:
 
         Never raises for what the network does: the result tells what the system refused.
         """
-        sender, always, source = self._sender, self._control, self._endpoint.source
-        view, size, host = datagrams.view, datagrams.segment_size, self._endpoint.host
+        sender, always, source = self._sender, self._control, self._source
+        view, size, host = datagrams.view, datagrams.segment_size, self._host
+        sendmsg = sender.sendmsg
         offset, end = 0, len(view)
         refused, refused_bytes, stale = 0, 0, False
         while offset < end:
             count = sender.segments(end - offset, size, host) if end - offset > size else 1
             control = always if count == 1 else [*always, (socket.SOL_UDP, UDP_SEGMENT, _U16.pack(size))]
-            part = view[offset : offset + count * size]
+            part = view if count * size >= end else view[offset : offset + count * size]
             try:
-                sender.socket.sendmsg([part], control, 0, self._address)
+                sendmsg([part], control, 0, self._address)
             except BlockingIOError:
                 return SendResult(Datagrams(view[offset:], size), refused, refused_bytes, stale)
             except OSError as error:

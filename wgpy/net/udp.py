@@ -80,6 +80,7 @@ class UdpSockets:
             set_options(sock, BUFFER_SIZE if is_last else QUEUE_SIZE, gro=offloads.udp_gro)
         self._schedule = Schedule(list(self._readers.values()))
         self._routes: dict[tuple[Endpoint, int], Route] = {}
+        self._latest: tuple[Endpoint | None, int, Route | None] = None, 0, None  # most sends go where the last went
         self.port: int = sockets[0].getsockname()[1]
 
     @classmethod
@@ -125,7 +126,7 @@ class UdpSockets:
 
     def forget_hosts(self) -> None:
         """Report hosts again as something is sent to them, because the port's filter has forgotten them."""
-        self._routes.clear()
+        self._forget_routes()
         for family in self._families.values():
             if isinstance(family.known_hosts, ReportedHosts):
                 family.known_hosts.forget(time.monotonic())
@@ -162,7 +163,10 @@ class UdpSockets:
         `traffic_class` is the IPv4 TOS or IPv6 traffic class byte. Never raises for what the network does: the result
         tells what the system refused.
         """
-        route = self._routes.get((endpoint, traffic_class))
+        known, its_class, route = self._latest
+        if endpoint is not known or traffic_class != its_class:
+            route = self._routes.get((endpoint, traffic_class))
+            self._latest = endpoint, traffic_class, route
         if route is not None:
             self._schedule.data_turns += 1
             return route.send(datagrams)
@@ -179,10 +183,15 @@ class UdpSockets:
     ) -> None:
         """Keep a route to a peer, and let what the peer sends no longer wait among what strangers send."""
         if known_hosts is not None and known_hosts.add(endpoint.address_bytes[:8], time.monotonic()):
-            self._routes.clear()
+            self._forget_routes()
         if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
+            self._forget_routes()
         self._routes[endpoint, traffic_class] = route
+        self._latest = endpoint, traffic_class, route
+
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._latest = None, 0, None
 
 
 def _family(endpoint: Endpoint) -> socket.AddressFamily:

@@ -25,7 +25,7 @@ from wgpy.tun.attach import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, attach
 from wgpy.tun.gathering import Groups, append, has_room
 from wgpy.tun.interface import limit_super_packets, look, mtu_of, name_and_flags
 from wgpy.tun.merging import IoVector, merge
-from wgpy.tun.splitting import SLOTS_SIZE, Segments, in_place, split
+from wgpy.tun.splitting import SLOTS_SIZE, Segments, complete, in_place, split
 from wgpy.tun.virtio import GSO_NONE, GSO_UDP_L4, MERGEABLE, NO_OFFLOAD, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
 _TUNSETOFFLOAD: Final = 0x400454D0
@@ -38,6 +38,8 @@ _EBADFD: Final = 77  # the descriptor has lost its interface
 _MAX_AHEAD: Final = 256  # packets that are read before the first of them is handed over
 
 _SKIPS: Final = 16  # lone packets, after one that the kernel did not answer while it was written
+
+_MAX_KEPT: Final = 1024  # lengths of lone packets whose bursts are kept, at 1,000 bytes each
 
 _MAX_READ: Final = 65600  # an IPv6 packet of 40 + 65,535 bytes, rounded up to a multiple of 16
 
@@ -73,12 +75,13 @@ class LinuxTun:
         self._fd = fd
         self._vnet_header = vnet_header
         self._merging = merging
-        self._header = memoryview(bytearray(VNET_HEADER_SIZE))
+        self._header = bytearray(VNET_HEADER_SIZE)
         self._last_header, self._unpacked = PLAIN, NO_OFFLOAD  # most headers are as the one before
         self._groups = Groups(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD)
         self._cache = self._groups.reading  # lone packets stay where they are read
         self._buffer = self._cache.buffer
-        self._first = self._parts(TRANSPORT_HEADER_SIZE)
+        self._first = self._parts(self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + _MAX_READ])
+        self._alone: dict[int, Burst] = {}  # what a lone packet becomes, by its length
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
         self._held: tuple[VnetHeader, memoryview] | None = None
@@ -103,6 +106,7 @@ class LinuxTun:
         changed = mtu != self._mtu
         self._mtu = mtu
         self._mtus = tuple(sorted({mtu, *self.route_mtus} - {0}))
+        self._alone.clear()
         if changed and self._merging:
             limit_super_packets(self._fd, mtu)
 
@@ -192,20 +196,24 @@ class LinuxTun:
         while True:
             if self._gathered:
                 return self._gathered.pop()
-            read = self._move_up(self._held) if self._held else self._read_at(TRANSPORT_HEADER_SIZE)
+            read = self._move_up(self._held) if self._held else self._read_into(self._first)
             if read is None:
                 return None
-            header, packet = read
+            header, length = read
             self.is_dry, self._found = False, True
-            if header.gso_type == GSO_NONE:
-                burst = in_place(header, len(packet), self._cache, self._mtus)
+            if header is NO_OFFLOAD or header.gso_type == GSO_NONE:
+                burst = self._alone.get(length)
+                if burst is None:
+                    burst = self._keep(length)
+                if burst is not None and header is not NO_OFFLOAD and not complete(header, burst):
+                    burst = None
                 if burst is not None and self._merging:
                     if self._read_ahead.looks_for_more(monotonic()):
                         burst = self._gather(NO_OFFLOAD, burst.packet(0), burst.stride) or burst
                     else:
                         self.is_dry = True
             else:
-                burst = None
+                burst, packet = None, self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length]
                 if self._merging and (segments := Segments.of(header, packet)):
                     burst = self._gather(header, packet, segments.pieces * segments.stride(self._mtus))
                 if burst is None:
@@ -216,9 +224,25 @@ class LinuxTun:
                 return burst
             self.drops["malformed"] += 1
 
+    def _keep(self, length: int) -> Burst | None:
+        """The burst of a lone packet, kept for the next one that is as long."""
+        burst = in_place(length, self._cache, self._mtus)
+        if burst is not None:
+            if len(self._alone) >= _MAX_KEPT:
+                self._alone.clear()
+            self._alone[length] = burst
+        return burst
+
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
         """Read one packet into the buffer at `start`."""
-        parts = self._first if start == TRANSPORT_HEADER_SIZE else self._parts(start)
+        packet = self._buffer[start : start + _MAX_READ]
+        if (read := self._read_into(self._parts(packet))) is None:
+            return None
+        header, length = read
+        return header, packet[:length]
+
+    def _read_into(self, parts: tuple[bytearray | memoryview, ...]) -> tuple[VnetHeader, int] | None:
+        """Read one packet: its header and its length."""
         try:
             length = os.readv(self._fd, parts)
         except BlockingIOError:
@@ -226,23 +250,21 @@ class LinuxTun:
         except OSError as error:
             raise self._gone(error) from error
         if not self._vnet_header:
-            return NO_OFFLOAD, parts[0][:length]
+            return NO_OFFLOAD, length
         if self._header != self._last_header:
-            self._last_header = self._header.tobytes()
-            self._unpacked = VnetHeader.unpack(self._last_header)
-        return self._unpacked, parts[1][: length - VNET_HEADER_SIZE]
+            self._last_header = bytes(self._header)
+            self._unpacked = NO_OFFLOAD if self._last_header == PLAIN else VnetHeader.unpack(self._last_header)
+        return self._unpacked, length - VNET_HEADER_SIZE
 
-    def _parts(self, start: int) -> tuple[memoryview, ...]:
-        packet = self._buffer[start : start + _MAX_READ]
+    def _parts(self, packet: memoryview) -> tuple[bytearray | memoryview, ...]:
         return (self._header, packet) if self._vnet_header else (packet,)
 
-    def _move_up(self, held: tuple[VnetHeader, memoryview]) -> tuple[VnetHeader, memoryview]:
-        """Move what was held to where a first read lies: more may be read behind it."""
+    def _move_up(self, held: tuple[VnetHeader, memoryview]) -> tuple[VnetHeader, int]:
+        """Move what was held to where a first read lies, as more may be read behind it: its header and its length."""
         self._held = None
         header, packet = held
-        first = self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + len(packet)]
-        first[:] = packet
-        return header, first
+        self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + len(packet)] = packet
+        return header, len(packet)
 
     def _gather(self, header: VnetHeader, packet: memoryview, size: int) -> Burst | None:
         """Read more, and put it together by destination; a packet then costs a third of a lone one.
@@ -287,8 +309,7 @@ class LinuxTun:
         lengths = burst.lengths
         if len(lengths) == 1:
             self._wrote_lone = True
-            packet = burst.view[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + lengths[0]]
-            if failure := self._write([PLAIN, packet]):
+            if failure := self._write([PLAIN, burst.alone()]):
                 self._count(failure, 1)
             return
         for parts, slots in merge(burst, self._merging):

@@ -158,20 +158,29 @@ def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Seque
     if end > len(slots.buffer):
         return None
     slots.buffer[TRANSPORT_HEADER_SIZE:end] = packet
-    return in_place(header, len(packet), slots, mtus)
+    burst = in_place(len(packet), slots, mtus)
+    return burst if burst is not None and complete(header, burst) else None
 
 
-def in_place(header: VnetHeader, length: int, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
-    """What `split` makes of a plain packet of `length` bytes that was read to where it stays, `slots.buffer[16:]`."""
+def in_place(length: int, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+    """The burst of a lone packet of `length` bytes that was read to where it stays, `slots.buffer[16:]`."""
     buffer, padded = slots.buffer, (length + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
     if not mtus or padded > mtus[0]:
         padded = padded_length(length, mtus)
     stride = padded + TRANSPORT_OVERHEAD
-    if not length or stride > len(buffer) or (header.flags and length < shortest(header)):
+    if not length or stride > len(buffer):
         return None
-    if header.flags & NEEDS_CSUM:
-        _complete(header, buffer, TRANSPORT_HEADER_SIZE, length)
     return Burst(buffer[:stride], stride, [length], slots)
+
+
+def complete(header: VnetHeader, burst: Burst) -> bool:
+    """Complete the checksum of a lone packet, if its header says that it is unfinished; False if it is not in there."""
+    if header.flags & NEEDS_CSUM:
+        length = burst.lengths[0]
+        if length < shortest(header):
+            return False
+        _complete(header, burst.view, TRANSPORT_HEADER_SIZE, length)
+    return True
 
 
 def shortest(header: VnetHeader) -> int:
