@@ -21,6 +21,7 @@ from wgpy.datapath import MAX_WAITING, Tun, machine_clock
 from wgpy.device.changes import DeviceChange, PeerChange
 from wgpy.device.device import PEERS_AT_ONCE
 from wgpy.device.effects import Event, EventKind, Transmit
+from wgpy.device.timers import NEVER
 from wgpy.endpoint import Endpoint
 from wgpy.errors import ConfigError, NetworkError, SocketError, TunError
 from wgpy.keys import PresharedKey, PrivateKey, PublicKey
@@ -235,6 +236,31 @@ def test_datagrams_that_the_system_refuses_are_counted_as_dropped_and_not_as_sen
             (peer,) = left.tunnel.status().peers
             assert peer.drops == {"send_refused": 1}
             assert peer.tx_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_a_lone_packet_that_did_not_leave_is_neither_counted_as_sent_nor_expected_to_be_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(udp: UdpSockets, datagrams: Datagrams, *_: object) -> SendResult:
+        return SendResult(refused=1, refused_bytes=len(datagrams.view))
+
+    async def main() -> None:
+        async with two_ends() as (left, right):
+            for here, there, packet in (
+                (left, right, ipv4_packet("10.0.0.1", "10.0.0.2", b"hello")),
+                (right, left, ipv4_packet("10.0.0.2", "10.0.0.1", b"hello")),
+            ):
+                here.tun.inject(packet)
+                assert await there.arrival() == packet
+            (before,) = left.tunnel.status().peers
+            monkeypatch.setattr(UdpSockets, "send", refuse)
+            left.tun.inject(ipv4_packet("10.0.0.1", "10.0.0.2", b"hello"))
+            left.tunnel._path._tun_readable()
+            (peer,) = left.tunnel.status().peers
+            assert (peer.tx_bytes, peer.drops) == (before.tx_bytes, {"send_refused": 1})
+            assert [peer.timers.new_handshake_at for peer in left.tunnel._path._device._peers.values()] == [NEVER]
 
     asyncio.run(main())
 

@@ -220,7 +220,10 @@ class DataPath:
                 packets = len(burst.lengths)
                 work += BURST_WORK + packets
                 if packets == 1 and (sealed := self._device.send_lone(burst, now)) is not None:
-                    self._transmit(sealed)
+                    result = self._send(sealed)
+                    self._device.sent_lone(sealed, now)
+                    if result is not SENT:
+                        self._keep_rest(Transmit(*sealed), result)
                 else:
                     self.carry_out(self._device.send(burst, now))
                 if self._waiting or self._tun.is_dry:
@@ -338,17 +341,19 @@ class DataPath:
         if effects.unanswered or effects.events:
             self._report(effects)
 
-    def _transmit(self, transmit: Transmit | Sealed) -> None:
-        if self.udp is None:
-            return
-        if self._waiting:
-            self._wait_writable(Transmit(*transmit))
-            return
+    def _transmit(self, transmit: Transmit) -> None:
+        if (result := self._send(transmit)) is not SENT:
+            self._keep_rest(transmit, result)
+
+    def _send(self, transmit: Transmit | Sealed) -> SendResult:
+        """Send, if the port is open, and if nothing waits already; what comes of it is `_keep_rest`'s."""
         datagrams, endpoint, traffic_class, _ = transmit
-        result = self.udp.send(datagrams, endpoint, traffic_class)
-        if result is SENT:
-            return
-        transmit = Transmit(*transmit)
+        if self.udp is None:
+            return SENT
+        return self.udp.send(datagrams, endpoint, traffic_class) if not self._waiting else SendResult(datagrams)
+
+    def _keep_rest(self, transmit: Transmit, result: SendResult) -> None:
+        """Tell the device what the system refused, and keep what the socket did not take."""
         if result.source_stale and transmit.public_key is not None:
             self._device.forget_source(transmit.public_key)
         if result.refused:

@@ -65,7 +65,7 @@ class Device:
     """The firewall mark that was configured, 32 bits; 0 for none."""
     send_lone: Callable[[Burst, float], Sealed | None]
     """`send(burst, now)` for a burst of one packet, in fewer steps: the fields of its transmit; None if it takes more
-    than those (`Lone.send`)."""
+    than those (`Lone.send`). Tell `sent_lone` when the transmit has left."""
     receive_lone: Callable[[Datagrams, Endpoint, float, int], int]
     """`receive(datagrams, source, now, ecn)` for one datagram, in fewer steps: the length in bytes of its packet; 0 if
     there is none to deliver, -1 if it takes more than those (`Lone.receive`)."""
@@ -214,6 +214,7 @@ class Device:
         if isinstance(burst, bytes):
             burst = Burst.of(burst, self.mtu)
         if len(burst.lengths) == 1 and (sealed := self.send_lone(burst, now)) is not None:
+            self.sent_lone(sealed, now)
             effects.transmits.append(Transmit(*sealed))
             return effects
         packet = burst.packet(0)
@@ -238,6 +239,14 @@ class Device:
             peer.send(burst, now, effects)
             self._deadlines.note(peer)
         return effects
+
+    def sent_lone(self, sealed: Sealed, now: float) -> None:
+        """Tell, before the next call, that what `send_lone` returned was sent. If not, `not_sent` comes after."""
+        datagrams, _, _, public_key = sealed
+        peer = self._peers[public_key]
+        peer.timers.sent(now, data=True)
+        peer.tx_bytes += len(datagrams.view)
+        self._deadlines.note(peer)
 
     def take_over(self, handover: Handover, now: float) -> Effects:
         """Go on with what another worker has handed to this one. It is handed over once, and never on to a third.

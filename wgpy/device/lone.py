@@ -58,7 +58,10 @@ class Lone:
         self._note = deadlines.note
 
     def send(self, burst: Burst, now: float) -> Sealed | None:
-        """Seal the only packet of a burst, in place; None if it takes more than that, and nothing is done."""
+        """Seal the only packet of a burst, in place; None if it takes more than that, and nothing is done.
+
+        Its peer's timers and counters wait until it has left (`Device.sent_lone`).
+        """
         view, length = burst.view, burst.lengths[0]
         version = view[TRANSPORT_HEADER_SIZE] >> 4
         if version == 4 and length >= ip.IPV4_HEADER_SIZE:
@@ -90,9 +93,6 @@ class Lone:
         single.padding[:] = single.zeros
         header(view, 0, keypair.sending_header, counter)
         keypair.sending.encrypt_into(nonce(counter), single.plaintext, None, single.sealed)
-        peer.timers.sent(now, data=True)
-        peer.tx_bytes += len(view)
-        self._note(peer)
         ecn = traffic_class & 3
         return burst.datagrams(), endpoint, ip.ECT_0 if ecn == ip.CE else ecn, peer.public_key
 
