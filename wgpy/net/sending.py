@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ class Sender:
 
     def __init__(self, sock: socket.socket, *, gso: bool) -> None:
         self.socket = sock
-        self.sendmsg = sock.sendmsg
+        self.sendmsg: Callable[..., int] = sock.sendmsg
         self._max_payload = MAX_PAYLOAD[socket.AddressFamily(sock.family)]
         self._segmentation = gso and _has_segmentation(sock)
         self._refusals: dict[str, int] = {}  # host -> the smallest segment that exceeds its route's MTU
