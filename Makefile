@@ -48,7 +48,7 @@ lab-%: runtime-gateway packages-labs
 endurance: ready packages-demo  ## TCP through two daemons for MINUTES=15 with new keys every 2 s; memory and open files must not grow
 	@$(BIN)/python -m tests.endurance --minutes $(or $(MINUTES),15)
 
-bench: ready packages-bench  ## measure wgpy beside others, in 20 minutes: docs/performance.md; BENCH="--quick" for 5, "-h" for more
+bench: ready packages-bench  ## measure wgpy beside others, in half an hour: docs/performance.md; BENCH="--quick" for 5 minutes, "-h" for more
 	@benchmarks/install.sh
 	@$(BIN)/python -m benchmarks $(BENCH)
 
