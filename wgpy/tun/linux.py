@@ -80,7 +80,7 @@ class LinuxTun:
         self._groups = Groups(MAX_DATAGRAM + _MAX_READ + TRANSPORT_OVERHEAD)
         self._cache = self._groups.reading  # lone packets stay where they are read
         self._buffer = self._cache.buffer
-        self._first = self._parts(self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + _MAX_READ])
+        self._first = self._parts(TRANSPORT_HEADER_SIZE)
         self._alone: dict[int, Burst] = {}  # what a lone packet becomes, by its length
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
@@ -235,11 +235,11 @@ class LinuxTun:
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
         """Read one packet into the buffer at `start`."""
-        packet = self._buffer[start : start + _MAX_READ]
-        if (read := self._read_into(self._parts(packet))) is None:
+        parts = self._first if start == TRANSPORT_HEADER_SIZE else self._parts(start)
+        if (read := self._read_into(parts)) is None:
             return None
         header, length = read
-        return header, packet[:length]
+        return header, self._buffer[start : start + length]
 
     def _read_into(self, parts: tuple[bytearray | memoryview, ...]) -> tuple[VnetHeader, int] | None:
         """Read one packet: its header and its length."""
@@ -256,7 +256,8 @@ class LinuxTun:
             self._unpacked = NO_OFFLOAD if self._last_header == PLAIN else VnetHeader.unpack(self._last_header)
         return self._unpacked, length - VNET_HEADER_SIZE
 
-    def _parts(self, packet: memoryview) -> tuple[bytearray | memoryview, ...]:
+    def _parts(self, start: int) -> tuple[bytearray | memoryview, ...]:
+        packet = self._buffer[start : start + _MAX_READ]
         return (self._header, packet) if self._vnet_header else (packet,)
 
     def _move_up(self, held: tuple[VnetHeader, memoryview]) -> tuple[VnetHeader, int]:
