@@ -217,11 +217,10 @@ class DataPath:
                 return
             work = 0
             while work < WORK_PER_WAKEUP and (burst := self._tun.read()) is not None:
-                packets = len(burst.lengths)
-                work += BURST_WORK + packets
-                if packets == 1 and (sealed := self._device.send_lone(burst, now)) is not None:
+                work += BURST_WORK + len(burst.lengths)
+                if (sealed := self._device.send_straight(burst, now)) is not None:
                     result = self._send(sealed)
-                    self._device.sent_lone(sealed, now)
+                    self._device.sent(sealed, now)
                     if result is not SENT:
                         self._keep_rest(Transmit(*sealed), result)
                 else:

@@ -29,13 +29,13 @@ from wgpy.device.effects import DropReason, Effects, Handover, Sealed, Transmit
 from wgpy.device.gate import Gate
 from wgpy.device.indextable import IndexTable, random_index
 from wgpy.device.interface import Interface
-from wgpy.device.lone import Lone
 from wgpy.device.peer import Peer
 from wgpy.device.ratelimiter import RateLimiter
 from wgpy.device.receive import Receiver
 from wgpy.device.resumption import Resumption
 from wgpy.device.share import Foreign, Share
 from wgpy.device.status import DeviceStatus
+from wgpy.device.straight import Straight
 from wgpy.endpoint import Endpoint, SenderChange
 from wgpy.errors import ConfigError
 from wgpy.fields import expect
@@ -63,12 +63,12 @@ class Device:
     """The UDP port that was configured, 0 for any. Whoever owns the sockets opens it; the device has none."""
     fwmark: int
     """The firewall mark that was configured, 32 bits; 0 for none."""
-    send_lone: Callable[[Burst, float], Sealed | None]
-    """`send(burst, now)` for a burst of one packet, in fewer steps: the fields of its transmit; None if it takes more
-    than those (`Lone.send`). Tell `sent_lone` when the transmit has left."""
+    send_straight: Callable[[Burst, float], Sealed | None]
+    """`send(burst, now)` in fewer steps: the fields of its transmit; None if it takes more than those
+    (`Straight.send`). Tell `sent` when the transmit has left."""
     receive_lone: Callable[[Datagrams, Endpoint, float, int], int]
     """`receive(datagrams, source, now, ecn)` for one datagram, in fewer steps: the length in bytes of its packet; 0 if
-    there is none to deliver, -1 if it takes more than those (`Lone.receive`)."""
+    there is none to deliver, -1 if it takes more than those (`Straight.receive`)."""
     quiet_until: Callable[[], float]
     """No timer is due before what this returns, in the seconds of `now`; `next_timeout`, which may return a later time,
     takes longer."""
@@ -95,8 +95,8 @@ class Device:
         self._receiver = Receiver(
             self._interface, self._indices, self._peers, self._foreign, self._allowed_ips, self._deadlines, self._drops
         )
-        lone = Lone(self._interface, self._indices, self._allowed_ips, self._deadlines)
-        self.send_lone, self.receive_lone = lone.send, lone.receive
+        straight = Straight(self._interface, self._indices, self._allowed_ips, self._deadlines)
+        self.send_straight, self.receive_lone = straight.send, straight.receive
         self._icmp_limiter = RateLimiter()
         self._resumption: Resumption | None = None
         self.quiet_until = self._deadlines.earliest
@@ -213,8 +213,8 @@ class Device:
         effects = Effects()
         if isinstance(burst, bytes):
             burst = Burst.of(burst, self.mtu)
-        if len(burst.lengths) == 1 and (sealed := self.send_lone(burst, now)) is not None:
-            self.sent_lone(sealed, now)
+        if (sealed := self.send_straight(burst, now)) is not None:
+            self.sent(sealed, now)
             effects.transmits.append(Transmit(*sealed))
             return effects
         packet = burst.packet(0)
@@ -240,8 +240,8 @@ class Device:
             self._deadlines.note(peer)
         return effects
 
-    def sent_lone(self, sealed: Sealed, now: float) -> None:
-        """Tell, before the next call, that what `send_lone` returned was sent. If not, `not_sent` comes after."""
+    def sent(self, sealed: Sealed, now: float) -> None:
+        """Tell, before the next call, that what `send_straight` returned was sent. If not, `not_sent` comes after."""
         datagrams, _, _, public_key = sealed
         peer = self._peers[public_key]
         peer.timers.sent(now, data=True)

@@ -1,7 +1,7 @@
 """One session's transport keys: sealing and opening whole bursts in place (paper, 5.4.6).
 
 A burst is sealed by `map`, because a loop in Python would cost half as much again as the AEAD. For a lone packet,
-setting up the `map` takes as long as sealing it: see lone.py.
+setting up the `map` takes as long as sealing it: see straight.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The straight way of a lone packet: who takes it, who does not, and that it does what the general way does."""
+"""The straight way of most packets: who takes it, who does not, and that it does what the general way does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 
+from tests.support.bursts import burst_of
 from tests.support.packets import ipv4_packet, ipv6_packet
 from tests.support.world import Host, Link, World
 from wgpy.burst import Burst, Datagrams
-from wgpy.constants import REKEY_AFTER_TIME
+from wgpy.constants import REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME
 from wgpy.device.changes import AllowedIPChange
 from wgpy.device.effects import Transmit
 from wgpy.endpoint import Endpoint
@@ -19,7 +20,7 @@ from wgpy.endpoint import Endpoint
 
 def sealed(world: World, a: Host, b: Host) -> Datagrams:
     """A datagram from a to b, which has not arrived."""
-    fields = a.device.send_lone(Burst.of(ipv4_packet(a.inner, b.inner), 1420), world.now)
+    fields = a.device.send_straight(Burst.of(ipv4_packet(a.inner, b.inner), 1420), world.now)
     assert fields is not None
     return Transmit(*fields).datagrams
 
@@ -28,12 +29,24 @@ def test_an_ordinary_packet_takes_it_in_both_directions() -> None:
     world = World()
     a, b = world.connected()
     packet = ipv4_packet(a.inner, b.inner, b"payload")
-    fields = a.device.send_lone(Burst.of(packet, 1420), world.now)
+    fields = a.device.send_straight(Burst.of(packet, 1420), world.now)
     assert fields is not None
     transmit = Transmit(*fields)
     assert (transmit.endpoint, transmit.public_key) == (b.endpoint, b.public_key)
     length = b.device.receive_lone(transmit.datagrams, a.endpoint, world.now, 0)
     assert bytes(transmit.datagrams.view[16 : 16 + length]) == packet
+
+
+def test_a_burst_of_many_takes_it_too_up_to_the_last_counter_before_the_next_handshake() -> None:
+    world = World()
+    a, b = world.connected()
+    packets = [ipv4_packet(a.inner, b.inner, bytes([number])) for number in range(5)]
+    session = a.device._peers[b.public_key].keypairs.current
+    assert session is not None
+    session.send_counter = REKEY_AFTER_MESSAGES - len(packets)
+    assert a.device.send_straight(burst_of(*packets), world.now) is not None
+    assert session.send_counter == REKEY_AFTER_MESSAGES
+    assert a.device.send_straight(burst_of(packets[0]), world.now) is None
 
 
 def test_a_burst_that_comes_again_is_sealed_and_opened_as_a_new_one() -> None:
@@ -45,7 +58,7 @@ def test_a_burst_that_comes_again_is_sealed_and_opened_as_a_new_one() -> None:
         packet = ipv4_packet(a.inner, b.inner, fresh[number:] + fresh[:number])
         burst.view[:] = b"\xff" * len(burst.view)  # as a longer packet might have left it
         burst.view[16 : 16 + len(packet)] = packet
-        fields = a.device.send_lone(burst, world.now)
+        fields = a.device.send_straight(burst, world.now)
         assert fields is not None
         arriving.view[:] = Transmit(*fields).datagrams.view
         shorter = b.device.receive_lone(arriving, a.endpoint, world.now, 0)
@@ -80,7 +93,7 @@ def test_a_packet_to_send_that_takes_more_is_left_as_it_was(happens: Callable[[W
     happens(world, a, b)
     burst, before = Burst.of(ipv4_packet(a.inner, b.inner), 1420), a.device.status()
     untouched = bytes(burst.view)
-    assert a.device.send_lone(burst, world.now) is None
+    assert a.device.send_straight(burst, world.now) is None
     assert (bytes(burst.view), a.device.status()) == (untouched, before)
 
 
@@ -90,7 +103,7 @@ def test_what_is_no_ip_packet_or_would_go_round_is_left_as_it_was() -> None:
     looped = ipv4_packet(a.inner, b.inner, bytes(8) + bytes(sealed(world, a, b).view))
     before = a.device.status()
     for packet in (b"", b"\x45" + bytes(18), b"\x60" + bytes(38), b"\x75" + bytes(40), looped):
-        assert a.device.send_lone(Burst.of(packet, 1420), world.now) is None
+        assert a.device.send_straight(Burst.of(packet, 1420), world.now) is None
     assert a.device.status() == before
 
 
@@ -137,7 +150,7 @@ def history(seed: int, *, straight: bool) -> list[object]:
         allowed_ips = (AllowedIPChange(ip_network(ipv6[other.name])),)
         world.configure(host, public_key=other.public_key, allowed_ips=allowed_ips)
         if not straight:
-            host.device.send_lone = lambda burst, now: None
+            host.device.send_straight = lambda burst, now: None
             host.device.receive_lone = lambda datagrams, source, now, ecn: -1
     random = Random(seed)
     for _ in range(400):
@@ -150,7 +163,8 @@ def history(seed: int, *, straight: bool) -> list[object]:
                 packet = ipv4_packet(source, other.inner, payload, tos=tos)
             else:
                 packet = ipv6_packet(ipv6[host.name], ipv6[other.name], payload, traffic_class=tos)
-            world.inject(host, packet)
+            count = random.choice([1, 1, 7])
+            world.inject(host, packet if count == 1 else burst_of(*[packet] * count))
         world.run(random.choice([0.001, 0.1, 2.5]))
     return [world.eve, *([host.received, host.events, host.device.status()] for host in (a, b))]
 
