@@ -128,12 +128,25 @@ class _Headers:
 class _Run:
     """Packets of one flow, in order, that could be the segments of one super-packet, as their headers tell."""
 
-    __slots__ = ("addresses", "first_id", "headers", "key", "length", "room", "sequence", "shape", "size", "slots")
+    __slots__ = (
+        "addresses",
+        "first_id",
+        "flow",
+        "headers",
+        "key",
+        "length",
+        "room",
+        "sequence",
+        "shape",
+        "size",
+        "slots",
+    )
 
-    def __init__(self, slot: int, length: int, shape: _Shape) -> None:
+    def __init__(self, slot: int, length: int, flow: bytes, shape: _Shape) -> None:
         """A run that begins with a packet of `length` bytes. Most lone packets remain alone: `open` does the rest."""
         self.slots = [slot]
         self.length = length
+        self.flow = flow
         self.shape = shape
         self.headers: _Headers | None = None
 
@@ -181,39 +194,69 @@ class _Merger:
         self._sums: list[int] = []
 
     def writes(self) -> list[Write]:
-        burst, lengths, opened, headers = self._burst, self._burst.lengths, self._open, self._headers
+        lengths = self._burst.lengths
         i, count = 0, len(lengths)
         while i < count:
-            for shaped in headers.values():
-                run = opened.get(shaped.key(i))
-                if run is not None and lengths[i] == run.length and run.awaits(burst, i):
-                    i = self._extend(run, i)
-                    break
+            run = self._awaiting(i) if self._open else None
+            if run is not None:
+                i = self._add(run, i)
+            elif lengths[i]:
+                i = self._look(i)
             else:
-                i = self._look(i) if lengths[i] else i + 1
+                i += 1
         writes: list[Write] = []
         for found in self._found:
             if isinstance(found, int):
-                writes.append(_plain(burst, found))
+                writes.append(_plain(self._burst, found))
             elif len(found.slots) == 1:
-                writes.append(_plain(burst, found.slots[0]))
+                writes.append(_plain(self._burst, found.slots[0]))
             else:
                 self._write(found, writes)
         return writes
 
+    def _awaiting(self, i: int) -> _Run | None:
+        """The run that packet i continues, if there is one, and neither ends it."""
+        for headers in self._headers.values():
+            run = self._open.get(headers.key(i))
+            if run is not None and self._burst.lengths[i] == run.length and run.awaits(self._burst, i):
+                return run
+        return None
+
+    def _add(self, run: _Run, i: int) -> int:
+        """Add packet i to a run, and its neighbours as far as they continue or end it; returns the slot after them."""
+        run.slots.append(i)
+        run.room -= 1
+        return self._extend(run, i + 1)
+
     def _extend(self, run: _Run, i: int) -> int:
-        """Add packet i and those that continue it to a run; returns the slot after them."""
-        lengths, j = self._burst.lengths, i + 1
-        assert run.headers is not None
+        """Add packets from i on, of which the one before is the run's latest, as `_add` does."""
+        lengths, after, headers = self._burst.lengths, i, run.headers
+        assert headers is not None
         if run.length == self._longest:
-            j = min(run.headers.alike(i), i + run.room)
-            if lengths[i:j].count(run.length) < j - i:  # lengths other than the headers' are not merged
-                j = i + run_length(lengths[i:j])
-        run.slots += range(i, j)
-        run.room -= j - i
-        if not run.room:
-            del self._open[run.key]
-        return j
+            after = min(headers.alike(i - 1), i + run.room)
+            if lengths[i:after].count(run.length) < after - i:  # lengths other than the headers' are not merged
+                after = i - 1 + run_length(lengths[i - 1 : after])
+            run.slots += range(i, after)
+            run.room -= after - i
+        else:
+            while run.room and after < len(lengths) and self._is_next(run, after):
+                run.slots.append(after)
+                run.room -= 1
+                after += 1
+        if run.room and after < len(lengths):
+            if not self._is_last(run, after):
+                return after
+            run.slots.append(after)
+            after += 1
+        self._close(run)
+        return after
+
+    def _close(self, run: _Run) -> None:
+        """The run takes no further packets."""
+        if self._latest.get(run.flow) is run:
+            del self._latest[run.flow]
+        if run.headers is not None:
+            self._open.pop(run.key, None)
 
     def _look(self, i: int) -> int:
         """Look closely at packet i, which begins a run, ends one, or stands alone; returns the next slot to look at."""
@@ -224,24 +267,24 @@ class _Merger:
             self._open.clear()
         if shape is not None and shape.kind not in self._kinds:
             shape = None
-        run = self._latest.pop(flow, None)
+        run = self._latest.get(flow)
         if run is not None:
-            if run.headers is not None:
-                self._open.pop(run.key, None)
-            if run.shape is shape and self._is_open(run):
+            if run.shape is shape and run.slots[-1] < i - 1 and self._is_open(run):  # else `_extend` has tried it
                 if self._is_next(run, i):
-                    self._latest[flow] = self._open[run.key] = run
-                    return self._extend(run, i)
+                    self._open[run.key] = run
+                    return self._add(run, i)
                 if self._is_last(run, i):
                     run.slots.append(i)
+                    self._close(run)
                     return i + 1
+            self._close(run)
         if shape is None or is_pushed:
             self._found.append(i)
             return i + 1
-        self._latest[flow] = run = _Run(i, burst.lengths[i], shape)
+        self._latest[flow] = run = _Run(i, burst.lengths[i], flow, shape)
         self._found.append(run)
         then = at + burst.stride + shape.l4 + 4
-        if burst.view[then - len(flow) : then] == flow and self._is_open(run) and self._is_next(run, i + 1):
+        if burst.view[then - len(flow) : then] == flow and self._is_open(run):
             self._open[run.key] = run
             return self._extend(run, i + 1)
         return i + 1
@@ -264,18 +307,22 @@ class _Merger:
     def _is_last(self, run: _Run, i: int) -> bool:
         """Whether packet i is the last of a run: that one may be shorter than the others, and have PSH."""
         assert run.headers is not None
-        shape, key = run.shape, bytearray(run.headers.key(i))
-        length = slice(2, 4) if shape.version == 4 else slice(4, 6)
-        key[length] = run.key[length]
-        if shape.protocol == TCP:
-            key[shape.l4 + 13] &= ~PSH
-        else:
-            key[shape.l4 + 4 : shape.l4 + 6] = run.key[shape.l4 + 4 : shape.l4 + 6]
-        return key == run.key and run.awaits(self._burst, i)
+        (_, version, protocol, l4, end), burst, found = run.shape, self._burst, run.headers.key(i)
+        ports, length = slice(l4, l4 + 4), burst.lengths[i]
+        if found[ports] != run.key[ports] or not end < length <= run.length:
+            return False
+        key = bytearray(run.key)
+        store_lengths(key, 0, version, protocol, l4, length)
+        if protocol == TCP:
+            key[l4 + 13] |= found[l4 + 13] & PSH
+        return key == found and run.awaits(burst, i)
 
     def _write(self, run: _Run, writes: list[Write]) -> None:
         """Write a super-packet of the packets before the first with a wrong checksum, and the others one by one."""
         good = self._verified(run)
+        if good == len(run.slots):
+            writes.append(self._super_packet(run, run.slots))
+            return
         if good > 1:
             writes.append(self._super_packet(run, run.slots[:good]))
         else:
