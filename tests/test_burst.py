@@ -26,7 +26,7 @@ def test_padding_is_as_the_kernels(length: int, mtu: int) -> None:
 @given(st.integers(0, 300), st.sets(st.integers(1, 200), min_size=1, max_size=4))
 def test_padding_never_exceeds_the_kernels_for_any_route(length: int, mtus: set[int]) -> None:
     taking = {mtu for mtu in mtus if length <= mtu} or {max(mtus)}
-    assert padded_length(length, sorted(mtus)) == length + min(kernel_padding(length, mtu) for mtu in taking)
+    assert padded_length(length, tuple(sorted(mtus))) == length + min(kernel_padding(length, mtu) for mtu in taking)
 
 
 @pytest.mark.parametrize(

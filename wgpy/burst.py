@@ -9,6 +9,7 @@ slices in a `ViewCache`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -42,7 +43,8 @@ def run_length(values: Sequence[int]) -> int:
     return next(i for i, value in enumerate(values) if value != values[0])
 
 
-def padded_length(length: int, mtus: Sequence[int]) -> int:
+@lru_cache(maxsize=1024)
+def padded_length(length: int, mtus: tuple[int, ...]) -> int:
     """Bytes of plaintext that carry a packet of `length` bytes: a multiple of 16, but never past an MTU that it fits.
 
     `mtus` are in ascending order; without any there is no limit. Of a packet longer than all of them, the remainder is
@@ -59,15 +61,16 @@ def padded_length(length: int, mtus: Sequence[int]) -> int:
 
 
 def bodies(view: memoryview, stride: int, cache: ViewCache | None = None) -> Bodies:
-    """The bodies of all slots; the last slot may be shorter."""
+    """The bodies of all slots; the last slot may be shorter. The lists may be kept in the cache: change neither."""
     full, total = len(view) // stride, len(view)
     if total <= stride:
         return Bodies([view[TRANSPORT_HEADER_SIZE : total - TAG_SIZE]], [view[TRANSPORT_HEADER_SIZE:]])
     found = Bodies([], [])
     if cache is not None:
-        plaintexts = cache.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_OVERHEAD, full)
-        sealed = cache.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_HEADER_SIZE, full)
-        found = Bodies(plaintexts[:full], sealed[:full])
+        found = cache.bodies(stride, full)
+        if full * stride == total:
+            return found
+        found = Bodies(found.plaintexts.copy(), found.sealed.copy())
     for body in range(len(found.sealed) * stride + TRANSPORT_HEADER_SIZE, total, stride):
         end = min(body - TRANSPORT_HEADER_SIZE + stride, total)
         found.plaintexts.append(view[body : end - TAG_SIZE])
@@ -82,6 +85,7 @@ class ViewCache:
         self.buffer = buffer
         self._views: dict[tuple[int, int, int], list[memoryview]] = {}
         self._views_held = 0
+        self._bodies: dict[tuple[int, int], Bodies] = {}
         self._made: dict[tuple[Any, ...], Any] = {}
         self._made_for = 0
 
@@ -91,10 +95,22 @@ class ViewCache:
         if known is None or len(known) < count:
             if self._views_held + count > _MAX_VIEWS:
                 self._views.clear()
+                self._bodies.clear()
                 self._views_held = 0
             self._views_held += count
             starts = range(at, at + count * stride, stride)
             known = self._views[at, stride, size] = [self.buffer[start : start + size] for start in starts]
+        return known
+
+    def bodies(self, stride: int, count: int) -> Bodies:
+        """The bodies of the first `count` slots, all of them full."""
+        known = self._bodies.get((stride, count))
+        if known is None:
+            plaintexts = self.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_OVERHEAD, count)
+            sealed = self.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_HEADER_SIZE, count)
+            if len(self._bodies) >= _MAX_MADE:
+                self._bodies.clear()
+            known = self._bodies[stride, count] = Bodies(plaintexts[:count], sealed[:count])
         return known
 
     def recall(self, make: Callable[..., T], at: int, stride: int, count: int, *shape: int) -> T:
@@ -317,8 +333,11 @@ class Datagrams:
     def bodies(self) -> Bodies:
         """The bodies, if these are transport datagrams. They are cut once, and used for each run under one key."""
         if self._bodies is None:
-            self._bodies = bodies(self.view, self.segment_size, self.cache)
-            for i, length in self.short.items():
-                body = self[i][TRANSPORT_HEADER_SIZE:]
-                self._bodies.plaintexts[i], self._bodies.sealed[i] = body[: length - TRANSPORT_OVERHEAD], body
+            found = bodies(self.view, self.segment_size, self.cache)
+            if self.short:
+                found = Bodies(found.plaintexts.copy(), found.sealed.copy())
+                for i, length in self.short.items():
+                    body = self[i][TRANSPORT_HEADER_SIZE:]
+                    found.plaintexts[i], found.sealed[i] = body[: length - TRANSPORT_OVERHEAD], body
+            self._bodies = found
         return self._bodies

@@ -25,8 +25,8 @@ from wgpy.endpoint import Endpoint
 from wgpy.errors import TunError
 from wgpy.net.datagrams import SENT, Received, SendResult
 
-# How much is read from the TUN before the other side and the timers get their turn: two bursts of 45 packets, or more
-# that are shorter. It is counted in packets; a burst costs as much as BURST_WORK packets do, beside what it holds.
+# How much is read from the TUN before the other side and the timers get their turn: one burst of long super-packets, or
+# more that are shorter. It is counted in packets; a burst costs as much as BURST_WORK packets do, beside what it holds.
 WORK_PER_WAKEUP: Final = 100
 BURST_WORK: Final = 8
 READS_PER_WAKEUP: Final = 2  # bursts that another worker has handed over, likewise

@@ -17,7 +17,7 @@ from tests.support.examples import examples
 from tests.support.reference import ACK, CWR, FIN, PSH
 from tests.tun.test_linux import Kernel, kernel, plain
 from wgpy.burst import padded_length
-from wgpy.tun.gathering import Groups
+from wgpy.tun.gathering import MAX_BURST, Groups
 from wgpy.tun.splitting import SLOTS_SIZE, burst_key
 from wgpy.tun.virtio import GSO_NONE, GSO_TCPV4, NEEDS_CSUM, PLAIN, VNET_HEADER_SIZE, VnetHeader
 
@@ -251,15 +251,35 @@ def test_a_full_burst_for_one_destination_does_not_end_the_bursts_for_the_others
     assert bursts == [segments[0] + segments[2], segments[1] + segments[3] + segments[5], segments[4]]
 
 
-def test_a_super_packet_beside_which_there_is_no_room_is_a_burst_of_its_own(kernel: Kernel) -> None:
-    """A burst is what one send takes: it is not divided."""
+def test_a_super_packet_beside_which_there_is_no_room_begins_a_burst_that_takes_several_sends(kernel: Kernel) -> None:
+    """It is not read behind others, but what comes after it is laid out, sealed and opened together with it."""
     sizes = [20_000, 20_000, 30_000, 40_000, 2000, 64_000]
-    packets = [reference.tcp_packet(*V4, bytes(size)) for size in sizes]
+    packets = [reference.tcp_packet(*V4, bytes([number]) * size) for number, size in enumerate(sizes)]
     for packet in packets:
         kernel.socket.send(cut(packet))
     bursts = [list(map(bytes, burst.packets())) for burst in iter(kernel.tun.read, None)]
-    assert list(map(len, bursts)) == [40, 30, 40, 2, 64]
+    assert list(map(len, bursts)) == [40, 30, 106]
     assert [part for burst in bursts for part in burst] == [part for each in packets for part in whole(cut(each))]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "counts"), [(V4, [180, 120, 60]), (V6, [120, 120, 60, 60])], ids=["IPv4", "IPv6"]
+)
+def test_long_super_packets_share_a_burst_up_to_its_bound_or_a_short_segment(
+    kernel: Kernel, addresses: tuple[str, str], counts: list[int]
+) -> None:
+    """Slots have 1,072 bytes with IPv4, and 1,104 with IPv6."""
+    sizes = [60_000, 60_000, 60_000, 60_000, 59_990, 60_000]
+    packets = [
+        reference.tcp_packet(*addresses, bytes([number]) * size, ports=(number, 443), flags=ACK | PSH)
+        for number, size in enumerate(sizes)
+    ]
+    for packet in packets:
+        kernel.socket.send(cut(packet))
+    bursts = [(len(burst.view), list(map(bytes, burst.packets()))) for burst in iter(kernel.tun.read, None)]
+    assert [len(packets) for _, packets in bursts] == counts
+    assert max(size for size, _ in bursts) <= MAX_BURST
+    assert [part for _, burst in bursts for part in burst] == [part for each in packets for part in whole(cut(each))]
 
 
 FULL = reference.tcp_packet(*V4, bytes(60_000))
@@ -287,10 +307,20 @@ def test_an_acknowledgement_behind_a_long_super_packet_is_the_last_of_its_burst(
         reference.tcp_packet("10.0.0.1", "10.0.0.3", b""),
         reference.tcp_packet(*V4, b"", traffic_class=2),
         reference.tcp_packet(*V4, bytes(1000)),
-        reference.tcp_packet(*V4, bytes(3000)),
+        reference.tcp_packet("10.0.0.1", "10.0.0.3", bytes(3000)),
+        reference.tcp_packet(*V4, bytes(3000), traffic_class=2),
+        reference.udp_packet(*V4, bytes(3000)),
         b"\x45",
     ],
-    ids=["another destination", "another class", "as long", "a super-packet", "no packet"],
+    ids=[
+        "another destination",
+        "another class",
+        "as long",
+        "a super-packet to another destination",
+        "a super-packet of another class",
+        "a super-packet of shorter segments",
+        "no packet",
+    ],
 )
 def test_what_cannot_ride_along_is_read_next(kernel: Kernel, behind: bytes) -> None:
     for frame in (cut(FULL), cut(behind)):

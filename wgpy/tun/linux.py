@@ -84,7 +84,7 @@ class LinuxTun:
         self._alone: dict[int, Burst] = {}  # what a lone packet becomes, by its length
         self._slots = ViewCache(memoryview(bytearray(SLOTS_SIZE if vnet_header else 0)))
         self._read_ahead = ReadAhead()
-        self._held: tuple[VnetHeader, memoryview] | None = None
+        self._held: tuple[VnetHeader, int, int] | None = None  # read already: its header, where it lies, its length
         self._gathered: list[Burst] = []  # read already, the next one last
         self._wrote_lone = False
         self._found = False  # something, since `flush` began to look for an answer
@@ -214,7 +214,7 @@ class LinuxTun:
                         self.is_dry = True
             else:
                 burst, packet = None, self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length]
-                if self._merging and (segments := Segments.of(header, packet)):
+                if self._merging and has_room(length) and (segments := Segments.of(header, packet)):
                     burst = self._gather(header, packet, segments.pieces * segments.stride(self._mtus))
                 if burst is None:
                     burst = split(header, packet, self._slots, self._mtus)
@@ -234,9 +234,8 @@ class LinuxTun:
         return burst
 
     def _read_at(self, start: int) -> tuple[VnetHeader, memoryview] | None:
-        """Read one packet into the buffer at `start`."""
-        parts = self._first if start == TRANSPORT_HEADER_SIZE else self._parts(start)
-        if (read := self._read_into(parts)) is None:
+        """Read one packet into the buffer at `start`, behind the first."""
+        if (read := self._read_into(self._parts(start))) is None:
             return None
         header, length = read
         return header, self._buffer[start : start + length]
@@ -260,12 +259,13 @@ class LinuxTun:
         packet = self._buffer[start : start + _MAX_READ]
         return (self._header, packet) if self._vnet_header else (packet,)
 
-    def _move_up(self, held: tuple[VnetHeader, memoryview]) -> tuple[VnetHeader, int]:
+    def _move_up(self, held: tuple[VnetHeader, int, int]) -> tuple[VnetHeader, int]:
         """Move what was held to where a first read lies, as more may be read behind it: its header and its length."""
         self._held = None
-        header, packet = held
-        self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + len(packet)] = packet
-        return header, len(packet)
+        header, start, length = held
+        if start != TRANSPORT_HEADER_SIZE:
+            self._buffer[TRANSPORT_HEADER_SIZE : TRANSPORT_HEADER_SIZE + length] = self._buffer[start : start + length]
+        return header, length
 
     def _gather(self, header: VnetHeader, packet: memoryview, size: int) -> Burst | None:
         """Read more, and put it together by destination; a packet then costs a third of a lone one.
@@ -276,7 +276,8 @@ class LinuxTun:
         """
         if not has_room(size):
             return None
-        read = self._read_at(size + TRANSPORT_HEADER_SIZE)
+        start = size + TRANSPORT_HEADER_SIZE
+        read = self._read_at(start)
         self.is_dry = read is None and header.gso_type == GSO_NONE
         self._read_ahead.looked(was_alone=self.is_dry)
         if read is None:
@@ -286,21 +287,25 @@ class LinuxTun:
         while read is not None:
             taken = groups.take(*read, mtus)
             if not taken:
-                self._held = read
+                self._held = read[0], start, len(read[1])
                 break
-            ahead += taken
-            read = self._read_at(group.at) if ahead < _MAX_AHEAD else None
+            ahead, start = ahead + taken, group.at
+            read = self._read_at(start) if ahead < _MAX_AHEAD else None
         self._gathered = groups.bursts(mtus)
         return self._gathered.pop()
 
     def _take_along(self, burst: Burst) -> None:
-        """Read what waits behind a long super-packet: a short packet to the same destination rides as its last.
+        """Read what waits behind a long super-packet, as far as it can join its burst (`append`).
 
-        So an acknowledgement of the other direction needs no send and no receipt of its own.
+        Stages that take turns for each super-packet push one another's code out of the processor's caches; and an
+        acknowledgement of the other direction, if it is all that waits, needs no send and no receipt of its own.
         """
-        read = self._read_at(TRANSPORT_HEADER_SIZE) if burst.lengths[-1] == burst.lengths[0] else None
-        if read is not None and not append(burst, *read, self._mtus):
-            self._held = read
+        while burst.lengths[-1] == burst.lengths[0] and (read := self._read_into(self._first)) is not None:
+            header, length = read
+            at = TRANSPORT_HEADER_SIZE
+            if not append(burst, header, self._buffer[at : at + length], self._mtus):
+                self._held = header, at, length
+                return
 
     def write(self, burst: Burst) -> None:
         """Deliver a burst, merged into as few writes as possible.

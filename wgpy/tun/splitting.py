@@ -14,17 +14,20 @@ import numpy as np
 
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, ones_sum, pseudo_header_sum
+from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum
 from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U32, UDP, Column, store_lengths, u16
 from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
 # Room for the segments of any super-packet the kernel makes: 65,535 bytes at TCP's least MSS, 48 (TCP_MIN_SND_MSS).
 SLOTS_SIZE: Final = 1 << 18
 
+_AT_ENDS: Final = FIN | PSH | CWR  # flags that only the last segment has, or the first
+_NO_CHECKSUM: Final = bytes(2)
+
 Packet = bytes | bytearray | memoryview
 
 
-def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: tuple[int, ...]) -> Burst | None:
     """Put what one TUN read brought into `slots`: a plain packet, or the segments of a super-packet.
 
     Segment i's packet is at `i * stride + 16`, where stride is 16 + its padded length + 16 (`padded_length`, with
@@ -40,24 +43,37 @@ def split(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequen
     return lay(segments, packet[: segments.end], packet[segments.end :], slots, mtus)
 
 
-def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def lay(segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: tuple[int, ...]) -> Burst | None:
     """Put segments into `slots` as `split` does: `start` is the headers of all, `payload` the bytes that they share.
 
     Returns None if the slots cannot hold them. Lengths and checksums in `start` do not matter; its IPv4 identification
     is that of the first segment.
     """
-    end, size, count = segments.end, segments.size, segments.pieces
-    longest, last, at = end + size, end + len(payload) - (count - 1) * size, TRANSPORT_HEADER_SIZE
-    stride, buffer = segments.stride(mtus), slots.buffer
-    if count * stride > len(buffer):
+    burst = Burst(slots.buffer, segments.stride(mtus), [], slots)
+    if segments.pieces * burst.stride > len(slots.buffer):
         return None
-    laid = place(segments, start, payload, slots, 0, stride, count)
-    tail = at + (count - 1) * stride
-    buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
-    rows = slots.recall(Rows, at + segments.l4, stride, count, longest - segments.l4)
-    rows.store_checksums(laid.checks)
-    view = buffer[: (count - 1) * stride + padded_length(last, mtus) + TRANSPORT_OVERHEAD]
-    return Burst(view, stride, [longest] * (count - 1) + [last], slots)
+    lay_behind(burst, segments, start, payload, slots, mtus)
+    return burst
+
+
+def lay_behind(
+    burst: Burst, segments: Segments, start: Packet, payload: Packet, slots: ViewCache, mtus: tuple[int, ...]
+) -> None:
+    """Put segments behind the packets of a burst in `slots`, as `lay` does. All are equally long, and there is room."""
+    l4, size, count, stride, buffer = segments.l4, segments.size, segments.pieces, burst.stride, slots.buffer
+    longest, last = segments.end + size, segments.end + len(payload) - (count - 1) * size
+    first = len(burst.lengths)
+    after, end = first + count, (first + count) * stride
+    laid = place(segments, start, payload, slots, first, stride, after)
+    if last < longest:
+        tail = TRANSPORT_HEADER_SIZE + end - stride
+        buffer[tail + last : tail + longest] = bytes(longest - last)  # so that all sums can have the same length
+        end += padded_length(last, mtus) + TRANSPORT_OVERHEAD - stride
+    rows = slots.recall(Rows, TRANSPORT_HEADER_SIZE + first * stride + l4, stride, count, longest - l4)
+    rows.store_checksums(laid.checks[first:after])
+    burst.lengths += [longest] * (count - 1)
+    burst.lengths.append(last)
+    burst.view = buffer[:end]
 
 
 def place(
@@ -68,14 +84,15 @@ def place(
     They are unfinished: the checksum field of each has its pseudo header's sum, for `finish`. The super-packet may
     itself be where the first packet will be. Returns where all lies.
     """
-    end, size, after = segments.end, segments.size, first + segments.pieces
-    laid, last = _laid(segments, slots, stride, most), payload[(segments.pieces - 1) * size :]
-    tail = TRANSPORT_HEADER_SIZE + (after - 1) * stride
-    slots.buffer[tail + end : tail + end + len(last)] = last
-    laid.payloads[first : after - 1] = np.ndarray((segments.pieces - 1, size), U8, payload)
+    end, size = segments.end, segments.size
+    laid, (whole, rest) = _laid(segments, slots, stride, most), divmod(len(payload), size)
+    tail = TRANSPORT_HEADER_SIZE + (first + whole) * stride
+    if rest:
+        slots.buffer[tail + end : tail + end + rest] = payload[whole * size :]
+    laid.payloads[first : first + whole] = np.ndarray((whole, size), U8, payload)
     _write_headers(segments, start, laid, slots.buffer, first, stride)
-    if len(last) < size:
-        shorten(segments, slots.buffer, tail, end + len(last))
+    if rest:
+        shorten(segments, slots.buffer, tail, end + rest)
     return laid
 
 
@@ -86,16 +103,16 @@ def _laid(segments: Segments, slots: ViewCache, stride: int, most: int) -> _Laid
 
 def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memoryview, first: int, stride: int) -> None:
     """Write the headers of one super-packet's segments, unfinished, as if the last were as long as the others."""
-    version, protocol, l4, end, size, count, addresses = segments
-    headers, longest, flags = bytearray(start), end + size, 0
-    store_lengths(headers, 0, version, protocol, l4, longest)
-    u16.pack_into(headers, l4 + CHECK_AT[protocol], pseudo_header_sum(start[addresses], protocol, longest - l4))
-    if protocol == TCP:
-        flags = start[l4 + 13]
-        headers[l4 + 13] = flags & ~(FIN | PSH | CWR)
+    version, protocol, l4, _, _, count, addresses = segments
+    headers, ends = bytearray(start), 0
+    store_lengths(headers, 0, version, protocol, l4, laid.longest)
+    pseudo_header = int.from_bytes(start[addresses]) + protocol + laid.longest - l4
+    u16.pack_into(headers, laid.check_at, pseudo_header % MODULUS)
+    if protocol == TCP and (ends := start[l4 + 13] & _AT_ENDS):
+        headers[l4 + 13] -= ends
     if version == 4:
-        headers[10:12] = bytes(2)
-        ip_check = -ones_sum(headers[:l4]) % MODULUS
+        headers[10:12] = _NO_CHECKSUM
+        ip_check = -int.from_bytes(headers[:l4]) % MODULUS
         u16.pack_into(headers, 10, ip_check)
     rows = laid.headers[first : first + count]
     np.add(laid.steps[:count], np.frombuffer(headers, U32), out=rows, casting="unsafe")
@@ -104,10 +121,10 @@ def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memor
         if ip_check < count or identification + count > 0x10000:  # one of the two passes zero, where sums skip a number
             ids = identification + np.arange(count) & 0xFFFF
             rows[:, 2] = (rows[0, 2] & 0xFFFF0000) + (ip_check + identification - ids) % MODULUS
-    if protocol == TCP:
+    if ends:
         at = TRANSPORT_HEADER_SIZE + first * stride + l4 + 13
-        buffer[at + (count - 1) * stride] |= flags & (FIN | PSH)
-        buffer[at] |= flags & CWR
+        buffer[at + (count - 1) * stride] |= ends & (FIN | PSH)
+        buffer[at] |= ends & CWR
 
 
 def shorten(segments: Segments, buffer: memoryview, at: int, length: int) -> None:
@@ -127,7 +144,7 @@ class _Laid:
     IPv4 identification grows by one and its checksum shrinks by one, and TCP's sequence number grows by `size`.
     """
 
-    __slots__ = ("checks", "headers", "payloads", "steps")
+    __slots__ = ("check_at", "checks", "headers", "longest", "payloads", "steps")
 
     def __init__(
         self,
@@ -141,9 +158,11 @@ class _Laid:
         end: int,
         size: int,
     ) -> None:
+        self.longest: int = end + size
+        self.check_at: int = l4 + CHECK_AT[protocol]
         self.headers: Column = np.ndarray((count, end // 4), U32, buffer, at, (stride, 4))
         self.payloads: Column = np.ndarray((count, size), U8, buffer, at + end, (stride, 1))
-        self.checks: Column = np.ndarray((count,), WORD, buffer, at + l4 + CHECK_AT[protocol], (stride,))
+        self.checks: Column = np.ndarray((count,), WORD, buffer, at + self.check_at, (stride,))
         self.steps: Column = np.zeros((count, end // 4), np.uint32)
         steps = np.arange(count, dtype=np.uint32)
         if version == 4:
@@ -153,7 +172,7 @@ class _Laid:
             self.steps[:, l4 // 4 + 1] = steps * size
 
 
-def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: tuple[int, ...]) -> Burst | None:
     end = TRANSPORT_HEADER_SIZE + len(packet)
     if end > len(slots.buffer):
         return None
@@ -162,7 +181,7 @@ def _plain(header: VnetHeader, packet: memoryview, slots: ViewCache, mtus: Seque
     return burst if burst is not None and complete(header, burst) else None
 
 
-def in_place(length: int, slots: ViewCache, mtus: Sequence[int]) -> Burst | None:
+def in_place(length: int, slots: ViewCache, mtus: tuple[int, ...]) -> Burst | None:
     """The burst of a lone packet of `length` bytes that was read to where it stays, `slots.buffer[16:]`."""
     buffer, padded = slots.buffer, (length + PADDING_MULTIPLE - 1) & -PADDING_MULTIPLE
     if not mtus or padded > mtus[0]:
@@ -246,7 +265,7 @@ class Segments(NamedTuple):
         next_header = packet[9 if packet[0] >> 4 == 4 else 6]
         return _segments(header, length, packet[0], next_header, packet[l4 + 12] if l4 + 20 <= length else 0)
 
-    def stride(self, mtus: Sequence[int]) -> int:
+    def stride(self, mtus: tuple[int, ...]) -> int:
         """Bytes from one segment's slot to the next."""
         return padded_length(self.end + self.size, mtus) + TRANSPORT_OVERHEAD
 

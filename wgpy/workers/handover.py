@@ -23,7 +23,7 @@ from wgpy.net.binding import SO_SNDBUFFORCE
 from wgpy.noise.handshake import PACKED_SIZE, InitiationReceived
 from wgpy.tun.splitting import SLOTS_SIZE
 
-BUFFER_SIZE: Final = 2 << 20  # bytes in the kernel for each direction, which it doubles: 60 bursts
+BUFFER_SIZE: Final = 2 << 20  # bytes in the kernel for each direction, which it doubles: 60 long super-packets
 FOR_INITIATIONS: Final = 1 << 18  # bytes beside them, likewise: some hundred
 
 _BURST, _INITIATION = range(2)
