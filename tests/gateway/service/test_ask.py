@@ -10,9 +10,12 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 
 import wgpy
 from wgpy.gateway.policy.handler import TIMEOUT, Answer, question, read_answer
@@ -178,6 +181,37 @@ def test_a_handler_that_is_late_ends_with_the_programs_that_it_started(tmp_path:
     assert select.select([held], [], [], 5)[0]  # the end of the file: nobody has it open for writing
     assert os.read(held, 1) == b""
     os.close(held)
+
+
+def test_what_a_handler_leaves_in_the_background_is_killed_once_it_has_answered(tmp_path: Path) -> None:
+    source = f"import subprocess; subprocess.Popen(['sleep', '60']); print({json.dumps(GOOD)!r})"
+    assert answer(program(tmp_path / "handler", source)) == Answer(True, "", ("compliant",))
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("then", ["", "; time.sleep(60)"])
+def test_a_child_that_has_left_the_session_keeps_no_pipe_of_ours_open(
+    then: str, loop_factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def ask_and_give_up(name: str, children: ExitStack) -> int:
+        """Ask until there is such a child, which lives until `children` is closed. Returns how many files are open."""
+        fifo = tmp_path / f"{name}.fifo"
+        os.mkfifo(fifo)
+        source = f"import subprocess; subprocess.Popen(['cat', {str(fifo)!r}], start_new_session=True){then}"
+        asking = asyncio.create_task(ask(Question("c1", program(tmp_path / name, source), TEXT)))
+        while not asking.done():
+            with suppress(OSError):  # until the child reads it
+                children.callback(os.close, os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+                break
+            await asyncio.sleep(0.01)
+        asking.cancel()  # as it is when it is late
+        await asyncio.wait([asking], timeout=20)
+        assert asking.done()
+        return len(os.listdir("/proc/self/fd"))
+
+    with ExitStack() as children, asyncio.Runner(loop_factory=loop_factory) as runner:
+        first, second = (runner.run(ask_and_give_up(name, children)) for name in ("first", "second"))
+        assert second == first + 1  # our end of the fifo
 
 
 def test_an_answer_that_is_nested_too_deeply_is_a_refusal(tmp_path: Path) -> None:

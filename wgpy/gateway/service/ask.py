@@ -13,7 +13,7 @@ import pwd
 import signal
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from wgpy.gateway.enforcement.dataplane import PYTHON
 from wgpy.gateway.policy.handler import TIMEOUT, Answer, read_answer
@@ -69,53 +69,59 @@ async def ask(question: Question, seconds: float = TIMEOUT) -> Answer | Reason:
         if question.user:
             return _failed(question, Reason.HANDLER_ERROR, f"there is no user {question.user}")
         command += ["", "", ""]  # our number has no name
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd="/",
-            env=environment,
-            start_new_session=True,
-        )
+        with _file(question.text) as asked:
+            transport, handler = await loop.subprocess_exec(
+                _Handler, *command, stdin=asked, cwd="/", env=environment, start_new_session=True
+            )
     except OSError as error:
         return _failed(question, Reason.HANDLER_ERROR, str(error.strerror))
     try:
         async with asyncio.timeout(seconds):
-            output, errors = await _talk(process, question.text.encode())
+            await handler.over.wait()
     except TimeoutError:
         return _failed(question, Reason.HANDLER_TIMEOUT, f"no answer in {seconds:g} seconds")
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what a shell script has started
-        await process.wait()
-    if process.returncode:
+        transport.close()  # kills it, if it runs
+        await handler.over.wait()
+    output, errors = handler.said[1], handler.said[2]
+    if status := transport.get_returncode():
         said = errors.decode(errors="replace").strip().splitlines()
-        return _failed(question, Reason.HANDLER_ERROR, said[-1] if said else f"exit status {process.returncode}")
+        return _failed(question, Reason.HANDLER_ERROR, said[-1] if said else f"exit status {status}")
     try:
         return read_answer(output)
     except ValueError as error:
         return _failed(question, Reason.HANDLER_INVALID, str(error))
 
 
-async def _talk(process: asyncio.subprocess.Process, text: bytes) -> tuple[bytes, bytes]:
-    assert process.stdin
-    assert process.stdout
-    assert process.stderr
-    process.stdin.write(text)
-    process.stdin.close()
-    output, errors = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-    await process.wait()
-    return output, errors
+def _file(text: str) -> BinaryIO:
+    """A file in memory: there is nothing left to write, as in a pipe, if a program does not read."""
+    file = os.fdopen(os.memfd_create("question"), "w+b")
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    """All of a stream, or its beginning if it is too long for an answer."""
-    content = b""
-    while piece := await stream.read(_LONGEST):
-        content = (content + piece)[: _LONGEST + 1]
-    return content
+class _Handler(asyncio.SubprocessProtocol):
+    """A program that runs. It is over once it has ended and its pipes are closed, by all who have them or by us."""
+
+    def __init__(self) -> None:
+        self.said = {1: b"", 2: b""}  # by file descriptor; only the beginning of what is too long for an answer
+        self.over = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._group = cast(asyncio.SubprocessTransport, transport).get_pid()  # uvloop's is no subclass of it
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.said[fd] = (self.said[fd] + data)[: _LONGEST + 1]
+
+    def process_exited(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._group, signal.SIGKILL)  # what a shell script has started, which may hold the pipes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
 
 
 def _failed(question: Question, reason: Reason, why: str) -> Reason:
