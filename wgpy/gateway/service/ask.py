@@ -39,7 +39,8 @@ try:
         os.setgid(int(gid))
         os.setuid(int(uid))
 except OSError as error:
-    sys.exit(f"cannot become user {{user}}: {{error.strerror}}; a unit of systemd needs CAP_SETUID, CAP_SETGID and CAP_KILL")
+    remedy = "a unit of systemd needs CAP_SETUID, CAP_SETGID and CAP_KILL"
+    sys.exit(f"cannot become user {{user}}: {{error.strerror}}; {{remedy}}")
 """
 _EXECUTE: Final = f"""{_CONFINE}
 try:
