@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,30 @@ def test_a_gateway_that_may_not_change_its_user_refuses(caplog: pytest.LogCaptur
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Reason.HANDLER_ERROR
     assert "cannot become user nobody: Operation not permitted" in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_gateway_that_may_not_end_a_late_handler_of_another_user_refuses_and_says_so(loop: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
+        handler, began = Path(directory) / "handler", Path(directory) / "began"
+        handler.write_text(f"#!/bin/sh\necho $$ > {began}\nexec sleep 60\n")
+        handler.chmod(0o755)
+        began.touch()
+        began.chmod(0o666)
+        source = (
+            f"import asyncio, {loop}, logging; logging.basicConfig(); from wgpy.gateway.service.ask import ask; "
+            "from wgpy.gateway.service.live import Question; "
+            f"print({loop}.run(ask(Question('c1', {str(handler)!r}, '{{}}', 'nobody'), 2)))"
+        )
+        command = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill", sys.executable, "-c", source]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+        os.kill(int(began.read_text()), signal.SIGKILL)
+    assert done.stdout.strip() == Reason.HANDLER_TIMEOUT
+    assert "no answer in 2 seconds, and ending it takes CAP_KILL" in done.stderr
 
 
 def test_a_missing_handler_is_a_refusal() -> None:

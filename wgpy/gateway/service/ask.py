@@ -12,7 +12,6 @@ import os
 import pwd
 import signal
 import sys
-from contextlib import suppress
 from typing import BinaryIO, Final, cast
 
 from wgpy.gateway.enforcement.dataplane import PYTHON
@@ -78,14 +77,18 @@ async def ask(question: Question, seconds: float = TIMEOUT) -> Answer | Reason:
             )
     except OSError as error:
         return _failed(question, Reason.HANDLER_ERROR, str(error.strerror))
+    late = ""
     try:
         async with asyncio.timeout(seconds):
             await handler.over.wait()
     except TimeoutError:
-        return _failed(question, Reason.HANDLER_TIMEOUT, f"no answer in {seconds:g} seconds")
+        late = f"no answer in {seconds:g} seconds"
     finally:
-        transport.close()  # kills it, if it runs
-        await handler.over.wait()
+        if ended := transport.get_returncode() is not None or handler.kill():
+            transport.close()
+            await handler.over.wait()
+    if late:
+        return _failed(question, Reason.HANDLER_TIMEOUT, late if ended else f"{late}, and ending it takes CAP_KILL")
     output, errors = handler.said[1], handler.said[2]
     if status := transport.get_returncode():
         said = errors.decode(errors="replace").strip().splitlines()
@@ -118,8 +121,17 @@ class _Handler(asyncio.SubprocessProtocol):
         self.said[fd] = (self.said[fd] + data)[: _LONGEST + 1]
 
     def process_exited(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._group, signal.SIGKILL)  # what a shell script has started, which may hold the pipes
+        self.kill()  # what a shell script has started, which may hold the pipes
+
+    def kill(self) -> bool:
+        """End the program and what it has started; False if that is another user's, and we may not."""
+        try:
+            os.killpg(self._group, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            return False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over.set()
