@@ -218,24 +218,22 @@ def test_what_a_handler_leaves_in_the_background_is_killed_once_it_has_answered(
 def test_a_child_that_has_left_the_session_keeps_no_pipe_of_ours_open(
     then: str, loop_factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
 ) -> None:
-    async def ask_and_give_up(name: str, children: ExitStack) -> int:
+    async def ask_in_vain(name: str, children: ExitStack) -> int:
         """Ask until there is such a child, which lives until `children` is closed. Returns how many files are open."""
         fifo = tmp_path / f"{name}.fifo"
         os.mkfifo(fifo)
         source = f"import subprocess; subprocess.Popen(['cat', {str(fifo)!r}], start_new_session=True){then}"
-        asking = asyncio.create_task(ask(Question("c1", program(tmp_path / name, source), TEXT)))
-        while not asking.done():
-            with suppress(OSError):  # until the child reads it
+        handler = program(tmp_path / name, source)
+        for attempt in range(6):
+            asked = ask(Question("c1", handler, TEXT), 0.5 * 2**attempt)
+            assert await asyncio.wait_for(asked, 30) is Reason.HANDLER_TIMEOUT
+            with suppress(OSError):  # if the child does not read yet
                 children.callback(os.close, os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-                break
-            await asyncio.sleep(0.01)
-        asking.cancel()  # as it is when it is late
-        await asyncio.wait([asking], timeout=20)
-        assert asking.done()
-        return len(os.listdir("/proc/self/fd"))
+                return len(os.listdir("/proc/self/fd"))
+        raise AssertionError("the child never began to read")
 
     with ExitStack() as children, asyncio.Runner(loop_factory=loop_factory) as runner:
-        first, second = (runner.run(ask_and_give_up(name, children)) for name in ("first", "second"))
+        first, second = (runner.run(ask_in_vain(name, children)) for name in ("first", "second"))
         assert second == first + 1  # our end of the fifo
 
 
