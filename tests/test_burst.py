@@ -87,6 +87,10 @@ def test_what_a_reader_remembers_is_bounded() -> None:
     for stride in range(32, 2000):
         cache.views(16, stride, stride - 16, min(1024, len(buffer) // stride))
         assert sum(map(len, cache._views.values())) <= _MAX_VIEWS
+        for count in range(len(buffer) // stride, 0, -97):  # the other way round, more views would empty it before
+            assert list(map(len, cache.bodies(stride, count).plaintexts)) == [stride - 32] * count
+        assert len(cache._bodies) <= _MAX_MADE
+        assert sum(count for _, count in cache._bodies) <= _MAX_MADE_FOR
         assert cache.recall(lambda *shape: shape[1:], 16, stride, 100) == (16, stride, 100)
         assert len(cache._made) <= _MAX_MADE
         assert sum(count for _, _, _, count in cache._made) <= _MAX_MADE_FOR

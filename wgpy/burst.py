@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from wgpy.constants import PADDING_MULTIPLE, TAG_SIZE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
 
 # A ViewCache holds at most so many views, at 200 bytes each, and so many arrays over so many packets in all, at 1,500
-# bytes for each and 80 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes.
+# bytes for each and 80 for a packet: ever new sizes only empty it. Sends of 1 to 64 packets are 64 shapes. Lists of
+# bodies have the same bounds, and take less.
 _MAX_VIEWS: Final = 8192
 _MAX_MADE: Final = 512
 _MAX_MADE_FOR: Final = 1 << 15
@@ -86,6 +87,7 @@ class ViewCache:
         self._views: dict[tuple[int, int, int], list[memoryview]] = {}
         self._views_held = 0
         self._bodies: dict[tuple[int, int], Bodies] = {}
+        self._bodies_for = 0
         self._made: dict[tuple[Any, ...], Any] = {}
         self._made_for = 0
 
@@ -96,7 +98,7 @@ class ViewCache:
             if self._views_held + count > _MAX_VIEWS:
                 self._views.clear()
                 self._bodies.clear()
-                self._views_held = 0
+                self._views_held = self._bodies_for = 0
             self._views_held += count
             starts = range(at, at + count * stride, stride)
             known = self._views[at, stride, size] = [self.buffer[start : start + size] for start in starts]
@@ -108,8 +110,10 @@ class ViewCache:
         if known is None:
             plaintexts = self.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_OVERHEAD, count)
             sealed = self.views(TRANSPORT_HEADER_SIZE, stride, stride - TRANSPORT_HEADER_SIZE, count)
-            if len(self._bodies) >= _MAX_MADE:
+            self._bodies_for += count
+            if len(self._bodies) >= _MAX_MADE or self._bodies_for > _MAX_MADE_FOR:
                 self._bodies.clear()
+                self._bodies_for = count
             known = self._bodies[stride, count] = Bodies(plaintexts[:count], sealed[:count])
         return known
 

@@ -309,7 +309,7 @@ class _Merger:
         assert run.headers is not None
         (_, version, protocol, l4, end), burst, found = run.shape, self._burst, run.headers.key(i)
         ports, length = slice(l4, l4 + 4), burst.lengths[i]
-        if found[ports] != run.key[ports] or not end < length <= run.length:
+        if found[ports] != run.key[ports] or not end < length <= run.length:  # mostly another flow's
             return False
         key = bytearray(run.key)
         store_lengths(key, 0, version, protocol, l4, length)

@@ -14,7 +14,7 @@ import numpy as np
 
 from wgpy.burst import Burst, ViewCache, padded_length
 from wgpy.constants import PADDING_MULTIPLE, TRANSPORT_HEADER_SIZE, TRANSPORT_OVERHEAD
-from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum
+from wgpy.tun.checksum import MODULUS, WORD, Rows, checksum, ones_sum, pseudo_header_sum
 from wgpy.tun.layout import CHECK_AT, CWR, FIN, PSH, TCP, U8, U32, UDP, Column, store_lengths, u16
 from wgpy.tun.virtio import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
@@ -106,13 +106,12 @@ def _write_headers(segments: Segments, start: Packet, laid: _Laid, buffer: memor
     version, protocol, l4, _, _, count, addresses = segments
     headers, ends = bytearray(start), 0
     store_lengths(headers, 0, version, protocol, l4, laid.longest)
-    pseudo_header = int.from_bytes(start[addresses]) + protocol + laid.longest - l4
-    u16.pack_into(headers, laid.check_at, pseudo_header % MODULUS)
+    u16.pack_into(headers, laid.check_at, pseudo_header_sum(start[addresses], protocol, laid.longest - l4))
     if protocol == TCP and (ends := start[l4 + 13] & _AT_ENDS):
         headers[l4 + 13] -= ends
     if version == 4:
         headers[10:12] = _NO_CHECKSUM
-        ip_check = -int.from_bytes(headers[:l4]) % MODULUS
+        ip_check = -ones_sum(headers[:l4]) % MODULUS
         u16.pack_into(headers, 10, ip_check)
     rows = laid.headers[first : first + count]
     np.add(laid.steps[:count], np.frombuffer(headers, U32), out=rows, casting="unsafe")
